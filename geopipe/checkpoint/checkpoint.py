@@ -1,0 +1,135 @@
+"""Checkpoint: weights + architecture + classes + normalisation + GSD + provenance in one file."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from geopipe import __version__
+from geopipe.classes import ClassScheme
+from geopipe.errors import CheckpointError
+from geopipe.nets import CoarseNet, MapNet, RefineNet
+from geopipe.raster import Scene
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model, complete: nothing else is needed to map a scene with it."""
+
+    net: MapNet
+    scheme: ClassScheme
+    mean: tuple[float, ...]
+    """Per band, in the units of the training scene, over its valid pixels."""
+    std: tuple[float, ...]
+    dtype: str
+    """dtype of the training scene: another one means other units."""
+    gsd: float = 1.0
+    """Ground sample distance the net works at, metres."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """How it was made: data, steps, seed, versions (JSON values)."""
+
+    @property
+    def bands(self) -> int:
+        """Number of bands the net takes."""
+        return len(self.mean)
+
+    def normalise(self, image: Tensor, valid: Tensor) -> Tensor:
+        """(bands, h, w) to mean 0 and deviation 1; invalid pixels become the mean, 0."""
+        mean, std = (image.new_tensor(x)[:, None, None] for x in (self.mean, self.std))
+        return torch.where(valid, (image - mean) / std, 0)
+
+    def check_fits(self, scene: Scene) -> list[str]:
+        """Warnings about `scene`; raises CheckpointError when the model cannot take it."""
+        if len(scene.bands) != self.bands:
+            raise CheckpointError(
+                f"the model takes {self.bands} bands, {scene.path} gives {len(scene.bands)}",
+                f"choose {self.bands} with --bands",
+            )
+        if scene.dtype != self.dtype:
+            return [
+                f"{scene.path} is {scene.dtype}, the model was trained on {self.dtype}: "
+                "its values must be in the same units (rescale it if the map looks wrong)"
+            ]
+        return []
+
+    def with_net(self, net: MapNet, provenance: dict[str, Any]) -> Self:
+        """The same model with another net, e.g. its refinement added."""
+        return replace(self, net=net, provenance={**self.provenance, **provenance})
+
+    def save(self, path: Path) -> None:
+        """Write `path` (safetensors), whole or not at all."""
+        refine = self.net.refine
+        header = {
+            "format": _FORMAT,
+            "geopipe": __version__,
+            "bands": self.bands,
+            "refine": refine
+            and {
+                "iterations": refine.iterations,
+                "class_agnostic": refine.class_agnostic,
+                "recurrent": refine.recurrent,
+            },
+            "scheme": self.scheme.to_dict(),
+            "mean": self.mean,
+            "std": self.std,
+            "dtype": self.dtype,
+            "gsd": self.gsd,
+            "halo": self.net.halo,
+            "stride": self.net.stride,
+            "provenance": self.provenance,
+        }
+        state = {k: v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        save_file(state, part, {"geopipe": json.dumps(header, sort_keys=True)})
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Read `path`; raises CheckpointError for anything but a Checkpoint of this format."""
+        if not path.is_file():
+            raise CheckpointError(f"there is no model {path}", "train one with geopipe run")
+        try:
+            with safe_open(path, "pt") as file:
+                header = json.loads((file.metadata() or {})["geopipe"])
+                state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as e:
+            raise CheckpointError(f"{path} is not a geopipe model: {e}") from e
+        if header.get("format") != _FORMAT:
+            raise CheckpointError(
+                f"{path} has format {header.get('format')}, this geopipe reads {_FORMAT}",
+                "use the geopipe version that wrote it: " + str(header.get("geopipe")),
+            )
+        scheme = ClassScheme.from_dict(header["scheme"], str(path))
+        bands, refine = header["bands"], header["refine"]
+        net = MapNet(
+            CoarseNet(bands, len(scheme)),
+            RefineNet(bands, len(scheme), **refine) if refine else None,
+        )
+        try:
+            net.load_state_dict(state)
+        except RuntimeError as e:
+            raise CheckpointError(f"the weights in {path} do not fit its header: {e}") from e
+        return cls(
+            net.eval().requires_grad_(False),
+            scheme,
+            tuple(header["mean"]),
+            tuple(header["std"]),
+            header["dtype"],
+            header["gsd"],
+            header["provenance"],
+        )
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

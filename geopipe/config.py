@@ -1,0 +1,84 @@
+"""Read a TOML file into a frozen pydantic model, with errors a person can act on."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from geopipe.errors import ConfigError
+
+
+class Section(BaseModel):
+    """One table of a TOML file: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+T = TypeVar("T", bound=Section)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of `path`; raises ConfigError when it is missing, empty or not TOML."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path} is not a text file: {e.reason} at byte {e.start}") from e
+    except OSError as e:
+        raise ConfigError(f"cannot read {path}: {e.strerror}", "check the path") from e
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{path} is not valid TOML: {e}") from e
+    if not tables:
+        raise ConfigError(f"{path} is empty", "start from workflows/new-scene.toml")
+    return tables
+
+
+def load(path: Path, model: type[T]) -> T:
+    """`path` as a `model`; raises ConfigError naming wrong keys and the nearest right ones."""
+    return parse(read_toml(path), model, str(path))
+
+
+def parse(tables: dict[str, Any], model: type[T], source: str) -> T:
+    """`tables` as a `model`; `source` opens the error message."""
+    try:
+        return model.model_validate(tables)
+    except ValidationError as e:
+        raise ConfigError(
+            f"{source}: " + "; ".join(_explain(model, x) for x in e.errors()[:3])
+        ) from e
+
+
+def _explain(model: type[BaseModel], error: Any) -> str:
+    *parents, key = error["loc"] or ("",)
+    where = ".".join(str(p) for p in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _fields(model, parents)
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+        advice = f"did you mean '{near[0]}'?" if near else "known keys: " + ", ".join(known)
+        return f"unknown key '{where}', {advice}"
+    if error["type"] == "missing":
+        return f"key '{where}' is missing"
+    return f"{where}: {error['msg']} (got {error['input']!r})" if where else error["msg"]
+
+
+def _fields(model: Any, parents: list[Any]) -> list[str]:
+    """Field names of the (nested) model that `parents` leads to."""
+    for part in parents:
+        if not isinstance(part, str) or part not in getattr(model, "model_fields", {}):
+            continue
+        model = _model_in(model.model_fields[part].annotation)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    """The first pydantic model inside an annotation such as ``tuple[X, ...] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _model_in(inner)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,44 @@
+"""Every error a user can cause, in one flat file.
+
+A message carries the numbers and the way out; ``hint`` is a second sentence for the command line.
+"""
+
+
+class GeopipeError(Exception):
+    """Base of all errors that geopipe raises on purpose (exit code 1 on the command line)."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type["GeopipeError"], tuple[str, str]]:
+        # Exceptions cross process borders in dask; the default reduce would lose the hint.
+        return type(self), (self.message, self.hint)
+
+
+class SceneError(GeopipeError, OSError):
+    """A raster cannot be opened, read or written, or lacks what a scene needs."""
+
+
+class GridError(GeopipeError, ValueError):
+    """A pixel plane, window or tiling is impossible or does not match another one."""
+
+
+class LabelError(GeopipeError):
+    """Vectors or label rasters are missing, unreadable, or do not fit the scene."""
+
+
+class CheckpointError(GeopipeError):
+    """A model file is not a geopipe Checkpoint or does not fit the data."""
+
+
+class ConfigError(GeopipeError, ValueError):
+    """A TOML file or an option has an unknown key or an impossible value."""
+
+
+class JobError(GeopipeError):
+    """A tile failed while a scene was processed."""

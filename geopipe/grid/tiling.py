@@ -1,0 +1,55 @@
+"""Tiling: the partition of a pixel plane into cores, each owned by exactly one tile."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from geopipe.errors import GridError
+from geopipe.grid.window import Window
+
+BLOCK = 256
+"""Side of an output block: cores are multiples of it, so that no block is written twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """`core` = the pixels this tile owns; `read` = core + halo, not clipped to the plane."""
+
+    index: int
+    core: Window
+    read: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """Cores of `core` x `core` px cut the plane row by row; the last ones are smaller."""
+
+    shape: tuple[int, int]
+    core: int
+    halo: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1:
+            raise GridError(f"cannot tile an empty plane of {self.shape[0]} x {self.shape[1]} px")
+        if self.core < BLOCK or self.core % BLOCK:
+            near = max(BLOCK, round(self.core / BLOCK) * BLOCK)
+            raise GridError(f"core={self.core} is not a multiple of {BLOCK}; try {near}")
+        if self.halo < 0:
+            raise GridError(f"halo={self.halo} is negative")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tiles."""
+        return -(-self.shape[0] // self.core), -(-self.shape[1] // self.core)
+
+    def __len__(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    def __getitem__(self, index: int) -> Tile:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        row, col = (i * self.core for i in divmod(index, self.grid[1]))
+        core = Window(row, col, self.core, self.core).clip(self.shape)
+        return Tile(index, core, core.expand(self.halo))
+
+    def __iter__(self) -> Iterator[Tile]:
+        return (self[i] for i in range(len(self)))

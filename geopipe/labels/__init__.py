@@ -1,0 +1,17 @@
+"""Labels: OSM vectors, truth vectors and label rasters as class ids on any pixel plane."""
+
+from geopipe.labels.fetch import fetch_osm
+from geopipe.labels.raster import RasterLabels
+from geopipe.labels.source import LabelSource, open_labels
+from geopipe.labels.vector import VectorLabels
+from geopipe.labels.write import LabelCounts, write_labels
+
+__all__ = [
+    "LabelCounts",
+    "LabelSource",
+    "RasterLabels",
+    "VectorLabels",
+    "fetch_osm",
+    "open_labels",
+    "write_labels",
+]

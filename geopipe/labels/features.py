@@ -1,0 +1,124 @@
+"""Features: geometries of one layer that some rule of a scheme wants."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import shapely
+from pyproj import CRS
+from shapely.geometry.base import BaseGeometry
+
+from geopipe.classes import ClassScheme, TagRule
+from geopipe.labels.place import Bounds
+from geopipe.labels.tags import Tags, matching, width_of
+
+Kind = Literal["polygon", "line", "ring", "point", "collection"]
+"""Of a geometry; a ring is a closed line, which serves polygon rules and line rules."""
+
+_KINDS: dict[int, Kind] = {0: "point", 1: "line", 2: "ring", 3: "polygon"}
+_KINDS |= {4: "point", 5: "line", 6: "polygon", 7: "collection"}
+_SERVES = {"polygon": {"polygon", "ring"}, "line": {"line", "ring"}}
+
+
+@dataclass(frozen=True)
+class Features:
+    """Geometries near the scene with what they become."""
+
+    shapes: np.ndarray
+    """(n,) shapely polygons and lines in `crs`."""
+    ids: np.ndarray
+    """(n,) uint8 class ids."""
+    widths: np.ndarray
+    """(n,) float64 metres on the ground of lines; NaN for polygons."""
+    crs: CRS
+    bounds: Bounds | None
+    """Of all wanted features, near the scene or not; None when there is none."""
+    skipped: Counter[str]
+    """How many features were left out, by reason."""
+
+
+@dataclass
+class Gathering:
+    """Collects the wanted features of one layer, dropping at once those far from `near`."""
+
+    scheme: ClassScheme
+    crs: CRS
+    near: Bounds | None
+    skipped: Counter[str] = field(default_factory=Counter)
+    _rows: list[tuple[BaseGeometry, int, float]] = field(default_factory=list)
+    _extremes: list[float] = field(default_factory=lambda: [np.inf, np.inf, -np.inf, -np.inf])
+
+    def add(self, shape: BaseGeometry | None, tags: Tags) -> None:
+        """Take a feature for every class whose rule its tags and its geometry meet."""
+        self.add_matches(shape, list(matching(self.scheme, tags)), tags)
+
+    def add_matches(
+        self, shape: BaseGeometry | None, matches: list[tuple[int, TagRule]], tags: Tags
+    ) -> None:
+        """As `add`, with the rules found before."""
+        if not matches:
+            return
+        if shape is None or shape.is_empty:
+            self.skipped["empty geometry"] += 1
+            return
+        kind = kind_of(shape)
+        taken: set[int] = set()
+        for class_id, rule in matches:
+            if class_id not in taken and kind in _SERVES[rule.geometry]:
+                taken.add(class_id)
+                width = width_of(rule, tags) if rule.geometry == "line" else np.nan
+                self.put(shape, class_id, width)
+        if not taken:
+            self.skipped[f"{kind} where a {matches[0][1].geometry} is wanted"] += 1
+
+    def add_class(self, shape: BaseGeometry | None, class_id: int, tags: Tags) -> None:
+        """Take a feature whose class is given; a line needs the width of a line rule."""
+        if shape is None or shape.is_empty:
+            self.skipped["empty geometry"] += 1
+            return
+        kind = kind_of(shape)
+        rules = [r for r in self.scheme.classes[class_id].rules if r.geometry == "line"]
+        if kind == "polygon":
+            self.put(shape, class_id, np.nan)
+        elif kind in ("line", "ring") and rules:
+            self.put(shape, class_id, width_of(rules[0], tags))
+        elif kind == "ring":
+            self.put(shape, class_id, np.nan)
+        else:
+            self.skipped[f"{kind} where a polygon is wanted"] += 1
+
+    def put(self, shape: BaseGeometry, class_id: int, width: float) -> None:
+        """Take a polygon or ring (NaN width) or a line, unless it is far from the scene."""
+        left, bottom, right, top = shape.bounds
+        e = self._extremes
+        self._extremes = [min(e[0], left), min(e[1], bottom), max(e[2], right), max(e[3], top)]
+        if self.near is not None:
+            west, south, east, north = self.near
+            if left > east or right < west or bottom > north or top < south:
+                return
+        if np.isnan(width) and kind_of(shape) == "ring":
+            shape = shapely.Polygon(shapely.get_coordinates(shape))
+        self._rows.append((shape, class_id, width))
+
+    def finish(self) -> Features:
+        """What was gathered."""
+        shapes = np.empty(len(self._rows), object)
+        shapes[:] = [r[0] for r in self._rows]
+        left, bottom, right, top = self._extremes
+        return Features(
+            shapes,
+            np.array([r[1] for r in self._rows], np.uint8),
+            np.array([r[2] for r in self._rows], np.float64),
+            self.crs,
+            (left, bottom, right, top) if left <= right else None,
+            self.skipped,
+        )
+
+
+def kind_of(shape: BaseGeometry) -> Kind:
+    """What rules call the geometry."""
+    kind = _KINDS[int(shapely.get_type_id(shape))]
+    if kind == "line" and shapely.get_type_id(shape) == 1 and shape.is_closed:
+        return "ring" if shapely.get_num_points(shape) > 3 else "line"
+    return kind

@@ -1,0 +1,93 @@
+"""LabelSource: whatever gives class ids for a pixel plane; and the one way to open one."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyogrio
+import rasterio
+import shapely
+from odc.geo.geobox import GeoBox
+from pyogrio.errors import DataSourceError
+from rasterio.errors import RasterioError
+
+from geopipe.classes import ClassScheme
+from geopipe.errors import LabelError
+from geopipe.labels.osmfile import is_osm_file, read_osm_file
+from geopipe.labels.place import Place
+from geopipe.labels.raster import RasterLabels
+from geopipe.labels.vector import VectorLabels
+from geopipe.labels.vectorfile import OSM_CREDIT, read_vector_file
+
+_VECTOR_ONLY = (".geojson", ".json", ".parquet", ".geoparquet", ".shp", ".fgb")
+
+
+class LabelSource(Protocol):
+    """Gives class ids for any pixel plane over the scene; picklable."""
+
+    @property
+    def scheme(self) -> ClassScheme:
+        """The classes that the ids stand for."""
+        ...
+
+    @property
+    def credit(self) -> str:
+        """Whom to name in everything made from the labels; "" when nobody."""
+        ...
+
+    def read(self, geobox: GeoBox) -> np.ndarray:
+        """Class ids (h, w) uint8 of `geobox`; IGNORE where unknown."""
+        ...
+
+
+def open_labels(
+    path: str | Path, scheme: ClassScheme, geobox: GeoBox, layer: str | None = None
+) -> LabelSource:
+    """The labels in `path` for the scene whose pixels are `geobox`.
+
+    A raster becomes RasterLabels; GeoPackage, GeoJSON, GeoParquet, Shapefile and OSM files become
+    VectorLabels (`layer`: one layer of a GeoPackage; by default all). Raises LabelError when the
+    file is missing, unreadable, without CRS, of no use for `scheme`, or elsewhere on Earth.
+    """
+    path, place = Path(path), Place(geobox)
+    if not path.exists() and not str(path).startswith("/vsi"):
+        raise LabelError(f"there is no file {path}", "check the path")
+    if is_osm_file(path):
+        if layer is not None:
+            raise LabelError(f"{path} is OSM data, which has no layers", "leave the layer out")
+        extract = read_osm_file(path, scheme, place)
+        return VectorLabels.of([extract], scheme, geobox, OSM_CREDIT, str(path))
+    if _is_raster(path):
+        labels = RasterLabels.open(path, scheme)
+        _require_overlap(labels, place)
+        return labels
+    features, credit = read_vector_file(path, scheme, place, layer)
+    return VectorLabels.of(features, scheme, geobox, credit, str(path))
+
+
+def _is_raster(path: Path) -> bool:
+    """Whether GDAL opens `path` as a raster; a GeoPackage with a vector layer is vectors."""
+    if path.suffix.lower() in _VECTOR_ONLY:
+        return False
+    try:
+        with rasterio.open(path) as src:
+            is_raster = bool(src.count)
+    except RasterioError:
+        return False
+    if path.suffix.lower() == ".gpkg":
+        try:
+            return not any(geometry is not None for _, geometry in pyogrio.list_layers(path))
+        except DataSourceError:
+            pass
+    return is_raster
+
+
+def _require_overlap(labels: RasterLabels, place: Place) -> None:
+    theirs = Place(labels.plane)
+    bounds = theirs.bounds_in(place.crs, margin=0)
+    if bounds is not None and not place.outline.intersects(shapely.box(*bounds)):
+        raise LabelError(
+            f"the labels do not overlap the scene: {labels.path} lies at {theirs.lonlat()}; "
+            f"the scene at {place.lonlat()}",
+            "check the place and the CRS of both",
+        )

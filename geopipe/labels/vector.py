@@ -1,0 +1,152 @@
+"""VectorLabels: shapes that are burned into whatever part of the scene's plane is asked for."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import shapely
+from odc.geo.geobox import GeoBox
+from shapely import STRtree
+
+from geopipe.classes import ClassScheme
+from geopipe.errors import GridError, LabelError
+from geopipe.labels.burn import burn
+from geopipe.labels.features import Features
+from geopipe.labels.lines import widened
+from geopipe.labels.place import Place, in_lonlat, reproject
+
+
+@dataclass(frozen=True, eq=False)
+class VectorLabels:
+    """Polygons in the scene's CRS in the order they are burned; picklable, opens no file.
+
+    What no shape covers is class 0. Shapes that do not meet the scene were dropped.
+    """
+
+    scheme: ClassScheme
+    plane: GeoBox
+    """The scene's pixels; `read` takes any plane in its CRS."""
+    shapes: np.ndarray
+    """(n,) shapely polygons, higher priority later."""
+    ids: np.ndarray
+    """(n,) uint8 class ids."""
+    skipped: tuple[tuple[str, int], ...] = ()
+    """Reasons and how many features were left out for them."""
+    repaired: int = 0
+    """Invalid polygons that were made valid."""
+    credit: str = ""
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """Features per class id that meet the scene."""
+        return tuple(np.bincount(self.ids, minlength=len(self.scheme)).tolist())
+
+    @cached_property
+    def index(self) -> STRtree:
+        """Bounding boxes of the shapes."""
+        return STRtree(self.shapes)
+
+    def read(self, geobox: GeoBox) -> np.ndarray:
+        """Class ids (h, w) uint8 of `geobox`; GridError when it is in another CRS."""
+        if geobox.crs != self.plane.crs:
+            raise GridError(
+                f"the labels lie in {self.plane.crs}, the pixels asked for in {geobox.crs}",
+                "open the labels for the plane of that scene",
+            )
+        # The index forgets the order of burning; sorting brings it back.
+        found = np.sort(self.index.query(geobox.extent.geom))
+        return burn(self.shapes[found], self.ids[found], self.plane, geobox)
+
+    @classmethod
+    def of(
+        cls,
+        layers: Sequence[Features],
+        scheme: ClassScheme,
+        plane: GeoBox,
+        credit: str = "",
+        source: str = "the labels",
+    ) -> Self:
+        """The labels that `layers` make; `source` is their name in messages.
+
+        Raises LabelError when none of their features meets the scene.
+        """
+        place = Place(plane)
+        tally: Counter[str] = Counter()
+        for layer in layers:
+            tally.update(layer.skipped)
+        made = [_to_scene(layer, place, tally) for layer in layers]
+        shapes = np.concatenate([np.empty(0, object), *(m[0] for m in made)])
+        ids = np.concatenate([np.empty(0, np.uint8), *(m[1] for m in made)])
+        if not len(shapes):
+            raise _nothing(layers, scheme, place, tally, bool(credit), source)
+        priority = np.array([c.priority for c in scheme.classes])[ids]
+        order = np.lexsort((ids, priority))
+        repaired = tally.pop(_REPAIRED, 0)
+        return cls(scheme, plane, shapes[order], ids[order], _sorted(tally), repaired, credit)
+
+
+_REPAIRED = "invalid polygon, repaired"
+
+
+def _to_scene(layer: Features, place: Place, tally: Counter[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Polygons of `layer` in the scene's CRS that meet the scene, and their class ids."""
+    shapes, is_line = layer.shapes.copy(), ~np.isnan(layer.widths)
+    shapes[~is_line] = _valid(shapes[~is_line], tally)
+    at = np.flatnonzero(is_line)
+    if len(at):
+        shapes[at] = widened(shapes[at], layer.widths[at], layer.crs, place.local)
+    empty = shapely.is_empty(shapes)
+    _count(tally, "shape without area", empty)
+    for part, crs in ((is_line, place.local), (~is_line, layer.crs)):
+        shapes[part & ~empty] = reproject(shapes[part & ~empty], crs, place.crs)
+    placed = np.isfinite(shapely.bounds(shapes)).all(axis=1)
+    _count(tally, "shape that the CRS of the scene cannot hold", ~placed & ~empty)
+    keep = np.flatnonzero(placed)
+    keep = keep[shapely.intersects(place.outline, shapes[keep])]
+    return shapes[keep], layer.ids[keep]
+
+
+def _valid(polygons: np.ndarray, tally: Counter[str]) -> np.ndarray:
+    wrong = ~shapely.is_valid(polygons)
+    _count(tally, _REPAIRED, wrong)
+    mended = polygons.copy()
+    # "structure" keeps holes as holes and gives areas only.
+    mended[wrong] = shapely.make_valid(polygons[wrong], method="structure", keep_collapsed=False)
+    return mended
+
+
+def _count(tally: Counter[str], reason: str, which: np.ndarray) -> None:
+    if which.any():
+        tally[reason] += int(which.sum())
+
+
+def _sorted(tally: Counter[str]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(tally.items()))
+
+
+def _nothing(
+    layers: Sequence[Features],
+    scheme: ClassScheme,
+    place: Place,
+    tally: Counter[str],
+    is_osm: bool,
+    source: str,
+) -> LabelError:
+    """Why not one shape is left."""
+    found = [(x.bounds, x.crs) for x in layers if x.bounds is not None]
+    if not found:
+        left_out = "; ".join(f"{n} x {reason}" for reason, n in _sorted(tally))
+        return LabelError(
+            f"{source}: no feature has tags that the scheme '{scheme.name}' makes a class of"
+            + (f" (left out: {left_out})" if left_out else ""),
+            "check the rules of the scheme against the attributes of the labels",
+        )
+    where = "; ".join(in_lonlat(bounds, crs) for bounds, crs in found)
+    return LabelError(
+        f"{'OSM does' if is_osm else 'the labels do'} not overlap the scene: "
+        f"{source} lies at {where}; the scene at {place.lonlat()}",
+        "check the place and the CRS of both, or get OSM for this scene with --fetch",
+    )

@@ -1,0 +1,248 @@
+"""Vector files with attribute tables: GeoPackage, GeoJSON, Shapefile, GeoParquet and their kin."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import geopandas as gpd
+import pyarrow.parquet
+import pyogrio
+from pyarrow import ArrowException
+from pyogrio.errors import DataLayerError, DataSourceError
+from pyproj import CRS
+from shapely.errors import ShapelyError
+
+from geopipe.classes import ClassScheme
+from geopipe.errors import LabelError
+from geopipe.labels.features import Features, Gathering
+from geopipe.labels.place import Bounds, Place
+from geopipe.labels.tags import all_keys, clean, naming_keys, parse_tags
+
+OSM_CREDIT = "(c) OpenStreetMap contributors, ODbL 1.0"
+
+_PARQUET = (".parquet", ".geoparquet", ".pq")
+_BUNDLES = ("other_tags", "all_tags", "tags")
+"""Columns that hold many tags in one cell (GDAL's OSM driver, osm2geojson, Overture)."""
+_OSM_COLUMNS = {"osm_id", "osm_type", "osm_way_id", "osmid", "@id", "other_tags", "all_tags"}
+
+_OSM_ID = re.compile(r"^(node|way|relation)/\d+$")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One table of a file as it describes itself."""
+
+    path: Path
+    name: str | None
+    """None for a GeoParquet file, which has no layers."""
+    columns: tuple[str, ...]
+    crs: CRS | None
+    bounds: Bounds | None
+    about: str
+    """Everything the file says about itself, for the credit."""
+    geometry: str = "geometry"
+
+
+def read_vector_file(
+    path: Path, scheme: ClassScheme, place: Place, layer: str | None = None
+) -> tuple[list[Features], str]:
+    """The features near the scene that `scheme` wants, layer by layer, and the credit they ask for.
+
+    A column ``class`` with class names of the scheme decides alone; else columns named like the
+    keys of the rules do, and ``other_tags``. Layers without either are passed over. Raises
+    LabelError when the file cannot be read, no layer is usable or a usable one has no CRS.
+    """
+    layers = list(_layers(path, layer))
+    found: list[Features] = []
+    credit = ""
+    for one in layers:
+        plan = _Columns.of(one, scheme)
+        if not plan.usable:
+            continue
+        if one.crs is None:
+            raise LabelError(
+                f"{path}{_named(one)} has no CRS",
+                "set it, e.g. ogr2ogr -a_srs EPSG:2154 out.gpkg FILE, or add the .prj file",
+            )
+        near = place.bounds_in(one.crs)
+        frame = _frame(one, plan.names, near)
+        class_ids = _class_ids(frame, plan, scheme)
+        if class_ids is None and plan.only_class(scheme) and len(frame):
+            continue
+        features = _gather(frame, plan, Gathering(scheme, one.crs, near), class_ids)
+        if not len(frame) and one.bounds is not None:
+            # Nothing was read because all of it is elsewhere; say where.
+            features = replace(features, bounds=one.bounds)
+        found.append(features)
+        if _says_osm(one, frame, plan, named=class_ids is None):
+            credit = OSM_CREDIT
+    if not found:
+        raise _unusable(path, layers, scheme)
+    return found, credit
+
+
+def _layers(path: Path, wanted: str | None) -> Iterator[Layer]:
+    if path.suffix.lower() in _PARQUET:
+        yield _parquet(path)
+        return
+    try:
+        names = [str(n) for n, geometry in pyogrio.list_layers(path) if geometry is not None]
+        if wanted is not None and wanted not in names:
+            raise LabelError(f"{path} has no layer '{wanted}'", "layers: " + ", ".join(names))
+        for name in [wanted] if wanted is not None else names:
+            info = pyogrio.read_info(path, layer=name, force_total_bounds=True)
+            about = f"{info.get('dataset_metadata')} {info.get('layer_metadata')}"
+            crs = CRS.from_user_input(info["crs"]) if info["crs"] else None
+            columns = tuple(str(f) for f in info["fields"])
+            bounds = info["total_bounds"]
+            known = bounds is not None and all(map(math.isfinite, bounds))
+            yield Layer(path, name, columns, crs, bounds if known else None, about)
+    except (DataSourceError, DataLayerError) as e:
+        raise _unreadable(path, e) from e
+
+
+def _parquet(path: Path) -> Layer:
+    try:
+        schema = pyarrow.parquet.read_schema(path)
+    except (ArrowException, OSError) as e:
+        raise _unreadable(path, e) from e
+    if b"geo" not in (schema.metadata or {}):
+        raise LabelError(
+            f"{path} is Parquet without geometries (columns {', '.join(schema.names)})",
+            "give GeoParquet 1.0 or newer",
+        )
+    about = json.loads(schema.metadata[b"geo"])
+    primary = about["primary_column"]
+    # The standard: no entry means WGS84, null means that nobody knows.
+    crs = about["columns"][primary].get("crs", "OGC:CRS84")
+    columns = tuple(n for n in schema.names if n != primary)
+    return Layer(
+        path, None, columns, CRS.from_user_input(crs) if crs else None, None, str(about), primary
+    )
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns of a layer say what."""
+
+    tags: dict[str, str]
+    """Key of a rule -> column."""
+    bundles: tuple[str, ...]
+    class_: str | None
+    id: str | None
+    """May hold ids such as ``way/123``, which only OSM has."""
+    usable: bool
+
+    @classmethod
+    def of(cls, layer: Layer, scheme: ClassScheme) -> "_Columns":
+        by_name = {c.casefold(): c for c in reversed(layer.columns)}
+        short = layer.path.suffix.lower() in (".shp", ".dbf", ".zip")  # names cut to 10 letters
+        tags = {}
+        for key in all_keys(scheme):
+            spellings = [key, key.replace(":", "_")]
+            spellings += [s[:10] for s in spellings] if short else []
+            known = [by_name[s.casefold()] for s in spellings if s.casefold() in by_name]
+            if known:
+                tags[key] = known[0]
+        bundles = tuple(by_name[b] for b in _BUNDLES if b in by_name)
+        class_ = by_name.get("class")
+        usable = bool(bundles or class_ or set(tags) & set(naming_keys(scheme)))
+        return cls(tags, bundles, class_, by_name.get("id"), usable)
+
+    def only_class(self, scheme: ClassScheme) -> bool:
+        """Whether there is nothing but ``class`` to go by."""
+        return not self.bundles and not set(self.tags) & set(naming_keys(scheme))
+
+    @property
+    def names(self) -> list[str]:
+        """The columns to read, once each."""
+        single = [c for c in (self.class_, self.id) if c]
+        return list(dict.fromkeys([*self.tags.values(), *self.bundles, *single]))
+
+
+def _class_ids(
+    frame: gpd.GeoDataFrame, plan: _Columns, scheme: ClassScheme
+) -> list[int | str | None] | None:
+    """What column ``class`` says of each row: an id, or a name that is none; None if no name is."""
+    if plan.class_ is None:
+        return None
+    ids = {name.casefold(): i for i, name in enumerate(scheme.names)}
+    names = [clean(v) for v in frame[plan.class_]]
+    given = [None if n is None else ids.get(n.casefold(), n) for n in names]
+    return given if any(isinstance(g, int) for g in given) else None
+
+
+def _gather(
+    frame: gpd.GeoDataFrame,
+    plan: _Columns,
+    gathering: Gathering,
+    class_ids: list[int | str | None] | None,
+) -> Features:
+    """The wanted rows of `frame`, by their class where it is given, else by their tags."""
+    given = class_ids or [None] * len(frame)
+    for shape, tags, one in zip(frame.geometry, _tags(frame, plan), given, strict=True):
+        if class_ids is None:
+            gathering.add(shape, tags)
+        elif isinstance(one, int):
+            gathering.add_class(shape, one, tags)
+        else:
+            gathering.skipped[f"class '{one or ''}' that the scheme does not have"] += 1
+    return gathering.finish()
+
+
+def _frame(layer: Layer, columns: list[str], near: Bounds | None) -> gpd.GeoDataFrame:
+    try:
+        if layer.name is None:
+            return gpd.read_parquet(layer.path, columns=[*columns, layer.geometry])
+        return pyogrio.read_dataframe(
+            layer.path, layer=layer.name, columns=columns, bbox=near, force_2d=True
+        )
+    except (DataSourceError, DataLayerError, ShapelyError, ArrowException, ValueError) as e:
+        raise _unreadable(layer.path, e) from e
+
+
+def _tags(frame: gpd.GeoDataFrame, plan: _Columns) -> Iterator[dict[str, str]]:
+    """The tags of each row; a column of its own wins over a bundle."""
+    own = {key: [clean(v) for v in frame[column]] for key, column in plan.tags.items()}
+    bundles = [frame[b].tolist() for b in plan.bundles]
+    for i in range(len(frame)):
+        tags: dict[str, str] = {}
+        for bundle in bundles:
+            tags.update(parse_tags(bundle[i]))
+        tags.update({key: v for key, cells in own.items() if (v := cells[i]) is not None})
+        yield tags
+
+
+def _says_osm(layer: Layer, frame: gpd.GeoDataFrame, plan: _Columns, *, named: bool) -> bool:
+    """Whether columns, ids, metadata or (when `named`) the file's name tell of OpenStreetMap."""
+    if {c.casefold() for c in layer.columns} & _OSM_COLUMNS:
+        return True
+    if "openstreetmap" in layer.about.casefold():
+        return True
+    if plan.id and any(_OSM_ID.match(str(v)) for v in frame[plan.id].head(10)):
+        return True
+    return named and "osm" in re.split(r"[^a-z]+", layer.path.name.casefold())
+
+
+def _named(layer: Layer) -> str:
+    return f", layer '{layer.name}'," if layer.name else ""
+
+
+def _unreadable(path: Path, error: Exception) -> LabelError:
+    return LabelError(
+        f"cannot read {path}: {' '.join(str(error).split())}",
+        "give GeoTIFF, GeoPackage, GeoJSON, GeoParquet, Shapefile or an OSM file that is whole",
+    )
+
+
+def _unusable(path: Path, layers: Sequence[Layer], scheme: ClassScheme) -> LabelError:
+    columns = list(dict.fromkeys(c for layer in layers for c in layer.columns))
+    shown = ", ".join(columns[:30]) + (", ..." if len(columns) > 30 else "")
+    return LabelError(
+        f"{path} does not say which class a feature is: it has the columns {shown or '(none)'}",
+        f"wanted: one of {', '.join(naming_keys(scheme))}, other_tags, or a column 'class' with "
+        + ", ".join(scheme.names),
+    )

@@ -1,0 +1,95 @@
+"""Labels written to disk: a map of class ids exactly on the scene's pixels."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from geopipe.classes import IGNORE, ClassScheme
+from geopipe.errors import LabelError
+from geopipe.grid import Tiling
+from geopipe.labels.source import LabelSource
+from geopipe.raster.cog import write_class_cog
+from geopipe.raster.scene import Scene
+from geopipe.raster.sink import Sink
+
+_CORE = 2048
+"""Side of the windows that are burned at a time (4 MiB of labels, 16 MiB of image)."""
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """Pixels of each class in a label map."""
+
+    scheme: ClassScheme
+    pixels: tuple[int, ...]
+    """By class id."""
+    ignored: int
+    """Pixels without a label: no image there, or unknown to the source."""
+
+    def of(self, name: str) -> int:
+        """Pixels of class `name`; ConfigError when there is no such class."""
+        return self.pixels[self.scheme.id_of(name)]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the classes without a pixel."""
+        return tuple(n for n, k in zip(self.scheme.names, self.pixels, strict=True) if not k)
+
+
+def write_labels(
+    scene: Scene,
+    source: LabelSource,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> LabelCounts:
+    """Write the labels of `source` on the pixels of `scene` to `out`, window by window.
+
+    `out` becomes a tiled, deflated GeoTIFF (COG) of uint8 class ids with nodata 255, colour table
+    and class names (in ``out.aux.xml``). Pixels that are not valid in the scene are IGNORE. The
+    file's tags are `tags`, the scheme's name, the credit and the pixels of each class. Raises
+    LabelError when `out` exists (unless `overwrite`) or has no folder, SceneError when it cannot
+    be written; then nothing is left behind.
+    """
+    _check_target(scene, out, overwrite)
+    pixels = np.zeros(256, np.int64)
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=f".{out.name}.part-", dir=out.parent)
+    except OSError as e:
+        raise LabelError(
+            f"cannot write {out}: {e.strerror}", "choose a folder that is writable"
+        ) from e
+    with folder as name:
+        burned = Path(name) / "burned.tif"
+        with Sink(burned, scene.geobox) as sink:
+            for tile in Tiling(scene.shape, _CORE):
+                raster = scene.read(tile.core)
+                ids = np.where(raster.valid, source.read(raster.geobox), IGNORE).astype(np.uint8)
+                pixels += np.bincount(ids.ravel(), minlength=256)
+                sink.write(tile.core, ids[None])
+        counts = LabelCounts(
+            source.scheme, tuple(pixels[: len(source.scheme)].tolist()), int(pixels[IGNORE])
+        )
+        write_class_cog(burned, out, source.scheme, {**_described(source, counts), **tags})
+    return counts
+
+
+def _check_target(scene: Scene, out: Path, overwrite: bool) -> None:
+    if out.exists() and out.resolve() == Path(scene.path).resolve():
+        raise LabelError(f"{out} is the scene itself", "give the labels another name")
+    if out.exists() and not overwrite:
+        raise LabelError(f"{out} exists already", "give another name or --overwrite")
+    if not out.parent.is_dir():
+        raise LabelError(f"there is no folder {out.parent}", "make it first")
+
+
+def _described(source: LabelSource, counts: LabelCounts) -> dict[str, str]:
+    of_classes = zip(source.scheme.names, counts.pixels, strict=True)
+    tags = {f"pixels_{name}": str(n) for name, n in of_classes}
+    tags |= {"pixels_ignored": str(counts.ignored), "scheme": source.scheme.name}
+    return {**tags, "credit": source.credit} if source.credit else tags

@@ -1,0 +1,128 @@
+"""One training loop for every net: seeded, resumable, with a record of its loss."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from geopipe.errors import ConfigError
+from geopipe.progress import progress
+
+RECORD_EVERY = 10
+"""Steps whose mean loss makes one point of the curve."""
+SAVE_EVERY_S = 45.0
+
+
+@dataclass
+class Fitted:
+    """The record of a training: mean losses and, where asked for, scores while training."""
+
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    checks: list[tuple[int, float]] = field(default_factory=list)
+    """(step, value) of the `check` function."""
+    resumed_at: int = 0
+
+
+def fit(
+    net: nn.Module,
+    loss: Callable[[int], Tensor],
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    *,
+    label: str,
+    resume: Path,
+    key: str,
+    check: Callable[[], float] | None = None,
+    check_every: int = 0,
+) -> Fitted:
+    """Minimise ``loss(step)`` for `steps` steps.
+
+    The state is saved to `resume` at least once a minute, whole or not at all; a training killed
+    after that goes on there if it has the same `key` (a digest of data and parameters), and the
+    file is removed at the end. Raises ConfigError when the loss is no longer finite.
+    """
+    record = _restore(net, optimizer, resume, key)
+    start, saved, recent = record.resumed_at, time.monotonic(), []
+    with progress(label, steps) as advance:
+        advance(start)
+        for step in range(start, steps):
+            optimizer.zero_grad(set_to_none=True)
+            value = loss(step)
+            value.backward()
+            optimizer.step()
+            recent.append(value.item())
+            if (step + 1) % RECORD_EVERY == 0 or step + 1 == steps:
+                mean = sum(recent) / len(recent)
+                if mean != mean or mean == float("inf"):
+                    raise ConfigError(
+                        f"{label}: the loss is {mean} at step {step + 1}",
+                        "lower the learning rate",
+                    )
+                record.steps.append(step + 1)
+                record.losses.append(mean)
+                recent = []
+                advance(0, f"loss {mean:.3f}")
+                if time.monotonic() - saved > SAVE_EVERY_S:
+                    _save(net, optimizer, resume, key, record, step + 1)
+                    saved = time.monotonic()
+            if check and ((step + 1) % check_every == 0 or step + 1 == steps):
+                record.checks.append((step + 1, check()))
+            advance()
+    resume.unlink(missing_ok=True)
+    return record
+
+
+def _save(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    path: Path,
+    key: str,
+    record: Fitted,
+    step: int,
+) -> None:
+    tensors = {f"net.{k}": v.contiguous() for k, v in net.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{i}.{name}"] = value.contiguous()
+    header = {
+        "key": key,
+        "step": step,
+        "steps": record.steps,
+        "losses": record.losses,
+        "checks": record.checks,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part, {"fit": json.dumps(header)})
+    part.replace(path)
+
+
+def _restore(net: nn.Module, optimizer: torch.optim.Optimizer, path: Path, key: str) -> Fitted:
+    """The record of an interrupted training with the same key, its state loaded; else a new one."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {})["fit"])
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    except (FileNotFoundError, SafetensorError, KeyError, json.JSONDecodeError):
+        return Fitted()
+    if header["key"] != key:
+        return Fitted()
+    device = next(net.parameters()).device
+    net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, part = name.split(".", 2)
+            state.setdefault(int(index), {})[part] = value.to(device)
+    whole = optimizer.state_dict()
+    optimizer.load_state_dict({**whole, "state": state})
+    checks = [(int(s), float(v)) for s, v in header["checks"]]
+    return Fitted(header["steps"], header["losses"], checks, header["step"])

@@ -1,0 +1,178 @@
+"""Pool: blocks of a scene and its labels on the net's grid, from which random patches are drawn."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from geopipe.checkpoint import net_image
+from geopipe.classes import IGNORE
+from geopipe.errors import LabelError, SceneError
+from geopipe.grid import NetGrid, Window
+from geopipe.labels import LabelSource
+from geopipe.nets import CoarseNet
+from geopipe.progress import progress
+from geopipe.raster import Scene
+from geopipe.raster.scene import window_geobox
+
+BLOCK_PX = 1024
+MAX_PX = 36_000_000
+"""Net pixels held in memory (about 600 MB of RGB); of a larger scene a random part is used."""
+POSITIONS = 50_000
+"""Pixels remembered per class and block to centre patches on."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of the scene: labels of its core, image of core + halo.
+
+    The core starts on a multiple of the net's stride; the image's far sides are rounded up to it.
+    """
+
+    image: np.ndarray
+    """(bands, h + 2 halo + 0..3, w + 2 halo + 0..3) float32, scene units, 0 where not valid"""
+    valid: np.ndarray
+    """(height, width) of the image, bool"""
+    labels: np.ndarray
+    """(h, w) uint8; IGNORE where unknown or not valid"""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Blocks and, for each class, where its pixels are."""
+
+    blocks: tuple[Block, ...]
+    halo: int
+    classes: int
+    share: float
+    """Share of the scene that the blocks cover."""
+    positions: tuple[np.ndarray, ...] = field(repr=False)
+    """Per class (n, 3) int32: block, row, column."""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Labelled pixels per class (classes,)."""
+        return sum(
+            np.bincount(b.labels.ravel(), minlength=256)[: self.classes] for b in self.blocks
+        )  # type: ignore[return-value]
+
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation per band over valid pixels."""
+        pixels = np.concatenate([b.image[:, b.valid].astype(np.float64) for b in self.blocks], 1)
+        std = pixels.std(1)
+        if (std == 0).any():
+            raise SceneError("a band of the training scene is constant; choose others with bands")
+        return tuple(pixels.mean(1).tolist()), tuple(std.tolist())
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How patches are drawn from a pool.
+
+    Classes take turns: a patch is placed so that a random pixel of the class lies anywhere in it.
+    Rare classes are seen as often as the background, which alone fills > 90 % of a scene and would
+    else win everywhere, yet inside each patch the classes keep their true surroundings. Patch
+    `number` depends on (seed, number) alone, so a resumed training draws the same ones.
+    """
+
+    pool: Pool
+    patch: int
+    seed: int
+    augment: bool = True
+    """Random flips and transpositions, alike for all arrays of a patch."""
+
+    def draw(self, number: int) -> tuple[int, int, int, int]:
+        """Block, row, column of a patch's core and one of the 8 symmetries."""
+        rng = np.random.default_rng([self.seed, number])
+        present = [p for p in self.pool.positions if len(p)]
+        at = present[number % len(present)]
+        index, row, col = at[rng.integers(len(at))]
+        h, w = self.pool.blocks[index].labels.shape
+        row, col = row - rng.integers(self.patch), col - rng.integers(self.patch)
+        symmetry = int(rng.integers(8)) if self.augment else 0
+        row, col = (int(np.clip(x, 0, n - self.patch)) for x, n in ((row, h), (col, w)))
+        return int(index), row, col, symmetry
+
+
+def symmetric(x: torch.Tensor, symmetry: int) -> torch.Tensor:
+    """One of the 8 symmetries of a square, applied to (..., h, w)."""
+    if symmetry & 1:
+        x = x.flip(-1)
+    if symmetry & 2:
+        x = x.flip(-2)
+    return x.transpose(-1, -2) if symmetry & 4 else x
+
+
+def build_pool(
+    scene: Scene, source: LabelSource, grid: NetGrid, *, halo: int, patch: int, seed: int
+) -> Pool:
+    """Read the scene (or, if it is large, random blocks of it) onto the net's grid.
+
+    Raises SceneError when not one patch fits, LabelError when a class has no labelled pixel.
+    """
+    if min(grid.shape) < patch:
+        down, along = grid.shape
+        raise SceneError(
+            f"{scene.path} is {down} x {along} px at the net's resolution, less than one training "
+            f"patch of {patch} x {patch}",
+            "train on a larger scene",
+        )
+    windows = list(_blocks(grid.shape))
+    order = np.random.default_rng(seed).permutation(len(windows))
+    area = np.cumsum([windows[i].height * windows[i].width for i in order])
+    chosen = sorted(order[: max(1, int(np.searchsorted(area, MAX_PX, "right")))])
+    blocks = []
+    with progress("reading training pixels", len(chosen)) as advance:
+        for i in chosen:
+            blocks.append(_read_block(scene, source, grid, windows[i], halo))
+            advance()
+    classes = len(source.scheme)
+    pool = Pool(
+        tuple(blocks),
+        halo,
+        classes,
+        sum(b.labels.size for b in blocks) / (grid.shape[0] * grid.shape[1]),
+        tuple(_positions(blocks, c, seed) for c in range(classes)),
+    )
+    missing = [source.scheme.names[c] for c in range(classes) if not len(pool.positions[c])]
+    if missing:
+        raise LabelError(
+            f"the labels of {scene.path} have no pixel of class {', '.join(missing)}",
+            "give labels that have it, or a class scheme without it",
+        )
+    return pool
+
+
+def _blocks(shape: tuple[int, int]) -> Iterator[Window]:
+    """Near-equal pieces that start on the net's stride."""
+    rows, cols = (_cuts(n) for n in shape)
+    for r0, r1 in pairwise(rows):
+        for c0, c1 in pairwise(cols):
+            yield Window(r0, c0, r1 - r0, c1 - c0)
+
+
+def _cuts(size: int) -> list[int]:
+    step = CoarseNet.stride
+    inner = np.linspace(0, size / step, -(-size // BLOCK_PX) + 1).round().astype(int) * step
+    return [*inner[:-1].tolist(), size]
+
+
+def _read_block(scene: Scene, source: LabelSource, grid: NetGrid, core: Window, halo: int) -> Block:
+    image, valid = (
+        x.numpy() for x in net_image(scene, grid, core.snap(CoarseNet.stride).expand(halo))
+    )
+    labels = source.read(window_geobox(grid.geobox(scene.geobox), core))
+    inner = valid[halo : halo + core.height, halo : halo + core.width]
+    return Block(image, valid, np.where(inner, labels, IGNORE).astype(np.uint8))
+
+
+def _positions(blocks: list[Block], class_id: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, class_id])
+    found = []
+    for i, block in enumerate(blocks):
+        rows, cols = np.nonzero(block.labels == class_id)
+        pick = rng.choice(len(rows), min(POSITIONS, len(rows)), replace=False)
+        found.append(np.stack([np.full(len(pick), i), rows[pick], cols[pick]], 1))
+    return np.concatenate(found).astype(np.int32)

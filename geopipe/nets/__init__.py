@@ -1,0 +1,12 @@
+"""Networks: tensors in, tensors out. No files, no CRS, no dask.
+
+Every net here is a *valid* net: it never pads. The caller supplies the context (`halo` pixels on
+each side) and gets back exactly the pixels inside it, so a tile and the whole scene agree.
+"""
+
+from geopipe.nets.coarse import CoarseNet
+from geopipe.nets.mapnet import MapNet
+from geopipe.nets.reach import measured_halo
+from geopipe.nets.refine import RefineNet
+
+__all__ = ["CoarseNet", "MapNet", "RefineNet", "measured_halo"]

@@ -1,0 +1,231 @@
+"""Finished maps as Cloud Optimized GeoTIFFs, with the class names that rasterio cannot write.
+
+A VRT that describes the source plus names, colours and tags is copied by GDAL's COG driver, which
+puts the names in a PAM file (``NAME.aux.xml``) next to the map. Keep the two files together.
+"""
+
+import colorsys
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.windows import Window as RioWindow
+
+from geopipe.classes import IGNORE, ClassScheme
+from geopipe.errors import SceneError
+from geopipe.grid import Window
+from geopipe.raster.scene import opened
+
+SCORE_STEPS = 250
+"""A score of 1.0 as stored in scores.tif: score = value / 250, 255 = no value."""
+
+_BLOCK = 512
+_READ = 2048
+"""Side of the windows in which a finished file is compared with its source (4 MiB a band)."""
+
+
+def write_class_cog(
+    source: Path, target: Path, scheme: ClassScheme, tags: Mapping[str, str]
+) -> None:
+    """Turn `source`, one uint8 band of class ids (255 = nodata), into the class map `target`.
+
+    `target` gets the scheme's colour table, its names in ``target.aux.xml``, MODE overviews (an
+    average would invent classes), the band description "class" and `tags`. Equal pixels, scheme
+    and tags give equal bytes. Raises SceneError when the source is not such a band, holds ids that
+    the scheme does not name, or the file cannot be written; then nothing is left behind.
+    """
+
+    def describe(vrt: ET.Element) -> None:
+        (band,) = vrt.findall("VRTRasterBand")
+        _set(band, "Description", "class")
+        _set(band, "ColorInterp", "Palette")
+        names, table = _renew(band, "CategoryNames"), _renew(band, "ColorTable")
+        for c in scheme.classes:
+            ET.SubElement(names, "Category").text = c.name
+            rgba = zip(("c1", "c2", "c3", "c4"), (*c.rgb, 255), strict=True)
+            ET.SubElement(table, "Entry", {k: str(v) for k, v in rgba})
+
+    def verify(part: Path) -> None:
+        found = read_scheme(part)
+        if found is None or [(c.name, c.rgb) for c in found.classes] != [
+            (c.name, c.rgb) for c in scheme.classes
+        ]:
+            raise SceneError(f"{target} lost its class names or colours while it was written")
+
+    _require(source, bands=1)
+    _translate(source, target, tags, describe, verify, top=len(scheme) - 1, overviews="MODE")
+
+
+def write_score_cog(
+    source: Path, target: Path, scheme: ClassScheme, tags: Mapping[str, str]
+) -> None:
+    """Turn `source`, a uint8 band of 0..250 (255 = nodata) per class, into the score map `target`.
+
+    Each band is named after its class and states scale 1/250, so readers that honour it see scores
+    of 0..1. Raises SceneError as `write_class_cog` does.
+    """
+
+    def describe(vrt: ET.Element) -> None:
+        bands = zip(vrt.findall("VRTRasterBand"), scheme.names, strict=True)
+        for number, (band, name) in enumerate(bands):
+            _set(band, "Description", name)
+            # Three bands must not pass for red, green and blue.
+            _set(band, "ColorInterp", "Undefined" if number else "Gray")
+            _set(band, "Offset", "0")
+            _set(band, "Scale", repr(1 / SCORE_STEPS))
+
+    def verify(part: Path) -> None:
+        with opened(part) as src:
+            if src.descriptions != scheme.names:
+                raise SceneError(f"{target} lost its class names while it was written")
+
+    _require(source, bands=len(scheme))
+    _translate(source, target, tags, describe, verify, top=SCORE_STEPS, overviews="AVERAGE")
+
+
+def read_scheme(path: Path) -> ClassScheme | None:
+    """Names and colours of a class map's first band; None when the file names fewer than two.
+
+    A class without an entry in the colour table gets a colour of its own.
+    """
+    band = _describe(path).find("VRTRasterBand")
+    names = (
+        [c.text or "" for c in band.iterfind("CategoryNames/Category")] if band is not None else []
+    )
+    while names and not names[-1].strip():
+        names.pop()  # other software fills up to 256 blank names
+    if len(names) < 2:
+        return None
+    with opened(path) as src:
+        try:
+            table = src.colormap(1)
+        except ValueError:
+            table = {}
+    classes = [
+        {"name": name if name.strip() else f"class {i}", "color": _hex(table.get(i), i)}
+        for i, name in enumerate(names[:IGNORE])
+    ]
+    return ClassScheme.from_dict({"name": path.stem, "classes": classes}, str(path))
+
+
+def _hex(rgba: tuple[int, ...] | None, index: int) -> str:
+    if rgba is None:  # hues a golden section apart never repeat
+        rgba = tuple(round(255 * x) for x in colorsys.hsv_to_rgb(index * 0.618 % 1, 0.6, 0.8))
+    return "#" + bytes(rgba[:3]).hex()
+
+
+def _require(source: Path, bands: int) -> None:
+    with opened(source) as src:
+        if src.count != bands or set(src.dtypes) != {"uint8"} or src.nodata != IGNORE:
+            raise SceneError(
+                f"{source} has {src.count} bands of {src.dtypes[0]} with nodata {src.nodata}",
+                f"a map is made from {bands} uint8 band{'s' * (bands > 1)} with nodata {IGNORE}",
+            )
+
+
+def _translate(
+    source: Path,
+    target: Path,
+    tags: Mapping[str, str],
+    describe: Callable[[ET.Element], None],
+    verify: Callable[[Path], None],
+    *,
+    top: int,
+    overviews: str,
+) -> None:
+    """Copy `source` to the COG `target` by way of a VRT that `describe` completes."""
+    vrt = _describe(source)
+    metadata = _renew(vrt, "Metadata")
+    for key, value in sorted({"AREA_OR_POINT": "Area", **tags}.items()):
+        ET.SubElement(metadata, "MDI", {"key": key}).text = value
+    describe(vrt)
+    options = {
+        "COMPRESS": "DEFLATE",
+        "BLOCKSIZE": _BLOCK,
+        "OVERVIEW_RESAMPLING": overviews,
+        "BIGTIFF": "IF_SAFER",
+        "NUM_THREADS": 2,
+    }
+    with _parts(target) as part, tempfile.TemporaryDirectory() as folder:
+        described = Path(folder) / "described.vrt"
+        ET.ElementTree(vrt).write(described, encoding="utf-8")
+        try:
+            # The user may have switched PAM files off; without one there are no names.
+            with rasterio.Env(GDAL_PAM_ENABLED=True):
+                rasterio.shutil.copy(str(described), str(part), driver="COG", **options)
+        except Exception as e:  # GDAL's own errors have no public base class
+            raise SceneError(f"cannot write {target}: {e}", "is the disk full?") from e
+        _compare(source, part, target, top)
+        verify(part)
+
+
+@contextmanager
+def _parts(target: Path) -> Iterator[Path]:
+    """A ``.part`` name, renamed with its PAM file on success; on failure nothing of it stays."""
+    part = target.with_name(target.name + ".part")
+    pam, part_pam = (p.with_name(p.name + ".aux.xml") for p in (target, part))
+    if not target.parent.is_dir():
+        raise SceneError(f"there is no folder {target.parent}", "make it first")
+    try:
+        yield part
+        if part_pam.exists():
+            part_pam.replace(pam)
+        else:
+            pam.unlink(missing_ok=True)  # of an older map
+        part.replace(target)
+    finally:
+        for left in target.parent.iterdir():
+            if left.name.startswith(part.name):
+                left.unlink()
+
+
+def _compare(source: Path, part: Path, target: Path, top: int) -> None:
+    """Raise SceneError unless `part` is a COG with the pixels of `source`, all <= `top` or 255."""
+    with opened(source) as a, opened(part) as b:
+        if b.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") != "COG" or b.nodata != IGNORE:
+            raise SceneError(f"{target} did not become a Cloud Optimized GeoTIFF")
+        if a.shape != b.shape or a.crs != b.crs or not a.transform.almost_equals(b.transform):
+            raise SceneError(f"{target} lost its place while it was written")
+        for row in range(0, a.height, _READ):
+            for col in range(0, a.width, _READ):
+                w = Window(row, col, _READ, _READ).clip(a.shape)
+                rio = RioWindow(w.col, w.row, w.width, w.height)
+                pixels = a.read(window=rio)
+                if not np.array_equal(pixels, b.read(window=rio)):
+                    raise SceneError(f"{target} differs from {source} near row {row}, column {col}")
+                wrong = pixels[(pixels > top) & (pixels != IGNORE)]
+                if wrong.size:
+                    raise SceneError(
+                        f"{source} holds the value {wrong[0]} near row {row}, column {col}",
+                        f"values are 0 to {top}, or {IGNORE} for nodata",
+                    )
+
+
+def _describe(path: Path) -> ET.Element:
+    """GDAL's own description of the raster at `path`: the root of a VRT."""
+    with opened(path) as src, tempfile.TemporaryDirectory() as folder:
+        vrt = Path(folder) / "source.vrt"
+        rasterio.shutil.copy(src, str(vrt), driver="VRT")
+        root = ET.parse(vrt).getroot()
+    for name in root.iter("SourceFilename"):
+        name.text, name.attrib["relativeToVRT"] = str(path.absolute()), "0"
+    return root
+
+
+def _set(band: ET.Element, name: str, text: str) -> None:
+    _renew(band, name).text = text
+
+
+def _renew(parent: ET.Element, name: str) -> ET.Element:
+    """An empty child `name`, first in `parent` (GDAL wants it before the sources)."""
+    for old in parent.findall(name):
+        if not old.attrib.get("domain"):
+            parent.remove(old)
+    new = ET.Element(name)
+    parent.insert(0, new)
+    return new

@@ -1,0 +1,141 @@
+"""Scene: a description of georeferenced bands. Raster: pixels read from it."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.windows import Window as RioWindow
+
+from geopipe.errors import GridError, SceneError
+from geopipe.grid import Window
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """Pixels with their place and their validity."""
+
+    data: np.ndarray
+    """(bands, height, width), dtype of the scene; 0 where not `valid`."""
+    valid: np.ndarray
+    """(height, width) bool"""
+    geobox: GeoBox
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where the bands are and what their pixels mean; cheap, picklable, holds no open file."""
+
+    path: str
+    geobox: GeoBox
+    bands: tuple[int, ...]
+    """1-based band numbers in the order they are read."""
+    dtype: str
+
+    @classmethod
+    def open(cls, path: str | Path, bands: Sequence[int] | None = None) -> "Scene":
+        """Describe the raster at `path` (a file, a VRT, anything GDAL opens).
+
+        `bands`: 1-based numbers; by default red, green, blue where the file names them, else its
+        first three bands that are not alpha (all, when fewer). Raises SceneError when it is not a
+        readable raster or has no CRS, GridError when it has no usable transform.
+        """
+        with opened(path) as src:
+            if src.crs is None:
+                raise SceneError(
+                    f"{path} has no CRS",
+                    "set it, e.g. gdal_edit.py -a_srs EPSG:2154 FILE, or give a georeferenced file",
+                )
+            if src.transform.is_identity or src.transform.determinant == 0:
+                raise GridError(
+                    f"{path} has no geotransform",
+                    "georeference it, e.g. gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM FILE",
+                )
+            chosen = tuple(bands) if bands else _default_bands(src)
+            wrong = [b for b in chosen if not 1 <= b <= src.count]
+            if wrong:
+                raise SceneError(f"{path} has bands 1 to {src.count}, not {wrong[0]}")
+            dtypes = {src.dtypes[b - 1] for b in chosen}
+            if any(d.startswith("complex") for d in dtypes):
+                raise SceneError(f"{path} holds complex numbers, not an image")
+            geobox = GeoBox((src.height, src.width), src.transform, src.crs)
+            return cls(str(path), geobox, chosen, np.result_type(*dtypes).name)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.geobox.shape[0], self.geobox.shape[1]
+
+    def read(self, window: Window | None = None) -> Raster:
+        """The pixels of `window` (default: all); what lies outside the scene is not valid.
+
+        A pixel is valid when alpha, the mask or the nodata value says so for at least one band
+        (as in rasterio's ``dataset_mask``) and its values are finite.
+        """
+        window = window or Window.of_shape(self.shape)
+        data = np.zeros((len(self.bands), *window.shape), self.dtype)
+        valid = np.zeros(window.shape, bool)
+        inside = window.clip(self.shape)
+        if inside.height and inside.width:
+            rio = RioWindow(inside.col, inside.row, inside.width, inside.height)
+            with opened(self.path) as src:
+                try:
+                    pixels = src.read(self.bands, window=rio)
+                    masks = src.read_masks(self.bands, window=rio)
+                except RasterioIOError as e:
+                    raise SceneError(
+                        f"cannot read rows {inside.row}-{inside.bottom}, columns {inside.col}-"
+                        f"{inside.right} of {self.path}: {e}",
+                        "the file is truncated or damaged; copy it again",
+                    ) from e
+            ok = (masks > 0).any(axis=0)
+            if np.issubdtype(pixels.dtype, np.floating):
+                ok &= np.isfinite(pixels).all(axis=0)
+            at = inside.within(window)
+            data[(slice(None), *at)] = np.where(ok, pixels, 0)
+            valid[at] = ok
+        return Raster(data, valid, window_geobox(self.geobox, window))
+
+
+def window_geobox(geobox: GeoBox, window: Window) -> GeoBox:
+    """The plane of `window`, which may stick out of `geobox`."""
+    affine = geobox.affine * geobox.affine.translation(window.col, window.row)
+    return GeoBox(window.shape, affine, geobox.crs)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[rasterio.DatasetReader]:
+    """`path` opened for reading; what GDAL refuses becomes a SceneError."""
+    try:
+        src = rasterio.open(path)
+    except RasterioError as e:
+        if "://" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():
+            raise SceneError(f"there is no file {path}", "check the path") from e
+        raise SceneError(f"{path} is not a raster that GDAL can open: {e}") from e
+    with src:
+        yield src
+
+
+def _default_bands(src: rasterio.DatasetReader) -> tuple[int, ...]:
+    kinds = dict(zip(src.colorinterp, src.indexes, strict=True))
+    try:
+        return tuple(kinds[c] for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue))
+    except KeyError:
+        plain = [
+            i for i, c in zip(src.indexes, src.colorinterp, strict=True) if c != ColorInterp.alpha
+        ]
+        if len(plain) > 3:
+            log.warning(
+                "%s does not say which bands are red, green and blue: taking bands 1, 2, 3 of %d",
+                src.name,
+                len(plain),
+            )
+        return tuple(plain[:3])

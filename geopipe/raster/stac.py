@@ -1,0 +1,166 @@
+"""The STAC item of an output folder: what the files are, where they lie, how they were made."""
+
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pystac
+from odc.geo.geobox import GeoBox
+from pystac.extensions.classification import Classification, ClassificationExtension
+from pystac.extensions.projection import ProjectionExtension
+from pystac.extensions.raster import DataType, RasterBand, RasterExtension, Sampling
+
+import geopipe
+from geopipe.classes import IGNORE, ClassScheme
+from geopipe.errors import SceneError
+from geopipe.grid import ground_gsd
+from geopipe.raster.cog import SCORE_STEPS
+
+_PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
+_DEGREES = 1e-7
+"""Corners of a footprint that move it by less (1 cm) are left out."""
+_KINDS: dict[str, tuple[str, list[str]]] = {
+    ".tif": (pystac.MediaType.COG, ["data"]),
+    ".gpkg": (pystac.MediaType.GEOPACKAGE, ["data"]),
+    ".html": (pystac.MediaType.HTML, ["overview"]),
+    ".json": (pystac.MediaType.JSON, ["metadata"]),
+    ".md": ("text/markdown", ["metadata"]),
+    ".qml": (pystac.MediaType.XML, ["style"]),
+    ".xml": (pystac.MediaType.XML, ["metadata"]),
+}
+_TITLES = {"classes": "Class map", "scores": "Score of each class", "polygons": "Class polygons"}
+
+
+def write_item(
+    folder: Path,
+    *,
+    item_id: str,
+    geobox: GeoBox,
+    scheme: ClassScheme,
+    assets: Mapping[str, Path],
+    properties: Mapping[str, Any],
+    created: str,
+) -> Path:
+    """Write ``item.json`` (STAC 1.1) into `folder` and return its path.
+
+    `assets`: key -> file; ``classes`` and ``scores`` are described as what `write_class_cog` and
+    `write_score_cog` make. `created`: an ISO 8601 time, also the item's ``datetime`` unless
+    `properties` has one of its own. Raises SceneError without a CRS or with an impossible time.
+    """
+    if geobox.crs is None:
+        raise SceneError("a map without a CRS has no footprint")
+    chosen = {"processing:software": {"geopipe": geopipe.__version__}, **properties}
+    when = _instant(str(chosen.pop("datetime", created)))
+    chosen["created"] = _instant(created).isoformat().replace("+00:00", "Z")
+    geometry, bbox = _footprint(geobox)
+    item = pystac.Item(item_id, geometry, bbox, when, chosen)
+    item.stac_extensions.append(_PROCESSING)
+    _project(item, geobox)
+    for key, path in assets.items():
+        media_type, roles = _KINDS.get(path.suffix.lower(), (None, ["data"]))
+        href = Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
+        href = href if href.startswith("../") else f"./{href}"
+        asset = pystac.Asset(href, _TITLES.get(key), media_type=media_type, roles=list(roles))
+        item.add_asset(key, asset)
+        if key in ("classes", "scores"):
+            _describe(asset, key, geobox, scheme)
+    return _write(folder / "item.json", item.to_dict(include_self_link=False))
+
+
+def _describe(asset: pystac.Asset, key: str, geobox: GeoBox, scheme: ClassScheme) -> None:
+    """Bands, nodata and classes of a raster asset."""
+    common: dict[str, Any] = {
+        "nodata": IGNORE,
+        "data_type": DataType.UINT8,
+        "sampling": Sampling.AREA,
+        "spatial_resolution": round(sum(ground_gsd(geobox)) / 2, 6),
+    }
+    raster = RasterExtension.ext(asset, add_if_missing=True)
+    if key == "scores":
+        scaled = {**common, "scale": 1 / SCORE_STEPS, "offset": 0.0}
+        raster.bands = [RasterBand.create(**scaled) for _ in scheme.classes]
+        asset.extra_fields["bands"] = [{"name": name} for name in scheme.names]
+        return
+    raster.bands = [RasterBand.create(**common)]
+    ClassificationExtension.ext(asset, add_if_missing=True).classes = [
+        Classification.create(value=i, name=slug, title=c.name, color_hint=c.color[1:].upper())
+        for i, (c, slug) in enumerate(zip(scheme.classes, _slugs(scheme), strict=True))
+    ]
+
+
+def _slugs(scheme: ClassScheme) -> list[str]:
+    """A name of letters, digits, ``-`` and ``_`` for each class, as the extension wants it."""
+    slugs: list[str] = []
+    for i, name in enumerate(scheme.names):
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+        slug = re.sub(r"[^0-9A-Za-z_-]+", "-", plain).strip("-") or f"class-{i}"
+        while slug in slugs:
+            slug += "_"
+        slugs.append(slug)
+    return slugs
+
+
+def _project(item: pystac.Item, geobox: GeoBox) -> None:
+    left, bottom, right, top = geobox.boundingbox.bbox
+    assert geobox.crs is not None
+    epsg = geobox.crs.to_epsg()
+    (height, width), a = geobox.shape, geobox.affine
+    ProjectionExtension.ext(item, add_if_missing=True).apply(
+        code=f"EPSG:{epsg}" if epsg else None,
+        wkt2=None if epsg else geobox.crs.to_wkt(),
+        bbox=[left, bottom, right, top],
+        shape=[height, width],
+        transform=[a.a, a.b, a.c, a.d, a.e, a.f, 0.0, 0.0, 1.0],
+    )
+
+
+def _footprint(geobox: GeoBox) -> tuple[dict[str, Any], list[float]]:
+    """GeoJSON polygon (outer ring anticlockwise) and bbox in degrees, longitude first."""
+    outline = geobox.extent
+    # Extra corners: a straight edge of a projected plane is a curve in degrees.
+    step = max(outline.boundingbox.span_x, outline.boundingbox.span_y) / 8
+    lonlat = outline.to_crs("EPSG:4326", resolution=step, wrapdateline=True).simplify(_DEGREES)
+    parts = [p.exterior.coords for p in getattr(lonlat.geom, "geoms", [lonlat.geom])]
+    rings = [_anticlockwise([(round(x, 7), round(y, 7)) for x, y in p]) for p in parts]
+    xs = [[x for x, _ in ring] for ring in rings]
+    ys = [y for ring in rings for _, y in ring]
+    if len(rings) == 1:
+        west, east = min(xs[0]), max(xs[0])
+        geometry: dict[str, Any] = {"type": "Polygon", "coordinates": [rings[0]]}
+    else:  # across the 180th meridian the bbox starts in the eastern hemisphere (RFC 7946, 5.2)
+        west = min(x for part in xs for x in part if x > 0)
+        east = max(x for part in xs for x in part if x < 0)
+        geometry = {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
+    return geometry, [west, min(ys), east, max(ys)]
+
+
+def _anticlockwise(ring: list[tuple[float, float]]) -> list[list[float]]:
+    doubled = sum(
+        x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(ring, ring[1:] + ring[:1], strict=True)
+    )
+    return [list(p) for p in (ring if doubled > 0 else ring[::-1])]
+
+
+def _instant(text: str) -> datetime:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as e:
+        raise SceneError(f"'{text}' is not a time", "write it as 2024-05-31T12:00:00Z") from e
+    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def _write(path: Path, tables: dict[str, Any]) -> Path:
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(tables, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as e:
+        raise SceneError(f"cannot write {path}: {e.strerror}", "is the folder there?") from e
+    finally:
+        part.unlink(missing_ok=True)
+    return path

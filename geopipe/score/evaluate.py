@@ -1,0 +1,199 @@
+"""Compare a class map with the truth, window by window, so that any size fits in memory."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pyogrio.errors
+import rasterio
+from geopandas import GeoSeries
+from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.features import rasterize
+from rasterio.windows import Window as RioWindow
+
+from geopipe.classes import IGNORE, ClassScheme
+from geopipe.errors import ConfigError, LabelError, SceneError
+from geopipe.grid import Window
+from geopipe.labels import open_labels
+from geopipe.raster.cog import read_scheme
+from geopipe.raster.scene import opened, window_geobox
+from geopipe.score.metrics import Metrics
+
+_SIDE = 2048
+"""Windows hold at most about _SIDE x _SIDE pixels."""
+
+Reader = Callable[[Window], np.ndarray]
+"""Window of the map's plane -> class ids (h, w), IGNORE where unknown."""
+
+
+def evaluate(
+    class_map: Path,
+    truth: Path,
+    *,
+    scheme: ClassScheme | None = None,
+    area: Path | None = None,
+    layer: str | None = None,
+) -> Metrics:
+    """Count how the pixels of `class_map` agree with `truth` (a raster or vectors, see `layer`).
+
+    Truth on another plane is brought to the map's by its LabelSource. Where one of two rasters of
+    equal shape has no CRS they are compared pixel by pixel; there, for two classes, a file of 0 and
+    255 only is a mask and 255 means class 1. IGNORE and nodata of either are left out and counted.
+    `area`: polygons to which the comparison is limited. `scheme`: by default the names in the map.
+    Raises ConfigError without a scheme, LabelError or SceneError when the two do not meet.
+    """
+    with ExitStack() as stack:
+        src = stack.enter_context(_raster(class_map))
+        scheme = scheme or _named_scheme(class_map)
+        mapped = _ids(src, scheme)
+        expected = _truth(stack, src, truth, scheme, layer)
+        inside = _area(area, src) if area else None
+        total = Metrics.empty(scheme.names)
+        for window in _windows(src):
+            chosen = inside(window) if inside else None
+            if chosen is not None and not chosen.any():
+                continue
+            t, m = expected(window), mapped(window)
+            if chosen is not None:
+                t, m = t[chosen], m[chosen]
+            total += Metrics.of(scheme.names, t, m)
+    if not total.pixels:
+        where = f" inside {area}" if area else ""
+        raise LabelError(
+            f"no pixel{where} has a class in both {class_map} and {truth}: {total.ignored} left out"
+        )
+    return total
+
+
+def _named_scheme(class_map: Path) -> ClassScheme:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        scheme = read_scheme(class_map)
+    if scheme is None:
+        raise ConfigError(
+            f"{class_map} names no classes", "keep its .aux.xml next to it, or give a class scheme"
+        )
+    return scheme
+
+
+def _truth(
+    stack: ExitStack,
+    src: rasterio.DatasetReader,
+    truth: Path,
+    scheme: ClassScheme,
+    layer: str | None,
+) -> Reader:
+    """How to read `truth` on the plane of `src`; LabelError or SceneError when they do not meet."""
+    raster = _as_raster(stack, truth)
+    if raster is not None and (raster.crs is None or src.crs is None):
+        if raster.shape != src.shape:
+            raise SceneError(
+                f"{truth} has {raster.height} x {raster.width} px and {src.name} {src.height} x"
+                f" {src.width}; one has no CRS, so they cannot be laid over each other",
+                "georeference both, or give files of equal size",
+            )
+        return _ids(raster, scheme)
+    if src.crs is None:
+        raise SceneError(f"{src.name} has no CRS, so vectors cannot be laid over it")
+    geobox = GeoBox(src.shape, src.transform, src.crs)
+    labels = open_labels(truth, scheme, geobox, layer)
+    return lambda window: np.asarray(labels.read(window_geobox(geobox, window)))
+
+
+def _ids(src: rasterio.DatasetReader, scheme: ClassScheme) -> Reader:
+    """Reads the one band of `src` as class ids."""
+    if src.count > 2 or not np.issubdtype(src.dtypes[0], np.integer):
+        raise SceneError(
+            f"{src.name} has {src.count} bands of {src.dtypes[0]}",
+            "give one band of whole numbers: class ids, not colours or scores",
+        )
+
+    def read(window: Window) -> np.ndarray:
+        rio = RioWindow(window.col, window.row, window.width, window.height)
+        try:
+            ids, mask = src.read(1, window=rio), src.read_masks(1, window=rio)
+        except RasterioIOError as e:
+            raise SceneError(
+                f"cannot read {src.name} near row {window.row}, column {window.col}: {e}",
+                "the file is truncated or damaged; copy it again",
+            ) from e
+        return np.where(mask > 0, ids.astype(np.int64), IGNORE)
+
+    if src.crs is None and len(scheme) == 2 and _is_mask(src, read):
+        return lambda window: np.asarray(read(window) == IGNORE, np.int64)
+    return read
+
+
+def _is_mask(src: rasterio.DatasetReader, read: Reader) -> bool:
+    """Whether a file without nodata holds 255 and nothing else but 0."""
+    seen: set[int] = set()
+    if src.nodata is not None:
+        return False
+    for window in _windows(src):
+        seen.update(np.unique(read(window)).tolist())
+        if not seen <= {0, 255}:
+            return False
+    return 255 in seen
+
+
+def _area(path: Path, src: rasterio.DatasetReader) -> Reader:
+    """Reads whether a pixel's centre lies in one of the polygons of `path`, as bool."""
+    if src.crs is None:
+        raise SceneError(f"{src.name} has no CRS, so {path} cannot be laid over it")
+    try:
+        shapes: GeoSeries = pyogrio.read_dataframe(path, columns=[]).geometry
+    except (pyogrio.errors.DataSourceError, AttributeError) as e:
+        raise LabelError(f"cannot read polygons from {path}: {e}") from e
+    if shapes.crs is None:
+        raise LabelError(f"{path} has no CRS", "set it, or save the polygons as GeoPackage")
+    shapes = shapes[shapes.geom_type.isin(["Polygon", "MultiPolygon"])].to_crs(src.crs.to_wkt())
+    plane = GeoBox(src.shape, src.transform, src.crs)
+    near = shapes.cx[
+        slice(*sorted(plane.boundingbox.range_x)), slice(*sorted(plane.boundingbox.range_y))
+    ]
+    if near.empty:
+        raise LabelError(f"none of the {len(shapes)} polygons of {path} lies on {src.name}")
+
+    def read(window: Window) -> np.ndarray:
+        part = window_geobox(plane, window)
+        touched = near.iloc[near.sindex.query(part.extent.geom)]
+        if touched.empty:
+            return np.zeros(window.shape, bool)
+        burned = rasterize(touched, out_shape=window.shape, transform=part.affine, dtype="uint8")
+        return np.asarray(burned, bool)
+
+    return read
+
+
+def _windows(src: rasterio.DatasetReader) -> Iterator[Window]:
+    """Windows that cover `src`: squares, or strips where the file is stored by rows."""
+    stored_by_rows = src.block_shapes[0][1] >= src.width
+    width = src.width if stored_by_rows else _SIDE
+    height = max(1, _SIDE * _SIDE // width)
+    for row in range(0, src.height, height):
+        for col in range(0, src.width, width):
+            yield Window(row, col, height, width).clip(src.shape)
+
+
+@contextmanager
+def _raster(path: Path) -> Iterator[rasterio.DatasetReader]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # checked by its CRS
+        stack = ExitStack()
+        src = stack.enter_context(opened(path))
+    with stack:
+        yield src
+
+
+def _as_raster(stack: ExitStack, path: Path) -> rasterio.DatasetReader | None:
+    """`path` opened, or None where it holds no raster (then its LabelSource decides)."""
+    if not path.exists():
+        raise LabelError(f"there is no file {path}", "check the path")
+    try:
+        return stack.enter_context(_raster(path))
+    except SceneError:
+        return None

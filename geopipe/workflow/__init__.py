@@ -1,0 +1,1 @@
+"""Whole chains, described by a TOML file: steps, resume, report."""

@@ -1,0 +1,157 @@
+"""What a workflow file may say."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from geopipe.config import Section, parse, read_toml
+from geopipe.errors import ConfigError
+
+FETCH = "fetch"
+"""As `labels`: ask OpenStreetMap for the scene's extent."""
+
+
+class SceneChoice(Section):
+    """A raster and how to read it."""
+
+    scene: Path
+    bands: tuple[int, ...] | None = None
+    """1-based; default red, green, blue where the file names them, else the first three."""
+    nodata: float | None = None
+    """Pixels with this value in all bands are not valid (for files that do not declare it)."""
+
+
+class Labelled(SceneChoice):
+    """A scene with labels: vectors, a class raster, or ``"fetch"``."""
+
+    labels: Path
+    layer: str | None = None
+    area: Path | None = None
+    """Polygons outside which absence of a label means nothing: ignored there."""
+
+
+class MapChoice(Section):
+    """Which scenes to map, and what to add to the bundle."""
+
+    scenes: tuple[Path, ...] = ()
+    """Default: the test scene, or without one the training scene."""
+    bands: tuple[int, ...] | None = None
+    nodata: float | None = None
+    scores: bool = False
+    vectors: bool = False
+    core: int = Field(default=1024, gt=0)
+
+
+class CoarseChoice(Section):
+    """Training of the coarse net; defaults as in Maggiori et al. 2017, section III."""
+
+    steps: int = Field(default=600, gt=0)
+    batch: int = Field(default=64, gt=0)
+    lr: float = Field(default=0.01, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=2e-4, ge=0)
+    augment: bool = True
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class RefinementChoice(Section):
+    """Training of the refinement; defaults as in Maggiori et al. 2017, section III."""
+
+    steps: int = Field(default=800, gt=0)
+    batch: int = Field(default=16, gt=0)
+    lr: float = Field(default=0.01, gt=0)
+    iterations: int = Field(default=5, ge=1, le=50)
+    class_agnostic: bool = False
+    recurrent: bool = True
+    augment: bool = True
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class ReportChoice(Section):
+    """What the report shows."""
+
+    closeups: int = Field(default=4, ge=0, le=20)
+    closeup_px: int = Field(default=240, ge=16, le=2000)
+    """Scene pixels a side."""
+
+
+class Workflow(Section):
+    """labels -> train coarse -> train refinement -> map -> evaluate -> report."""
+
+    name: str = Field(min_length=1)
+    out: Path
+    classes: str = "buildings-roads"
+    """A scheme that ships with geopipe, or a TOML file."""
+    gsd: float = Field(default=1.0, gt=0)
+    """Metres on the ground per pixel of the nets."""
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+    workers: int = Field(default=0, ge=0)
+    train: Labelled
+    enhance: Labelled | None = None
+    test: Labelled | None = None
+    map: MapChoice = MapChoice()
+    coarse: CoarseChoice = CoarseChoice()
+    refinement: RefinementChoice = RefinementChoice()
+    report: ReportChoice = ReportChoice()
+
+    @model_validator(mode="after")
+    def _test_is_not_trained_on(self) -> Self:
+        if self.test is None:
+            return self
+        for other in (self.train, self.enhance):
+            if other and other.scene == self.test.scene and not (other.area and self.test.area):
+                raise ValueError(
+                    "the test scene is also trained on: give both an `area`, the two apart"
+                )
+        return self
+
+    def map_scenes(self) -> tuple[SceneChoice, ...]:
+        """The scenes to map."""
+        if self.map.scenes:
+            options = {"bands": self.map.bands, "nodata": self.map.nodata}
+            return tuple(SceneChoice(scene=p, **options) for p in self.map.scenes)
+        place = self.test or self.train
+        return (SceneChoice(scene=place.scene, bands=place.bands, nodata=place.nodata),)
+
+
+_PATHS = {"scene", "labels", "area", "out", "scenes"}
+
+
+def load_workflow(path: Path, overrides: dict[str, str] | None = None) -> Workflow:
+    """Read a workflow file; its relative paths start at its own folder.
+
+    `overrides`: dotted key -> value as on the command line (``train.scene=my.tif``), whose paths
+    start at the current folder. Raises ConfigError.
+    """
+    tables = _anchored(read_toml(path), path.parent)
+    for key, value in (overrides or {}).items():
+        *parents, last = key.split(".")
+        table = tables
+        for part in parents:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"--set {key}: '{part}' is a value, not a table")
+        table[last] = _anchor(last, value, Path.cwd())
+    return parse(tables, Workflow, str(path))
+
+
+def _anchored(table: dict[str, Any], base: Path) -> dict[str, Any]:
+    return {
+        k: _anchored(v, base) if isinstance(v, dict) else _anchor(k, v, base)
+        for k, v in table.items()
+    }
+
+
+def _anchor(key: str, value: Any, base: Path) -> Any:
+    if key == "classes" and isinstance(value, str) and value.endswith(".toml"):
+        return str(base / value)
+    if key not in _PATHS or value == FETCH:
+        return value
+    if isinstance(value, list):
+        return [_anchor(key, v, base) for v in value]
+    if not isinstance(value, str):
+        return value
+    # Addresses that GDAL opens itself (https://, /vsicurl/...) are no paths of this machine.
+    return value if "://" in value else str((base / value).resolve())

@@ -1,0 +1,94 @@
+"""A step runs once: it is skipped while its inputs, parameters and outputs are unchanged."""
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geopipe import __version__
+from geopipe.checkpoint import file_hash
+
+log = logging.getLogger(__name__)
+
+_HASHED_BYTES = 256_000_000
+"""Larger files are known by size and time of change: reading them would cost more than the step."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """`action` makes `outputs` (files or folders) from `inputs` and `parameters`."""
+
+    name: str
+    inputs: Sequence[Path]
+    parameters: Mapping[str, Any]
+    outputs: Sequence[Path]
+    action: Callable[[str], None]
+    """Called with the step's key: a digest of inputs and parameters."""
+
+
+def run_step(step: Step, records: Path) -> tuple[bool, float]:
+    """Run `step` unless it is current; returns whether it ran and the seconds it took (or had)."""
+    record = records / f"{step.name}.json"
+    key = _key(step)
+    known = _read(record)
+    if known and known["key"] == key and known["outputs"] == _prints(step.outputs):
+        log.info("%s: unchanged, skipped", step.name)
+        return False, float(known["seconds"])
+    log.info("%s", step.name)
+    record.unlink(missing_ok=True)
+    start = time.monotonic()
+    step.action(key)
+    seconds = time.monotonic() - start
+    records.mkdir(parents=True, exist_ok=True)
+    part = record.with_suffix(".part")
+    made = {"key": key, "outputs": _prints(step.outputs), "seconds": seconds}
+    part.write_text(json.dumps(made, indent=1))
+    part.replace(record)
+    return True, seconds
+
+
+def _key(step: Step) -> str:
+    """Digest of what decides the outputs; the version is part, since code makes them too."""
+    parts = [__version__, step.name, dict(step.parameters), _prints(step.inputs)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _prints(paths: Sequence[Path]) -> dict[str, str | None]:
+    """Fingerprint of each file, and of each file of each folder; None where there is none."""
+    prints: dict[str, str | None] = {}
+    for path in paths:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        prints[str(path)] = None if path.is_dir() or path.exists() is False else ""
+        for file in files:
+            prints[str(file)] = _print(file)
+    return prints
+
+
+def _print(path: Path) -> str | None:
+    try:
+        stat = path.stat()
+    except OSError:  # missing, or an address that only GDAL reads
+        return None
+    if stat.st_size > _HASHED_BYTES:
+        return f"{stat.st_size}@{stat.st_mtime_ns}"
+    return file_hash(path)
+
+
+def _read(record: Path) -> dict[str, Any] | None:
+    try:
+        known = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return None
+    return known if {"key", "outputs", "seconds"} <= set(known) else None
+
+
+def fresh_folder(path: Path) -> Path:
+    """`path`, empty."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path

@@ -1,0 +1,162 @@
+"""Label rasters: windows, other planes, other types, and values that are no class."""
+
+import pickle
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+
+from geopipe.classes import IGNORE
+from geopipe.errors import LabelError
+from geopipe.grid import NetGrid, Window
+from geopipe.labels import RasterLabels, open_labels
+from geopipe.raster.scene import window_geobox
+
+
+def write(path, values, geobox, nodata=None, compress=None, **tags):
+    count = 1 if values.ndim == 2 else len(values)
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=geobox.shape[0],
+        width=geobox.shape[1],
+        count=count,
+        dtype=values.dtype,
+        crs=str(geobox.crs) if geobox.crs else None,
+        transform=geobox.affine,
+        nodata=nodata,
+        compress=compress,
+    ) as dst:
+        dst.write(values.reshape(count, *geobox.shape))
+        dst.update_tags(**tags)
+    return path
+
+
+@pytest.fixture(scope="module")
+def values():
+    blocks = np.random.default_rng(1).integers(0, 3, (30, 40)).astype(np.uint8)
+    out = np.kron(blocks, np.ones((10, 10), np.uint8))
+    out[100:140, 200:230] = IGNORE
+    return out
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory, values, scheme, plane):
+    path = tmp_path_factory.mktemp("raster") / "labels.tif"
+    return open_labels(write(path, values, plane, 255, credit="me"), scheme, plane)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(-20, 310), st.integers(-20, 410), st.integers(1, 40), st.integers(1, 40))
+def test_windows_are_read_as_they_are(labels, values, plane, row, col, height, width):
+    window = Window(row, col, height, width)
+    around = np.pad(values, 60, constant_values=IGNORE)
+    want = around[row + 60 : row + 60 + height, col + 60 : col + 60 + width]
+    np.testing.assert_array_equal(labels.read(window_geobox(plane, window)), want)
+
+
+def test_a_raster_says_what_it_is(labels, plane):
+    assert isinstance(labels, RasterLabels)
+    assert labels.credit == "me"
+    assert pickle.loads(pickle.dumps(labels)) == labels
+    assert len(pickle.dumps(labels)) < 10_000
+
+
+def test_coarser_pixels_take_the_most_frequent_class(labels, values, plane):
+    net = NetGrid(plane.shape, (5.0, 5.0)).geobox(plane)
+    np.testing.assert_array_equal(labels.read(net), values[2::5, 2::5])
+    mixed = NetGrid(plane.shape, (20.0, 20.0)).geobox(plane)
+    got = labels.read(mixed)
+    for row in range(15):
+        for col in range(20):
+            cell = values[row * 20 : row * 20 + 20, col * 20 : col * 20 + 20]
+            count = np.bincount(cell[cell != IGNORE], minlength=3)
+            assert got[row, col] == (count.argmax() if count.any() else IGNORE)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([0.55, 0.7, 1.0, 1.3, 2.0, 25.0]), st.integers(-9, 150), st.integers(-9, 150)
+)
+def test_windows_of_a_coarser_plane_agree(labels, plane, gsd, row, col):
+    net = NetGrid.of(plane, gsd).geobox(plane)
+    window = Window(row, col, 12, 17)
+    inside = window.clip(net.shape)
+    got, want = labels.read(window_geobox(net, window)), np.full((12, 17), IGNORE, np.uint8)
+    if inside.height and inside.width:
+        want[inside.within(window)] = labels.read(net)[inside.slices]
+    np.testing.assert_array_equal(got, want)
+
+
+def test_another_crs_and_half_a_pixel_off(labels, values, plane):
+    shifted = GeoBox(plane.shape, plane.affine @ Affine.translation(0.3, 0.3), plane.crs)
+    got = labels.read(shifted)
+    np.testing.assert_array_equal(got[:250, :350], values[:250, :350])
+    mercator = plane.to_crs("EPSG:3857", resolution=0.7)
+    got = labels.read(mercator)
+    known = values[values != IGNORE]
+    for class_id in range(3):
+        share = (got == class_id).sum() / (got != IGNORE).sum()
+        assert share == pytest.approx((known == class_id).mean(), abs=0.01)
+    far = window_geobox(plane, Window(10_000, 0, 5, 5))
+    assert (labels.read(far) == IGNORE).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"), [("int16", -9999), ("int8", None), ("float32", np.nan), ("uint16", 999)]
+)
+def test_other_types_of_ids(tmp_path, scheme, plane, dtype, nodata):
+    ids = np.zeros(plane.shape, dtype)
+    ids[:, 200:] = 2
+    if nodata is not None:
+        ids[:50] = nodata
+    labels = open_labels(write(tmp_path / "a.tif", ids, plane, nodata), scheme, plane)
+    coarse = NetGrid(plane.shape, (10.0, 10.0)).geobox(plane)
+    outside = window_geobox(coarse, Window(-1, 0, 31, 40))
+    for got, step in ((labels.read(plane), 10), (labels.read(outside)[1:], 1)):
+        assert got.dtype == np.uint8
+        assert (got[6 * step :, : 19 * step] == 0).all()
+        assert (got[6 * step :, 21 * step :] == 2).all()
+        assert (got[: 5 * step] == (IGNORE if nodata is not None else got[5 * step])).all()
+    assert (labels.read(outside)[0] == IGNORE).all()
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(3, "uint8"), (-1, "int16"), (0.5, "float32")])
+def test_values_that_are_no_class(tmp_path, scheme, plane, value, dtype):
+    ids = np.zeros(plane.shape, dtype)
+    ids[20, 30] = value
+    labels = open_labels(write(tmp_path / "a.tif", ids, plane), scheme, plane)
+    with pytest.raises(LabelError, match=rf"values {value}, .*0 background, 1 building, 2 road"):
+        labels.read(plane)
+    labels.read(window_geobox(plane, Window(50, 0, 20, 20)))
+
+
+def test_rasters_that_are_no_labels(tmp_path, scheme, plane):
+    image = np.zeros((3, *plane.shape), np.uint8)
+    with pytest.raises(LabelError, match="3 bands"):
+        open_labels(write(tmp_path / "rgb.tif", image, plane), scheme, plane)
+    bare = GeoBox(plane.shape, plane.affine, None)
+    with pytest.raises(LabelError, match="no CRS"):
+        open_labels(write(tmp_path / "bare.tif", image[0], bare), scheme, plane)
+    far = GeoBox(plane.shape, Affine.translation(90_000, 0) @ plane.affine, plane.crs)
+    with pytest.raises(LabelError, match=r"do not overlap the scene.*lon 5\.29.*lon 4\.14"):
+        open_labels(write(tmp_path / "far.tif", image[0], far), scheme, plane)
+
+
+def test_damaged_rasters(tmp_path, scheme, plane, values):
+    path = write(tmp_path / "a.tif", values, plane)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:60_000])
+    with pytest.raises(LabelError, match=r"cannot read .*whole"):
+        open_labels(path, scheme, plane)
+    path = write(tmp_path / "b.tif", values, plane, compress="deflate")
+    content = bytearray(path.read_bytes())
+    content[500:900] = b"x" * 400
+    path.write_bytes(content)
+    with pytest.raises(LabelError, match="the file is damaged"):
+        open_labels(path, scheme, plane).read(plane)

@@ -1,0 +1,120 @@
+"""The bundle in QGIS itself: a double-click shows the classes, named and in their colours."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+
+from geopipe.classes import ClassScheme
+from geopipe.raster.cog import write_class_cog
+from geopipe.raster.polygons import write_polygons
+from geopipe.raster.style import write_qml
+
+SCHEME = ClassScheme.from_dict(
+    {
+        "name": "town & land",
+        "classes": [
+            {"name": "background", "color": "#f1efe2"},
+            {"name": "building <all> & bâtiment", "color": "#c8371e"},
+            {"name": "road", "color": "#3c4a5c"},
+        ],
+    }
+)
+SCRIPT = Path(__file__).with_name("open_bundle.py")
+# The environment of this Python would make QGIS load the wrong libraries and PROJ data.
+CLEAN = {
+    k: v
+    for k, v in os.environ.items()
+    if not k.startswith(("PYTHON", "PROJ", "GDAL", "VIRTUAL_ENV", "LD_"))
+} | {"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin"}
+
+
+def has_qgis() -> bool:
+    try:
+        command = ["/usr/bin/python3", "-c", "import qgis.core"]
+        return subprocess.run(command, env=CLEAN, capture_output=True, timeout=60).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+pytestmark = [
+    pytest.mark.qgis,
+    pytest.mark.skipif(not has_qgis(), reason="python3-qgis is not installed"),
+]
+
+
+def town() -> np.ndarray:
+    """Rectangles of each class and of nothing, 300 x 400 px."""
+    ids = np.zeros((300, 400), np.uint8)
+    ids[40:120, 60:160] = 1
+    ids[180:220] = 2
+    ids[250:, 300:] = 255
+    return ids
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle")
+    raw = folder / "raw.tif"
+    with rasterio.open(
+        raw, "w", driver="GTiff", height=300, width=400, count=1, dtype="uint8", nodata=255,
+        crs="EPSG:32736", transform=Affine(0.5, 0, 550_000, 0, -0.5, 9_000_000),
+    ) as out:  # fmt: skip
+        out.write(town(), 1)
+    write_class_cog(raw, folder / "classes.tif", SCHEME, {"credit": "© OpenStreetMap"})
+    write_qml(folder / "classes.qml", SCHEME)
+    write_polygons(folder / "classes.tif", folder / "classes.gpkg", SCHEME)
+    raw.unlink()
+    done = subprocess.run(
+        ["/usr/bin/python3", str(SCRIPT), str(folder)],
+        env=CLEAN | {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    # QGIS 3.22 may crash while it shuts down; what counts has been said by then.
+    assert done.stdout.strip(), done.stderr[-2000:]
+    assert "Warning" not in done.stderr
+    return folder, json.loads(done.stdout.splitlines()[-1])
+
+
+ROWS = [[c.name, c.color] for c in SCHEME.classes]
+EXTENT = [550_000, 8_999_850, 550_200, 9_000_000]
+
+
+def test_the_class_map_opens_with_exactly_its_classes(bundle):
+    seen = bundle[1]["classes"]
+    assert seen["valid"]
+    assert seen["crs"] == "EPSG:32736"
+    assert seen["extent"] == EXTENT
+    assert seen["renderer"] == "paletted"
+    assert seen["legend"][-3:] == ROWS
+    # QGIS puts a row with the band's name above them, and nothing else.
+    assert len(seen["legend"]) in (3, 4)
+    assert all("Band 1" in label for label, _ in seen["legend"][:-3])
+    assert (seen["type"], seen["nodata"]) == (1, 255)
+    assert "class" in seen["band"]
+
+
+def test_the_class_map_is_drawn_in_its_colours(bundle):
+    pixels = np.asarray(Image.open(bundle[0] / "classes.png").convert("RGB"))
+    expected = np.full((256, 3), 255, np.uint8)
+    expected[:3] = [c.rgb for c in SCHEME.classes]
+    np.testing.assert_array_equal(pixels, expected[town()])
+
+
+def test_the_polygons_open_with_their_style(bundle):
+    folder, found = bundle
+    seen = found["polygons"]
+    assert seen["valid"]
+    assert seen["crs"] == "EPSG:32736"
+    assert seen["fields"] == ["fid", "class_id", "class", "area_m2"]
+    assert seen["count"] == 2
+    assert seen["legend"] == ROWS[1:], "no row for a class that is not in the layer"
+    pixels = np.asarray(Image.open(folder / "polygons.png").convert("RGB"))
+    colours = {tuple(p) for p in pixels.reshape(-1, 3)}
+    assert {SCHEME.classes[1].rgb, SCHEME.classes[2].rgb} <= colours
