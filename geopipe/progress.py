@@ -45,7 +45,9 @@ def _bar(label: str, total: int) -> Iterator[Advance]:
         task = bars.add_task(label, total=total, note="")
 
         def advance(n: int = 1, note: str = "") -> None:
-            bars.update(task, advance=n, **({"note": note} if note else {}))
+            if note:
+                bars.update(task, note=note)
+            bars.update(task, advance=n)
 
         yield advance
 

@@ -20,7 +20,8 @@ def ground_gsd(geobox: GeoBox) -> tuple[float, float]:
     to_lonlat = Transformer.from_crs(geobox.crs.proj, "EPSG:4326", always_xy=True)
     # Half a pixel to each side of the centre, so that a scene's edge is never left.
     points = [(col, row - 0.5), (col, row + 0.5), (col - 0.5, row), (col + 0.5, row)]
-    lon, lat = to_lonlat.transform(*zip(*(geobox.affine * p for p in points), strict=True))
+    x, y = zip(*(geobox.affine * p for p in points), strict=True)
+    lon, lat = to_lonlat.transform(x, y)
     down = _WGS84.inv(lon[0], lat[0], lon[1], lat[1])[2]
     along = _WGS84.inv(lon[2], lat[2], lon[3], lat[3])[2]
     if not (0 < down < 1e6 and 0 < along < 1e6):

@@ -1,5 +1,6 @@
 """Map a scene: tiles over workers, one writer, temporary rasters that the bundle is made of."""
 
+import math
 import shutil
 import time
 from contextlib import ExitStack
@@ -67,7 +68,7 @@ def plan_map(
     job(middle)
     seconds = (time.perf_counter() - start) * len(tiling) / max(workers.count, 1)
     classes, pixels = len(model.scheme), scene.shape[0] * scene.shape[1]
-    net_px = (core / grid.factor[0] + 2 * model.net.halo) * (core / grid.factor[1] + 2 * model.net.halo)
+    net_px = math.prod(core / f + 2 * model.net.halo for f in grid.factor)
     # Three copies of the hidden layer live at once: convolution, image term, sum.
     floats = net_px * (3 * HIDDEN * classes if model.net.refine else 32) + core**2 * 4 * classes
     return MapPlan(
@@ -104,12 +105,16 @@ def map_scene(
     straight to disk. Raises JobError naming the tile that failed; then no file is left.
     """
     steps = iterations if iterations is not None else _all(model)
-    job = TileJob(scene, str(model_path.resolve()), file_hash(model_path), device, steps, with_scores)
+    digest = file_hash(model_path)
+    job = TileJob(scene, str(model_path.resolve()), digest, device, steps, with_scores)
     tiling = Tiling(scene.shape, core)
-    need = _disk_bytes(scene.shape[0] * scene.shape[1], len(steps), with_scores * len(model.scheme))
+    need = _disk_bytes(math.prod(scene.shape), len(steps), with_scores * len(model.scheme))
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise SceneError(f"{folder} has {free / 1e9:.1f} GB free, the map needs {need / 1e9:.1f} GB")
+        raise SceneError(
+            f"{folder} has {free / 1e9:.1f} GB free, the map needs {need / 1e9:.1f} GB",
+            "free some space or write to another disk",
+        )
     files = MapFiles(
         tuple(folder / f"classes-{t}.tmp.tif" for t in steps),
         folder / "scores.tmp.tif" if with_scores else None,
@@ -139,7 +144,7 @@ def choose_device(name: str) -> str:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         index = int(name[5:]) if name[5:].isdigit() else 0
         if index >= count:
-            raise ConfigError(f"device {name} is not there: {count} GPU(s) found", "use --device cpu")
+            raise ConfigError(f"no device {name}: {count} GPU(s) found", "use --device cpu")
     elif name != "cpu":
         raise ConfigError(f"device '{name}' is not one of auto, cpu, cuda:N")
     return name

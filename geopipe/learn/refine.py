@@ -63,7 +63,9 @@ def train_refinement(
     context = plan.patch + 2 * refine.reach
 
     def loss(step: int) -> Tensor:
-        image, scores, labels = [], [], []
+        image: list[Tensor] = []
+        scores: list[Tensor] = []
+        labels: list[Tensor] = []
         for number in range(step * plan.batch, (step + 1) * plan.batch):
             index, row, col, symmetry = sampling.draw(number)
             arrays = blocks[index]

@@ -40,9 +40,10 @@ class CoarseNet(nn.Module):
         x = torch.relu(self.conv1(image))  # (N, 64, h + 12, w + 12), h = H / 4 + 1
         x = torch.relu(self.conv2(x))
         x = torch.relu(self.conv3(x))
-        x = self.up(self.conv4(x))  # (N, K, H + 8, W + 8)
+        x = self.conv4(x)
+        scores: Tensor = self.up(x)  # (N, K, H + 8, W + 8)
         # The outer 4 pixels lack a neighbour to interpolate with.
-        return x[..., STRIDE:-STRIDE, STRIDE:-STRIDE]
+        return scores[..., STRIDE:-STRIDE, STRIDE:-STRIDE]
 
 
 def _bilinear(classes: int) -> Tensor:

@@ -101,6 +101,7 @@ class RefineNet(nn.Module):
         out, term = [scores], None
         for t in range(self.iterations):
             update = self.updates[0 if self.recurrent else t]
+            assert isinstance(update, Update)
             if term is None or not self.recurrent:
                 term = update.image_term(_trim(image, KERNEL // 2 * t))
             else:

@@ -47,7 +47,7 @@ class Sink:
                 sparse_ok=True,
             )
         except RasterioError as e:
-            raise SceneError(f"cannot write {path}: {e}", "check that the folder is writable") from e
+            raise SceneError(f"cannot write {path}: {e}", "is the folder writable?") from e
 
     def write(self, window: Window, data: np.ndarray) -> None:
         """`data` (count, h, w) uint8 into `window`."""
@@ -61,7 +61,10 @@ class Sink:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         try:
             self._out.close()

@@ -14,9 +14,7 @@ from geopipe.classes import IGNORE
 from geopipe.grid import NetGrid, Tile, Window, bilinear_taps
 from geopipe.nets.resample import resample
 from geopipe.raster import Scene
-
-SCORE_STEPS = 250
-"""Probability p is stored as round(250 p); 255 is nodata."""
+from geopipe.raster.cog import SCORE_STEPS
 
 
 def score_window(
