@@ -7,15 +7,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.errors import ConfigError, SceneError
-from geopipe.grid import NetGrid, Tiling
-from geopipe.jobs.run import Workers, run_tiles
+from geopipe.grid import NetGrid, Tiling, ground_gsd
+from geopipe.jobs.run import HERE, Workers, run_tiles
 from geopipe.nets.refine import HIDDEN
 from geopipe.progress import progress
 from geopipe.raster import Scene
+from geopipe.raster.scene import window_geobox
 from geopipe.raster.sink import Sink
 from geopipe.score.tile import TileJob
 
@@ -31,6 +33,8 @@ class MapFiles:
 
     classes: tuple[Path, ...]
     scores: Path | None
+    areas: tuple[float, ...]
+    """Square metres on the ground of each class in the last class map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ def plan_map(
     *,
     core: int = CORE,
     device: str = "cpu",
-    workers: Workers = Workers(),  # noqa: B008 (frozen)
+    workers: Workers = HERE,
     with_scores: bool = False,
 ) -> MapPlan:
     """The plan of a map, its time from running one tile in the middle of the scene."""
@@ -95,7 +99,7 @@ def map_scene(
     *,
     core: int = CORE,
     device: str = "cpu",
-    workers: Workers = Workers(),  # noqa: B008 (frozen)
+    workers: Workers = HERE,
     iterations: tuple[int, ...] | None = None,
     with_scores: bool = False,
 ) -> MapFiles:
@@ -115,25 +119,24 @@ def map_scene(
             f"{folder} has {free / 1e9:.1f} GB free, the map needs {need / 1e9:.1f} GB",
             "free some space or write to another disk",
         )
-    files = MapFiles(
-        tuple(folder / f"classes-{t}.tmp.tif" for t in steps),
-        folder / "scores.tmp.tif" if with_scores else None,
-    )
+    class_maps = tuple(folder / f"classes-{t}.tmp.tif" for t in steps)
+    scores = folder / "scores.tmp.tif" if with_scores else None
+    areas = np.zeros(len(model.scheme))
     with ExitStack() as stack:
-        sinks = [stack.enter_context(Sink(p, scene.geobox)) for p in files.classes]
-        score_sink = (
-            stack.enter_context(Sink(files.scores, scene.geobox, len(model.scheme)))
-            if files.scores
-            else None
-        )
+        sinks = [stack.enter_context(Sink(p, scene.geobox)) for p in class_maps]
+        score_sink = stack.enter_context(Sink(scores, scene.geobox, len(areas))) if scores else None
         advance = stack.enter_context(progress("mapping", len(tiling)))
         for tile, result in run_tiles(job, tiling, workers):
             for sink, classes in zip(sinks, result.classes, strict=True):
                 sink.write(tile.core, classes[None])
             if score_sink and result.scores is not None:
                 score_sink.write(tile.core, result.scores)
+            # Per tile, since a pixel of Web Mercator or of degrees shrinks towards the poles.
+            metres = ground_gsd(window_geobox(scene.geobox, tile.core))
+            pixels = np.bincount(result.classes[-1].ravel(), minlength=256)[: len(areas)]
+            areas += pixels * math.prod(metres)
             advance()
-    return files
+    return MapFiles(class_maps, scores, tuple(areas.tolist()))
 
 
 def choose_device(name: str) -> str:

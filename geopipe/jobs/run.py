@@ -35,6 +35,10 @@ class Workers:
             raise ConfigError("give --workers or --scheduler, not both")
 
 
+HERE = Workers()
+"""In this process."""
+
+
 def run_tiles(
     job: Callable[[Tile], R], tiles: Iterable[Tile], workers: Workers
 ) -> Iterator[tuple[Tile, R]]:

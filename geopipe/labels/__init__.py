@@ -1,16 +1,20 @@
 """Labels: OSM vectors, truth vectors and label rasters as class ids on any pixel plane."""
 
-from geopipe.labels.fetch import fetch_osm
+from geopipe.labels.area import Area, LimitedLabels
+from geopipe.labels.fetch import default_cache, fetch_osm
 from geopipe.labels.raster import RasterLabels
 from geopipe.labels.source import LabelSource, open_labels
 from geopipe.labels.vector import VectorLabels
 from geopipe.labels.write import LabelCounts, write_labels
 
 __all__ = [
+    "Area",
     "LabelCounts",
     "LabelSource",
+    "LimitedLabels",
     "RasterLabels",
     "VectorLabels",
+    "default_cache",
     "fetch_osm",
     "open_labels",
     "write_labels",

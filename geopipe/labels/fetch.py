@@ -33,6 +33,12 @@ _SETTINGS = MappingProxyType(
 """How osmnx is asked; when Overpass is busy osmnx still waits and asks again."""
 
 
+def default_cache() -> Path:
+    """Where fetched OSM is kept: ``$XDG_CACHE_HOME/geopipe/osm`` or ``~/.cache/geopipe/osm``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "geopipe" / "osm"
+
+
 def fetch_osm(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
     """A GeoPackage of the OSM features that `scheme` wants in the scene and 100 m around it.
 

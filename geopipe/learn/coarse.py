@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from geopipe.checkpoint import Checkpoint
-from geopipe.classes import IGNORE, ClassScheme
+from geopipe.classes import ClassScheme
 from geopipe.learn.fit import Fitted, fit
+from geopipe.learn.loss import labelled_cross_entropy
 from geopipe.learn.pool import Pool, Sampling, symmetric
 from geopipe.learn.precision import Precision, training_autocast
 from geopipe.nets import CoarseNet, MapNet
@@ -28,6 +28,7 @@ class CoarsePlan:
     momentum: float = 0.9
     weight_decay: float = 2e-4
     augment: bool = True
+    jitter: float = 0.2
     seed: int = 0
     precision: Precision = "auto"
 
@@ -56,7 +57,7 @@ def train_coarse(
         net = MapNet(CoarseNet(len(mean), len(scheme)))
     net.to(device).train()
     checkpoint = Checkpoint(net, scheme, mean, std, dtype, gsd)
-    sampling = Sampling(pool, plan.patch, plan.seed, plan.augment)
+    sampling = Sampling(pool, plan.patch, plan.seed, plan.augment, plan.jitter)
     blocks = [
         (checkpoint.normalise(torch.from_numpy(b.image), torch.from_numpy(b.valid)), b.labels)
         for b in pool.blocks
@@ -66,7 +67,7 @@ def train_coarse(
         image, labels = _batch(sampling, blocks, step * plan.batch, plan.batch)
         with training_autocast(device, plan.precision):
             scores = net(image.to(device))
-        return cross_entropy(scores.float(), labels.to(device), ignore_index=IGNORE)
+        return labelled_cross_entropy(scores, labels.to(device))
 
     optimizer = torch.optim.SGD(
         net.parameters(), plan.lr, momentum=plan.momentum, weight_decay=plan.weight_decay
@@ -84,7 +85,10 @@ def train_coarse(
     )
     checkpoint = checkpoint.with_net(
         net.eval().requires_grad_(False),
-        {"coarse": {**asdict(plan), "labelled_pixels": pool.counts.tolist()}},
+        {
+            "coarse": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
+            "credit": pool.credit,
+        },
     )
     checkpoint.save(out)
     return checkpoint, record
@@ -93,13 +97,14 @@ def train_coarse(
 def _batch(
     sampling: Sampling, blocks: list[tuple[Tensor, np.ndarray]], first: int, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Images (count, bands, patch + 2 halo, ...) and labels (count, patch, patch) int64."""
+    """Images (count, bands, patch + 2 halo, ...) and labels (count, patch, patch) uint8."""
     images, labels = [], []
     size, context = sampling.patch, sampling.patch + 2 * sampling.pool.halo
     for number in range(first, first + count):
         index, row, col, symmetry = sampling.draw(number)
         image, ids = blocks[index]
-        images.append(symmetric(image[:, row : row + context, col : col + context], symmetry))
+        patch = image[:, row : row + context, col : col + context]
+        images.append(sampling.relit(symmetric(patch, symmetry), number))
         core = torch.from_numpy(ids[row : row + size, col : col + size])
         labels.append(symmetric(core, symmetry))
-    return torch.stack(images), torch.stack(labels).long()
+    return torch.stack(images), torch.stack(labels)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -28,6 +28,17 @@ class Fitted:
     checks: list[tuple[int, float]] = field(default_factory=list)
     """(step, value) of the `check` function."""
     resumed_at: int = 0
+
+    def save(self, path: Path) -> None:
+        """Write `path` (JSON), whole or not at all."""
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(asdict(self)))
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Fitted":
+        """Inverse of `save`."""
+        return cls(**json.loads(path.read_text()))
 
 
 def fit(

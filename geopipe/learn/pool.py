@@ -50,6 +50,8 @@ class Pool:
     """Share of the scene that the blocks cover."""
     positions: tuple[np.ndarray, ...] = field(repr=False)
     """Per class (n, 3) int32: block, row, column."""
+    credit: str = ""
+    """Whom the labels come from."""
 
     @property
     def counts(self) -> np.ndarray:
@@ -71,10 +73,11 @@ class Pool:
 class Sampling:
     """How patches are drawn from a pool.
 
-    Classes take turns: a patch is placed so that a random pixel of the class lies anywhere in it.
-    Rare classes are seen as often as the background, which alone fills > 90 % of a scene and would
-    else win everywhere, yet inside each patch the classes keep their true surroundings. Patch
-    `number` depends on (seed, number) alone, so a resumed training draws the same ones.
+    `balanced`: classes take turns, and a patch is placed so that a random pixel of the class lies
+    anywhere in it. Rare classes are seen as often as the background, which alone fills > 90 % of a
+    scene and would else win everywhere, yet inside each patch the classes keep their true
+    surroundings. Patch `number` depends on (seed, number) alone, so a resumed training draws the
+    same ones.
     """
 
     pool: Pool
@@ -82,18 +85,49 @@ class Sampling:
     seed: int
     augment: bool = True
     """Random flips and transpositions, alike for all arrays of a patch."""
+    jitter: float = 0.0
+    """Deviation of a random change of light, in deviations of the image; see `relit`."""
+    balanced: bool = True
+    """Classes take turns; else patches lie anywhere, each class as often as it is."""
 
     def draw(self, number: int) -> tuple[int, int, int, int]:
         """Block, row, column of a patch's core and one of the 8 symmetries."""
         rng = np.random.default_rng([self.seed, number])
-        present = [p for p in self.pool.positions if len(p)]
-        at = present[number % len(present)]
-        index, row, col = at[rng.integers(len(at))]
-        h, w = self.pool.blocks[index].labels.shape
-        row, col = row - rng.integers(self.patch), col - rng.integers(self.patch)
+        index, row, col = self._around(number, rng) if self.balanced else self._anywhere(rng)
         symmetry = int(rng.integers(8)) if self.augment else 0
+        h, w = self.pool.blocks[index].labels.shape
         row, col = (int(np.clip(x, 0, n - self.patch)) for x, n in ((row, h), (col, w)))
-        return int(index), row, col, symmetry
+        return index, row, col, symmetry
+
+    def relit(self, image: torch.Tensor, number: int) -> torch.Tensor:
+        """Patch `number`, normalised (bands, h, w), under another light.
+
+        All bands get one offset, each a quarter of it of its own, and half of it as a gain, as
+        between two days of one sensor.
+        """
+        if not self.jitter:
+            return image
+        rng = np.random.default_rng([self.seed, number, 1])
+        offset = rng.normal() + rng.normal(0, 0.25, len(image))
+        gain = rng.normal() + rng.normal(0, 0.25, len(image))
+        shift, scale = (
+            image.new_tensor(self.jitter * x)[:, None, None] for x in (offset, gain / 2)
+        )
+        return image * (1 + scale) + shift
+
+    def _around(self, number: int, rng: np.random.Generator) -> tuple[int, int, int]:
+        """A patch that holds a random pixel of the class whose turn it is."""
+        at = self.pool.positions[number % self.pool.classes]
+        index, row, col = at[rng.integers(len(at))]
+        return int(index), row - rng.integers(self.patch), col - rng.integers(self.patch)
+
+    def _anywhere(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        areas = np.array([b.labels.size for b in self.pool.blocks], float)
+        index = int(rng.choice(len(areas), p=areas / areas.sum()))
+        h, w = self.pool.blocks[index].labels.shape
+        # Starts may fall outside and are moved in, so that rims are seen as often as the middle.
+        row, col = (int(rng.integers(-self.patch // 2, n - self.patch // 2)) for n in (h, w))
+        return index, row, col
 
 
 def symmetric(x: torch.Tensor, symmetry: int) -> torch.Tensor:
@@ -135,6 +169,7 @@ def build_pool(
         classes,
         sum(b.labels.size for b in blocks) / (grid.shape[0] * grid.shape[1]),
         tuple(_positions(blocks, c, seed) for c in range(classes)),
+        source.credit,
     )
     missing = [source.scheme.names[c] for c in range(classes) if not len(pool.positions[c])]
     if missing:

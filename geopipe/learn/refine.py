@@ -6,11 +6,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from geopipe.checkpoint import Checkpoint
-from geopipe.classes import IGNORE
 from geopipe.learn.fit import Fitted, fit
+from geopipe.learn.loss import labelled_cross_entropy
 from geopipe.learn.pool import Block, Pool, Sampling, symmetric
 from geopipe.learn.precision import Precision, training_autocast
 from geopipe.nets import MapNet, RefineNet
@@ -29,6 +28,8 @@ class RefinePlan:
     class_agnostic: bool = False
     recurrent: bool = True
     augment: bool = True
+    jitter: float = 0.2
+    balanced: bool = False
     seed: int = 0
     precision: Precision = "auto"
 
@@ -57,8 +58,15 @@ def train_refinement(
         )
     refine.to(device).train()
     net = MapNet(coarse.net.coarse.to(device), refine)
-    refined = coarse.with_net(net, {"refinement": asdict(plan)})
-    sampling = Sampling(pool, plan.patch, plan.seed, plan.augment)
+    named = dict.fromkeys([coarse.provenance.get("credit", ""), pool.credit])
+    refined = coarse.with_net(
+        net,
+        {
+            "refinement": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
+            "credit": "; ".join(c for c in named if c),
+        },
+    )
+    sampling = Sampling(pool, plan.patch, plan.seed, plan.augment, plan.jitter, plan.balanced)
     blocks = [_prepare(refined, b, device) for b in pool.blocks]
     context = plan.patch + 2 * refine.reach
 
@@ -68,14 +76,17 @@ def train_refinement(
         labels: list[Tensor] = []
         for number in range(step * plan.batch, (step + 1) * plan.batch):
             index, row, col, symmetry = sampling.draw(number)
-            arrays = blocks[index]
-            for part, x, size in zip(
-                (image, scores, labels), arrays, (context, context, plan.patch), strict=True
-            ):
-                part.append(symmetric(x[..., row : row + size, col : col + size], symmetry))
+            sizes = (context, context, plan.patch)
+            pixels, u, ids = (
+                symmetric(x[..., row : row + n, col : col + n], symmetry)
+                for x, n in zip(blocks[index], sizes, strict=True)
+            )
+            image.append(sampling.relit(pixels, number))
+            scores.append(u)
+            labels.append(ids)
         with training_autocast(device, plan.precision):
             out_scores = refine(_packed(scores), _packed(image))
-        return cross_entropy(out_scores.float(), torch.stack(labels).long(), ignore_index=IGNORE)
+        return labelled_cross_entropy(out_scores, torch.stack(labels))
 
     record = fit(
         refine,

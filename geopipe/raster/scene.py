@@ -1,6 +1,7 @@
 """Scene: a description of georeferenced bands. Raster: pixels read from it."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from geopipe.errors import GridError, SceneError
 from geopipe.grid import Window
 
 log = logging.getLogger(__name__)
+
+
+_PATCH = 16
+_PATCHES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +44,19 @@ class Scene:
     bands: tuple[int, ...]
     """1-based band numbers in the order they are read."""
     dtype: str
+    nodata: float | None = None
+    """A value that means nodata although the file does not say so."""
 
     @classmethod
-    def open(cls, path: str | Path, bands: Sequence[int] | None = None) -> "Scene":
+    def open(
+        cls, path: str | Path, bands: Sequence[int] | None = None, nodata: float | None = None
+    ) -> "Scene":
         """Describe the raster at `path` (a file, a VRT, anything GDAL opens).
 
         `bands`: 1-based numbers; by default red, green, blue where the file names them, else its
-        first three bands that are not alpha (all, when fewer). Raises SceneError when it is not a
-        readable raster or has no CRS, GridError when it has no usable transform.
+        first three bands that are not alpha (all, when fewer). `nodata`: pixels with this value in
+        all of them are not valid either. Raises SceneError when it is not a readable raster or has
+        no CRS, GridError when it has no usable transform.
         """
         with opened(path) as src:
             if src.crs is None:
@@ -67,12 +77,27 @@ class Scene:
             if any(d.startswith("complex") for d in dtypes):
                 raise SceneError(f"{path} holds complex numbers, not an image")
             geobox = GeoBox((src.height, src.width), src.transform, src.crs)
-            return cls(str(path), geobox, chosen, np.result_type(*dtypes).name)
+            return cls(str(path), geobox, chosen, np.result_type(*dtypes).name, nodata)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.geobox.shape[0], self.geobox.shape[1]
+
+    def suspected_nodata(self) -> float | None:
+        """A value that fills whole patches of valid pixels: probably holes that nobody declared.
+
+        Looks at 256 patches of 16 x 16 pixels, whatever the size of the scene.
+        """
+        rows, cols = (np.linspace(0, max(n - _PATCH, 0), _PATCHES, dtype=int) for n in self.shape)
+        found: Counter[float] = Counter()
+        for row in rows.tolist():
+            for col in cols.tolist():
+                part = self.read(Window(row, col, _PATCH, _PATCH))
+                values = np.unique(part.data[:, part.valid])
+                if len(values) == 1 and part.valid.all() and values[0] in _limits(self.dtype):
+                    found[float(values[0])] += 1
+        return found.most_common(1)[0][0] if found else None
 
     def read(self, window: Window | None = None) -> Raster:
         """The pixels of `window` (default: all); what lies outside the scene is not valid.
@@ -99,10 +124,18 @@ class Scene:
             ok = (masks > 0).any(axis=0)
             if np.issubdtype(pixels.dtype, np.floating):
                 ok &= np.isfinite(pixels).all(axis=0)
+            if self.nodata is not None:
+                ok &= (pixels != self.nodata).any(axis=0)
             at = inside.within(window)
             data[(slice(None), *at)] = np.where(ok, pixels, 0)
             valid[at] = ok
         return Raster(data, valid, window_geobox(self.geobox, window))
+
+
+def _limits(dtype: str) -> tuple[float, ...]:
+    """The values that holes are filled with."""
+    kind = np.dtype(dtype)
+    return (0.0, float(np.iinfo(kind).max)) if kind.kind in "iu" else (0.0,)
 
 
 def window_geobox(geobox: GeoBox, window: Window) -> GeoBox:

@@ -6,19 +6,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
-import pyogrio
-import pyogrio.errors
 import rasterio
-from geopandas import GeoSeries
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-from rasterio.features import rasterize
 from rasterio.windows import Window as RioWindow
 
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.grid import Window
-from geopipe.labels import open_labels
+from geopipe.labels import Area, open_labels
 from geopipe.raster.cog import read_scheme
 from geopipe.raster.scene import opened, window_geobox
 from geopipe.score.metrics import Metrics
@@ -144,29 +140,9 @@ def _area(path: Path, src: rasterio.DatasetReader) -> Reader:
     """Reads whether a pixel's centre lies in one of the polygons of `path`, as bool."""
     if src.crs is None:
         raise SceneError(f"{src.name} has no CRS, so {path} cannot be laid over it")
-    try:
-        shapes: GeoSeries = pyogrio.read_dataframe(path, columns=[]).geometry
-    except (pyogrio.errors.DataSourceError, AttributeError) as e:
-        raise LabelError(f"cannot read polygons from {path}: {e}") from e
-    if shapes.crs is None:
-        raise LabelError(f"{path} has no CRS", "set it, or save the polygons as GeoPackage")
-    shapes = shapes[shapes.geom_type.isin(["Polygon", "MultiPolygon"])].to_crs(src.crs.to_wkt())
     plane = GeoBox(src.shape, src.transform, src.crs)
-    near = shapes.cx[
-        slice(*sorted(plane.boundingbox.range_x)), slice(*sorted(plane.boundingbox.range_y))
-    ]
-    if near.empty:
-        raise LabelError(f"none of the {len(shapes)} polygons of {path} lies on {src.name}")
-
-    def read(window: Window) -> np.ndarray:
-        part = window_geobox(plane, window)
-        touched = near.iloc[near.sindex.query(part.extent.geom)]
-        if touched.empty:
-            return np.zeros(window.shape, bool)
-        burned = rasterize(touched, out_shape=window.shape, transform=part.affine, dtype="uint8")
-        return np.asarray(burned, bool)
-
-    return read
+    area = Area.open(path, plane)
+    return lambda window: area.inside(window_geobox(plane, window))
 
 
 def _windows(src: rasterio.DatasetReader) -> Iterator[Window]:

@@ -102,8 +102,13 @@ def downscale(scene: Scene, limit: int) -> np.ndarray:
         means = Resampling.average if shrink > 1 else Resampling.nearest
         data = src.read(bands, out_shape=shape, resampling=means)
         valid = (src.read_masks(bands, out_shape=shape) > 0).any(axis=0)  # nearest: yes or no
+    return to_bytes(data, valid)
+
+
+def to_bytes(data: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """(bands, h, w) of any dtype for the eye, uint8: stretched as in `downscale`."""
     if data.dtype != np.uint8:
-        valid &= np.isfinite(data).all(axis=0)
+        valid = valid & np.isfinite(data).all(axis=0)
         data = np.stack([_stretch(band, valid) for band in data])
     return np.asarray(np.where(valid, data, 225), np.uint8)
 

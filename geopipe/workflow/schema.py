@@ -15,7 +15,8 @@ FETCH = "fetch"
 class SceneChoice(Section):
     """A raster and how to read it."""
 
-    scene: Path
+    scene: str
+    """A file, or an address that GDAL opens (https://..., /vsicurl/...)."""
     bands: tuple[int, ...] | None = None
     """1-based; default red, green, blue where the file names them, else the first three."""
     nodata: float | None = None
@@ -34,7 +35,7 @@ class Labelled(SceneChoice):
 class MapChoice(Section):
     """Which scenes to map, and what to add to the bundle."""
 
-    scenes: tuple[Path, ...] = ()
+    scenes: tuple[str, ...] = ()
     """Default: the test scene, or without one the training scene."""
     bands: tuple[int, ...] | None = None
     nodata: float | None = None
@@ -52,6 +53,9 @@ class CoarseChoice(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=2e-4, ge=0)
     augment: bool = True
+    """Random flips and transpositions."""
+    jitter: float = Field(default=0.2, ge=0, le=2)
+    """Random changes of light, in deviations of the image."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
@@ -65,6 +69,11 @@ class RefinementChoice(Section):
     class_agnostic: bool = False
     recurrent: bool = True
     augment: bool = True
+    """Random flips and transpositions."""
+    jitter: float = Field(default=0.2, ge=0, le=2)
+    """Random changes of light, in deviations of the image."""
+    balanced: bool = True
+    """Patches around each class in turn; else anywhere."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 

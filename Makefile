@@ -1,0 +1,54 @@
+# `make forez-map` and `make test` are all a newcomer needs.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help setup lint test forez-map map bench test-qgis sample-tiles clean
+
+help: ## show this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP) ## create .venv and install the pinned lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+lint: setup ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup ## the test suite, without network
+	$(BIN)/python -m pytest -n auto
+
+test-qgis: setup ## open a map in a real QGIS (Debian packages qgis python3-qgis)
+	$(BIN)/python -m pytest -m qgis tests/qgis -rs
+
+forez-map: setup ## the whole workflow on the simulated scene
+	$(BIN)/geopipe run workflows/forez.toml
+
+# make map SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif TRUTH=tile.gpkg] [OUT=folder]
+map: setup ## the same workflow on SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif TRUTH=tile.gpkg]
+	@test -n "$(SCENE)" || { echo "usage: make map SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif TRUTH=tile.gpkg] [OUT=folder]"; exit 2; }
+	$(BIN)/geopipe run workflows/new-scene.toml \
+	  --set name="$(notdir $(SCENE))" \
+	  --set train.scene="$(SCENE)" --set map.scenes="$(SCENE)" \
+	  --set train.labels="$(or $(OSM),fetch)" \
+	  --set out="$(or $(OUT),outputs/$(basename $(notdir $(SCENE))))" \
+	  $(if $(ENHANCE),--set enhance.scene="$(ENHANCE)" --set enhance.labels="$(TRUTH)")
+
+bench: setup ## speed and memory; writes outputs/bench.json
+	$(BIN)/python -m benchmarks.run
+
+sample-tiles: setup ## make sample_tiles/ anew from its generator
+	$(BIN)/python sample_tiles/make.py
+
+clean: ## remove .venv, caches and outputs
+	rm -rf .venv outputs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

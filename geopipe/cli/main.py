@@ -1,0 +1,234 @@
+"""Commands; everything heavy is imported inside them, so that ``--help`` is quick."""
+
+import json
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from geopipe import __version__
+from geopipe.errors import ConfigError, GeopipeError
+
+PATH = click.Path(path_type=Path)
+
+
+class Commands(click.Group):
+    """Turns errors into one line and an exit code: 1 for an error, 2 for wrong usage."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a traceback only with -vv."""
+        try:
+            return super().invoke(ctx)
+        except (GeopipeError, OSError, MemoryError) as e:
+            if ctx.params.get("verbose", 0) >= 2:
+                traceback.print_exc()
+            click.echo(f"error: {_one_line(e)}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            ctx.exit(130)
+
+
+def _one_line(e: BaseException) -> str:
+    if isinstance(e, GeopipeError):
+        text = f"{e.message} - {e.hint}" if e.hint else e.message
+    elif isinstance(e, MemoryError):
+        text = "out of memory - use a smaller --core or fewer workers"
+    else:
+        text = str(e)
+    return " ".join(text.split())
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="geopipe")
+@click.option("-v", "--verbose", count=True, help="More words; -vv: tracebacks.")
+def main(verbose: int) -> None:
+    """Very-high-resolution satellite scenes in, building and road maps out."""
+    logging.basicConfig(
+        level=[logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)],
+        format="%(levelname)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("rasterio", "distributed", "asyncio", "matplotlib", "pyogrio", "fiona"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def _bands(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as e:
+        raise click.BadParameter("give band numbers, e.g. 3,2,1") from e
+
+
+BANDS = click.option(
+    "--bands",
+    callback=_bands,
+    metavar="N,N,N",
+    help="Bands to read, 1-based  [default: red, green, blue]",
+)
+NODATA = click.option(
+    "--nodata", type=float, help="Value of holes that the file does not declare, e.g. 255."
+)
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+CLASSES = "A class scheme that ships (buildings-roads, buildings) or a TOML file."
+
+
+@main.command()
+@click.argument("scene")
+@click.argument("labels", type=PATH, required=False)
+@click.argument("out", type=PATH, required=False)
+@click.option("--fetch", is_flag=True, help="Ask OpenStreetMap (Overpass); then give no LABELS.")
+@click.option("--classes", default="buildings-roads", show_default=True, help=CLASSES)
+@click.option("--layer", help="One layer of a GeoPackage  [default: all]")
+@click.option("--area", type=PATH, help="Polygons outside which nothing is known (255).")
+@OVERWRITE
+@BANDS
+@NODATA
+@AS_JSON
+def labels(
+    scene: str, labels: Path | None, out: Path | None, fetch: bool, classes: str, layer: str | None,
+    area: Path | None, overwrite: bool, bands: tuple[int, ...] | None, nodata: float | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Burn vectors on the pixels of SCENE: geopipe labels SCENE OSM OUT.tif
+
+    LABELS: OSM (.osm, .osm.bz2, .osm.pbf), GeoPackage, GeoJSON, GeoParquet, Shapefile, or a raster
+    of class ids. With --fetch: geopipe labels --fetch SCENE OUT.tif
+    """
+    if fetch and out is None:
+        labels, out = None, labels
+    if out is None or (labels is None) != fetch:
+        raise click.UsageError("give SCENE LABELS OUT, or --fetch SCENE OUT")
+    from geopipe.classes import load_scheme
+    from geopipe.labels import write_labels
+    from geopipe.workflow.schema import FETCH, Labelled
+    from geopipe.workflow.sources import label_source, open_scene
+
+    choice = Labelled(
+        scene=scene, bands=bands, nodata=nodata, labels=labels or Path(FETCH), layer=layer,
+        area=area,
+    )  # fmt: skip
+    place = open_scene(choice)
+    source = label_source(choice, load_scheme(classes), place)
+    counts = write_labels(place, source, out, overwrite=overwrite)
+    pixels = dict(zip(source.scheme.names, counts.pixels, strict=True))
+    skipped = dict(getattr(source, "skipped", ()))
+    if as_json:
+        click.echo(json.dumps({"out": str(out), "pixels": pixels, "ignored": counts.ignored,
+                               "skipped": skipped, "credit": source.credit}))  # fmt: skip
+        return
+    total = sum(pixels.values()) + counts.ignored
+    for name, n in (*pixels.items(), ("not labelled", counts.ignored)):
+        click.echo(f"{name:16s} {n:12d} px  {100 * n / total:6.2f} %")
+    for reason, n in skipped.items():
+        click.echo(f"left out: {n} x {reason}", err=True)
+    for name in counts.missing:
+        click.echo(f"warning: no pixel of class {name}", err=True)
+    click.echo(out)
+
+
+@main.command("map")
+@click.argument("scene")
+@click.argument("model", type=PATH)
+@click.argument("out_dir", type=PATH)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N")
+@click.option("--workers", type=int, default=0, show_default=True,
+              help="Local processes; 0: in this one.")  # fmt: skip
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="A dask cluster instead of --workers.")
+@click.option("--core", type=int, default=1024, show_default=True,
+              help="Pixels a side of a tile: memory.")  # fmt: skip
+@click.option("--scores", is_flag=True, help="Add scores.tif, the probability of each class.")
+@click.option("--vectors", is_flag=True, help="Add classes.gpkg, polygons.")
+@click.option("--dry-run", is_flag=True, help="Only print the plan: tiles, memory, disk, time.")
+@OVERWRITE
+@BANDS
+@NODATA
+@AS_JSON
+def map_(
+    scene: str, model: Path, out_dir: Path, device: str, workers: int, scheduler: str | None,
+    core: int, scores: bool, vectors: bool, dry_run: bool, overwrite: bool,
+    bands: tuple[int, ...] | None, nodata: float | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Map SCENE with MODEL into the folder OUT_DIR, which opens right in QGIS."""
+    from geopipe.jobs import Workers
+    from geopipe.raster import Scene
+    from geopipe.workflow.bundle import MapOptions, plan_bundle, write_bundle
+
+    options = MapOptions(device, Workers(workers, scheduler), core, scores, vectors, overwrite)
+    opened = Scene.open(scene, bands, nodata)
+    if dry_run:
+        plan = plan_bundle(opened, model, out_dir, options)
+        if as_json:
+            click.echo(json.dumps(plan))
+        else:
+            for name, value in plan.items():
+                click.echo(f"{name:28s} {value}")
+        return
+    bundle = write_bundle(opened, model, out_dir, options)
+    if as_json:
+        click.echo(json.dumps({"map": str(bundle.classes), "report": str(bundle.report),
+                               "areas_m2": bundle.areas, "seconds": bundle.seconds}))  # fmt: skip
+        return
+    for name, m2 in bundle.areas.items():
+        click.echo(f"{name:16s} {m2 / 1e4:12.2f} ha")
+    click.echo(f"map:    {bundle.classes}")
+    click.echo(f"report: {bundle.report}")
+
+
+@main.command()
+@click.argument("class_map", metavar="MAP", type=PATH)
+@click.argument("truth", type=PATH)
+@click.option("--classes", help=CLASSES + "  [default: the names in MAP]")
+@click.option("--area", type=PATH, help="Polygons to which the comparison is limited.")
+@click.option("--layer", help="One layer of a GeoPackage  [default: all]")
+@AS_JSON
+def evaluate(
+    class_map: Path, truth: Path, classes: str | None, area: Path | None, layer: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Compare MAP with TRUTH (a raster or vectors): accuracy, IoU, F1, kappa, confusion matrix."""
+    from geopipe.classes import load_scheme
+    from geopipe.score.evaluate import evaluate as compare
+
+    scheme = load_scheme(classes) if classes else None
+    metrics = compare(class_map, truth, scheme=scheme, area=area, layer=layer)
+    click.echo(json.dumps(metrics.to_dict()) if as_json else metrics.to_markdown().rstrip())
+
+
+@main.command()
+@click.argument("workflow", type=PATH)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+              help="Another value for a key, e.g. train.scene=my.tif")  # fmt: skip
+@AS_JSON
+def run(workflow: Path, settings: tuple[str, ...], as_json: bool) -> None:
+    """Run every step of WORKFLOW (a TOML file) whose inputs or parameters changed."""
+    overrides = dict(_pair(s) for s in settings)
+    from geopipe.workflow.run import run_workflow
+    from geopipe.workflow.schema import load_workflow
+
+    outcome = run_workflow(load_workflow(workflow, overrides))
+    if as_json:
+        click.echo(json.dumps({"maps": [str(p) for p in outcome.maps], "model": str(outcome.model),
+                               "report": str(outcome.report), "mean_iou": outcome.mean_iou,
+                               }))  # fmt: skip
+        return
+    if outcome.mean_iou:
+        curve = " -> ".join(f"{100 * x:.1f}" for x in outcome.mean_iou)
+        click.echo(f"mean IoU on the test scene, CNN then each iteration: {curve} %")
+    for folder in outcome.maps:
+        click.echo(f"map:    {folder / 'classes.tif'}")
+    click.echo(f"model:  {outcome.model}")
+    click.echo(f"report: {outcome.report}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not (key and sign):
+        raise ConfigError(f"--set {text}", "write it as KEY=VALUE, e.g. seed=3")
+    return key, value

@@ -1,0 +1,80 @@
+"""Area: polygons that say where labels, or a comparison, count."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyogrio
+import pyogrio.errors
+import shapely
+from geopandas import GeoSeries
+from odc.geo.geobox import GeoBox
+from rasterio.features import rasterize
+from shapely import STRtree
+
+from geopipe.classes import IGNORE, ClassScheme
+from geopipe.errors import LabelError
+from geopipe.labels.place import Place
+from geopipe.labels.source import LabelSource
+
+
+@dataclass(frozen=True, eq=False)
+class Area:
+    """Polygons in a scene's CRS; picklable, opens no file."""
+
+    shapes: np.ndarray
+    """(n,) shapely polygons"""
+    path: str
+
+    @classmethod
+    def open(cls, path: Path, geobox: GeoBox) -> Self:
+        """The polygons of `path` that meet the scene; LabelError when there are none."""
+        if not path.exists():
+            raise LabelError(f"there is no file {path}", "check the path")
+        try:
+            shapes: GeoSeries = pyogrio.read_dataframe(path, columns=[]).geometry
+        except (pyogrio.errors.DataSourceError, AttributeError) as e:
+            raise LabelError(f"cannot read polygons from {path}: {e}") from e
+        if shapes.crs is None:
+            raise LabelError(f"{path} has no CRS", "set it, or save the polygons as GeoPackage")
+        polygons = shapes[shapes.geom_type.isin(["Polygon", "MultiPolygon"])]
+        place = Place(geobox)
+        found = np.asarray(polygons.to_crs(place.crs).array, object)
+        near = found[shapely.intersects(place.outline, found)]
+        if not len(near):
+            raise LabelError(f"none of the {len(found)} polygons of {path} lies on the scene")
+        return cls(near, str(path))
+
+    def inside(self, geobox: GeoBox) -> np.ndarray:
+        """Whether the centre of each pixel of `geobox` lies in a polygon, (h, w) bool."""
+        touched = self.shapes[STRtree(self.shapes).query(geobox.extent.geom)]
+        if not len(touched):
+            return np.zeros(geobox.shape, bool)
+        burned = rasterize(
+            touched.tolist(), out_shape=geobox.shape, transform=geobox.affine, dtype="uint8"
+        )
+        return np.asarray(burned, bool)
+
+
+@dataclass(frozen=True, eq=False)
+class LimitedLabels:
+    """`labels` inside `area`; outside, where absence of a label means nothing, IGNORE."""
+
+    labels: LabelSource
+    area: Area
+
+    @property
+    def scheme(self) -> ClassScheme:
+        """The classes that the ids stand for."""
+        return self.labels.scheme
+
+    @property
+    def credit(self) -> str:
+        """Whom to name in everything made from the labels."""
+        return self.labels.credit
+
+    def read(self, geobox: GeoBox) -> np.ndarray:
+        """Class ids (h, w) uint8 of `geobox`; IGNORE where unknown or outside the area."""
+        ids = np.where(self.area.inside(geobox), self.labels.read(geobox), IGNORE)
+        return ids.astype(np.uint8)

@@ -1,0 +1,228 @@
+"""The bundle: what an analyst gets for one scene, a folder that opens right in QGIS."""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from geopipe import __version__
+from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.errors import GeopipeError, SceneError
+from geopipe.jobs import HERE, MapFiles, Workers, choose_device, map_scene, plan_map
+from geopipe.jobs.map import CORE
+from geopipe.raster import Scene
+from geopipe.raster.cog import write_class_cog, write_score_cog
+from geopipe.raster.polygons import write_polygons
+from geopipe.raster.scene import opened
+from geopipe.raster.stac import write_item
+from geopipe.raster.style import write_qml
+from geopipe.workflow.report import Report, downscale, write_report
+
+OVERVIEW_PX = 1600
+"""Longer side of the pictures of a whole map."""
+_MARK = "item.json"
+"""What tells a bundle from a folder of the user's own, which is never overwritten."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapOptions:
+    """How to map, and what to add to the class map."""
+
+    device: str = "auto"
+    workers: Workers = HERE
+    core: int = CORE
+    scores: bool = False
+    vectors: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The files of a map."""
+
+    folder: Path
+    classes: Path
+    report: Path
+    areas: dict[str, float]
+    """Class name -> square metres on the ground."""
+    seconds: float
+
+
+def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptions) -> Bundle:
+    """Map `scene` with the Checkpoint at `model_path` into `folder`, whole or not at all.
+
+    ``classes.tif`` (COG with names, colours, provenance) and its ``.aux.xml`` and ``.qml``,
+    ``scores.tif`` and ``classes.gpkg`` where asked for, ``item.json`` (STAC), ``report.html`` with
+    its figures as JSON and Markdown. Raises GeopipeError; then `folder` is as it was.
+    """
+    check_target(folder, overwrite=options.overwrite)
+    start = time.monotonic()
+    model = Checkpoint.load(model_path)
+    notes = warnings_for(scene, model)
+    device = choose_device(options.device)
+    part = folder.with_name(folder.name + ".part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        files = map_scene(
+            scene,
+            model,
+            model_path,
+            part,
+            core=options.core,
+            device=device,
+            workers=options.workers,
+            with_scores=options.scores,
+        )
+        tags = provenance(scene, model, model_path)
+        assets = _rasters(files, model, part, tags)
+        if options.vectors:
+            assets["polygons"] = part / "classes.gpkg"
+            write_polygons(assets["classes"], assets["polygons"], model.scheme)
+        areas = dict(zip(model.scheme.names, files.areas, strict=True))
+        seconds = time.monotonic() - start
+        report = Report(
+            title=f"Map of {Path(scene.path).name}",
+            scheme=model.scheme,
+            overview=overview(scene, assets["classes"]),
+            timings=(("mapping", seconds),),
+            facts=(*area_facts(areas), *tags.items(), ("device", device)),
+            notes=tuple(notes),
+        )
+        assets["report"] = write_report(part, report)[0]
+        write_item(
+            part,
+            item_id=Path(scene.path).stem,
+            geobox=scene.geobox,
+            scheme=model.scheme,
+            assets=assets,
+            properties={"processing:lineage": json.dumps(tags, sort_keys=True)},
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        _move(part, folder)
+    except OSError as e:
+        if isinstance(e, GeopipeError):
+            raise
+        raise SceneError(f"cannot write {folder}: {e.strerror or e}") from e
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Bundle(folder, folder / "classes.tif", folder / "report.html", areas, seconds)
+
+
+def check_target(folder: Path, *, overwrite: bool) -> None:
+    """Raise SceneError unless a bundle may be written to `folder`."""
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / _MARK).is_file():
+            raise SceneError(
+                f"{folder} holds files that are no map of geopipe's", "give a new folder"
+            )
+        if not overwrite:
+            raise SceneError(f"{folder} exists already", "give another folder or --overwrite")
+    elif folder.exists() and not folder.is_dir():
+        raise SceneError(f"{folder} is a file", "give a folder to write the map into")
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not os.access(there, os.W_OK):
+        raise SceneError(f"cannot write into {there}", "choose a folder that is writable")
+
+
+def warnings_for(scene: Scene, model: Checkpoint) -> list[str]:
+    """What may spoil the map; raises CheckpointError when the model cannot take the scene."""
+    notes = model.check_fits(scene)
+    suspected = scene.suspected_nodata() if scene.nodata is None else None
+    if suspected is not None:
+        notes.append(
+            f"{scene.path} has areas where all bands are {suspected:g}: if these are holes and no "
+            f"image, give nodata {suspected:g}, or they will be mapped as something"
+        )
+    return notes
+
+
+def provenance(scene: Scene, model: Checkpoint, model_path: Path) -> dict[str, str]:
+    """The tags of everything made with `model` from `scene`: equal inputs, equal tags."""
+    tags = {
+        "software": f"geopipe {__version__}",
+        "scene": Path(scene.path).name,
+        "scene_bands": " ".join(map(str, scene.bands)),
+        "model_sha256": file_hash(model_path),
+        "model_gsd": f"{model.gsd:g} m",
+        "model_iterations": str(model.net.iterations),
+        "model_provenance": json.dumps(model.provenance, sort_keys=True),
+    }
+    credit = model.provenance.get("credit", "")
+    return {**tags, "credit": credit} if credit else tags
+
+
+def area_facts(areas: dict[str, float]) -> tuple[tuple[str, str], ...]:
+    """Class areas as rows of a report."""
+    total = sum(areas.values()) or 1.0
+    return tuple(
+        (f"area of {name}", f"{m2 / 1e4:.2f} ha ({100 * m2 / total:.1f} %)")
+        for name, m2 in areas.items()
+    )
+
+
+def overview(scene: Scene, class_map: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Image (3, h, w) and class ids (h, w) of a whole scene, for the eye."""
+    image = downscale(scene, OVERVIEW_PX)
+    with opened(class_map) as src:  # from the MODE overviews
+        return image, src.read(1, out_shape=image.shape[1:])
+
+
+def _rasters(
+    files: MapFiles, model: Checkpoint, part: Path, tags: dict[str, str]
+) -> dict[str, Path]:
+    assets = {"classes": part / "classes.tif"}
+    write_class_cog(files.classes[-1], assets["classes"], model.scheme, tags)
+    files.classes[-1].unlink()
+    write_qml(part / "classes.qml", model.scheme)
+    assets["style"] = part / "classes.qml"
+    if files.scores:
+        assets["scores"] = part / "scores.tif"
+        write_score_cog(files.scores, assets["scores"], model.scheme, tags)
+        files.scores.unlink()
+    return assets
+
+
+def _move(part: Path, folder: Path) -> None:
+    """`part` becomes `folder`; what was there goes when the new one stands."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def plan_bundle(
+    scene: Scene, model_path: Path, folder: Path, options: MapOptions
+) -> dict[str, str | int]:
+    """What `write_bundle` would do, in words and numbers; writes nothing."""
+    check_target(folder, overwrite=options.overwrite)
+    model = Checkpoint.load(model_path)
+    notes = warnings_for(scene, model)
+    plan = plan_map(
+        scene,
+        model,
+        model_path,
+        core=options.core,
+        device=choose_device(options.device),
+        workers=options.workers,
+        with_scores=options.scores,
+    )
+    told: dict[str, str | int] = {
+        "scene": f"{scene.shape[1]} x {scene.shape[0]} px, bands {scene.bands}, {scene.dtype}",
+        "net grid": f"{plan.net_shape[1]} x {plan.net_shape[0]} px of {model.gsd:g} m",
+        "tiles": plan.tiles,
+        "core_px": plan.core,
+        "halo_px": plan.halo_px,
+        "memory_mb": plan.memory_mb,
+        "disk_mb": plan.disk_mb,
+        "seconds": round(plan.seconds),
+        "output": str(folder),
+    }
+    return told | {f"warning {i}": note for i, note in enumerate(notes, 1)}

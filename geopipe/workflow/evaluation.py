@@ -1,0 +1,73 @@
+"""How the map does on a test scene after each iteration of the refinement."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.classes import IGNORE
+from geopipe.grid import Window
+from geopipe.jobs import Workers, map_scene
+from geopipe.labels import RasterLabels
+from geopipe.raster import Scene
+from geopipe.raster.scene import window_geobox
+from geopipe.score.evaluate import evaluate
+from geopipe.score.metrics import Metrics
+from geopipe.score.tile import best_class, score_window
+
+_FILE = "evaluation.json"
+_LOOK_PX = 1536
+"""Side of the window that is scored to watch a training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Metrics and class maps after 0, 1... iterations (0 = the coarse net alone)."""
+
+    steps: tuple[Metrics, ...]
+    maps: tuple[Path, ...]
+
+    @classmethod
+    def load(cls, folder: Path) -> "Evaluation":
+        """Read what `evaluate_steps` wrote."""
+        tables = json.loads((folder / _FILE).read_text())["iterations"]
+        steps = tuple(Metrics.from_dict(t) for t in tables)
+        return cls(steps, tuple(_map(folder, t) for t in range(len(steps))))
+
+
+def evaluate_steps(
+    scene: Scene, model_path: Path, truth: Path, folder: Path, *, device: str, workers: Workers
+) -> None:
+    """Map `scene` after each iteration into `folder` and compare with the raster `truth`."""
+    model = Checkpoint.load(model_path)
+    files = map_scene(
+        scene,
+        model,
+        model_path,
+        folder,
+        device=device,
+        workers=workers,
+        iterations=tuple(range(model.net.iterations + 1)),
+    )
+    tables = []
+    for t, made in enumerate(files.classes):
+        made.rename(_map(folder, t))
+        tables.append(evaluate(_map(folder, t), truth, scheme=model.scheme).to_dict())
+    (folder / _FILE).write_text(json.dumps({"iterations": tables}, indent=1))
+
+
+def quick_score(model: Checkpoint, scene: Scene, truth: Path, device: str) -> float:
+    """Mean IoU in the middle of `scene`: a look at a training that goes on."""
+    rows, cols = ((max(n - _LOOK_PX, 0) // 2, min(n, _LOOK_PX)) for n in scene.shape)
+    window = Window(rows[0], cols[0], rows[1], cols[1])
+    labels = RasterLabels.open(truth, model.scheme).read(window_geobox(scene.geobox, window))
+    (scores,) = score_window(model, scene, window, device=device)
+    mapped = best_class(scores).cpu().numpy()
+    known = np.where(scene.read(window).valid, labels, IGNORE)
+    return Metrics.of(model.scheme.names, known, mapped).mean_iou
+
+
+def _map(folder: Path, iteration: int) -> Path:
+    return folder / f"classes-{iteration}.tif"

@@ -1,0 +1,302 @@
+"""The chain: labels -> train coarse -> train refinement -> map -> evaluate -> report."""
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from geopipe import __version__
+from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.classes import ClassScheme, load_scheme
+from geopipe.errors import LabelError, SceneError
+from geopipe.grid import NetGrid
+from geopipe.jobs import Workers, choose_device
+from geopipe.labels import RasterLabels, write_labels
+from geopipe.learn.coarse import CoarsePlan, train_coarse
+from geopipe.learn.fit import Fitted
+from geopipe.learn.pool import Pool, build_pool
+from geopipe.learn.refine import RefinePlan, train_refinement
+from geopipe.nets import CoarseNet, MapNet, RefineNet
+from geopipe.workflow.bundle import MapOptions, overview, write_bundle
+from geopipe.workflow.closeups import choose_places, close_up
+from geopipe.workflow.evaluation import Evaluation, evaluate_steps, quick_score
+from geopipe.workflow.report import CloseUp, Report, write_report
+from geopipe.workflow.schema import Labelled, SceneChoice, Workflow
+from geopipe.workflow.sources import label_source, open_scene, require_apart
+from geopipe.workflow.steps import Step, fresh_folder, run_step
+from geopipe.workflow.summary import curves, in_words, methods
+
+log = logging.getLogger(__name__)
+
+CHECK_EVERY = 100
+"""Training steps between two looks at the enhancement tile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a workflow leaves behind."""
+
+    maps: tuple[Path, ...]
+    """Folders, one per mapped scene."""
+    model: Path
+    report: Path
+    mean_iou: tuple[float, ...]
+    """On the test scene after 0, 1... iterations; empty without one."""
+
+
+def run_workflow(workflow: Workflow) -> Outcome:
+    """Run every step of `workflow` whose inputs, parameters or outputs changed."""
+    chain = Chain(workflow)
+    chain.check()
+    for step in chain.steps():
+        _, seconds = run_step(step, chain.records)
+        chain.timings[step.name] = seconds
+    report, evaluation = chain.report(), chain.evaluation()
+    return Outcome(
+        tuple(chain.map_folder(c) for c in workflow.map_scenes()),
+        chain.model,
+        report,
+        tuple(m.mean_iou for m in evaluation.steps) if evaluation else (),
+    )
+
+
+class Chain:
+    """The steps of one workflow and where their outputs lie."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.workflow = workflow
+        self.scheme: ClassScheme = load_scheme(workflow.classes)
+        self.out = workflow.out
+        self.records = self.out / ".steps"
+        self.coarse = self.out / "coarse.safetensors"
+        self.refined = self.out / "refined.safetensors"
+        self.timings: dict[str, float] = {}
+        roles = {"train": workflow.train, "enhance": workflow.enhance, "test": workflow.test}
+        self.roles: dict[str, Labelled] = {k: v for k, v in roles.items() if v}
+
+    @cached_property
+    def device(self) -> str:
+        """Where nets run."""
+        return choose_device(self.workflow.device)
+
+    @property
+    def model(self) -> Path:
+        """The Checkpoint that maps."""
+        return self.refined if self.workflow.enhance else self.coarse
+
+    def check(self) -> None:
+        """Raise what can be known before hours are spent."""
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise SceneError(f"cannot write into {self.out}: {e.strerror}") from e
+        if not os.access(self.out, os.W_OK):
+            raise SceneError(f"cannot write into {self.out}", "choose a folder that is writable")
+        _ = self.device
+        for choice in (*self.roles.values(), *self.workflow.map_scenes()):
+            open_scene(choice)
+        if "test" in self.roles:
+            for name in ("train", "enhance"):
+                if name in self.roles:
+                    require_apart(self.roles["test"], self.roles[name], name)
+        if not self.workflow.enhance:
+            log.warning(
+                "no [enhance] tile with accurate labels: the map comes from the coarse net alone, "
+                "so its outlines are blunt"
+            )
+
+    def steps(self) -> Sequence[Step]:
+        """The steps before the report, in their order."""
+        steps = [self._labels_step(name, choice) for name, choice in self.roles.items()]
+        steps.append(self._coarse_step())
+        if self.workflow.enhance:
+            steps.append(self._refinement_step(self.workflow.enhance))
+        steps += [self._map_step(choice) for choice in self.workflow.map_scenes()]
+        if self.workflow.test:
+            steps.append(self._evaluation_step(self.workflow.test))
+        return steps
+
+    # -- labels
+
+    def labels(self, name: str) -> Path:
+        """The label raster of a role (train, enhance, test)."""
+        return self.out / "labels" / f"{name}.tif"
+
+    def _labels_step(self, name: str, choice: Labelled) -> Step:
+        def burn(_: str) -> None:
+            scene = open_scene(choice)
+            source = label_source(choice, self.scheme, scene)
+            target = self.labels(name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            counts = write_labels(scene, source, target, overwrite=True)
+            if counts.missing:
+                raise LabelError(
+                    f"the {name} labels {choice.labels} have no pixel of class "
+                    f"{', '.join(counts.missing)} on {choice.scene}",
+                    "give labels that have it, or a class scheme without it",
+                )
+
+        inputs = [Path(choice.scene), choice.labels, *([choice.area] if choice.area else [])]
+        parameters = {"choice": choice.model_dump(mode="json"), "scheme": self.scheme.to_dict()}
+        target = self.labels(name)
+        outputs = [target, target.with_name(target.name + ".aux.xml")]
+        return Step(f"labels-{name}", inputs, parameters, outputs, burn)
+
+    def _pool(self, name: str, halo: int, patch: int) -> Pool:
+        scene = open_scene(self.roles[name])
+        source = RasterLabels.open(self.labels(name), self.scheme)
+        grid = NetGrid.of(scene.geobox, self.workflow.gsd)
+        return build_pool(scene, source, grid, halo=halo, patch=patch, seed=self.workflow.seed)
+
+    # -- training
+
+    def _coarse_step(self) -> Step:
+        w = self.workflow
+        plan = CoarsePlan(**w.coarse.model_dump(), seed=w.seed)
+
+        def train(key: str) -> None:
+            scene = open_scene(w.train)
+            _, record = train_coarse(
+                self._pool("train", MapNet(CoarseNet(1, 2)).halo, plan.patch),
+                self.scheme,
+                plan,
+                dtype=scene.dtype,
+                gsd=w.gsd,
+                out=self.coarse,
+                key=key,
+                device=self.device,
+                check=self._enhance_check(),
+                check_every=CHECK_EVERY,
+            )
+            record.save(_record(self.coarse))
+
+        inputs = [Path(w.train.scene), self.labels("train")]
+        parameters = {"plan": asdict(plan), "gsd": w.gsd, "bands": w.train.bands}
+        return Step("coarse", inputs, parameters, [self.coarse, _record(self.coarse)], train)
+
+    def _enhance_check(self) -> Callable[[Checkpoint], float] | None:
+        """The coarse net's mean IoU on the enhancement tile, which it is not trained on."""
+        if not self.workflow.enhance:
+            return None
+        scene, truth = open_scene(self.workflow.enhance), self.labels("enhance")
+        return lambda model: quick_score(model, scene, truth, self.device)
+
+    def _refinement_step(self, choice: Labelled) -> Step:
+        w = self.workflow
+        plan = RefinePlan(**w.refinement.model_dump(), seed=w.seed)
+
+        def train(key: str) -> None:
+            coarse = Checkpoint.load(self.coarse)
+            reach = RefineNet(1, 2, iterations=plan.iterations)
+            pool = self._pool("enhance", MapNet(coarse.net.coarse, reach).halo, plan.patch)
+            _, record = train_refinement(
+                coarse, pool, plan, out=self.refined, key=key, device=self.device
+            )
+            record.save(_record(self.refined))
+
+        inputs = [Path(choice.scene), self.labels("enhance"), self.coarse]
+        parameters = {"plan": asdict(plan), "bands": choice.bands}
+        return Step("refinement", inputs, parameters, [self.refined, _record(self.refined)], train)
+
+    # -- mapping and judging
+
+    def map_folder(self, choice: SceneChoice) -> Path:
+        """The bundle of a scene."""
+        return self.out / "map" / Path(choice.scene).stem
+
+    def _map_step(self, choice: SceneChoice) -> Step:
+        w, folder = self.workflow, self.map_folder(choice)
+        options = MapOptions(
+            w.device, Workers(w.workers), w.map.core, w.map.scores, w.map.vectors, overwrite=True
+        )
+
+        def make(_: str) -> None:
+            write_bundle(open_scene(choice), self.model, folder, options)
+
+        parameters = {
+            "choice": choice.model_dump(mode="json"),
+            "scores": w.map.scores,
+            "vectors": w.map.vectors,
+            "core": w.map.core,
+        }
+        name = f"map-{folder.name}"
+        return Step(name, [Path(choice.scene), self.model], parameters, [folder], make)
+
+    def _evaluation_step(self, choice: Labelled) -> Step:
+        folder = self.out / "evaluation"
+
+        def judge(_: str) -> None:
+            evaluate_steps(
+                open_scene(choice),
+                self.model,
+                self.labels("test"),
+                fresh_folder(folder),
+                device=self.device,
+                workers=Workers(self.workflow.workers),
+            )
+
+        inputs = [Path(choice.scene), self.model, self.labels("test")]
+        parameters = {"choice": choice.model_dump(mode="json")}
+        return Step("evaluation", inputs, parameters, [folder], judge)
+
+    def evaluation(self) -> Evaluation | None:
+        """How the map did after each iteration; None without a test scene."""
+        return Evaluation.load(self.out / "evaluation") if self.workflow.test else None
+
+    # -- report
+
+    def report(self) -> Path:
+        """Write the report of the whole workflow and return its page."""
+        shown = self.workflow.map_scenes()[0]
+        evaluation = self.evaluation()
+        paths = {"coarse net": self.coarse}
+        if self.workflow.enhance:
+            paths["refinement"] = self.refined
+        report = Report(
+            title=self.workflow.name,
+            scheme=self.scheme,
+            summary=in_words(evaluation.steps if evaluation else ()),
+            metrics=methods(evaluation.steps) if evaluation else (),
+            iterations=evaluation.steps if evaluation and len(evaluation.steps) > 1 else (),
+            curves=curves({name: Fitted.load(_record(p)) for name, p in paths.items()}),
+            closeups=tuple(self._closeups(self.workflow.test, evaluation)),
+            overview=overview(open_scene(shown), self.map_folder(shown) / "classes.tif"),
+            timings=tuple(self.timings.items()),
+            facts=self._facts(),
+        )
+        return write_report(self.out / "report", report)[0]
+
+    def _closeups(self, test: Labelled | None, evaluation: Evaluation | None) -> Iterator[CloseUp]:
+        if test is None or evaluation is None:
+            return
+        scene, truth, size = open_scene(test), self.labels("test"), self.workflow.report
+        try:  # what the training labels say here, where they reach this far
+            labels = label_source(self.workflow.train, self.scheme, scene)
+        except LabelError:
+            noisy = None
+        else:
+            noisy = ("training labels", labels)
+        for place in choose_places(truth, size.closeups, size.closeup_px):
+            yield close_up(scene, place, noisy, truth, evaluation)
+
+    def _facts(self) -> tuple[tuple[str, str], ...]:
+        model = Checkpoint.load(self.model)
+        return (
+            ("software", f"geopipe {__version__}, torch {torch.__version__}"),
+            ("device", self.device),
+            ("machine", f"{os.cpu_count()} processors, {platform.machine()}"),
+            ("seed", str(self.workflow.seed)),
+            ("model", f"{self.model.name}, sha256 {file_hash(self.model)}"),
+            ("training", json.dumps(model.provenance, sort_keys=True)),
+        )
+
+
+def _record(model: Path) -> Path:
+    """Where the losses of a model's training are kept."""
+    return model.with_suffix(".json")

@@ -1,0 +1,99 @@
+"""Factories of tiny georeferenced rasters, models and labels that several floors share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+FOREZ = Affine(1, 0, 789_000, 0, -1, 6_501_000)
+"""One metre in Lambert-93, where a projected metre is one on the ground to a thousandth."""
+
+
+def write_raster(
+    path, data, *, crs="EPSG:2154", transform=FOREZ, mask=None, interp=None, **profile
+):
+    """`data` (bands, h, w) as a GeoTIFF at `path`; `mask` (h, w) bool becomes an internal mask."""
+    data = np.asarray(data)
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(
+            path, "w", driver="GTiff", count=data.shape[0], height=data.shape[1],
+            width=data.shape[2], dtype=data.dtype, crs=crs, transform=transform, **profile,
+        ) as out,
+    ):  # fmt: skip
+        if interp:
+            out.colorinterp = interp
+        out.write(data)
+        if mask is not None:
+            out.write_mask(mask)
+    return Path(path)
+
+
+@pytest.fixture
+def make_raster(tmp_path):
+    """``make_raster(data, name="scene.tif", **options)``: write_raster into the test's folder."""
+
+    def make(data, name="scene.tif", **options):
+        return write_raster(tmp_path / name, data, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_raster_at():
+    """``make_raster_at(path, data, **options)``, for fixtures that outlive a test."""
+    return write_raster
+
+
+@dataclass(frozen=True)
+class ArrayLabels:
+    """A LabelSource of the ids in an array whose pixels are those of `plane`; 255 around it."""
+
+    scheme: object
+    plane: object
+    ids: np.ndarray
+    credit: str = ""
+
+    def read(self, geobox):
+        link = ~self.plane.affine * geobox.affine
+        row, col = round(link.f), round(link.c)
+        around = 512
+        padded = np.pad(self.ids, around, constant_values=255)
+        (h, w), row, col = geobox.shape, row + around, col + around
+        return padded[row : row + h, col : col + w]
+
+
+@pytest.fixture(scope="session")
+def array_labels():
+    """The class ArrayLabels: ``array_labels(scheme, plane, ids)``."""
+    return ArrayLabels
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    """``make_model(bands=3, classes=3, iterations=2, seed=0, **stats)``: an untrained model."""
+
+    def make(bands=3, classes=3, iterations=2, seed=0, **fields):
+        import torch
+
+        from geopipe.checkpoint import Checkpoint
+        from geopipe.classes import ClassScheme
+        from geopipe.nets import CoarseNet, MapNet, RefineNet
+
+        names = ("background", "building", "road", "water")[:classes]
+        scheme = ClassScheme.from_dict(
+            {"name": "test", "classes": [{"name": n, "color": "#102030"} for n in names]}
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            net = MapNet(
+                CoarseNet(bands, classes),
+                RefineNet(bands, classes, iterations=iterations) if iterations else None,
+            )
+        fields = {"mean": (100.0,) * bands, "std": (50.0,) * bands, "dtype": "uint8", **fields}
+        return Checkpoint(net.eval().requires_grad_(False), scheme, **fields)
+
+    return make
