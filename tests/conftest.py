@@ -72,6 +72,17 @@ def array_labels():
     return ArrayLabels
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Torch on one thread: small nets gain nothing from more, and sums keep their order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def make_model():
     """``make_model(bands=3, classes=3, iterations=2, seed=0, **stats)``: an untrained model."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -53,16 +54,28 @@ class Pool:
     credit: str = ""
     """Whom the labels come from."""
 
-    @property
+    @cached_property
     def counts(self) -> np.ndarray:
         """Labelled pixels per class (classes,)."""
-        return sum(
-            np.bincount(b.labels.ravel(), minlength=256)[: self.classes] for b in self.blocks
-        )  # type: ignore[return-value]
+        ids = [np.bincount(b.labels.ravel(), minlength=256)[: self.classes] for b in self.blocks]
+        return np.asarray(np.sum(ids, axis=0))
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """`counts` as shares of one."""
+        return np.asarray(self.counts / self.counts.sum())
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per band over valid pixels."""
-        pixels = np.concatenate([b.image[:, b.valid].astype(np.float64) for b in self.blocks], 1)
+        """Mean and standard deviation per band over labelled pixels: no test pixel has a part."""
+        pixels = np.concatenate(
+            [
+                b.image[:, self.halo :, self.halo :][:, : b.labels.shape[0], : b.labels.shape[1]][
+                    :, b.labels != IGNORE
+                ].astype(np.float64)
+                for b in self.blocks
+            ],
+            axis=1,
+        )
         std = pixels.std(1)
         if (std == 0).any():
             raise SceneError("a band of the training scene is constant; choose others with bands")
@@ -73,9 +86,9 @@ class Pool:
 class Sampling:
     """How patches are drawn from a pool.
 
-    `balanced`: classes take turns, and a patch is placed so that a random pixel of the class lies
-    anywhere in it. Rare classes are seen as often as the background, which alone fills > 90 % of a
-    scene and would else win everywhere, yet inside each patch the classes keep their true
+    A patch is placed so that a random pixel of one class lies anywhere in it. `balanced`: the
+    classes take turns. Rare classes are seen as often as the background, which alone fills 90 % of
+    a scene and would else win everywhere, yet inside each patch the classes keep their true
     surroundings. Patch `number` depends on (seed, number) alone, so a resumed training draws the
     same ones.
     """
@@ -88,16 +101,21 @@ class Sampling:
     jitter: float = 0.0
     """Deviation of a random change of light, in deviations of the image; see `relit`."""
     balanced: bool = True
-    """Classes take turns; else patches lie anywhere, each class as often as it is."""
+    """Classes take turns; else each comes as often as it is labelled."""
 
     def draw(self, number: int) -> tuple[int, int, int, int]:
         """Block, row, column of a patch's core and one of the 8 symmetries."""
         rng = np.random.default_rng([self.seed, number])
-        index, row, col = self._around(number, rng) if self.balanced else self._anywhere(rng)
+        class_id = number % self.pool.classes
+        if not self.balanced:
+            class_id = int(rng.choice(self.pool.classes, p=self.pool.shares))
+        at = self.pool.positions[class_id]
+        index, row, col = at[rng.integers(len(at))]
+        row, col = row - rng.integers(self.patch), col - rng.integers(self.patch)
         symmetry = int(rng.integers(8)) if self.augment else 0
         h, w = self.pool.blocks[index].labels.shape
         row, col = (int(np.clip(x, 0, n - self.patch)) for x, n in ((row, h), (col, w)))
-        return index, row, col, symmetry
+        return int(index), row, col, symmetry
 
     def relit(self, image: torch.Tensor, number: int) -> torch.Tensor:
         """Patch `number`, normalised (bands, h, w), under another light.
@@ -114,20 +132,6 @@ class Sampling:
             image.new_tensor(self.jitter * x)[:, None, None] for x in (offset, gain / 2)
         )
         return image * (1 + scale) + shift
-
-    def _around(self, number: int, rng: np.random.Generator) -> tuple[int, int, int]:
-        """A patch that holds a random pixel of the class whose turn it is."""
-        at = self.pool.positions[number % self.pool.classes]
-        index, row, col = at[rng.integers(len(at))]
-        return int(index), row - rng.integers(self.patch), col - rng.integers(self.patch)
-
-    def _anywhere(self, rng: np.random.Generator) -> tuple[int, int, int]:
-        areas = np.array([b.labels.size for b in self.pool.blocks], float)
-        index = int(rng.choice(len(areas), p=areas / areas.sum()))
-        h, w = self.pool.blocks[index].labels.shape
-        # Starts may fall outside and are moved in, so that rims are seen as often as the middle.
-        row, col = (int(rng.integers(-self.patch // 2, n - self.patch // 2)) for n in (h, w))
-        return index, row, col
 
 
 def symmetric(x: torch.Tensor, symmetry: int) -> torch.Tensor:

@@ -29,7 +29,7 @@ class RefinePlan:
     recurrent: bool = True
     augment: bool = True
     jitter: float = 0.2
-    balanced: bool = False
+    balanced: bool = True
     seed: int = 0
     precision: Precision = "auto"
 

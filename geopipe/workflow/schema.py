@@ -1,9 +1,10 @@
 """What a workflow file may say."""
 
+import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from geopipe.config import Section, parse, read_toml
 from geopipe.errors import ConfigError
@@ -42,6 +43,11 @@ class MapChoice(Section):
     scores: bool = False
     vectors: bool = False
     core: int = Field(default=1024, gt=0)
+
+    @field_validator("scenes", mode="before")
+    @classmethod
+    def _one_scene(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class CoarseChoice(Section):
@@ -131,8 +137,8 @@ _PATHS = {"scene", "labels", "area", "out", "scenes"}
 def load_workflow(path: Path, overrides: dict[str, str] | None = None) -> Workflow:
     """Read a workflow file; its relative paths start at its own folder.
 
-    `overrides`: dotted key -> value as on the command line (``train.scene=my.tif``), whose paths
-    start at the current folder. Raises ConfigError.
+    `overrides`: dotted key -> value as on the command line (``train.scene=my.tif``,
+    ``train.bands=[3, 2, 1]``), whose paths start at the current folder. Raises ConfigError.
     """
     tables = _anchored(read_toml(path), path.parent)
     for key, value in (overrides or {}).items():
@@ -142,8 +148,16 @@ def load_workflow(path: Path, overrides: dict[str, str] | None = None) -> Workfl
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 raise ConfigError(f"--set {key}: '{part}' is a value, not a table")
-        table[last] = _anchor(last, value, Path.cwd())
+        table[last] = _anchor(last, _value(value), Path.cwd())
     return parse(tables, Workflow, str(path))
+
+
+def _value(text: str) -> Any:
+    """`text` as a TOML value (a number, true, a list...), else as the text it is."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
 
 
 def _anchored(table: dict[str, Any], base: Path) -> dict[str, Any]:

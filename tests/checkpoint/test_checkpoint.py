@@ -15,6 +15,8 @@ from geopipe.errors import CheckpointError
 from geopipe.nets import CoarseNet, MapNet, RefineNet
 from geopipe.raster import Scene
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SCHEME = load_scheme("buildings-roads")
 
 
@@ -169,7 +171,9 @@ def test_another_format(tmp_path, number):
     ids=["shape", "extra", "missing"],
 )
 def test_weights_that_do_not_fit_their_header(tmp_path, change):
-    with pytest.raises(CheckpointError, match=r"weights in .* do not fit its header: .*(conv|\.m)"):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)weights in .* do not fit its header: .*(conv|\.m)"
+    ):
         Checkpoint.load(rewritten(tmp_path / "m", **change))
 
 

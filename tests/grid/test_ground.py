@@ -28,9 +28,7 @@ def plane(crs, lonlat, down, along=None, angle=0.0, shape=(40, 60)):
     x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(*lonlat)
     to_centre = Affine.translation(-shape[1] / 2, -shape[0] / 2)
     pixel = Affine.scale(along or down, -down)
-    return GeoBox(
-        shape, Affine.translation(x, y) * Affine.rotation(angle) * pixel * to_centre, crs
-    )
+    return GeoBox(shape, Affine.translation(x, y) * Affine.rotation(angle) * pixel * to_centre, crs)
 
 
 def test_banepa_in_web_mercator():

@@ -32,12 +32,12 @@ def test_average_weighs_source_pixels_by_their_overlap(start, count, factor):
     taps = average_taps(start, count, factor, first)
     assert taps.index.min() >= 0
     assert taps.index.max() < size
-    f = Fraction(factor)
+    f, columns = Fraction(factor), range(first, first + size)
     overlap = [
-        [float(max(0, min(j + 1, (i + 1) * f) - max(j, i * f)) / f) for j in range(first, first + size)]
+        [max(Fraction(0), min(j + 1, (i + 1) * f) - max(j, i * f)) / f for j in columns]
         for i in range(start, start + count)
-    ]  # fmt: skip
-    np.testing.assert_allclose(dense(taps, size), overlap, atol=1e-7)
+    ]
+    np.testing.assert_allclose(dense(taps, size), np.array(overlap, float), atol=1e-7)
 
 
 @given(starts, counts, factors)

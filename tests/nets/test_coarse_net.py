@@ -4,6 +4,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from geopipe.nets import CoarseNet
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 REACH, STRIDE = CoarseNet.reach, CoarseNet.stride
 
 

@@ -4,6 +4,8 @@ import torch
 from geopipe.errors import ConfigError
 from geopipe.nets import CoarseNet, MapNet, RefineNet, measured_halo
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def model(iterations=0, bands=3, classes=3, seed=0, **switches):
     torch.manual_seed(seed)

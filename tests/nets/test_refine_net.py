@@ -1,5 +1,7 @@
 """Oracle: the process written as in the paper, without folding its linear parts."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from geopipe.nets import RefineNet
 from geopipe.nets.refine import FILTERS, HIDDEN, Update
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SWITCHES = [(False, True), (True, True), (False, False), (True, False)]
 
@@ -65,9 +69,7 @@ def test_the_folded_update_is_the_written_one(bands, classes, class_agnostic):
 @pytest.mark.parametrize(("bands", "classes"), [(3, 3), (4, 2)])
 def test_steps_iterate_the_written_update(bands, classes, class_agnostic, recurrent):
     net = randomised(
-        RefineNet(
-            bands, classes, iterations=3, class_agnostic=class_agnostic, recurrent=recurrent
-        )
+        RefineNet(bands, classes, iterations=3, class_agnostic=class_agnostic, recurrent=recurrent)
     )
     scores, image = noise(1, classes, 20, 17), noise(1, bands, 20, 17, seed=1)
     steps = net.steps(scores, image)
@@ -107,7 +109,7 @@ def test_the_untrained_process_is_near_the_identity(seed, class_agnostic, recurr
     scores, image = noise(1, 3, 60, 60).float(), noise(1, 3, 60, 60, seed=1).float()
     with torch.inference_mode():
         u = net.steps(scores, image)
-    change = [(b - a[..., 2:-2, 2:-2]).std() for a, b in zip(u, u[1:], strict=False)]
+    change = [(b - a[..., 2:-2, 2:-2]).std() for a, b in pairwise(u)]
     assert 0 < max(change) < 0.2
     before, after = u[0][..., 10:-10, 10:-10].flatten(), u[-1].flatten()
     assert torch.corrcoef(torch.stack([before, after]))[0, 1] > 0.9

@@ -279,7 +279,8 @@ def test_a_vrt(make_raster, tmp_path):
     data = noise()
     for i, band in enumerate(data):
         make_raster(band[None], f"{i}.tif")
-    assert_reads(Scene.open(stacked(tmp_path / "s.vrt", *(("Byte", f"{i}.tif") for i in range(3)))), data)  # fmt: skip
+    path = stacked(tmp_path / "s.vrt", *(("Byte", f"{i}.tif") for i in range(3)))
+    assert_reads(Scene.open(path), data)
 
 
 def test_a_vrt_whose_source_is_gone_names_the_rows(tmp_path):

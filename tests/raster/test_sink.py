@@ -65,9 +65,14 @@ def test_what_nobody_wrote_is_nodata(tmp_path):
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_the_file_goes_when_the_block_raises(tmp_path, error):
     path = tmp_path / "out.tif"
-    with pytest.raises(error), Sink(path, plane((300, 300))) as sink:
-        sink.write(Window(0, 0, 256, 256), np.ones((1, 256, 256), np.uint8))
-        raise error
+
+    def interrupted():
+        with Sink(path, plane((300, 300))) as sink:
+            sink.write(Window(0, 0, 256, 256), np.ones((1, 256, 256), np.uint8))
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 
