@@ -20,7 +20,7 @@ from geopipe.nets.mapnet import center
 class RefinePlan:
     """The paper's values (its 50,000 steps cut to what a CPU can afford)."""
 
-    steps: int = 800
+    steps: int = 1200
     batch: int = 16
     patch: int = 64
     lr: float = 0.01
@@ -28,7 +28,7 @@ class RefinePlan:
     class_agnostic: bool = False
     recurrent: bool = True
     augment: bool = True
-    jitter: float = 0.2
+    jitter: float = 0.1
     balanced: bool = True
     seed: int = 0
     precision: Precision = "auto"

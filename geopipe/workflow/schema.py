@@ -68,7 +68,7 @@ class CoarseChoice(Section):
 class RefinementChoice(Section):
     """Training of the refinement; defaults as in Maggiori et al. 2017, section III."""
 
-    steps: int = Field(default=800, gt=0)
+    steps: int = Field(default=1200, gt=0)
     batch: int = Field(default=16, gt=0)
     lr: float = Field(default=0.01, gt=0)
     iterations: int = Field(default=5, ge=1, le=50)
@@ -76,7 +76,7 @@ class RefinementChoice(Section):
     recurrent: bool = True
     augment: bool = True
     """Random flips and transpositions."""
-    jitter: float = Field(default=0.2, ge=0, le=2)
+    jitter: float = Field(default=0.1, ge=0, le=2)
     """Random changes of light, in deviations of the image."""
     balanced: bool = True
     """Patches around each class in turn; else anywhere."""

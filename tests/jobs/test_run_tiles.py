@@ -1,0 +1,131 @@
+"""One function over many tiles, wherever it runs."""
+
+import os
+import pickle
+import random
+import time
+
+import pytest
+
+from geopipe.errors import ConfigError, JobError, LabelError
+from geopipe.grid import Tiling
+from geopipe.jobs import HERE, Workers, run_tiles
+from geopipe.jobs.run import AHEAD
+
+TILING = Tiling((1000, 1300), 256)  # 24 tiles
+
+
+def where(tile):
+    """Out of order on purpose."""
+    time.sleep(random.Random(tile.index).uniform(0, 0.03))
+    return tile.core, os.getpid()
+
+
+def fails_at_5(tile):
+    if tile.index == 5:
+        raise RuntimeError("the disk\nis on fire")
+    return tile.index
+
+
+def refuses(tile):
+    raise LabelError("no labels", "draw some")
+
+
+def too_large(tile):
+    raise MemoryError
+
+
+def always_dies(tile):
+    os._exit(1)
+
+
+class DiesOnce:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __call__(self, tile):
+        if tile.index == 1 and not self.mark.exists():
+            self.mark.touch()
+            os._exit(1)
+        return tile.core
+
+
+def test_every_tile_comes_once_with_its_own_result(cluster):
+    for workers in (HERE, Workers(scheduler=cluster)):
+        found = list(run_tiles(where, TILING, workers))
+        assert sorted(t.index for t, _ in found) == list(range(24))
+        assert all(tile == TILING[tile.index] for tile, _ in found)
+        assert all(core == tile.core for tile, (core, _) in found)
+        others = {pid for _, (_, pid) in found} - {os.getpid()}
+        assert len(others) == (2 if workers.scheduler else 0)
+
+
+def test_few_tiles_are_in_flight_so_that_memory_does_not_grow(cluster):
+    asked = []
+    tiles = (asked.append(t) or t for t in TILING)
+    for done, _ in enumerate(run_tiles(where, tiles, Workers(scheduler=cluster)), 1):
+        assert len(asked) <= done + AHEAD * 2
+    assert done == 24
+
+
+def test_a_failing_tile_is_named(cluster):
+    for workers in (HERE, Workers(scheduler=cluster)):
+        with pytest.raises(JobError, match=r"^tile 5 \(rows 0-256, columns 1280-1300\): Runtime"):
+            list(run_tiles(fails_at_5, TILING, workers))
+
+
+def test_memory_that_is_out_names_the_way_out():
+    with pytest.raises(JobError, match=r"tile 0: out of memory \(use a smaller --core"):
+        list(run_tiles(too_large, TILING, HERE))
+
+
+def test_an_error_of_geopipe_passes_unchanged(cluster):
+    for workers in (HERE, Workers(scheduler=cluster)):
+        with pytest.raises(LabelError) as caught:
+            list(run_tiles(refuses, TILING, workers))
+        assert (caught.value.message, caught.value.hint) == ("no labels", "draw some")
+
+
+@pytest.mark.parametrize("kind", ["SceneError", "GridError", "ConfigError", "JobError"])
+def test_errors_survive_the_way_between_processes(kind):
+    from geopipe import errors
+
+    error = getattr(errors, kind)("what", "way out")
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is type(error)
+    assert (back.message, back.hint) == ("what", "way out")
+
+
+def test_a_worker_that_dies_again_and_again_is_an_error():
+    import dask
+
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        pytest.raises(JobError, match=r"tile 0: its worker died 1 times") as caught,
+    ):
+        list(run_tiles(always_dies, Tiling((256, 256), 256), Workers(1)))
+    assert "smaller --core" in caught.value.hint
+
+
+def test_a_worker_that_dies_once_is_replaced(tmp_path, cluster):
+    job = DiesOnce(tmp_path / "died")
+    found = list(run_tiles(job, Tiling((512, 1024), 256), Workers(scheduler=cluster)))
+    assert job.mark.exists()
+    assert sorted(t.index for t, _ in found) == list(range(8))
+    assert all(core == tile.core for tile, core in found)
+
+
+def test_workers_and_scheduler_contradict_each_other():
+    with pytest.raises(ConfigError, match="--workers or --scheduler, not both"):
+        Workers(2, "tcp://127.0.0.1:8786")
+    with pytest.raises(ConfigError, match=r"workers=-1 is negative \(0 runs in this process\)"):
+        Workers(-1)
+
+
+def test_a_scheduler_that_does_not_answer_is_an_error_in_one_line(free_port):
+    start = time.monotonic()
+    address = f"tcp://127.0.0.1:{free_port}"
+    with pytest.raises(JobError, match="no dask scheduler answers at " + address) as caught:
+        list(run_tiles(where, TILING, Workers(scheduler=address)))
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - start < 30
