@@ -87,10 +87,16 @@ class Checkpoint:
             "provenance": self.provenance,
         }
         state = {k: v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
-        save_file(state, part, {"geopipe": json.dumps(header, sort_keys=True)})
-        part.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(state, part, {"geopipe": json.dumps(header, sort_keys=True)})
+            part.replace(path)
+        except (OSError, SafetensorError) as e:
+            raise CheckpointError(f"cannot write {path}: {e}", "is the folder writable?") from e
+        finally:
+            if part.parent.is_dir():
+                part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
@@ -103,21 +109,30 @@ class Checkpoint:
                 state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as e:
             raise CheckpointError(f"{path} is not a geopipe model: {e}") from e
+        if not isinstance(header, dict):
+            raise CheckpointError(f"{path} is not a geopipe model: its header is no table")
         if header.get("format") != _FORMAT:
             raise CheckpointError(
                 f"{path} has format {header.get('format')}, this geopipe reads {_FORMAT}",
-                "use the geopipe version that wrote it: " + str(header.get("geopipe")),
+                f"use the geopipe version that wrote it: {header.get('geopipe')}",
             )
-        scheme = ClassScheme.from_dict(header["scheme"], str(path))
+        try:
+            return cls._of(header, state, str(path))
+        except (KeyError, TypeError, ValueError, RuntimeError) as e:
+            raise CheckpointError(
+                f"the weights in {path} do not fit its header: {type(e).__name__}: {e}",
+                "the file is damaged; copy it again",
+            ) from e
+
+    @classmethod
+    def _of(cls, header: dict[str, Any], state: dict[str, Tensor], path: str) -> "Checkpoint":
+        scheme = ClassScheme.from_dict(header["scheme"], path)
         bands, refine = header["bands"], header["refine"]
         net = MapNet(
             CoarseNet(bands, len(scheme)),
             RefineNet(bands, len(scheme), **refine) if refine else None,
         )
-        try:
-            net.load_state_dict(state)
-        except RuntimeError as e:
-            raise CheckpointError(f"the weights in {path} do not fit its header: {e}") from e
+        net.load_state_dict(state)
         return cls(
             net.eval().requires_grad_(False),
             scheme,

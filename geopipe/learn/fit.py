@@ -80,11 +80,11 @@ def fit(
                 record.losses.append(mean)
                 recent = []
                 advance(0, f"loss {mean:.3f}")
-                if time.monotonic() - saved > SAVE_EVERY_S:
-                    _save(net, optimizer, resume, key, record, step + 1)
-                    saved = time.monotonic()
             if check and ((step + 1) % check_every == 0 or step + 1 == steps):
                 record.checks.append((step + 1, check()))
+            if not recent and time.monotonic() - saved > SAVE_EVERY_S:
+                _save(net, optimizer, resume, key, record, step + 1)
+                saved = time.monotonic()
             advance()
     resume.unlink(missing_ok=True)
     return record

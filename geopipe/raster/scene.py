@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +92,9 @@ class Scene:
         """
         rows, cols = (np.linspace(0, max(n - _PATCH, 0), _PATCHES, dtype=int) for n in self.shape)
         found: Counter[float] = Counter()
-        for row in rows.tolist():
-            for col in cols.tolist():
-                part = self.read(Window(row, col, _PATCH, _PATCH))
+        with opened(self.path) as src:
+            for row, col in product(rows.tolist(), cols.tolist()):
+                part = self._read(src, Window(row, col, _PATCH, _PATCH))
                 values = np.unique(part.data[:, part.valid])
                 if len(values) == 1 and part.valid.all() and values[0] in _limits(self.dtype):
                     found[float(values[0])] += 1
@@ -105,22 +106,24 @@ class Scene:
         A pixel is valid when alpha, the mask or the nodata value says so for at least one band
         (as in rasterio's ``dataset_mask``) and its values are finite.
         """
-        window = window or Window.of_shape(self.shape)
+        with opened(self.path) as src:
+            return self._read(src, window or Window.of_shape(self.shape))
+
+    def _read(self, src: rasterio.DatasetReader, window: Window) -> Raster:
         data = np.zeros((len(self.bands), *window.shape), self.dtype)
         valid = np.zeros(window.shape, bool)
         inside = window.clip(self.shape)
         if inside.height and inside.width:
             rio = RioWindow(inside.col, inside.row, inside.width, inside.height)
-            with opened(self.path) as src:
-                try:
-                    pixels = src.read(self.bands, window=rio)
-                    masks = src.read_masks(self.bands, window=rio)
-                except RasterioIOError as e:
-                    raise SceneError(
-                        f"cannot read rows {inside.row}-{inside.bottom}, columns {inside.col}-"
-                        f"{inside.right} of {self.path}: {e}",
-                        "the file is truncated or damaged; copy it again",
-                    ) from e
+            try:
+                pixels = self._pixels(src, rio)
+                masks = src.read_masks(self.bands, window=rio)
+            except RasterioIOError as e:
+                raise SceneError(
+                    f"cannot read rows {inside.row}-{inside.bottom}, columns {inside.col}-"
+                    f"{inside.right} of {self.path}: {e.__cause__ or e}",
+                    "the file, or one it refers to, is missing, truncated or damaged",
+                ) from e
             ok = (masks > 0).any(axis=0)
             if np.issubdtype(pixels.dtype, np.floating):
                 ok &= np.isfinite(pixels).all(axis=0)
@@ -130,6 +133,12 @@ class Scene:
             data[(slice(None), *at)] = np.where(ok, pixels, 0)
             valid[at] = ok
         return Raster(data, valid, window_geobox(self.geobox, window))
+
+    def _pixels(self, src: rasterio.DatasetReader, rio: RioWindow) -> np.ndarray:
+        if len({src.dtypes[b - 1] for b in self.bands}) == 1:
+            return np.asarray(src.read(self.bands, window=rio))
+        # rasterio reads bands of several dtypes one by one only
+        return np.stack([src.read(b, window=rio).astype(self.dtype) for b in self.bands])
 
 
 def _limits(dtype: str) -> tuple[float, ...]:

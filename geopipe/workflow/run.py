@@ -28,7 +28,7 @@ from geopipe.workflow.closeups import choose_places, close_up
 from geopipe.workflow.evaluation import Evaluation, evaluate_steps, quick_score
 from geopipe.workflow.report import CloseUp, Report, write_report
 from geopipe.workflow.schema import Labelled, SceneChoice, Workflow
-from geopipe.workflow.sources import label_source, open_scene, require_apart
+from geopipe.workflow.sources import check_scenes, label_source, open_scene
 from geopipe.workflow.steps import Step, fresh_folder, run_step
 from geopipe.workflow.summary import curves, in_words, methods
 
@@ -92,19 +92,16 @@ class Chain:
 
     def check(self) -> None:
         """Raise what can be known before hours are spent."""
+        _ = self.device
+        check_scenes(self.workflow)
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as e:
-            raise SceneError(f"cannot write into {self.out}: {e.strerror}") from e
+            raise SceneError(
+                f"cannot write into {self.out}: {e.strerror}", "choose a folder that is writable"
+            ) from e
         if not os.access(self.out, os.W_OK):
             raise SceneError(f"cannot write into {self.out}", "choose a folder that is writable")
-        _ = self.device
-        for choice in (*self.roles.values(), *self.workflow.map_scenes()):
-            open_scene(choice)
-        if "test" in self.roles:
-            for name in ("train", "enhance"):
-                if name in self.roles:
-                    require_apart(self.roles["test"], self.roles[name], name)
         if not self.workflow.enhance:
             log.warning(
                 "no [enhance] tile with accurate labels: the map comes from the coarse net alone, "
@@ -177,7 +174,8 @@ class Chain:
             record.save(_record(self.coarse))
 
         inputs = [Path(w.train.scene), self.labels("train")]
-        parameters = {"plan": asdict(plan), "gsd": w.gsd, "bands": w.train.bands}
+        pixels = {"bands": w.train.bands, "nodata": w.train.nodata}
+        parameters = {"plan": asdict(plan), "gsd": w.gsd, **pixels}
         return Step("coarse", inputs, parameters, [self.coarse, _record(self.coarse)], train)
 
     def _enhance_check(self) -> Callable[[Checkpoint], float] | None:
@@ -201,7 +199,7 @@ class Chain:
             record.save(_record(self.refined))
 
         inputs = [Path(choice.scene), self.labels("enhance"), self.coarse]
-        parameters = {"plan": asdict(plan), "bands": choice.bands}
+        parameters = {"plan": asdict(plan), "bands": choice.bands, "nodata": choice.nodata}
         return Step("refinement", inputs, parameters, [self.refined, _record(self.refined)], train)
 
     # -- mapping and judging

@@ -153,7 +153,12 @@ def load_workflow(path: Path, overrides: dict[str, str] | None = None) -> Workfl
 
 
 def _value(text: str) -> Any:
-    """`text` as a TOML value (a number, true, a list...), else as the text it is."""
+    """A list or quoted text as TOML; other text as it is, since its key knows the type.
+
+    (As TOML, ``name=2024`` would be a number and ``out=2024-05-31`` a date.)
+    """
+    if not text.startswith(("[", '"', "'")):
+        return text
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, KeyError):

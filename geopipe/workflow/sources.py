@@ -1,16 +1,20 @@
 """A workflow's words turned into scenes and labels."""
 
+from pathlib import Path
+
 import numpy as np
 from pyproj import CRS
 from shapely import union_all
 from shapely.geometry.base import BaseGeometry
 
 from geopipe.classes import ClassScheme
-from geopipe.errors import ConfigError
+from geopipe.errors import ConfigError, SceneError
+from geopipe.grid import NetGrid, Tiling
 from geopipe.labels import Area, LabelSource, LimitedLabels, default_cache, fetch_osm, open_labels
 from geopipe.labels.place import Place, reproject
+from geopipe.learn import CoarsePlan
 from geopipe.raster import Scene
-from geopipe.workflow.schema import FETCH, Labelled, SceneChoice
+from geopipe.workflow.schema import FETCH, Labelled, SceneChoice, Workflow
 
 _SHARED = 1e-6
 """Share of the test region that rounding may give to its neighbour."""
@@ -30,6 +34,42 @@ def label_source(choice: Labelled, scheme: ClassScheme, scene: Scene) -> LabelSo
     return LimitedLabels(labels, Area.open(choice.area, scene.geobox)) if choice.area else labels
 
 
+def check_scenes(workflow: Workflow) -> None:
+    """Raise for scenes that a step could not use, before any of them runs."""
+    train = open_scene(workflow.train)
+    trained = {"train": workflow.train}
+    if workflow.enhance:
+        trained["enhance"] = workflow.enhance
+    for name, choice in trained.items():
+        _require_patch(open_scene(choice), workflow.gsd, name)
+        if workflow.test:
+            require_apart(workflow.test, choice, name)
+    judged = (workflow.test,) if workflow.test else ()
+    for other in (*trained.values(), *judged, *workflow.map_scenes()):
+        scene = open_scene(other)
+        if len(scene.bands) != len(train.bands):
+            raise SceneError(
+                f"{scene.path} gives {len(scene.bands)} bands, the training scene {train.path} "
+                f"{len(train.bands)}",
+                "choose as many of both with `bands`",
+            )
+    stems = [Path(mapped.scene).stem for mapped in workflow.map_scenes()]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            raise ConfigError(f"two scenes to map are called '{stem}'", "rename one of them")
+    Tiling(train.shape, workflow.map.core)
+
+
+def _require_patch(scene: Scene, gsd: float, name: str) -> None:
+    rows, cols = NetGrid.of(scene.geobox, gsd).shape
+    if min(rows, cols) < CoarsePlan.patch:
+        raise SceneError(
+            f"the {name} scene {scene.path} is {rows} x {cols} px of {gsd:g} m, less than one "
+            f"training patch of {CoarsePlan.patch} x {CoarsePlan.patch}",
+            "give a larger one",
+        )
+
+
 def require_apart(test: Labelled, other: Labelled, name: str) -> None:
     """Raise ConfigError when `other` holds ground of the test region: figures would flatter."""
     crs = Place(open_scene(test).geobox).crs
@@ -37,7 +77,7 @@ def require_apart(test: Labelled, other: Labelled, name: str) -> None:
     shared = ours.intersection(theirs).area / ours.area
     if shared > _SHARED:
         raise ConfigError(
-            f"{100 * shared:.2g} % of the [test] region is part of [{name}] too",
+            f"{100 * shared:.3g} % of the [test] region is part of [{name}] too",
             "move them apart, e.g. with an `area` each",
         )
 

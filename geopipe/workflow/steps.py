@@ -84,7 +84,8 @@ def _read(record: Path) -> dict[str, Any] | None:
         known = json.loads(record.read_text())
     except (OSError, ValueError):
         return None
-    return known if {"key", "outputs", "seconds"} <= set(known) else None
+    whole = isinstance(known, dict) and {"key", "outputs", "seconds"} <= set(known)
+    return known if whole else None
 
 
 def fresh_folder(path: Path) -> Path:

@@ -36,7 +36,7 @@ def cluster():
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
         protocol="tcp://", silence_logs="CRITICAL",
     ) as cluster:  # fmt: skip
         yield cluster.scheduler_address

@@ -1,13 +1,13 @@
 """One function over many tiles, wherever it runs."""
 
 import os
-import pickle
 import random
 import time
+from dataclasses import dataclass
 
 import pytest
 
-from geopipe.errors import ConfigError, JobError, LabelError
+from geopipe.errors import ConfigError, GeopipeError, JobError
 from geopipe.grid import Tiling
 from geopipe.jobs import HERE, Workers, run_tiles
 from geopipe.jobs.run import AHEAD
@@ -27,8 +27,14 @@ def fails_at_5(tile):
     return tile.index
 
 
-def refuses(tile):
-    raise LabelError("no labels", "draw some")
+@dataclass(frozen=True)
+class Refuses:
+    """Raises an error of geopipe; some are also an OSError or a ValueError."""
+
+    kind: type[GeopipeError]
+
+    def __call__(self, tile):
+        raise self.kind("no use", "take another")
 
 
 def too_large(tile):
@@ -79,21 +85,13 @@ def test_memory_that_is_out_names_the_way_out():
         list(run_tiles(too_large, TILING, HERE))
 
 
-def test_an_error_of_geopipe_passes_unchanged(cluster):
+@pytest.mark.parametrize("kind", GeopipeError.__subclasses__())
+def test_an_error_of_geopipe_passes_unchanged(cluster, kind):
     for workers in (HERE, Workers(scheduler=cluster)):
-        with pytest.raises(LabelError) as caught:
-            list(run_tiles(refuses, TILING, workers))
-        assert (caught.value.message, caught.value.hint) == ("no labels", "draw some")
-
-
-@pytest.mark.parametrize("kind", ["SceneError", "GridError", "ConfigError", "JobError"])
-def test_errors_survive_the_way_between_processes(kind):
-    from geopipe import errors
-
-    error = getattr(errors, kind)("what", "way out")
-    back = pickle.loads(pickle.dumps(error))
-    assert type(back) is type(error)
-    assert (back.message, back.hint) == ("what", "way out")
+        with pytest.raises(kind) as caught:
+            list(run_tiles(Refuses(kind), TILING, workers))
+        assert type(caught.value) is kind
+        assert (caught.value.message, caught.value.hint) == ("no use", "take another")
 
 
 def test_a_worker_that_dies_again_and_again_is_an_error():
@@ -128,4 +126,4 @@ def test_a_scheduler_that_does_not_answer_is_an_error_in_one_line(free_port):
     with pytest.raises(JobError, match="no dask scheduler answers at " + address) as caught:
         list(run_tiles(where, TILING, Workers(scheduler=address)))
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 12, "an address that is wrong should not cost a coffee break"

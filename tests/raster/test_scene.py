@@ -171,9 +171,6 @@ def test_bands_that_are_not_there(make_raster, wrong):
         Scene.open(make_raster(noise(4)), bands=[1, wrong])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="rasterio reads bands of one dtype at a time: ValueError out of Scene.read"
-)
 def test_bands_of_two_dtypes_are_read_as_the_wider(make_raster, tmp_path):
     narrow, wide = noise(1), noise(1, dtype="uint16")
     make_raster(narrow, "narrow.tif")
@@ -289,9 +286,6 @@ def test_a_vrt_whose_source_is_gone_names_the_rows(tmp_path):
         scene.read(Window(4, 0, 2, 3))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="says 'See previous exception for details' where GDAL's reason should be"
-)
 def test_a_vrt_whose_source_is_gone_names_the_source(tmp_path):
     scene = Scene.open(stacked(tmp_path / "s.vrt", ("Byte", "gone.tif")))
     with pytest.raises(SceneError, match=r"gone\.tif"):
@@ -378,7 +372,7 @@ def test_a_truncated_file_names_the_rows_that_are_gone(make_raster, compress):
     path.write_bytes(whole[: len(whole) * 2 // 3])
     scene = Scene.open(path)
     np.testing.assert_array_equal(scene.read(Window(0, 0, 64, 64)).data, data[:, :64])
-    with pytest.raises(SceneError, match=r"rows 250-256, columns 8-20 .*\(the file is truncated"):
+    with pytest.raises(SceneError, match=r"rows 250-256, columns 8-20 .*\(the file.* truncated"):
         scene.read(Window(250, 8, 30, 12))
 
 

@@ -1,0 +1,384 @@
+"""The folder an analyst gets for a scene: whole or not at all, and true to its scene."""
+
+import hashlib
+import json
+import math
+import sqlite3
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.enums import ColorInterp
+from tiny_place import GSD, LEFT, TOP, fingerprints, write_scene
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.errors import CheckpointError, ConfigError, SceneError
+from geopipe.grid import ground_gsd
+from geopipe.jobs import Workers
+from geopipe.raster import Scene
+from geopipe.raster.cog import read_scheme
+from geopipe.workflow import bundle as bundles
+from geopipe.workflow.bundle import MapOptions, plan_bundle, write_bundle
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PLAIN = {"classes.tif", "classes.tif.aux.xml", "classes.qml", "item.json", "report.html",
+         "report.json", "report.md"}  # fmt: skip
+ALL = MapOptions("cpu", core=256, scores=True, vectors=True)
+
+
+def names(folder):
+    return {p.name for p in folder.iterdir()}
+
+
+def read(path):
+    with rasterio.open(path) as src:
+        return src.read()
+
+
+@pytest.fixture(scope="module")
+def scene(place):
+    return Scene.open(place.scene)
+
+
+@pytest.fixture(scope="module")
+def bundle(place, scene, tmp_path_factory, one_thread):
+    """A bundle with all there is, made with the refined model."""
+    return write_bundle(scene, place.refined, tmp_path_factory.mktemp("b") / "deep" / "map", ALL)
+
+
+# -- what lies in it
+
+
+def test_the_files_are_those_asked_for(bundle, place, scene, tmp_path):
+    assert names(bundle.folder) == PLAIN | {"scores.tif", "classes.gpkg"}
+    assert names(bundle.folder.parent) == {"map"}
+    plain = write_bundle(scene, place.coarse, tmp_path / "map", MapOptions("cpu"))
+    assert names(plain.folder) == PLAIN
+    assert (plain.classes, plain.report) == (
+        tmp_path / "map/classes.tif", tmp_path / "map/report.html"
+    )  # fmt: skip
+
+
+def test_the_map_has_exactly_the_scenes_plane_and_its_holes(bundle, scene):
+    valid = scene.read().valid
+    assert 0 < (~valid).sum() == 24 * 24
+    for path, bands in ((bundle.classes, 1), (bundle.folder / "scores.tif", 3)):
+        with rasterio.open(path) as src:
+            assert src.transform == scene.geobox.affine
+            assert src.crs.to_epsg() == 2154
+            assert (src.shape, src.count, set(src.dtypes)) == (scene.shape, bands, {"uint8"})
+            assert src.nodata == 255
+            assert src.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+            for band in src.read():
+                np.testing.assert_array_equal(band == 255, ~valid)
+    assert set(np.unique(read(bundle.classes)[0][valid])) == {0, 1, 2}
+
+
+def test_names_colours_and_legend_are_the_models(bundle, place):
+    scheme = Checkpoint.load(place.refined).scheme
+    found = read_scheme(bundle.classes)
+    assert found.names == scheme.names == ("background", "building", "road")
+    assert [c.color for c in found.classes] == [c.color for c in scheme.classes]
+    rows = ET.parse(bundle.folder / "classes.qml").iter("paletteEntry")
+    assert [r.get("label") for r in rows] == list(scheme.names)
+    with rasterio.open(bundle.classes) as src:
+        assert src.descriptions == ("class",)
+        assert src.colorinterp == (ColorInterp.palette,)
+    with rasterio.open(bundle.folder / "scores.tif") as src:
+        assert src.descriptions == scheme.names
+
+
+def test_the_tags_say_how_it_was_made(bundle, place):
+    for name in ("classes.tif", "scores.tif"):
+        with rasterio.open(bundle.folder / name) as src:
+            tags = src.tags()
+        assert tags["model_sha256"] == hashlib.sha256(place.refined.read_bytes()).hexdigest()
+        assert tags["credit"] == "(c) OpenStreetMap contributors"
+        assert tags["software"].startswith("geopipe ")
+        assert (tags["scene"], tags["scene_bands"]) == ("scene.tif", "1 2 3")
+        assert tags["model_iterations"] == "2"
+        assert json.loads(tags["model_provenance"])["credit"] == tags["credit"]
+
+
+def test_scores_are_probabilities_and_their_best_is_the_map(bundle):
+    classes, scores = read(bundle.classes)[0], read(bundle.folder / "scores.tif").astype(int)
+    valid = classes != 255
+    total = scores.sum(axis=0)[valid]
+    assert total.min() >= 250 - 2
+    assert total.max() <= 250 + 2
+    chosen = np.take_along_axis(scores, np.where(valid, classes, 0)[None], axis=0)[0]
+    assert (chosen[valid] == scores.max(axis=0)[valid]).all()
+
+
+def test_polygons_are_the_maps(bundle):
+    classes = read(bundle.classes)[0]
+    found = gpd.read_file(bundle.folder / "classes.gpkg", layer="classes")
+    assert found.crs.to_epsg() == 2154
+    assert set(found["class"]) == {"building", "road"}
+    areas = found.dissolve("class_id").area / GSD**2
+    assert {i: round(a) for i, a in areas.items()} == {i: (classes == i).sum() for i in (1, 2)}
+    with sqlite3.connect(bundle.folder / "classes.gpkg") as db:
+        assert db.execute("SELECT f_table_name FROM layer_styles").fetchall() == [("classes",)]
+
+
+def test_areas_are_pixels_times_ground_and_all_places_say_the_same(bundle, scene):
+    metres = math.prod(ground_gsd(scene.geobox))
+    pixels = np.bincount(read(bundle.classes).ravel(), minlength=3)[:3]
+    assert list(bundle.areas) == ["background", "building", "road"]
+    np.testing.assert_allclose(list(bundle.areas.values()), pixels * metres, rtol=1e-5)
+    facts = json.loads((bundle.folder / "report.json").read_text())["facts"]
+    for (name, m2), n in zip(bundle.areas.items(), pixels, strict=True):
+        share = 100 * n / pixels.sum()
+        assert facts[f"area of {name}"] == f"{m2 / 1e4:.2f} ha ({share:.1f} %)"
+
+
+def test_areas_of_web_mercator_are_those_on_the_ground(place, tmp_path):
+    at = Affine(0.7, 0, 450_000, 0, -0.7, 5_740_000)  # 45.8 N: 0.7 units are 0.49 m
+    data = np.random.default_rng(0).integers(1, 255, (3, 130, 120)).astype(np.uint8)
+    path = write_scene(tmp_path / "s.tif", data, crs="EPSG:3857", transform=at)
+    bundle = write_bundle(Scene.open(path), place.coarse, tmp_path / "map", MapOptions("cpu"))
+    box = gpd.GeoSeries.from_wkt(
+        ["POLYGON((450000 5740000, 450084 5740000, 450084 5739909, 450000 5739909, "
+         "450000 5740000))"], crs="EPSG:3857",
+    )  # fmt: skip
+    expected = box.to_crs("EPSG:2154").area.item()
+    np.testing.assert_allclose(sum(bundle.areas.values()), expected, rtol=3e-3)
+
+
+def test_the_item_names_every_file_and_the_scenes_plane(bundle, scene):
+    item = json.loads((bundle.folder / "item.json").read_text())
+    hrefs = {a["href"].removeprefix("./") for a in item["assets"].values()}
+    assert hrefs == {"classes.tif", "classes.qml", "scores.tif", "classes.gpkg", "report.html"}
+    assert all((bundle.folder / h).is_file() for h in hrefs)
+    assert item["id"] == "scene"
+    assert item["properties"]["proj:code"] == "EPSG:2154"
+    assert item["properties"]["proj:shape"] == list(scene.shape)
+    assert "model_sha256" in item["properties"]["processing:lineage"]
+
+
+def test_the_report_reads_without_the_network(bundle):
+    page = (bundle.folder / "report.html").read_text()
+    assert "Map of scene.tif" in page
+    assert 'src="http' not in page
+
+
+def test_nothing_in_it_leads_back_to_the_temporary_folder(bundle):
+    for path in bundle.folder.iterdir():
+        assert b"map.part" not in path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_equal_inputs_give_equal_maps(bundle, place, scene, tmp_path, workers):
+    options = replace(ALL, workers=Workers(workers))
+    again = write_bundle(scene, place.refined, tmp_path / "map", options)
+    for name in ("classes.tif", "scores.tif", "classes.qml", "classes.tif.aux.xml"):
+        assert (again.folder / name).read_bytes() == (bundle.folder / name).read_bytes(), name
+
+
+# -- what was there before
+
+
+def test_a_folder_with_other_files_is_refused_even_to_overwrite(place, scene, tmp_path):
+    (tmp_path / "thesis.doc").write_text("chapter 1")
+    for overwrite in (False, True):
+        with pytest.raises(SceneError, match="holds files that are no map") as caught:
+            write_bundle(scene, place.coarse, tmp_path, MapOptions("cpu", overwrite=overwrite))
+        assert caught.value.hint == "give a new folder"
+    assert names(tmp_path) == {"thesis.doc"}
+    with pytest.raises(SceneError, match="is a file"):
+        write_bundle(scene, place.coarse, tmp_path / "thesis.doc", MapOptions("cpu"))
+
+
+def test_a_map_is_replaced_only_when_asked_for(place, scene, tmp_path):
+    folder = tmp_path / "map"
+    write_bundle(scene, place.refined, folder, ALL)
+    before = fingerprints(tmp_path)
+    with pytest.raises(SceneError, match=r"exists already \(give another folder or --overwrite"):
+        write_bundle(scene, place.coarse, folder, MapOptions("cpu"))
+    assert fingerprints(tmp_path) == before
+    write_bundle(scene, place.coarse, folder, MapOptions("cpu", overwrite=True))
+    assert names(folder) == PLAIN
+    with rasterio.open(folder / "classes.tif") as src:
+        assert src.tags()["model_iterations"] == "0"
+    assert names(tmp_path) == {"map"}
+
+
+def test_neighbours_with_similar_names_stay(place, scene, tmp_path):
+    folder = tmp_path / "map"
+    write_bundle(scene, place.coarse, folder, MapOptions("cpu"))
+    (tmp_path / "map.old").mkdir()
+    (tmp_path / "map.old" / "backup.tif").write_text("mine")
+    before = fingerprints(tmp_path / "map.old")
+    write_bundle(scene, place.coarse, folder, MapOptions("cpu", overwrite=True))
+    assert fingerprints(tmp_path / "map.old") == before
+    assert names(tmp_path) == {"map", "map.old"}
+
+
+def test_an_empty_folder_may_be_filled_also_the_one_we_are_in(place, scene, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    write_bundle(scene, place.coarse, Path(), MapOptions("cpu"))
+    assert names(tmp_path / "here") == PLAIN
+    assert names(tmp_path) == {"here"}
+
+
+def test_a_link_to_a_folder_stays_a_link(place, scene, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk", target_is_directory=True)
+    write_bundle(scene, place.coarse, tmp_path / "link", MapOptions("cpu"))
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path / "disk") == PLAIN
+    assert names(tmp_path) == {"disk", "link"}
+
+
+LATE = ("map_scene", "write_class_cog", "write_qml", "write_score_cog", "write_polygons",
+        "write_report", "write_item", "_move")  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", LATE)
+@pytest.mark.parametrize("error", [RuntimeError("bug"), OSError(28, "No space left on device")])
+def test_a_failure_midway_leaves_all_as_it_was(
+    place, scene, tmp_path, monkeypatch, broken, error
+):
+    folder = tmp_path / "map"
+    write_bundle(scene, place.coarse, folder, MapOptions("cpu"))
+    before = fingerprints(tmp_path)
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(bundles, broken, fails)
+    with pytest.raises((RuntimeError, SceneError)) as caught:
+        write_bundle(scene, place.refined, folder, replace(ALL, overwrite=True))
+    if isinstance(error, OSError):
+        assert str(caught.value).startswith(f"cannot write {folder}: No space left on device")
+    assert fingerprints(tmp_path) == before
+    with pytest.raises((RuntimeError, SceneError)):
+        write_bundle(scene, place.refined, tmp_path / "new" / "map", ALL)
+    assert names(tmp_path) == {"map"}, "also no empty folder"
+
+
+def test_what_a_killed_run_left_is_replaced(place, scene, tmp_path):
+    (tmp_path / "map.part").mkdir()
+    (tmp_path / "map.part" / "classes.tif").write_text("half")
+    write_bundle(scene, place.coarse, tmp_path / "map", MapOptions("cpu"))
+    assert names(tmp_path) == {"map"}
+    assert names(tmp_path / "map") == PLAIN
+
+
+def test_a_plan_writes_nothing_and_says_what_would_come(place, scene, tmp_path):
+    plan = plan_bundle(scene, place.refined, tmp_path / "deep" / "map", ALL)
+    assert not names(tmp_path)
+    assert plan["tiles"] == 4
+    assert plan["output"] == str(tmp_path / "deep/map")
+    assert plan["net grid"] == "170 x 150 px of 1 m"
+    (tmp_path / "x").write_text("")
+    with pytest.raises(SceneError, match="holds files that are no map"):
+        plan_bundle(scene, place.refined, tmp_path, ALL)
+
+
+# -- a model that does not fit
+
+
+def test_another_number_of_bands_is_refused_and_another_type_is_noted(place, tmp_path):
+    data = np.random.default_rng(0).integers(1, 255, (2, 40, 40)).astype(np.uint8)
+    two = Scene.open(write_scene(tmp_path / "two.tif", data))
+    with pytest.raises(CheckpointError, match=r"takes 3 bands, .*two.tif gives 2"):
+        write_bundle(two, place.coarse, tmp_path / "map", MapOptions("cpu"))
+    wide = np.concatenate([data, data[:1]]).astype(np.uint16)
+    deep = Scene.open(write_scene(tmp_path / "deep.tif", wide))
+    write_bundle(deep, place.coarse, tmp_path / "map", MapOptions("cpu"))
+    notes = json.loads((tmp_path / "map/report.json").read_text())["notes"]
+    assert any("is uint16, the model was trained on uint8" in n for n in notes)
+    with pytest.raises(ConfigError, match="no device cuda:9"):
+        write_bundle(deep, place.coarse, tmp_path / "other", MapOptions("cuda:9"))
+    assert not (tmp_path / "other").exists()
+
+
+def test_holes_that_nobody_declared_are_noted(place, tmp_path):
+    data = np.random.default_rng(0).integers(1, 255, (3, 128, 128)).astype(np.uint8)
+    data[:, :64, :64] = 255
+    path = write_scene(tmp_path / "s.tif", data)
+    write_bundle(Scene.open(path), place.coarse, tmp_path / "map", MapOptions("cpu"))
+    notes = json.loads((tmp_path / "map/report.json").read_text())["notes"]
+    assert any("give nodata 255" in n for n in notes)
+    told = Scene.open(path, nodata=255)
+    write_bundle(told, place.coarse, tmp_path / "told", MapOptions("cpu"))
+    assert json.loads((tmp_path / "told/report.json").read_text())["notes"] == []
+    assert (read(tmp_path / "told/classes.tif")[0][:64, :64] == 255).all()
+
+
+# -- scenes of every kind
+
+
+def _turned():
+    return Affine.translation(LEFT, TOP) * Affine.rotation(30) * Affine.scale(GSD, -GSD)
+
+
+KINDS = {
+    "one pixel": {"shape": (1, 1)},
+    "a ribbon": {"shape": (5, 4999)},
+    "a pole": {"shape": (1500, 3)},
+    "degrees": {
+        "crs": "EPSG:4326", "transform": Affine(6e-6, 0, 4.2, 0, -4.5e-6, 45.8),
+    },
+    "web mercator": {
+        "crs": "EPSG:3857", "transform": Affine(0.7, 0, 450_000, 0, -0.7, 5_740_000),
+    },
+    "16 bits": {"dtype": np.uint16, "top": 4000},
+    "floats with holes": {"dtype": np.float32, "top": 255, "nan": True},
+    "alpha": {"bands": 4, "alpha": True},
+    "south up": {"transform": Affine(GSD, 0, LEFT, 0, GSD, TOP)},
+    "turned": {"transform": _turned()},
+    "coarse pixels": {"transform": Affine(3, 0, LEFT, 0, -3, TOP)},
+    "oblong pixels": {"transform": Affine(0.4, 0, LEFT, 0, -0.9, TOP)},
+    "no pixel is valid": {"nodata": 9, "top": 10, "low": 9},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_scenes_of_every_kind_are_mapped_on_their_own_pixels(place, tmp_path, kind):
+    rng = np.random.default_rng(0)
+    shape = (kind.get("bands", 3), *kind.get("shape", (70, 90)))
+    data = rng.integers(kind.get("low", 1), kind.get("top", 255), shape)
+    data = data.astype(kind.get("dtype", np.uint8))
+    valid = np.ones(shape[1:], bool)
+    if "alpha" in kind:
+        valid[:20, :30] = False
+        data[3] = 255 * valid
+    if "nan" in kind:
+        valid[5:9] = False
+        data[:, 5:9] = np.nan
+    if "nodata" in kind:
+        valid[:] = False
+    path = write_scene(
+        tmp_path / "s.tif", data, crs=kind.get("crs", "EPSG:2154"),
+        transform=kind.get("transform"), nodata=kind.get("nodata"),
+        photometric="RGB", **({"alpha": "unspecified"} if "alpha" in kind else {}),
+    )  # fmt: skip
+    scene = Scene.open(path)
+    assert scene.bands == (1, 2, 3)
+    bundle = write_bundle(scene, place.refined, tmp_path / "map", ALL)
+    with rasterio.open(bundle.classes) as src, rasterio.open(path) as original:
+        assert (src.shape, src.transform, src.crs) == (
+            original.shape, original.transform, original.crs,
+        )  # fmt: skip
+        ids = src.read(1)
+    np.testing.assert_array_equal(ids != 255, valid)
+    assert (ids[valid] < 3).all()
+    assert (read(bundle.folder / "scores.tif")[:, ~valid] == 255).all()
+    pixels = np.bincount(ids.ravel(), minlength=3)[:3]
+    metres = math.prod(ground_gsd(scene.geobox))
+    np.testing.assert_allclose(
+        list(bundle.areas.values()), pixels * metres, rtol=2e-3, atol=1e-9
+    )
+    found = gpd.read_file(bundle.folder / "classes.gpkg")
+    for i in (1, 2):
+        drawn = found[found["class_id"] == i]["area_m2"].sum()
+        np.testing.assert_allclose(drawn, pixels[i] * metres, rtol=5e-3)

@@ -1,0 +1,403 @@
+"""The whole chain on tiny tiles: it runs once, goes on where it was, and says what is wrong."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from tiny_place import LEFT, TOP, draw_place, fingerprints
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.errors import ConfigError, GeopipeError, LabelError, SceneError
+from geopipe.workflow.run import run_workflow
+from geopipe.workflow.schema import load_workflow
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+STEPS = ["labels-train", "labels-enhance", "labels-test", "coarse", "refinement", "map-test",
+         "evaluation"]  # fmt: skip
+
+
+def run_in(folder, **settings):
+    """Run the workflow in `folder` with ``table__key=value``; returns its outcome."""
+    overrides = {k.replace("__", "."): str(v) for k, v in settings.items()}
+    return run_workflow(load_workflow(folder / "tiny.toml", overrides))
+
+
+@pytest.fixture
+def tiles(drawn, tmp_path):
+    """A copy of the drawn tiles."""
+    return Path(shutil.copytree(drawn, tmp_path / "tiles"))
+
+
+@pytest.fixture
+def run(tiles):
+    return partial(run_in, tiles)
+
+
+@pytest.fixture(scope="module")
+def kept(drawn, tmp_path_factory, one_thread):
+    """Tiles in which the workflow was run, and a copy of them."""
+    folder, copy = (tmp_path_factory.mktemp("kept") / n for n in ("tiles", "copy"))
+    shutil.copytree(drawn, folder)
+    run_in(folder)
+    shutil.copytree(folder, copy)
+    return folder, copy
+
+
+@pytest.fixture(scope="module")
+def finished(kept):
+    """``made/`` of an uninterrupted run, only to look at."""
+    return kept[1] / "made"
+
+
+@pytest.fixture
+def made(kept):
+    """``made/`` of that run where it ran (records hold whole paths), each test's own."""
+    folder, copy = kept
+    shutil.rmtree(folder)
+    shutil.copytree(copy, folder)
+    return folder / "made"
+
+
+def step_runs(made):
+    """Step -> when its record was written."""
+    return {p.stem: p.stat().st_mtime_ns for p in (made / ".steps").glob("*.json")}
+
+
+def outputs(made):
+    """Fingerprints of everything but the report, which is written by every run."""
+    return {k: v for k, v in fingerprints(made).items() if "/report/" not in k}
+
+
+# -- a whole run
+
+
+def test_a_run_leaves_models_maps_and_a_report(finished):
+    assert sorted(step_runs(finished)) == sorted(STEPS)
+    assert not list(finished.rglob("*.part")) + list(finished.rglob("*.resume"))
+    assert not list(finished.rglob("*.tmp.tif"))
+    model = Checkpoint.load(finished / "refined.safetensors")
+    assert (model.net.iterations, model.gsd, model.dtype) == (2, 1.0, "uint8")
+    assert model.provenance["coarse"]["steps"] == 4
+    assert "OpenStreetMap" in model.provenance["credit"]
+    report = json.loads((finished / "report/report.json").read_text())
+    assert report["title"] == "tiny"
+    assert list(report["metrics"]) == ["CNN", "CNN+RNN"]
+    assert len(report["iterations"]) == 3
+    assert list(report["timings"]) == STEPS
+    assert {c["title"].split(":")[0] for c in report["curves"]} == {
+        "Training the coarse net", "Training the refinement",
+    }  # fmt: skip
+
+
+def test_the_map_is_the_one_that_is_judged(finished):
+    with rasterio.open(finished / "map/test/classes.tif") as src:
+        mapped = src.read(1)
+    with rasterio.open(finished / "evaluation/classes-2.tif") as src:
+        np.testing.assert_array_equal(src.read(1), mapped)
+
+
+def test_labels_are_on_the_scenes_pixels_and_ignore_its_hole(finished, drawn):
+    with rasterio.open(finished / "labels/train.tif") as labels:
+        with rasterio.open(drawn / "train.tif") as scene:
+            assert (labels.shape, labels.transform) == (scene.shape, scene.transform)
+        ids = labels.read(1)
+    assert (ids[:24, :24] == 255).all()
+    assert set(np.unique(ids)) == {0, 1, 2, 255}
+
+
+def test_the_outcome_is_what_the_report_says(made):
+    outcome = run_in(made.parent)
+    report = json.loads((made / "report/report.json").read_text())
+    assert outcome.maps == (made / "map/test",)
+    assert outcome.model == made / "refined.safetensors"
+    assert outcome.report == made / "report/report.html"
+    np.testing.assert_allclose(
+        outcome.mean_iou, [m["mean_iou"] for m in report["iterations"]], atol=1e-9
+    )
+
+
+def test_two_runs_give_the_same_bytes(run, tiles, finished):
+    run()
+    for name in ("coarse.safetensors", "refined.safetensors", "map/test/classes.tif",
+                 "labels/train.tif", "evaluation/classes-2.tif", "coarse.json"):  # fmt: skip
+        assert (tiles / "made" / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+# -- what runs again
+
+
+def test_a_second_run_touches_nothing(made):
+    before, when = outputs(made), step_runs(made)
+    report = (made / "report/report.json").read_bytes()
+    run_in(made.parent)
+    assert outputs(made) == before
+    assert step_runs(made) == when
+    assert (made / "report/report.json").read_bytes() == report
+
+
+def paint(tiles):
+    with rasterio.open(tiles / "test.tif", "r+") as out:
+        out.write(out.read() // 2 + 1)
+
+
+LATER = ["map-test", "evaluation"]
+TEST_LABELS = ["labels-test", "evaluation"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "again"),
+    [
+        ({"report__closeups": 0}, None, []),
+        ({"name": "other"}, None, []),
+        ({"map__vectors": "true"}, None, ["map-test"]),
+        ({"refinement__steps": 2}, None, ["refinement", *LATER]),
+        ({"refinement__iterations": 1}, None, ["refinement", *LATER]),
+        ({"coarse__lr": 0.02}, None, ["coarse", "refinement", *LATER]),
+        ({"seed": 1}, None, ["coarse", "refinement", *LATER]),
+        # No pixel has that value, so the same model comes out and what follows is current.
+        ({"train__nodata": 7}, None, ["labels-train", "coarse"]),
+        ({}, lambda t: (t / "made/coarse.safetensors").unlink(), ["coarse"]),
+        ({}, lambda t: (t / "made/refined.json").write_text("{}"), ["refinement"]),
+        ({}, lambda t: (t / "made/map/test/classes.qml").unlink(), ["map-test"]),
+        ({}, lambda t: (t / "made/labels/train.tif").write_bytes(b""), ["labels-train"]),
+        ({}, lambda t: (t / "made/evaluation/classes-0.tif").unlink(), ["evaluation"]),
+        ({}, lambda t: shutil.copy(t / "enhance.gpkg", t / "test.gpkg"), None),
+        ({}, paint, ["labels-test", *LATER]),
+    ],
+)
+def test_only_what_depends_on_a_change_runs_again(made, settings, change, again):
+    if change:
+        change(made.parent)
+    before = step_runs(made)
+    if again is None:  # the labels of another place
+        with pytest.raises(LabelError):
+            run_in(made.parent)
+        after = step_runs(made)
+        assert set(before) - set(after) == {"labels-test"}
+        again = []
+    else:
+        run_in(made.parent, **settings)
+        after = step_runs(made)
+        assert set(after) == set(before)
+    assert sorted(k for k in after if after[k] != before[k]) == sorted(again)
+
+
+# -- a killed run goes on
+
+KILL = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from geopipe.learn import fit
+from geopipe.workflow.run import run_workflow
+from geopipe.workflow.schema import load_workflow
+
+torch.set_num_threads(1)
+fit.SAVE_EVERY_S, fit.RECORD_EVERY = -1.0, 1
+saved, (workflow, name, left) = fit._save, sys.argv[1:]
+
+def save_and_die(net, optimizer, path, *rest):
+    global left
+    saved(net, optimizer, path, *rest)
+    if name in path.name:
+        left = int(left) - 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+fit._save = save_and_die
+run_workflow(load_workflow(Path(workflow)))
+"""
+
+
+@pytest.mark.parametrize(("name", "steps"), [("coarse", 2), ("refined", 3)])
+def test_a_killed_training_goes_on_to_the_same_model(run, tiles, finished, name, steps):
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, str(tiles / "tiny.toml"), name, str(steps)],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    made = tiles / "made"
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert (made / f"{name}.resume").exists()
+    assert not (made / f"{name}.safetensors").exists()
+    run()
+    assert json.loads((made / f"{name}.json").read_text())["resumed_at"] == steps
+    assert not list(made.rglob("*.resume"))
+    for model in ("coarse", "refined"):
+        file = f"{model}.safetensors"
+        assert (made / file).read_bytes() == (finished / file).read_bytes()
+    maps = [(m / "map/test/classes.tif").read_bytes() for m in (made, finished)]
+    assert maps[0] == maps[1]
+
+
+# -- smaller workflows
+
+
+def without(tiles, *tables):
+    """Take tables out of the workflow file."""
+    text = (tiles / "tiny.toml").read_text()
+    parts = text.split("\n[")
+    kept = [p for p in parts if p.split("]")[0] not in tables]
+    (tiles / "tiny.toml").write_text("\n[".join(kept))
+
+
+def test_without_enhancement_and_test_the_coarse_net_maps(run, tiles, caplog):
+    without(tiles, "enhance", "test", "map")
+    outcome = run()
+    assert outcome.model == tiles / "made/coarse.safetensors"
+    assert outcome.maps == (tiles / "made/map/train",)
+    assert outcome.mean_iou == ()
+    assert "outlines are blunt" in caplog.text
+    report = json.loads(outcome.report.with_suffix(".json").read_text())
+    assert "remains unknown" in report["summary"]
+    assert report["metrics"] == {}
+    assert sorted(step_runs(tiles / "made")) == ["coarse", "labels-train", "map-train"]
+
+
+def test_without_enhancement_the_test_judges_the_coarse_net(run, tiles):
+    without(tiles, "enhance")
+    outcome = run()
+    assert len(outcome.mean_iou) == 1
+    report = json.loads(outcome.report.with_suffix(".json").read_text())
+    assert list(report["metrics"]) == ["CNN"]
+
+
+def test_without_a_test_the_refined_net_maps(run, tiles):
+    without(tiles, "test")
+    outcome = run(map__scores="true")
+    assert outcome.mean_iou == ()
+    assert (outcome.maps[0] / "scores.tif").is_file()
+
+
+def test_several_scenes_are_mapped_each_into_its_folder(run, tiles):
+    two = f"['{tiles}/test.tif', '{tiles}/enhance.tif']"
+    outcome = run(map__scenes=two)
+    assert [p.name for p in outcome.maps] == ["test", "enhance"]
+    assert all((p / "classes.tif").is_file() for p in outcome.maps)
+
+
+def test_two_scenes_of_one_name_are_refused(run, tiles):
+    (tiles / "sub").mkdir()
+    shutil.copy(tiles / "test.tif", tiles / "sub/test.tif")
+    two = f"['{tiles}/test.tif', '{tiles}/sub/test.tif']"
+    with pytest.raises(ConfigError, match=r"two scenes to map are called 'test'"):
+        run(map__scenes=two)
+    assert not (tiles / "made").exists()
+
+
+# -- what is told before hours are spent
+
+
+def test_a_test_region_that_is_trained_on_is_refused(run, tiles):
+    scene, _ = draw_place(tiles, "near", (170, 150), east=50, seed=2)
+    with pytest.raises(ConfigError, match=r"% of the \[test\] region is part of \[train\] too"):
+        run(test__scene=scene, test__labels=tiles / "near.gpkg")
+    copy = shutil.copy(tiles / "enhance.tif", tiles / "twin.tif")
+    with pytest.raises(ConfigError, match=r"100 % of the \[test\] region is part of \[enhance\]"):
+        run(test__scene=copy, test__labels=tiles / "enhance.gpkg")
+    assert not (tiles / "made").exists()
+
+
+def areas(tiles, **boxes):
+    """Polygons in metres east and south of the corner."""
+    for name, (left, top, right, bottom) in boxes.items():
+        box = shapely.box(LEFT + left, TOP - bottom, LEFT + right, TOP - top)
+        frame = gpd.GeoDataFrame(geometry=[box], crs="EPSG:2154").to_crs("EPSG:4326")
+        frame.to_file(tiles / f"{name}.geojson")
+
+
+def test_one_scene_trains_and_tests_in_areas_that_are_apart(run, tiles):
+    draw_place(tiles, "wide", (180, 400))
+    areas(tiles, west=(0, 0, 100, 90), east=(110, 0, 200, 90), middle=(90, 0, 130, 90))
+    scene = {"scene": tiles / "wide.tif", "labels": tiles / "wide.gpkg"}
+    settings = {f"{t}__{k}": v for t in ("train", "test") for k, v in scene.items()}
+    settings |= {"train__area": tiles / "west.geojson", "test__area": tiles / "east.geojson"}
+    outcome = run(**settings)
+    assert len(outcome.mean_iou) == 3
+    with rasterio.open(tiles / "made/labels/test.tif") as src:
+        ids = src.read(1)
+    assert (ids[:, :218] == 255).all()
+    assert (ids[:, 222:398] != 255).all()
+    settings["test__area"] = tiles / "middle.geojson"
+    with pytest.raises(ConfigError, match=r"25 % of the \[test\] region is part of \[train\]"):
+        run(**settings)
+
+
+def test_a_training_scene_at_the_other_end_of_the_earth_is_apart(run, tiles):
+    with rasterio.open(tiles / "train.tif") as src:
+        data, profile = src.read(), src.profile
+    far = {**profile, "crs": "EPSG:32719"}  # Chile
+    far["transform"] = rasterio.transform.from_origin(300_000, 6_200_000, 0.5, 0.5)
+    with rasterio.open(tiles / "far.tif", "w", **far) as out:
+        out.write(data)
+    box = shapely.box(300_010, 6_199_930, 300_030, 6_199_960)
+    line = shapely.LineString([(300_000, 6_199_990), (300_090, 6_199_990)])
+    frame = gpd.GeoDataFrame(
+        {"class": ["building", "road"]}, geometry=[box, line], crs="EPSG:32719"
+    )
+    frame.to_file(tiles / "far.gpkg")
+    outcome = run(train__scene=tiles / "far.tif", train__labels=tiles / "far.gpkg")
+    assert len(outcome.mean_iou) == 3
+
+
+def test_a_class_without_a_label_is_named(run, tiles):
+    frame = gpd.read_file(tiles / "train.gpkg")
+    frame[frame["building"].notna()].to_file(tiles / "houses.gpkg")
+    with pytest.raises(LabelError, match=r"the train labels .*houses.gpkg have no pixel of class "
+                                         r"road on .*train.tif") as caught:  # fmt: skip
+        run(train__labels=tiles / "houses.gpkg")
+    assert "a class scheme without it" in caught.value.hint
+    assert not (tiles / "made/coarse.safetensors").exists()
+    outcome = run(
+        train__labels=tiles / "houses.gpkg", enhance__labels=tiles / "enhance.gpkg",
+        classes="buildings",
+    )  # fmt: skip
+    assert len(outcome.mean_iou) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "text"),
+    [
+        ({"train__scene": "none.tif"}, SceneError, "there is no file .*none.tif"),
+        ({"map__scenes": "none.tif"}, SceneError, "there is no file .*none.tif"),
+        ({"enhance__bands": "[1]"}, SceneError, r"enhance.tif gives 1 bands, the training .* 3"),
+        ({"map__bands": "[1, 2]"}, SceneError, r"test.tif gives 2 bands, the training .* 3"),
+        ({"device": "cuda:7"}, ConfigError, "no device cuda:7"),
+        ({"classes": "nonsense"}, ConfigError, "no class scheme 'nonsense'"),
+        ({"test__bands": "[1, 2, 9]"}, SceneError, "bands 1 to 3, not 9"),
+        ({"map__core": 300}, GeopipeError, "core=300 is not a multiple of 256"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_made(run, tiles, settings, kind, text):
+    with pytest.raises(kind, match=text):
+        run(**settings)
+    assert not (tiles / "made").exists()
+
+
+@pytest.mark.parametrize("role", ["train", "enhance"])
+def test_a_scene_smaller_than_a_patch_is_told(run, tiles, role):
+    scene, osm = draw_place(tiles, "small", (120, 200), east=500)
+    with pytest.raises(SceneError, match=rf"the {role} scene .* 60 x 100 px .* patch of 64 x 64"):
+        run(**{f"{role}__scene": scene, f"{role}__labels": osm})
+    assert not (tiles / "made").exists()
+
+
+def test_labels_that_are_not_there_are_told_before_training(run, tiles):
+    with pytest.raises(LabelError, match="there is no file .*none.gpkg"):
+        run(test__labels="none.gpkg")
+    assert not (tiles / "made/coarse.safetensors").exists()
+
+
+def test_a_step_that_writes_at_a_place_that_cannot_be(run, tiles):
+    (tiles / "file").write_text("")
+    with pytest.raises(SceneError, match="cannot write into"):
+        run(out=tiles / "file" / "made")
