@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup lint test forez-map map bench test-qgis sample-tiles clean
+.PHONY: help setup lint test forez-map map results bench test-qgis sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -34,7 +34,7 @@ test-qgis: setup ## open a map in a real QGIS (Debian packages qgis python3-qgis
 forez-map: setup ## the whole workflow on the simulated scene
 	$(BIN)/geopipe run workflows/forez.toml
 
-# make map SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif TRUTH=tile.gpkg] [OUT=folder]
+# make map SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif TRUTH=tile.gpkg] [OUT=folder] [ARGS="--set ..."]
 map: setup ## the same workflow on SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif TRUTH=tile.gpkg]
 	@test -n "$(SCENE)" || { echo "usage: make map SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif TRUTH=tile.gpkg] [OUT=folder]"; exit 2; }
 	$(BIN)/geopipe run workflows/new-scene.toml \
@@ -42,7 +42,10 @@ map: setup ## the same workflow on SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif 
 	  --set train.scene="$(SCENE)" --set map.scenes="$(SCENE)" \
 	  --set train.labels="$(or $(OSM),fetch)" \
 	  --set out="$(or $(OUT),outputs/$(basename $(notdir $(SCENE))))" \
-	  $(if $(ENHANCE),--set enhance.scene="$(ENHANCE)" --set enhance.labels="$(TRUTH)")
+	  $(if $(ENHANCE),--set enhance.scene="$(ENHANCE)" --set enhance.labels="$(TRUTH)") $(ARGS)
+
+results: setup ## the figures of docs/results, three seeds each (an hour)
+	$(BIN)/python -m benchmarks.seeds workflows/forez.toml docs/results/forez
 
 bench: setup ## speed and memory; writes outputs/bench.json
 	$(BIN)/python -m benchmarks.run

@@ -52,8 +52,15 @@ def main(verbose: int) -> None:
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
-    for noisy in ("rasterio", "distributed", "asyncio", "matplotlib", "pyogrio", "fiona"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    for handler in logging.getLogger().handlers:
+        # A filter: libraries imported later (dask) set the levels of their loggers anew.
+        handler.addFilter(lambda record: _is_worth_telling(record, verbose))
+
+
+def _is_worth_telling(record: logging.LogRecord, verbose: int) -> bool:
+    """Our own lines; of a library's nothing, since what matters comes back as an error."""
+    ours = record.name.split(".")[0] in ("geopipe", "py")
+    return ours or (verbose >= 2 and record.levelno >= logging.WARNING)
 
 
 def _bands(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...] | None:

@@ -12,6 +12,7 @@ from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import LabelError
 from geopipe.grid import Tiling
 from geopipe.labels.source import LabelSource
+from geopipe.progress import progress
 from geopipe.raster.cog import write_class_cog
 from geopipe.raster.scene import Scene
 from geopipe.raster.sink import Sink
@@ -66,12 +67,17 @@ def write_labels(
         ) from e
     with folder as name:
         burned = Path(name) / "burned.tif"
-        with Sink(burned, scene.geobox) as sink:
-            for tile in Tiling(scene.shape, _CORE):
+        tiling = Tiling(scene.shape, _CORE)
+        with (
+            Sink(burned, scene.geobox) as sink,
+            progress("burning labels", len(tiling)) as advance,
+        ):
+            for tile in tiling:
                 raster = scene.read(tile.core)
                 ids = np.where(raster.valid, source.read(raster.geobox), IGNORE).astype(np.uint8)
                 pixels += np.bincount(ids.ravel(), minlength=256)
                 sink.write(tile.core, ids[None])
+                advance()
         counts = LabelCounts(
             source.scheme, tuple(pixels[: len(source.scheme)].tolist()), int(pixels[IGNORE])
         )

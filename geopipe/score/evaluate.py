@@ -15,6 +15,7 @@ from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.grid import Window
 from geopipe.labels import Area, open_labels
+from geopipe.progress import progress
 from geopipe.raster.cog import read_scheme
 from geopipe.raster.scene import opened, window_geobox
 from geopipe.score.metrics import Metrics
@@ -49,7 +50,10 @@ def evaluate(
         expected = _truth(stack, src, truth, scheme, layer)
         inside = _area(area, src) if area else None
         total = Metrics.empty(scheme.names)
-        for window in _windows(src):
+        windows = list(_windows(src))
+        advance = stack.enter_context(progress("comparing", len(windows)))
+        for window in windows:
+            advance()
             chosen = inside(window) if inside else None
             if chosen is not None and not chosen.any():
                 continue

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,7 +67,9 @@ def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptio
     model = Checkpoint.load(model_path)
     notes = warnings_for(scene, model)
     device = choose_device(options.device)
-    part = folder.with_name(folder.name + ".part")
+    target = folder.resolve()  # also of a link or of "."
+    part = target.with_name(target.name + ".part")
+    new_parents = [p for p in target.parents if not p.exists()]
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -104,13 +108,18 @@ def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptio
             properties={"processing:lineage": json.dumps(tags, sort_keys=True)},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        _move(part, folder)
+        _move(part, target)
     except OSError as e:
         if isinstance(e, GeopipeError):
             raise
-        raise SceneError(f"cannot write {folder}: {e.strerror or e}") from e
+        raise SceneError(
+            f"cannot write {folder}: {e.strerror or e}", "choose a folder that is writable"
+        ) from e
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        for parent in new_parents:
+            with suppress(OSError):  # it holds the map, or was never made
+                parent.rmdir()
     return Bundle(folder, folder / "classes.tif", folder / "report.html", areas, seconds)
 
 
@@ -190,12 +199,18 @@ def _rasters(
 
 def _move(part: Path, folder: Path) -> None:
     """`part` becomes `folder`; what was there goes when the new one stands."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    if not folder.exists():
+        part.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent)) / "map"
+    folder.rename(old)
+    try:
+        part.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    finally:
+        shutil.rmtree(old.parent, ignore_errors=True)
 
 
 def plan_bundle(

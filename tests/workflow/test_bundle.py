@@ -243,9 +243,7 @@ LATE = ("map_scene", "write_class_cog", "write_qml", "write_score_cog", "write_p
 
 @pytest.mark.parametrize("broken", LATE)
 @pytest.mark.parametrize("error", [RuntimeError("bug"), OSError(28, "No space left on device")])
-def test_a_failure_midway_leaves_all_as_it_was(
-    place, scene, tmp_path, monkeypatch, broken, error
-):
+def test_a_failure_midway_leaves_all_as_it_was(place, scene, tmp_path, monkeypatch, broken, error):
     folder = tmp_path / "map"
     write_bundle(scene, place.coarse, folder, MapOptions("cpu"))
     before = fingerprints(tmp_path)
@@ -262,6 +260,23 @@ def test_a_failure_midway_leaves_all_as_it_was(
     with pytest.raises((RuntimeError, SceneError)):
         write_bundle(scene, place.refined, tmp_path / "new" / "map", ALL)
     assert names(tmp_path) == {"map"}, "also no empty folder"
+
+
+def test_a_move_that_fails_brings_the_old_map_back(place, scene, tmp_path, monkeypatch):
+    folder = tmp_path / "map"
+    write_bundle(scene, place.coarse, folder, MapOptions("cpu"))
+    before, works = fingerprints(tmp_path), Path.rename
+
+    def fails(path, target):
+        if path.name == "map.part":
+            raise OSError(5, "Input/output error")
+        return works(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(SceneError, match="Input/output error"):
+        write_bundle(scene, place.refined, folder, replace(ALL, overwrite=True))
+    assert fingerprints(tmp_path) == before
+    assert names(tmp_path) == {"map"}
 
 
 def test_what_a_killed_run_left_is_replaced(place, scene, tmp_path):
@@ -360,7 +375,7 @@ def test_scenes_of_every_kind_are_mapped_on_their_own_pixels(place, tmp_path, ki
     path = write_scene(
         tmp_path / "s.tif", data, crs=kind.get("crs", "EPSG:2154"),
         transform=kind.get("transform"), nodata=kind.get("nodata"),
-        photometric="RGB", **({"alpha": "unspecified"} if "alpha" in kind else {}),
+        photometric="RGB", **({"alpha": "yes"} if "alpha" in kind else {}),
     )  # fmt: skip
     scene = Scene.open(path)
     assert scene.bands == (1, 2, 3)
@@ -375,10 +390,8 @@ def test_scenes_of_every_kind_are_mapped_on_their_own_pixels(place, tmp_path, ki
     assert (read(bundle.folder / "scores.tif")[:, ~valid] == 255).all()
     pixels = np.bincount(ids.ravel(), minlength=3)[:3]
     metres = math.prod(ground_gsd(scene.geobox))
-    np.testing.assert_allclose(
-        list(bundle.areas.values()), pixels * metres, rtol=2e-3, atol=1e-9
-    )
-    found = gpd.read_file(bundle.folder / "classes.gpkg")
+    np.testing.assert_allclose(list(bundle.areas.values()), pixels * metres, rtol=2e-3, atol=1e-9)
+    found = gpd.read_file(bundle.folder / "classes.gpkg", layer="classes")
     for i in (1, 2):
         drawn = found[found["class_id"] == i]["area_m2"].sum()
         np.testing.assert_allclose(drawn, pixels[i] * metres, rtol=5e-3)

@@ -392,7 +392,7 @@ def test_a_scene_smaller_than_a_patch_is_told(run, tiles, role):
 
 
 def test_labels_that_are_not_there_are_told_before_training(run, tiles):
-    with pytest.raises(LabelError, match="there is no file .*none.gpkg"):
+    with pytest.raises(LabelError, match=r"there is no file .*none.gpkg"):
         run(test__labels="none.gpkg")
     assert not (tiles / "made/coarse.safetensors").exists()
 
