@@ -17,6 +17,7 @@ from rasterio.windows import Window as RioWindow
 
 from geopipe.errors import GridError, SceneError
 from geopipe.grid import Window
+from geopipe.raster.holes import REACH, hole_mask
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,9 @@ class Scene:
 
         `bands`: 1-based numbers; by default red, green, blue where the file names them, else its
         first three bands that are not alpha (all, when fewer). `nodata`: pixels with this value in
-        all of them are not valid either. Raises SceneError when it is not a readable raster or has
-        no CRS, GridError when it has no usable transform.
+        all of them are not valid either, nor (8 bits) the rim that compression left around them.
+        Raises SceneError when it is not a readable raster or has no CRS, GridError when it has no
+        usable transform.
         """
         with opened(path) as src:
             if src.crs is None:
@@ -128,11 +130,18 @@ class Scene:
             if np.issubdtype(pixels.dtype, np.floating):
                 ok &= np.isfinite(pixels).all(axis=0)
             if self.nodata is not None:
-                ok &= (pixels != self.nodata).any(axis=0)
+                ok &= ~self._holes(src, inside)
             at = inside.within(window)
             data[(slice(None), *at)] = np.where(ok, pixels, 0)
             valid[at] = ok
         return Raster(data, valid, window_geobox(self.geobox, window))
+
+    def _holes(self, src: rasterio.DatasetReader, inside: Window) -> np.ndarray:
+        assert self.nodata is not None
+        around = inside.expand(REACH).clip(self.shape)
+        rio = RioWindow(around.col, around.row, around.width, around.height)
+        holes = hole_mask(self._pixels(src, rio), self.nodata)
+        return holes[inside.within(around)]
 
     def _pixels(self, src: rasterio.DatasetReader, rio: RioWindow) -> np.ndarray:
         if len({src.dtypes[b - 1] for b in self.bands}) == 1:

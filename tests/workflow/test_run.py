@@ -150,6 +150,13 @@ def paint(tiles):
         out.write(out.read() // 2 + 1)
 
 
+def redraw(folder, name):
+    """Take a house out of the labels of a tile."""
+    frame = gpd.read_file(folder / f"{name}.gpkg")
+    (folder / f"{name}.gpkg").unlink()
+    frame.drop(frame.index[frame["building"].notna()][7]).to_file(folder / f"{name}.gpkg")
+
+
 LATER = ["map-test", "evaluation"]
 TEST_LABELS = ["labels-test", "evaluation"]
 
@@ -173,6 +180,9 @@ TEST_LABELS = ["labels-test", "evaluation"]
         ({}, lambda t: (t / "made/evaluation/classes-0.tif").unlink(), ["evaluation"]),
         ({}, lambda t: shutil.copy(t / "enhance.gpkg", t / "test.gpkg"), None),
         ({}, paint, ["labels-test", *LATER]),
+        ({}, lambda t: redraw(t, "train"), ["labels-train", "coarse", "refinement", *LATER]),
+        ({}, lambda t: redraw(t, "enhance"), ["labels-enhance", "refinement", *LATER]),
+        ({}, lambda t: redraw(t, "test"), ["labels-test", "evaluation"]),
     ],
 )
 def test_only_what_depends_on_a_change_runs_again(made, settings, change, again):
