@@ -24,7 +24,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as e:
-        raise ConfigError(f"{path} is not a text file: {e.reason} at byte {e.start}") from e
+        raise ConfigError(
+            f"{path} is not a text file: {e.reason} at byte {e.start}", "give a TOML file"
+        ) from e
     except OSError as e:
         raise ConfigError(f"cannot read {path}: {e.strerror}", "check the path") from e
     try:

@@ -108,9 +108,15 @@ class Checkpoint:
                 header = json.loads((file.metadata() or {})["geopipe"])
                 state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as e:
-            raise CheckpointError(f"{path} is not a geopipe model: {e}") from e
+            what = "it has no header of geopipe's" if isinstance(e, KeyError) else str(e)
+            raise CheckpointError(
+                f"{path} is not a geopipe model: {what}", "give a file that geopipe run made"
+            ) from e
         if not isinstance(header, dict):
-            raise CheckpointError(f"{path} is not a geopipe model: its header is no table")
+            raise CheckpointError(
+                f"{path} is not a geopipe model: its header is no table",
+                "give a file that geopipe run made",
+            )
         if header.get("format") != _FORMAT:
             raise CheckpointError(
                 f"{path} has format {header.get('format')}, this geopipe reads {_FORMAT}",

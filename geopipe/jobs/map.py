@@ -4,7 +4,7 @@ import math
 import shutil
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +110,8 @@ def map_scene(
     """
     steps = iterations if iterations is not None else _all(model)
     digest = file_hash(model_path)
+    if Path(scene.path).exists():  # workers of a cluster may run in another folder
+        scene = replace(scene, path=str(Path(scene.path).resolve()))
     job = TileJob(scene, str(model_path.resolve()), digest, device, steps, with_scores)
     tiling = Tiling(scene.shape, core)
     need = _disk_bytes(math.prod(scene.shape), len(steps), with_scores * len(model.scheme))
@@ -143,10 +145,10 @@ def choose_device(name: str) -> str:
     """``auto`` = the first GPU if there is one; raises ConfigError for a GPU that is not there."""
     if name == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda"):
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and (name == kind or index.isdecimal()):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        index = int(name[5:]) if name[5:].isdigit() else 0
-        if index >= count:
+        if int(index or 0) >= count:
             raise ConfigError(f"no device {name}: {count} GPU(s) found", "use --device cpu")
     elif name != "cpu":
         raise ConfigError(f"device '{name}' is not one of auto, cpu, cuda:N")

@@ -67,6 +67,15 @@ def _named(job: Callable[[Tile], R], tile: Tile) -> R:
         raise JobError(f"tile {tile.index} ({at}): {type(e).__name__}: {e}") from e
 
 
+def _portable(job: Callable[[Tile], R], tile: Tile) -> R:
+    """As `_named`; its errors leave their causes behind, since GDAL's cannot be pickled."""
+    try:
+        return _named(job, tile)
+    except GeopipeError as e:
+        error = type(e)(e.message, e.hint)
+    raise error  # out here it has no context either
+
+
 def _distributed(
     job: Callable[[Tile], R], tiles: Iterable[Tile], client: object, size: int
 ) -> Iterator[tuple[Tile, R]]:
@@ -79,11 +88,11 @@ def _distributed(
     running = {}
 
     def submit(tile: Tile) -> object:
-        future = client.submit(_named, job, tile, pure=False)
+        future = client.submit(_portable, job, tile, pure=False)
         running[future.key] = tile
         return future
 
-    queue = as_completed([submit(t) for t in islice(waiting, AHEAD * size)])
+    queue = as_completed([submit(t) for t in islice(waiting, AHEAD * size)], loop=client.loop)
     for future in queue:
         tile = running.pop(future.key)
         try:
@@ -115,16 +124,20 @@ def _client(workers: Workers) -> Iterator[object]:
 
     if workers.scheduler:
         try:
-            with Client(workers.scheduler, timeout="20s", set_as_default=False) as client:
-                yield client
+            client = Client(workers.scheduler, timeout="5s", set_as_default=False)
         except (OSError, TimeoutError, ValueError) as e:
-            raise JobError(f"no dask scheduler answers at {workers.scheduler}: {e}") from e
+            raise JobError(
+                f"no dask scheduler answers at {workers.scheduler}: {e}",
+                "start one with: dask scheduler",
+            ) from e
+        with client:
+            yield client
         return
     # Nannies start processes by spawn: GDAL handles and OpenMP threads never cross a fork.
     settings = {
         "distributed.worker.multiprocessing-method": "spawn",
         "distributed.scheduler.worker-saturation": AHEAD,
-        "distributed.logging.distributed": "error",
+        "logging": {"distributed": "critical"},  # what fails comes back as an error
     }
     with (
         dask.config.set(settings),
@@ -132,11 +145,14 @@ def _client(workers: Workers) -> Iterator[object]:
             n_workers=workers.count,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
-            silence_logs="ERROR",
+            dashboard_address="127.0.0.1:0",  # None takes port 8787 and warns when it is taken
+            silence_logs="CRITICAL",
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         threads = max(1, torch.get_num_threads() // workers.count)
-        client.run(torch.set_num_threads, threads)
+        try:
+            client.run(torch.set_num_threads, threads)
+        except OSError as e:
+            raise JobError(f"a worker died while it started: {e}", "out of memory?") from e
         yield client

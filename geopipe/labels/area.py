@@ -43,7 +43,10 @@ class Area:
         found = np.asarray(polygons.to_crs(place.crs).array, object)
         near = found[shapely.intersects(place.outline, found)]
         if not len(near):
-            raise LabelError(f"none of the {len(found)} polygons of {path} lies on the scene")
+            raise LabelError(
+                f"none of the {len(found)} polygons of {path} lies on the scene",
+                "check the place and the CRS of both",
+            )
         return cls(near, str(path))
 
     def inside(self, geobox: GeoBox) -> np.ndarray:

@@ -210,7 +210,10 @@ def _describe(path: Path) -> ET.Element:
     """GDAL's own description of the raster at `path`: the root of a VRT."""
     with opened(path) as src, tempfile.TemporaryDirectory() as folder:
         vrt = Path(folder) / "source.vrt"
-        rasterio.shutil.copy(src, str(vrt), driver="VRT")
+        try:
+            rasterio.shutil.copy(src, str(vrt), driver="VRT")
+        except Exception as e:  # GDAL's own errors have no public base class
+            raise SceneError(f"cannot write {vrt}: {e}", "is the disk full?") from e
         root = ET.parse(vrt).getroot()
     for name in root.iter("SourceFilename"):
         name.text, name.attrib["relativeToVRT"] = str(path.absolute()), "0"

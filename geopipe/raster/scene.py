@@ -78,7 +78,9 @@ class Scene:
                 raise SceneError(f"{path} has bands 1 to {src.count}, not {wrong[0]}")
             dtypes = {src.dtypes[b - 1] for b in chosen}
             if any(d.startswith("complex") for d in dtypes):
-                raise SceneError(f"{path} holds complex numbers, not an image")
+                raise SceneError(
+                    f"{path} holds complex numbers, not an image", "give a detected image"
+                )
             geobox = GeoBox((src.height, src.width), src.transform, src.crs)
             return cls(str(path), geobox, chosen, np.result_type(*dtypes).name, nodata)
 
@@ -170,7 +172,9 @@ def opened(path: str | Path) -> Iterator[rasterio.DatasetReader]:
     except RasterioError as e:
         if "://" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():
             raise SceneError(f"there is no file {path}", "check the path") from e
-        raise SceneError(f"{path} is not a raster that GDAL can open: {e}") from e
+        raise SceneError(
+            f"{path} is not a raster that GDAL can open: {e}", "see what gdalinfo says of it"
+        ) from e
     with src:
         yield src
 
