@@ -1,5 +1,10 @@
 """Factories of tiny georeferenced rasters, models and labels that several floors share."""
 
+import os
+
+# Tests run side by side; two teams of threads on one processor wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from dataclasses import dataclass
 from pathlib import Path
 

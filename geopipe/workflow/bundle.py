@@ -1,6 +1,7 @@
 """The bundle: what an analyst gets for one scene, a folder that opens right in QGIS."""
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -24,6 +25,8 @@ from geopipe.raster.scene import opened
 from geopipe.raster.stac import write_item
 from geopipe.raster.style import write_qml
 from geopipe.workflow.report import Report, downscale, write_report
+
+log = logging.getLogger(__name__)
 
 OVERVIEW_PX = 1600
 """Longer side of the pictures of a whole map."""
@@ -64,50 +67,13 @@ def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptio
     """
     check_target(folder, overwrite=options.overwrite)
     start = time.monotonic()
-    model = Checkpoint.load(model_path)
-    notes = warnings_for(scene, model)
-    device = choose_device(options.device)
     target = folder.resolve()  # also of a link or of "."
     part = target.with_name(target.name + ".part")
     new_parents = [p for p in target.parents if not p.exists()]
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        files = map_scene(
-            scene,
-            model,
-            model_path,
-            part,
-            core=options.core,
-            device=device,
-            workers=options.workers,
-            with_scores=options.scores,
-        )
-        tags = provenance(scene, model, model_path)
-        assets = _rasters(files, model, part, tags)
-        if options.vectors:
-            assets["polygons"] = part / "classes.gpkg"
-            write_polygons(assets["classes"], assets["polygons"], model.scheme)
-        areas = dict(zip(model.scheme.names, files.areas, strict=True))
-        seconds = time.monotonic() - start
-        report = Report(
-            title=f"Map of {Path(scene.path).name}",
-            scheme=model.scheme,
-            overview=overview(scene, assets["classes"]),
-            timings=(("mapping", seconds),),
-            facts=(*area_facts(areas), *tags.items(), ("device", device)),
-            notes=tuple(notes),
-        )
-        assets["report"] = write_report(part, report)[0]
-        write_item(
-            part,
-            item_id=Path(scene.path).stem,
-            geobox=scene.geobox,
-            scheme=model.scheme,
-            assets=assets,
-            properties={"processing:lineage": json.dumps(tags, sort_keys=True)},
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        areas = _build(scene, model_path, part, options)
         _move(part, target)
     except OSError as e:
         if isinstance(e, GeopipeError):
@@ -120,7 +86,53 @@ def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptio
         for parent in new_parents:
             with suppress(OSError):  # it holds the map, or was never made
                 parent.rmdir()
+    seconds = time.monotonic() - start
     return Bundle(folder, folder / "classes.tif", folder / "report.html", areas, seconds)
+
+
+def _build(scene: Scene, model_path: Path, part: Path, options: MapOptions) -> dict[str, float]:
+    """Fill the folder `part`; returns the areas of the classes."""
+    start = time.monotonic()
+    model = Checkpoint.load(model_path)
+    notes = warnings_for(scene, model)
+    for note in notes:
+        log.warning(note)
+    device = choose_device(options.device)
+    files = map_scene(
+        scene,
+        model,
+        model_path,
+        part,
+        core=options.core,
+        device=device,
+        workers=options.workers,
+        with_scores=options.scores,
+    )
+    tags = provenance(scene, model, model_path)
+    assets = _rasters(files, model, part, tags)
+    if options.vectors:
+        assets["polygons"] = part / "classes.gpkg"
+        write_polygons(assets["classes"], assets["polygons"], model.scheme)
+    areas = dict(zip(model.scheme.names, files.areas, strict=True))
+    report = Report(
+        title=f"Map of {Path(scene.path).name}",
+        scheme=model.scheme,
+        overview=overview(scene, assets["classes"]),
+        timings=(("mapping", time.monotonic() - start),),
+        facts=(*area_facts(areas), *tags.items(), ("device", device)),
+        notes=tuple(notes),
+    )
+    assets["report"] = write_report(part, report)[0]
+    write_item(
+        part,
+        item_id=Path(scene.path).stem,
+        geobox=scene.geobox,
+        scheme=model.scheme,
+        assets=assets,
+        properties={"processing:lineage": json.dumps(tags, sort_keys=True)},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return areas
 
 
 def check_target(folder: Path, *, overwrite: bool) -> None:

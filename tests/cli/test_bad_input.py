@@ -595,7 +595,9 @@ def test_a_full_disk(geopipe, box, small_disk, command, limit):
     assert said.code == 1, said
     assert said.out == ""
     # libtiff, which is C, adds a line of its own.
-    (line,) = [x for x in said.err.splitlines() if not x.startswith("_tiff")]
+    lines = [x for x in said.err.splitlines() if not x.startswith("_tiff")]
+    assert len(lines) == 1, said.err
+    (line,) = lines
     assert re.fullmatch(r"error: .* - .*", line), said.err
     assert fingerprints(box.inputs) == before
     left = [p for p in box.out.rglob("*") if p.is_file()]
