@@ -37,6 +37,7 @@ forez-map: setup ## the whole workflow on the simulated scene
 # make map SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif TRUTH=tile.gpkg] [OUT=folder] [ARGS="--set ..."]
 map: setup ## the same workflow on SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif TRUTH=tile.gpkg]
 	@test -n "$(SCENE)" || { echo "usage: make map SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif TRUTH=tile.gpkg] [OUT=folder]"; exit 2; }
+	@test -z "$(ENHANCE)" || test -n "$(TRUTH)" || { echo "ENHANCE needs TRUTH, its accurate outlines"; exit 2; }
 	$(BIN)/geopipe run workflows/new-scene.toml \
 	  --set name="$(notdir $(SCENE))" \
 	  --set train.scene="$(SCENE)" --set map.scenes="$(SCENE)" \

@@ -10,6 +10,7 @@ Advance = Callable[..., None]
 
 _QUIET_S = 1.0
 _LINE_S = 10.0
+_FIRST_S = 0.05
 
 
 @contextmanager
@@ -54,16 +55,18 @@ def _bar(label: str, total: int) -> Iterator[Advance]:
 
 def _lines(label: str, total: int) -> Advance:
     start = time.monotonic()
-    done, last, note_ = 0, start, ""
+    done, before, last, note_ = 0, 0, start, ""
 
     def advance(n: int = 1, note: str = "") -> None:
-        nonlocal done, last, note_
+        nonlocal done, last, note_, before
         done, note_ = done + n, note or note_
         now = time.monotonic()
+        if done == n and now - start < _FIRST_S:
+            before = n  # done by an earlier run: no measure of this one's pace
         if now - start < _QUIET_S or (now - last < _LINE_S and done < total):
             return
         last = now
-        left = (now - start) / max(done, 1) * (total - done)
+        left = (now - start) / max(done - before, 1) * (total - done)
         sys.stderr.write(f"{label}: {done}/{total} {note_}, {left:.0f} s left\n".replace(" ,", ","))
         sys.stderr.flush()
 

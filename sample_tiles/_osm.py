@@ -35,8 +35,8 @@ def osm_shift(x: Floats | float, y: Floats | float) -> tuple[Floats, Floats]:
 def _road_shift(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Shift of map roads: another field of its own, livelier since traced from GPS tracks."""
     u, v = (x - 789000.0) / 1000.0, (y - 6501000.0) / 1000.0
-    dx = 2.3 * np.sin(9.1 * u + 4.3 * v + 1.0) + 1.5 * np.sin(-5.7 * u + 14.9 * v)
-    dy = 2.3 * np.sin(5.2 * u - 8.3 * v + 2.0) + 1.5 * np.sin(13.3 * u + 6.1 * v)
+    dx = 3.4 * np.sin(9.1 * u + 4.3 * v + 1.0) + 2.2 * np.sin(-5.7 * u + 14.9 * v)
+    dy = 3.4 * np.sin(5.2 * u - 8.3 * v + 2.0) + 2.2 * np.sin(13.3 * u + 6.1 * v)
     return dx, dy
 
 

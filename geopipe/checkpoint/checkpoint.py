@@ -18,6 +18,8 @@ from geopipe.nets import CoarseNet, MapNet, RefineNet
 from geopipe.raster import Scene
 
 _FORMAT = 1
+_MOST_ITERATIONS = 50
+"""A damaged header must not fill the memory with nets."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,15 @@ class Checkpoint:
     def _of(cls, header: dict[str, Any], state: dict[str, Tensor], path: str) -> "Checkpoint":
         scheme = ClassScheme.from_dict(header["scheme"], path)
         bands, refine = header["bands"], header["refine"]
+        if refine and not 1 <= refine["iterations"] <= _MOST_ITERATIONS:
+            raise ValueError(f"{refine['iterations']} iterations")
         net = MapNet(
             CoarseNet(bands, len(scheme)),
             RefineNet(bands, len(scheme), **refine) if refine else None,
         )
         net.load_state_dict(state)
+        if not (len(header["mean"]) == len(header["std"]) == bands and header["gsd"] > 0):
+            raise ValueError("mean, std or gsd")
         return cls(
             net.eval().requires_grad_(False),
             scheme,

@@ -22,7 +22,9 @@ class Commands(click.Group):
         """Run the command; a traceback only with -vv."""
         try:
             return super().invoke(ctx)
-        except (GeopipeError, OSError, MemoryError) as e:
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as e:
             if ctx.params.get("verbose", 0) >= 2:
                 traceback.print_exc()
             click.echo(f"error: {_one_line(e)}", err=True)
@@ -37,8 +39,10 @@ def _one_line(e: BaseException) -> str:
         text = f"{e.message} - {e.hint}" if e.hint else e.message
     elif isinstance(e, MemoryError):
         text = "out of memory - use a smaller --core or fewer workers"
-    else:
+    elif isinstance(e, OSError):
         text = str(e)
+    else:
+        text = f"unexpected {type(e).__name__}: {e} - run again with -vv for where"
     return " ".join(text.split())
 
 

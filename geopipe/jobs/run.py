@@ -60,7 +60,7 @@ def _named(job: Callable[[Tile], R], tile: Tile) -> R:
         return job(tile)
     except (GeopipeError, KeyboardInterrupt):
         raise
-    except MemoryError as e:
+    except (MemoryError, torch.OutOfMemoryError) as e:
         raise JobError(f"tile {tile.index}: out of memory", "use a smaller --core") from e
     except Exception as e:
         at = f"rows {tile.core.row}-{tile.core.bottom}, columns {tile.core.col}-{tile.core.right}"

@@ -1,7 +1,7 @@
 """Labels: OSM vectors, truth vectors and label rasters as class ids on any pixel plane."""
 
 from geopipe.labels.area import Area, LimitedLabels
-from geopipe.labels.fetch import default_cache, fetch_osm
+from geopipe.labels.fetch import default_cache, fetch_osm, osm_cache_file
 from geopipe.labels.raster import RasterLabels
 from geopipe.labels.source import LabelSource, open_labels
 from geopipe.labels.vector import VectorLabels
@@ -17,5 +17,6 @@ __all__ = [
     "default_cache",
     "fetch_osm",
     "open_labels",
+    "osm_cache_file",
     "write_labels",
 ]

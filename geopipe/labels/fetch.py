@@ -39,6 +39,13 @@ def default_cache() -> Path:
     return Path(base) / "geopipe" / "osm"
 
 
+def osm_cache_file(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
+    """Where `fetch_osm` keeps its answer."""
+    asked = [_bbox(geobox), _query(scheme), all_keys(scheme)]
+    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    return Path(cache_dir) / f"osm-{key}.gpkg"
+
+
 def fetch_osm(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
     """A GeoPackage of the OSM features that `scheme` wants in the scene and 100 m around it.
 
@@ -47,14 +54,15 @@ def fetch_osm(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
     there, or the cache cannot be written; then no file is left.
     """
     bbox, tags = _bbox(geobox), _query(scheme)
-    key = hashlib.sha256(json.dumps([bbox, tags, all_keys(scheme)]).encode()).hexdigest()[:16]
-    target = Path(cache_dir) / f"osm-{key}.gpkg"
+    target = osm_cache_file(geobox, scheme, cache_dir)
     if target.exists():
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Asked before the download: a wait of minutes should not end at a closed door.
-        with tempfile.TemporaryDirectory(prefix=f".{key}.part-", dir=target.parent) as folder:
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.stem}.part-", dir=target.parent
+        ) as folder:
             part = Path(folder) / target.name
             _write(_kept(_download(bbox, tags), scheme), part)
             part.replace(target)

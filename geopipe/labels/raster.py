@@ -94,12 +94,12 @@ class RasterLabels:
             return ids
         rio = RioWindow(inside.col, inside.row, inside.width, inside.height)
         try:
-            values = src.read(1, window=rio)
+            values, mask = src.read(1, window=rio), src.read_masks(1, window=rio)
         except RasterioError as e:
             raise LabelError(
                 f"cannot read {self.path}: {e}", "the file is damaged; copy it again"
             ) from e
-        unknown = ~np.isfinite(values) | (values == IGNORE)
+        unknown = ~np.isfinite(values) | (values == IGNORE) | (mask == 0)
         if self.nodata is not None:
             unknown |= values == self.nodata
         self._require_classes(values[~unknown])

@@ -21,7 +21,7 @@ from geopipe.nets import CoarseNet, MapNet
 class CoarsePlan:
     """The paper's values; `steps` is what a CPU can afford."""
 
-    steps: int = 600
+    steps: int = 1200
     batch: int = 64
     patch: int = 64
     lr: float = 0.01

@@ -16,7 +16,7 @@ from geopipe.progress import progress
 
 RECORD_EVERY = 10
 """Steps whose mean loss makes one point of the curve."""
-SAVE_EVERY_S = 45.0
+SAVE_EVERY_S = 30.0
 
 
 @dataclass

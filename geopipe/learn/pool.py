@@ -1,5 +1,6 @@
 """Pool: blocks of a scene and its labels on the net's grid, from which random patches are drawn."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -67,19 +68,20 @@ class Pool:
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per band over labelled pixels: no test pixel has a part."""
-        pixels = np.concatenate(
-            [
-                b.image[:, self.halo :, self.halo :][:, : b.labels.shape[0], : b.labels.shape[1]][
-                    :, b.labels != IGNORE
-                ].astype(np.float64)
-                for b in self.blocks
-            ],
-            axis=1,
-        )
-        std = pixels.std(1)
-        if (std == 0).any():
+        count = 0
+        total, squares = np.zeros((2, len(self.blocks[0].image)))
+        for block in self.blocks:
+            h, w = block.labels.shape
+            core = block.image[:, self.halo : self.halo + h, self.halo : self.halo + w]
+            pixels = core[:, block.labels != IGNORE].astype(np.float64)
+            count += pixels.shape[1]
+            total += pixels.sum(1)
+            squares += (pixels**2).sum(1)
+        mean = total / count
+        std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        if (std <= 1e-6 * np.abs(mean)).any():
             raise SceneError("a band of the training scene is constant; choose others with bands")
-        return tuple(pixels.mean(1).tolist()), tuple(std.tolist())
+        return tuple(mean.tolist()), tuple(std.tolist())
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def symmetric(x: torch.Tensor, symmetry: int) -> torch.Tensor:
 def build_pool(
     scene: Scene, source: LabelSource, grid: NetGrid, *, halo: int, patch: int, seed: int
 ) -> Pool:
-    """Read the scene (or, if it is large, random blocks of it) onto the net's grid.
+    """Read the scene (or, if it is large, random labelled blocks of it) onto the net's grid.
 
     Raises SceneError when not one patch fits, LabelError when a class has no labelled pixel.
     """
@@ -158,6 +160,11 @@ def build_pool(
             "train on a larger scene",
         )
     windows = list(_blocks(grid.shape))
+    if math.prod(grid.shape) > MAX_PX:  # the labels may fill a corner only
+        plane = grid.geobox(scene.geobox)
+        windows = [
+            w for w in windows if (source.read(window_geobox(plane, w)) != IGNORE).any()
+        ] or windows[:1]
     order = np.random.default_rng(seed).permutation(len(windows))
     area = np.cumsum([windows[i].height * windows[i].width for i in order])
     chosen = sorted(order[: max(1, int(np.searchsorted(area, MAX_PX, "right")))])

@@ -20,7 +20,7 @@ from geopipe.nets.mapnet import center
 class RefinePlan:
     """The paper's values (its 50,000 steps cut to what a CPU can afford)."""
 
-    steps: int = 1200
+    steps: int = 1500
     batch: int = 16
     patch: int = 64
     lr: float = 0.01

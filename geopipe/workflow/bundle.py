@@ -32,6 +32,11 @@ OVERVIEW_PX = 1600
 """Longer side of the pictures of a whole map."""
 _MARK = "item.json"
 """What tells a bundle from a folder of the user's own, which is never overwritten."""
+_OURS = (
+    "classes.tif", "classes.tif.aux.xml", "classes.qml", "classes.gpkg", "scores.tif",
+    "scores.tif.aux.xml", "item.json", "report.html", "report.json", "report.md",
+)  # fmt: skip
+"""What a new bundle replaces; everything else in the folder stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +215,14 @@ def _rasters(
 
 
 def _move(part: Path, folder: Path) -> None:
-    """`part` becomes `folder`; what was there goes when the new one stands."""
+    """`part` becomes `folder`; the bundle that was there goes when the new one stands."""
     if not folder.exists():
         part.rename(folder)
         return
+    for other in folder.iterdir():  # a QGIS project, notes: the user's own
+        if other.name not in _OURS:
+            copy = shutil.copytree if other.is_dir() else shutil.copy2
+            copy(other, part / other.name)
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent)) / "map"
     folder.rename(old)
     try:

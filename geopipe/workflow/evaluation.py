@@ -9,13 +9,14 @@ import numpy as np
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import IGNORE
 from geopipe.grid import Window
-from geopipe.jobs import Workers, map_scene
+from geopipe.jobs import map_scene
 from geopipe.labels import RasterLabels
 from geopipe.raster import Scene
-from geopipe.raster.scene import window_geobox
+from geopipe.raster.scene import opened, window_geobox
 from geopipe.score.evaluate import evaluate
 from geopipe.score.metrics import Metrics
 from geopipe.score.tile import best_class, score_window
+from geopipe.workflow.bundle import MapOptions
 
 _FILE = "evaluation.json"
 _LOOK_PX = 1536
@@ -38,7 +39,7 @@ class Evaluation:
 
 
 def evaluate_steps(
-    scene: Scene, model_path: Path, truth: Path, folder: Path, *, device: str, workers: Workers
+    scene: Scene, model_path: Path, truth: Path, folder: Path, options: MapOptions
 ) -> None:
     """Map `scene` after each iteration into `folder` and compare with the raster `truth`."""
     model = Checkpoint.load(model_path)
@@ -47,8 +48,9 @@ def evaluate_steps(
         model,
         model_path,
         folder,
-        device=device,
-        workers=workers,
+        core=options.core,
+        device=options.device,
+        workers=options.workers,
         iterations=tuple(range(model.net.iterations + 1)),
     )
     tables = []
@@ -59,14 +61,27 @@ def evaluate_steps(
 
 
 def quick_score(model: Checkpoint, scene: Scene, truth: Path, device: str) -> float:
-    """Mean IoU in the middle of `scene`: a look at a training that goes on."""
-    rows, cols = ((max(n - _LOOK_PX, 0) // 2, min(n, _LOOK_PX)) for n in scene.shape)
-    window = Window(rows[0], cols[0], rows[1], cols[1])
+    """Mean IoU around the middle of the labelled pixels: a look at a training that goes on."""
+    window = _labelled_window(truth)
     labels = RasterLabels.open(truth, model.scheme).read(window_geobox(scene.geobox, window))
     (scores,) = score_window(model, scene, window, device=device)
     mapped = best_class(scores).cpu().numpy()
     known = np.where(scene.read(window).valid, labels, IGNORE)
     return Metrics.of(model.scheme.names, known, mapped).mean_iou
+
+
+def _labelled_window(truth: Path) -> Window:
+    with opened(truth) as src:
+        shape: tuple[int, int] = src.shape
+        step = max(1, max(shape) // 512)
+        small = src.read(1, out_shape=tuple(-(-n // step) for n in shape))
+    labelled = np.nonzero(small != IGNORE)
+    middle = [int(np.median(at)) * step if len(at) else 0 for at in labelled]
+    row, col = (
+        min(max(m - _LOOK_PX // 2, 0), max(n - _LOOK_PX, 0))
+        for m, n in zip(middle, shape, strict=True)
+    )
+    return Window(row, col, _LOOK_PX, _LOOK_PX).clip(shape)
 
 
 def _map(folder: Path, iteration: int) -> Path:

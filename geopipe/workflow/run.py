@@ -14,7 +14,7 @@ import torch
 from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.classes import ClassScheme, load_scheme
-from geopipe.errors import LabelError, SceneError
+from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.grid import NetGrid
 from geopipe.jobs import Workers, choose_device
 from geopipe.labels import RasterLabels, write_labels
@@ -28,7 +28,13 @@ from geopipe.workflow.closeups import choose_places, close_up
 from geopipe.workflow.evaluation import Evaluation, evaluate_steps, quick_score
 from geopipe.workflow.report import CloseUp, Report, write_report
 from geopipe.workflow.schema import Labelled, SceneChoice, Workflow
-from geopipe.workflow.sources import check_scenes, label_source, open_scene
+from geopipe.workflow.sources import (
+    check_scenes,
+    label_files,
+    label_source,
+    open_scene,
+    scene_files,
+)
 from geopipe.workflow.steps import Step, fresh_folder, run_step
 from geopipe.workflow.summary import curves, in_words, methods
 
@@ -94,8 +100,12 @@ class Chain:
         """Raise what can be known before hours are spent."""
         _ = self.device
         check_scenes(self.workflow)
+        if self.out.is_dir() and any(self.out.iterdir()) and not self.records.is_dir():
+            raise ConfigError(
+                f"{self.out} holds files that no workflow made", "give a new folder as `out`"
+            )
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
+            self.records.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise SceneError(
                 f"cannot write into {self.out}: {e.strerror}", "choose a folder that is writable"
@@ -139,7 +149,7 @@ class Chain:
                     "give labels that have it, or a class scheme without it",
                 )
 
-        inputs = [Path(choice.scene), choice.labels, *([choice.area] if choice.area else [])]
+        inputs = [*scene_files(choice), *label_files(choice, self.scheme)]
         parameters = {"choice": choice.model_dump(mode="json"), "scheme": self.scheme.to_dict()}
         target = self.labels(name)
         outputs = [target, target.with_name(target.name + ".aux.xml")]
@@ -173,7 +183,7 @@ class Chain:
             )
             record.save(_record(self.coarse))
 
-        inputs = [Path(w.train.scene), self.labels("train")]
+        inputs = [*scene_files(w.train), self.labels("train")]
         pixels = {"bands": w.train.bands, "nodata": w.train.nodata}
         parameters = {"plan": asdict(plan), "gsd": w.gsd, **pixels}
         return Step("coarse", inputs, parameters, [self.coarse, _record(self.coarse)], train)
@@ -198,7 +208,7 @@ class Chain:
             )
             record.save(_record(self.refined))
 
-        inputs = [Path(choice.scene), self.labels("enhance"), self.coarse]
+        inputs = [*scene_files(choice), self.labels("enhance"), self.coarse]
         parameters = {"plan": asdict(plan), "bands": choice.bands, "nodata": choice.nodata}
         return Step("refinement", inputs, parameters, [self.refined, _record(self.refined)], train)
 
@@ -224,7 +234,7 @@ class Chain:
             "core": w.map.core,
         }
         name = f"map-{folder.name}"
-        return Step(name, [Path(choice.scene), self.model], parameters, [folder], make)
+        return Step(name, [*scene_files(choice), self.model], parameters, [folder], make)
 
     def _evaluation_step(self, choice: Labelled) -> Step:
         folder = self.out / "evaluation"
@@ -235,11 +245,10 @@ class Chain:
                 self.model,
                 self.labels("test"),
                 fresh_folder(folder),
-                device=self.device,
-                workers=Workers(self.workflow.workers),
+                MapOptions(self.device, Workers(self.workflow.workers), self.workflow.map.core),
             )
 
-        inputs = [Path(choice.scene), self.model, self.labels("test")]
+        inputs = [*scene_files(choice), self.model, self.labels("test")]
         parameters = {"choice": choice.model_dump(mode="json")}
         return Step("evaluation", inputs, parameters, [folder], judge)
 

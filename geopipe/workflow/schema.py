@@ -40,6 +40,7 @@ class MapChoice(Section):
     """Default: the test scene, or without one the training scene."""
     bands: tuple[int, ...] | None = None
     nodata: float | None = None
+    """Both by default as where the scene is trained on, else as in [train]."""
     scores: bool = False
     vectors: bool = False
     core: int = Field(default=1024, gt=0)
@@ -53,7 +54,7 @@ class MapChoice(Section):
 class CoarseChoice(Section):
     """Training of the coarse net; defaults as in Maggiori et al. 2017, section III."""
 
-    steps: int = Field(default=600, gt=0)
+    steps: int = Field(default=1200, gt=0)
     batch: int = Field(default=64, gt=0)
     lr: float = Field(default=0.01, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -68,7 +69,7 @@ class CoarseChoice(Section):
 class RefinementChoice(Section):
     """Training of the refinement; defaults as in Maggiori et al. 2017, section III."""
 
-    steps: int = Field(default=1200, gt=0)
+    steps: int = Field(default=1500, gt=0)
     batch: int = Field(default=16, gt=0)
     lr: float = Field(default=0.01, gt=0)
     iterations: int = Field(default=5, ge=1, le=50)
@@ -125,10 +126,19 @@ class Workflow(Section):
     def map_scenes(self) -> tuple[SceneChoice, ...]:
         """The scenes to map."""
         if self.map.scenes:
-            options = {"bands": self.map.bands, "nodata": self.map.nodata}
-            return tuple(SceneChoice(scene=p, **options) for p in self.map.scenes)
+            return tuple(self._mapped(path) for path in self.map.scenes)
         place = self.test or self.train
         return (SceneChoice(scene=place.scene, bands=place.bands, nodata=place.nodata),)
+
+    def _mapped(self, path: str) -> SceneChoice:
+        """A scene read as [map] says, else as where it is trained on, else as [train]."""
+        roles = [r for r in (self.train, self.enhance, self.test) if r and r.scene == path]
+        read = (roles or [self.train])[0]
+        return SceneChoice(
+            scene=path,
+            bands=self.map.bands or read.bands,
+            nodata=read.nodata if self.map.nodata is None else self.map.nodata,
+        )
 
 
 _PATHS = {"scene", "labels", "area", "out", "scenes"}

@@ -10,10 +10,19 @@ from shapely.geometry.base import BaseGeometry
 from geopipe.classes import ClassScheme
 from geopipe.errors import ConfigError, SceneError
 from geopipe.grid import NetGrid, Tiling
-from geopipe.labels import Area, LabelSource, LimitedLabels, default_cache, fetch_osm, open_labels
+from geopipe.labels import (
+    Area,
+    LabelSource,
+    LimitedLabels,
+    default_cache,
+    fetch_osm,
+    open_labels,
+    osm_cache_file,
+)
 from geopipe.labels.place import Place, reproject
 from geopipe.learn import CoarsePlan
 from geopipe.raster import Scene
+from geopipe.raster.scene import opened
 from geopipe.workflow.schema import FETCH, Labelled, SceneChoice, Workflow
 
 _SHARED = 1e-6
@@ -23,6 +32,21 @@ _SHARED = 1e-6
 def open_scene(choice: SceneChoice) -> Scene:
     """The scene that a workflow names."""
     return Scene.open(choice.scene, choice.bands, choice.nodata)
+
+
+def scene_files(choice: SceneChoice) -> list[Path]:
+    """The files whose change changes the scene: also the sources of a VRT, masks beside it."""
+    with opened(choice.scene) as src:
+        return sorted({Path(choice.scene), *(Path(name) for name in src.files)})
+
+
+def label_files(choice: Labelled, scheme: ClassScheme) -> list[Path]:
+    """The files whose change changes the labels: also what belongs to a Shapefile."""
+    path = choice.labels
+    if str(path) == FETCH:
+        path = osm_cache_file(open_scene(choice).geobox, scheme, default_cache())
+    beside = path.parent.glob(f"{path.stem}.*") if path.suffix.lower() == ".shp" else ()
+    return sorted({path, *beside, *([choice.area] if choice.area else [])})
 
 
 def label_source(choice: Labelled, scheme: ClassScheme, scene: Scene) -> LabelSource:

@@ -36,7 +36,7 @@ def run_step(step: Step, records: Path) -> tuple[bool, float]:
     record = records / f"{step.name}.json"
     key = _key(step)
     known = _read(record)
-    if known and known["key"] == key and known["outputs"] == _prints(step.outputs):
+    if known and known["key"] == key and _unchanged(known["outputs"]):
         log.info("%s: unchanged, skipped", step.name)
         return False, float(known["seconds"])
     log.info("%s", step.name)
@@ -67,6 +67,18 @@ def _prints(paths: Sequence[Path]) -> dict[str, str | None]:
         for file in files:
             prints[str(file)] = _print(file)
     return prints
+
+
+def _unchanged(made: Mapping[str, str | None]) -> bool:
+    """Whether what a step made is there as it was; files that others put beside it do not count.
+
+    Nor do ``.aux.xml`` files: whoever opens a raster may write its statistics there.
+    """
+    return all(
+        _print(Path(path)) == known
+        for path, known in made.items()
+        if known and not path.endswith(".aux.xml")
+    ) and all(Path(path).exists() for path in made)
 
 
 def _print(path: Path) -> str | None:

@@ -160,3 +160,13 @@ def test_damaged_rasters(tmp_path, scheme, plane, values):
     path.write_bytes(content)
     with pytest.raises(LabelError, match="the file is damaged"):
         open_labels(path, scheme, plane).read(plane)
+
+
+def test_what_the_files_mask_hides_is_not_labelled(tmp_path, scheme, plane):
+    path = write(tmp_path / "masked.tif", np.ones(plane.shape, np.uint8), plane)
+    hidden = np.zeros(plane.shape, bool)
+    hidden[40:90, 10:60] = True
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dst:
+        dst.write_mask(~hidden)
+    ids = RasterLabels.open(path, scheme).read(plane)
+    np.testing.assert_array_equal(ids, np.where(hidden, IGNORE, 1))

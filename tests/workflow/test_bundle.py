@@ -209,6 +209,17 @@ def test_a_map_is_replaced_only_when_asked_for(place, scene, tmp_path):
     assert names(tmp_path) == {"map"}
 
 
+def test_a_project_saved_beside_the_map_survives_its_replacement(place, scene, tmp_path):
+    out = tmp_path / "map"
+    write_bundle(scene, place.coarse, out, MapOptions("cpu"))
+    (out / "project.qgz").write_text("mine")
+    (out / "notes").mkdir()
+    (out / "notes/a.txt").write_text("mine too")
+    write_bundle(scene, place.coarse, out, MapOptions("cpu", overwrite=True))
+    assert (out / "project.qgz").read_text() == "mine"
+    assert (out / "notes/a.txt").read_text() == "mine too"
+
+
 def test_neighbours_with_similar_names_stay(place, scene, tmp_path):
     folder = tmp_path / "map"
     write_bundle(scene, place.coarse, folder, MapOptions("cpu"))

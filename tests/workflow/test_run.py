@@ -12,13 +12,16 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import shapely
 from tiny_place import LEFT, TOP, draw_place, fingerprints
 
 from geopipe.checkpoint import Checkpoint
+from geopipe.classes import load_scheme
 from geopipe.errors import ConfigError, GeopipeError, LabelError, SceneError
 from geopipe.workflow.run import run_workflow
-from geopipe.workflow.schema import load_workflow
+from geopipe.workflow.schema import Labelled, SceneChoice, load_workflow
+from geopipe.workflow.sources import label_files, scene_files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -210,7 +213,8 @@ from pathlib import Path
 import torch
 from geopipe.learn import fit
 from geopipe.workflow.run import run_workflow
-from geopipe.workflow.schema import load_workflow
+from geopipe.workflow.schema import Labelled, SceneChoice, load_workflow
+from geopipe.workflow.sources import label_files, scene_files
 
 torch.set_num_threads(1)
 fit.SAVE_EVERY_S, fit.RECORD_EVERY = -1.0, 1
@@ -411,3 +415,28 @@ def test_a_step_that_writes_at_a_place_that_cannot_be(run, tiles):
     (tiles / "file").write_text("")
     with pytest.raises(SceneError, match="cannot write into"):
         run(out=tiles / "file" / "made")
+
+
+def test_an_out_folder_with_files_of_ones_own_is_refused(run, tiles):
+    mine = tiles / "home"
+    (mine / "labels").mkdir(parents=True)
+    (mine / "labels/train.tif").write_text("drawn by hand")
+    with pytest.raises(ConfigError, match="holds files that no workflow made"):
+        run(out=mine)
+    assert (mine / "labels/train.tif").read_text() == "drawn by hand"
+
+
+def test_the_source_of_a_vrt_is_an_input(tiles):
+    source = tiles / "train.tif"
+    vrt = tiles / "train.vrt"
+    rasterio.shutil.copy(str(source), str(vrt), driver="VRT")
+    files = scene_files(SceneChoice(scene=str(vrt)))
+    assert {vrt.resolve(), source.resolve()} <= {f.resolve() for f in files}
+
+
+def test_what_belongs_to_a_shapefile_is_an_input(tiles):
+    for suffix in (".shp", ".dbf", ".prj"):
+        (tiles / f"labels{suffix}").touch()
+    choice = Labelled(scene=str(tiles / "train.tif"), labels=tiles / "labels.shp")
+    names = {f.name for f in label_files(choice, load_scheme("buildings-roads"))}
+    assert names == {"labels.shp", "labels.dbf", "labels.prj"}

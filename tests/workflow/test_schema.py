@@ -68,6 +68,20 @@ def test_relative_paths_start_at_the_file_and_addresses_stay(load, tmp_path):
     )  # fmt: skip
 
 
+def test_a_scene_is_mapped_with_the_bands_and_holes_of_its_training(load):
+    text = (
+        SMALL
+        + """bands = [3, 2, 1]
+nodata = 255
+[map]
+scenes = ["train.tif", "other.tif"]
+"""
+    )
+    assert [(c.bands, c.nodata) for c in load(text).map_scenes()] == [((3, 2, 1), 255)] * 2
+    other = load(text, map__bands="[1, 2, 3]", map__nodata="0").map_scenes()
+    assert [(c.bands, c.nodata) for c in other] == [((1, 2, 3), 0)] * 2
+
+
 def test_fetch_is_no_path(load):
     assert str(load(SMALL.replace("osm.gpkg", "fetch")).train.labels) == FETCH
     assert str(load(train__labels="fetch").train.labels) == FETCH
