@@ -29,7 +29,7 @@ class RefinePlan:
     recurrent: bool = True
     augment: bool = True
     jitter: float = 0.1
-    balanced: bool = True
+    balanced: bool = False
     seed: int = 0
     precision: Precision = "auto"
 

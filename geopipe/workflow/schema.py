@@ -79,8 +79,8 @@ class RefinementChoice(Section):
     """Random flips and transpositions."""
     jitter: float = Field(default=0.1, ge=0, le=2)
     """Random changes of light, in deviations of the image."""
-    balanced: bool = True
-    """Patches around each class in turn; else anywhere."""
+    balanced: bool = False
+    """Patches around each class in turn; else anywhere on labelled ground."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
