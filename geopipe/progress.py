@@ -10,21 +10,23 @@ Advance = Callable[..., None]
 
 _QUIET_S = 1.0
 _LINE_S = 10.0
-_FIRST_S = 0.05
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Advance]:
-    """Show how far `label` is; steps shorter than a second stay silent outside a terminal."""
+def progress(label: str, total: int, before: int = 0) -> Iterator[Advance]:
+    """Show how far `label` is; steps shorter than a second stay silent outside a terminal.
+
+    `before`: units that an earlier run did, which say nothing of the pace of this one.
+    """
     if sys.stderr.isatty():
-        with _bar(label, total) as advance:
+        with _bar(label, total, before) as advance:
             yield advance
     else:
-        yield _lines(label, total)
+        yield _lines(label, total, before)
 
 
 @contextmanager
-def _bar(label: str, total: int) -> Iterator[Advance]:
+def _bar(label: str, total: int, before: int) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -43,7 +45,7 @@ def _bar(label: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     ) as bars:
-        task = bars.add_task(label, total=total, note="")
+        task = bars.add_task(label, total=total, completed=before, note="")
 
         def advance(n: int = 1, note: str = "") -> None:
             if note:
@@ -53,16 +55,14 @@ def _bar(label: str, total: int) -> Iterator[Advance]:
         yield advance
 
 
-def _lines(label: str, total: int) -> Advance:
+def _lines(label: str, total: int, before: int) -> Advance:
     start = time.monotonic()
-    done, before, last, note_ = 0, 0, start, ""
+    done, last, note_ = before, start, ""
 
     def advance(n: int = 1, note: str = "") -> None:
-        nonlocal done, last, note_, before
+        nonlocal done, last, note_
         done, note_ = done + n, note or note_
         now = time.monotonic()
-        if done == n and now - start < _FIRST_S:
-            before = n  # done by an earlier run: no measure of this one's pace
         if now - start < _QUIET_S or (now - last < _LINE_S and done < total):
             return
         last = now

@@ -61,8 +61,7 @@ def fit(
     """
     record = _restore(net, optimizer, resume, key)
     start, saved, recent = record.resumed_at, time.monotonic(), []
-    with progress(label, steps) as advance:
-        advance(start)
+    with progress(label, steps, start) as advance:
         for step in range(start, steps):
             optimizer.zero_grad(set_to_none=True)
             value = loss(step)

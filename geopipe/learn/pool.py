@@ -122,8 +122,8 @@ class Sampling:
     def relit(self, image: torch.Tensor, number: int) -> torch.Tensor:
         """Patch `number`, normalised (bands, h, w), under another light.
 
-        All bands get one offset, each a quarter of it of its own, and half of it as a gain, as
-        between two days of one sensor.
+        One offset for all bands and a quarter as much for each band; a gain that varies half as
+        much, drawn alike: what two days of one sensor differ by.
         """
         if not self.jitter:
             return image

@@ -235,6 +235,31 @@ def test_of_a_large_scene_a_random_part_is_read(site, monkeypatch):
     assert firsts[0] == firsts[1] != firsts[2]
 
 
+def test_of_a_large_scene_no_labelled_part_is_left_out(site, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_PX", 32)
+    monkeypatch.setattr(module, "MAX_PX", 2000)
+    ids = np.full((128, 128), IGNORE, np.uint8)
+    ids[70:90, 100:120] = np.arange(20) % 3  # in one block of sixteen
+    scene, labels, grid = site((128, 128), ids)
+    for seed in range(4):
+        pool = build_pool(scene, labels, grid, halo=4, patch=32, seed=seed)
+        assert pool.counts.sum() == 400
+
+
+def test_statistics_are_over_labelled_pixels(site):
+    ids = np.tile(np.arange(90, dtype=np.uint8) % 3, (70, 1))
+    ids[:, 40:] = IGNORE
+    pool = build_pool(*site((70, 90), ids), halo=HALO, patch=32, seed=0)
+    block = pool.blocks[0]
+    core = block.image[:, HALO : HALO + 70, HALO : HALO + 90]
+    pixels = core[:, block.labels != IGNORE]
+    mean, std = pool.statistics()
+    np.testing.assert_allclose(mean, pixels.mean(1), rtol=1e-5)
+    np.testing.assert_allclose(std, pixels.std(1), rtol=1e-4)
+    with pytest.raises(AssertionError):  # not those of all that is valid
+        np.testing.assert_allclose(mean, block.image[:, block.valid].mean(1), rtol=1e-5)
+
+
 def test_statistics_are_over_valid_pixels(site):
     pool = build_pool(*site((70, 90)), halo=HALO, patch=32, seed=0)
     block = pool.blocks[0]
