@@ -48,7 +48,7 @@ map: setup ## the same workflow on SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif 
 results: setup ## the figures of docs/results, three seeds each (an hour)
 	$(BIN)/python -m benchmarks.seeds workflows/forez.toml docs/results/forez
 
-bench: setup ## speed and memory; writes outputs/bench.json
+bench: setup ## speed and memory against other ways; writes docs/results/bench/ (an hour)
 	$(BIN)/python -m benchmarks.run
 
 sample-tiles: setup ## make sample_tiles/ anew from its generator

@@ -1,150 +1,226 @@
-"""Measure geopipe: start-up, mapping against the bare nets, memory against the scene's size.
+"""Measure geopipe against its limit and its peers: speed, memory, equal maps.
 
-`make bench` writes ``outputs/bench.json`` and prints a table. All figures of one run come from one
-machine at one time, each the median of alternating repeats; only ratios travel between machines.
+    python -m benchmarks.run [--sizes 4000 10000 20000] [--repeats 3] [--runners geopipe limit ...]
+
+writes ``docs/results/bench/bench.json`` and ``.md``. All figures of one run come from one machine
+at one time: the runners take turns, each in a process of its own, and only ratios within a round
+are held against the targets. Scenes and maps stay in ``outputs/bench``.
+
+torchgeo 0.8.1 is the last for Python 3.11. It wants many packages that its sampler does not; this
+installs what it needs into an environment of its own, torch first, as a CPU build:
+
+    python3.11 -m venv ENV
+    ENV/bin/pip install torch==2.13.0
+    ENV/bin/pip install --no-deps torchgeo==0.8.1 torchvision==0.28.0
+    ENV/bin/pip install einops geopandas matplotlib numpy odc-geo pandas pillow pydantic pyproj \\
+        rasterio requests safetensors shapely
+    python -m benchmarks.run --torchgeo-python ENV/bin/python
+
+(give the versions of ``requirements.lock`` for a fair comparison). Where it cannot be imported it
+is left out and the page says why.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
+import re
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import rasterio
-import torch
-from rasterio.transform import from_origin
-from rasterio.windows import Window
 
-import geopipe
-from geopipe.checkpoint import Checkpoint
-from geopipe.classes import load_scheme
-from geopipe.nets import CoarseNet, MapNet, RefineNet
+from benchmarks.agree import equal_pixels
+from benchmarks.figures import Rounds, summary, targets
+from benchmarks.machine import describe_machine, load, steal
+from benchmarks.page import markdown
+from benchmarks.runners import PART, RUNNERS, Run, Setting, geopipe_command, run, why_not
+from benchmarks.scenes import ROOT, choose_model, deflate_ratio, make_scene
+from benchmarks.watch import RunError
+from geopipe.checkpoint import file_hash
 
-CORE = 1024
-TILE = Path(__file__).parent.parent / "sample_tiles" / "train.tif"
+SIZES = (4000, 10_000, 20_000)
+SMOKE = {"sizes": [1024], "repeats": 1, "runners": ["limit", "plain", "tuned"]}
+LIGHT = ("limit", "geopipe", "tuned", "tuned-threads")
+"""Runners of scenes so large that the others would take an hour."""
+HELP_RUNS = 5
+PACKAGES = ("geopipe", "torch", "numpy", "rasterio", "dask", "rioxarray")
 
 
-def main() -> None:
-    """Run every measurement and write the figures."""
-    parser = argparse.ArgumentParser(description="measure geopipe")
-    parser.add_argument("--out", type=Path, default=Path("outputs/bench.json"))
-    parser.add_argument("--sizes", type=int, nargs="+", default=[2048, 4096, 8192])
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write; 1 where a runner that can run here failed."""
+    args = parse(argv)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    model, trained = choose_model(args.folder, args.model)
+    setting = Setting(
+        model, args.folder, args.torchgeo_python, args.part, args.precision, args.torchgeo_loaders
+    )
+    bench = Bench(setting, trained, args.repeats, args.runners, args.light_from)
+    bench.leave_out_what_cannot_run()
+    scenes = {size: make_scene(args.folder, size) for size in sorted(set(args.sizes))}
+    bench.time_help()
+    for size, scene in scenes.items():
+        for number in range(args.repeats):
+            bench.round(size, scene, number)
+            write(args.out, {"command": retold(args), **bench.figures(scenes)})
+    print(args.out.with_suffix(".md").read_text(encoding="utf-8"))
+    return 1 if bench.failed else 0
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; --smoke stands for the smallest bench that says anything."""
+    parser = argparse.ArgumentParser(description="measure geopipe and its peers")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/results/bench/bench.json")
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), metavar="PX")
     parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        figures = measure(Path(name), args.sizes, args.repeats)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(figures, indent=2) + "\n")
-    for key, value in figures.items():
-        print(f"{key:28s} {value}")
+    parser.add_argument("--runners", nargs="+", choices=RUNNERS, default=list(RUNNERS))
+    parser.add_argument("--model", type=Path, help="default: that of `make forez-map`, if made")
+    parser.add_argument(
+        "--light-from", type=int, metavar="PX", help=f"from here on only {', '.join(LIGHT)}"
+    )
+    parser.add_argument("--part", type=int, default=PART, help="px a side for the slow peer")
+    parser.add_argument("--folder", type=Path, default=ROOT / "outputs/bench")
+    parser.add_argument("--torchgeo-python", type=Path, default=Path(sys.executable))
+    parser.add_argument("--torchgeo-loaders", type=int, default=0, help="its reading processes")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--smoke", action="store_true", help=f"short for {SMOKE}")
+    args = parser.parse_args(argv)
+    if args.smoke:
+        vars(args).update(SMOKE)
+    return args
 
 
-def measure(folder: Path, sizes: list[int], repeats: int) -> dict[str, object]:
-    """All figures, as plain values."""
-    model = save_model(folder / "model.safetensors")
-    scenes = {n: make_scene(folder / f"{n}.tif", n) for n in sizes}
-    largest = max(sizes)
-    wall: list[float] = []
-    bare: list[float] = []
-    for _ in range(repeats):  # alternating, so that a slow minute hits both
-        wall.append(run_map(scenes[largest], model, folder)["seconds"])
-        bare.append(timed(lambda: forward_all(model, largest)))
-    memory = {n: run_map(path, model, folder)["peak_mb"] for n, path in scenes.items()}
-    start_up = [
-        timed(
-            lambda: subprocess.run([geopipe_command(), "--help"], check=True, capture_output=True)
-        )
-        for _ in range(5)
-    ]
-    seconds, pure = statistics.median(wall), statistics.median(bare)
-    return {
-        "geopipe": geopipe.__version__,
-        "torch": torch.__version__,
-        "machine": f"{os.cpu_count()} processors, {platform.machine()}",
-        "help_seconds": round(statistics.median(start_up), 3),
-        "map_px": largest,
-        "map_seconds": round(seconds, 2),
-        "map_megapixels_per_second": round(largest**2 / 1e6 / seconds, 2),
-        "bare_nets_seconds": round(pure, 2),
-        "map_over_bare_nets": round(seconds / pure, 3),
-        "peak_memory_mb": memory,
-    }
+def retold(args: argparse.Namespace) -> str:
+    """The command as it can be repeated anywhere: without paths of this machine."""
+    words = ["python -m benchmarks.run"]
+    for name in ("sizes", "repeats", "runners", "light_from", "part", "precision"):
+        value = vars(args)[name]
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", *map(str, flat(value))]
+    return " ".join(words)
 
 
-def make_scene(path: Path, size: int) -> Path:
-    """A scene of `size` x `size` pixels: the simulated training tile, repeated and mirrored."""
-    with rasterio.open(TILE) as src:
-        tile = src.read()
-    n = tile.shape[-1]
-    profile = {
-        "driver": "GTiff", "dtype": "uint8", "count": 3, "height": size, "width": size,
-        "crs": "EPSG:2154", "transform": from_origin(789000, 6503000, 0.5, 0.5), "tiled": True,
-        "compress": "deflate", "blockxsize": 512, "blockysize": 512,
-    }  # fmt: skip
-    with rasterio.open(path, "w", **profile) as out:
-        for i, row in enumerate(range(0, size, n)):
-            for j, col in enumerate(range(0, size, n)):
-                part = tile[:, :: -1 if i % 2 else 1, :: -1 if j % 2 else 1]
-                part = part[:, : size - row, : size - col]
-                out.write(part, window=Window(col, row, part.shape[2], part.shape[1]))
-    return path
+def flat(value: object) -> list[object]:
+    """A value or a list of them as a list."""
+    return list(value) if isinstance(value, list) else [value]
 
 
-def save_model(path: Path) -> Path:
-    """An untrained model: as slow as a trained one."""
-    torch.manual_seed(0)
-    net = MapNet(CoarseNet(3, 3), RefineNet(3, 3)).eval()
-    stats = (128.0,) * 3, (35.0,) * 3
-    Checkpoint(net, load_scheme("buildings-roads"), *stats, "uint8").save(path)
-    return path
+@dataclass
+class Bench:
+    """Runs, as they come in."""
+
+    setting: Setting
+    trained: bool
+    repeats: int
+    names: list[str]
+    light_from: int | None = None
+    rounds: dict[int, list[dict[str, Run]]] = field(default_factory=dict)
+    equal: dict[tuple[int, str], float] = field(default_factory=dict)
+    loads: list[dict[str, object]] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    help_seconds: list[float] = field(default_factory=list)
+
+    def leave_out_what_cannot_run(self) -> None:
+        """With a word, so that nobody takes it for measured."""
+        for name in self.names:
+            if (reason := why_not(name, self.setting)) is not None:
+                self.skipped[name] = reason
+                say(f"{name} left out: {reason}")
+        self.names = [name for name in self.names if name not in self.skipped]
+
+    def time_help(self) -> None:
+        """``geopipe --help``, the first time for warming up."""
+        for _ in range(HELP_RUNS + 1):
+            start = time.perf_counter()
+            subprocess.run([geopipe_command(), "--help"], check=True, capture_output=True)
+            self.help_seconds.append(time.perf_counter() - start)
+        del self.help_seconds[0]
+
+    def round(self, size: int, scene: Path, number: int) -> None:
+        """Every runner once; every other round backwards, so that no one always goes first."""
+        done: dict[str, Run] = {}
+        light = self.light_from is not None and size >= self.light_from
+        names = [n for n in self.names if n not in self.failed and (n in LIGHT or not light)]
+        before, stolen = load(), steal()
+        for name in names[:: -1 if number % 2 else 1]:
+            try:
+                done[name] = run(name, scene, size, self.setting)
+            except RunError as e:
+                self.failed[name] = str(e)
+                say(f"{size} px: {name} failed: {e}")
+                continue
+            seconds = done[name].seconds
+            say(f"{size} px, round {number + 1} of {self.repeats}: {name} {seconds:.2f} s")
+        told: dict[str, object] = {
+            "size": size,
+            "round": number + 1,
+            "load_before": before,
+            "load_after": load(),
+            "stolen_seconds": round(steal() - stolen, 2),
+        }
+        self.loads.append(told)
+        self.rounds.setdefault(size, []).append(done)
+        if not number:
+            self._compare(size, done)
+
+    def _compare(self, size: int, done: dict[str, Run]) -> None:
+        paths = {name: path for name in done if (path := self.setting.map_path(name, size))}
+        reference = paths.pop("geopipe", None)
+        if reference:
+            self.equal |= {(size, n): equal_pixels(path, reference) for n, path in paths.items()}
+
+    def figures(self, scenes: dict[int, Path]) -> dict[str, object]:
+        """Everything that is known so far, as plain values."""
+        return {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": describe_machine(),
+            "versions": {p: version(p) for p in PACKAGES} | {"gdal": rasterio.__gdal_version__},
+            "model": {"sha256": file_hash(self.setting.model), "trained": self.trained},
+            "precision": self.setting.precision,
+            "repeats": self.repeats,
+            "rounds": self.loads,
+            "help_seconds": [round(s, 3) for s in self.help_seconds],
+            "targets": [t.to_dict() for t in targets(self.rounds, self.help_seconds)],
+            "sizes": {
+                size: {
+                    "scene_mb": round(scenes[size].stat().st_size / 1e6, 1),
+                    "deflate_ratio": round(deflate_ratio(scenes[size]), 2),
+                    "runners": self._summaries(size, rounds),
+                }
+                for size, rounds in self.rounds.items()
+            },
+            "skipped": self.skipped | {n: f"failed: {why}" for n, why in self.failed.items()},
+        }
+
+    def _summaries(self, size: int, rounds: Rounds) -> dict[str, object]:
+        return {
+            name: summary(name, rounds, size, self.equal.get((size, name)))
+            for name in self.names
+            if any(name in r for r in rounds)
+        }
 
 
-def run_map(scene: Path, model: Path, folder: Path) -> dict[str, float]:
-    """`geopipe map` in a process of its own: seconds as it reports them and peak memory."""
-    command = [geopipe_command(), "map", str(scene), str(model), str(folder / "map"), "--overwrite"]
-    watched = [sys.executable, "-c", _WATCH, *command, "--json"]
-    done = subprocess.run(watched, check=True, capture_output=True, text=True)
-    printed, peak = done.stdout.strip().splitlines()[-2:]
-    return {"seconds": json.loads(printed)["seconds"], "peak_mb": round(int(peak) / 1024)}
+def write(out: Path, figures: dict[str, object]) -> None:
+    """After every round, so that a bench that is stopped keeps what it has measured."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(figures, indent=1)
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()), text)
+    out.write_text(text + "\n")  # lists of numbers on a line each
+    page = markdown(json.loads(text))
+    out.with_suffix(".md").write_text(page, encoding="utf-8")
 
 
-_WATCH = """
-import resource, subprocess, sys
-subprocess.run(sys.argv[1:], check=True)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
-
-
-def forward_all(model: Path, size: int) -> None:
-    """The limit: the nets alone on tensors that are there, as many as the map needs."""
-    net = Checkpoint.load(model).net
-    side = CORE // 2 + 4 + 2 * net.halo
-    image = torch.from_numpy(np.zeros((1, 3, side, side), np.float32))
-    with torch.inference_mode():
-        for _ in range((size // CORE) ** 2):
-            net(image)
-
-
-def geopipe_command() -> str:
-    """The installed command beside this Python."""
-    return str(Path(sys.executable).with_name("geopipe"))
-
-
-def timed(action: Callable[[], object]) -> float:
-    """Seconds that `action` takes."""
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
+def say(text: str) -> None:
+    """A line of progress."""
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,9 +10,11 @@ from typing import Any
 import click
 
 from geopipe import __version__
+from geopipe.cli.doctor import doctor
+from geopipe.cli.map import map_
+from geopipe.cli.options import AS_JSON, BANDS, CLASSES, NODATA, OVERWRITE, PATH
+from geopipe.cli.seams import verify_seams
 from geopipe.errors import ConfigError, GeopipeError
-
-PATH = click.Path(path_type=Path)
 
 
 class Commands(click.Group):
@@ -65,29 +67,6 @@ def _is_worth_telling(record: logging.LogRecord, verbose: int) -> bool:
     """Our own lines; of a library's nothing, since what matters comes back as an error."""
     ours = record.name.split(".")[0] in ("geopipe", "py")
     return ours or (verbose >= 2 and record.levelno >= logging.WARNING)
-
-
-def _bands(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as e:
-        raise click.BadParameter("give band numbers, e.g. 3,2,1") from e
-
-
-BANDS = click.option(
-    "--bands",
-    callback=_bands,
-    metavar="N,N,N",
-    help="Bands to read, 1-based  [default: red, green, blue]",
-)
-NODATA = click.option(
-    "--nodata", type=float, help="Value of holes that the file does not declare, e.g. 255."
-)
-OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-CLASSES = "A class scheme that ships (buildings-roads, buildings) or a TOML file."
 
 
 @main.command()
@@ -144,54 +123,6 @@ def labels(
     click.echo(out)
 
 
-@main.command("map")
-@click.argument("scene")
-@click.argument("model", type=PATH)
-@click.argument("out_dir", type=PATH)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N")
-@click.option("--workers", type=int, default=0, show_default=True,
-              help="Local processes; 0: in this one.")  # fmt: skip
-@click.option("--scheduler", metavar="tcp://HOST:PORT", help="A dask cluster instead of --workers.")
-@click.option("--core", type=int, default=1024, show_default=True,
-              help="Pixels a side of a tile: memory.")  # fmt: skip
-@click.option("--scores", is_flag=True, help="Add scores.tif, the probability of each class.")
-@click.option("--vectors", is_flag=True, help="Add classes.gpkg, polygons.")
-@click.option("--dry-run", is_flag=True, help="Only print the plan: tiles, memory, disk, time.")
-@OVERWRITE
-@BANDS
-@NODATA
-@AS_JSON
-def map_(
-    scene: str, model: Path, out_dir: Path, device: str, workers: int, scheduler: str | None,
-    core: int, scores: bool, vectors: bool, dry_run: bool, overwrite: bool,
-    bands: tuple[int, ...] | None, nodata: float | None, as_json: bool,
-) -> None:  # fmt: skip
-    """Map SCENE with MODEL into the folder OUT_DIR, which opens right in QGIS."""
-    from geopipe.jobs import Workers
-    from geopipe.raster import Scene
-    from geopipe.workflow.bundle import MapOptions, plan_bundle, write_bundle
-
-    options = MapOptions(device, Workers(workers, scheduler), core, scores, vectors, overwrite)
-    opened = Scene.open(scene, bands, nodata)
-    if dry_run:
-        plan = plan_bundle(opened, model, out_dir, options)
-        if as_json:
-            click.echo(json.dumps(plan))
-        else:
-            for name, value in plan.items():
-                click.echo(f"{name:28s} {value}")
-        return
-    bundle = write_bundle(opened, model, out_dir, options)
-    if as_json:
-        click.echo(json.dumps({"map": str(bundle.classes), "report": str(bundle.report),
-                               "areas_m2": bundle.areas, "seconds": bundle.seconds}))  # fmt: skip
-        return
-    for name, m2 in bundle.areas.items():
-        click.echo(f"{name:16s} {m2 / 1e4:12.2f} ha")
-    click.echo(f"map:    {bundle.classes}")
-    click.echo(f"report: {bundle.report}")
-
-
 @main.command()
 @click.argument("class_map", metavar="MAP", type=PATH)
 @click.argument("truth", type=PATH)
@@ -243,3 +174,7 @@ def _pair(text: str) -> tuple[str, str]:
     if not (key and sign):
         raise ConfigError(f"--set {text}", "write it as KEY=VALUE, e.g. seed=3")
     return key, value
+
+
+for command in (map_, verify_seams, doctor):
+    main.add_command(command)

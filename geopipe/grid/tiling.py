@@ -18,6 +18,10 @@ class Tile:
     core: Window
     read: Window
 
+    def __str__(self) -> str:
+        core = self.core
+        return f"{self.index} (rows {core.row}-{core.bottom}, columns {core.col}-{core.right})"
+
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
@@ -53,3 +57,15 @@ class Tiling:
 
     def __iter__(self) -> Iterator[Tile]:
         return (self[i] for i in range(len(self)))
+
+    def banded(self, columns: int = 8) -> Iterator[Tile]:
+        """All tiles, row by row within bands of `columns` columns of tiles.
+
+        Neighbours share blocks of the file; within a band they are still in a small cache when
+        the row below comes, however wide the scene is.
+        """
+        rows, cols = self.grid
+        for first in range(0, cols, columns):
+            for row in range(rows):
+                for col in range(first, min(first + columns, cols)):
+                    yield self[row * cols + col]

@@ -1,40 +1,65 @@
-"""Map a scene: tiles over workers, one writer, temporary rasters that the bundle is made of."""
+"""Map a scene: tiles over workers, a journal, and VRTs of the tiles that the bundle is made of."""
 
+import logging
 import math
 import shutil
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from odc.geo.geobox import GeoBox
 
+from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
-from geopipe.errors import ConfigError, SceneError
-from geopipe.grid import NetGrid, Tiling, ground_gsd
+from geopipe.errors import ConfigError, JobError, SceneError
+from geopipe.grid import NetGrid, Tiling, Window, ground_gsd
+from geopipe.jobs.budget import Budget, Need
+from geopipe.jobs.journal import TILES, Journal
+from geopipe.jobs.precision import require_agreement
 from geopipe.jobs.run import HERE, Workers, run_tiles
-from geopipe.nets.refine import HIDDEN
+from geopipe.nets.local import require_local
 from geopipe.progress import progress
 from geopipe.raster import Scene
-from geopipe.raster.scene import window_geobox
-from geopipe.raster.sink import Sink
-from geopipe.score.tile import TileJob
+from geopipe.raster.scene import opened, window_geobox
+from geopipe.raster.tiles import write_mosaic
+from geopipe.score.tile import Precision, TileJob
 
-CORE = 1024
-"""Scene pixels a side of a tile's core."""
-PROCESS_MB = 400
-"""A worker process with torch and GDAL loaded, before its first tile."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How tiles are computed; of these only `precision` and the kind of device touch a pixel."""
+
+    device: str = "auto"
+    workers: Workers = HERE
+    budget: Budget = field(default_factory=Budget)
+    precision: Precision = "float32"
+    skip_bad: bool = False
+    """A tile whose pixels cannot be read becomes nodata instead of ending the run."""
+    restart: bool = False
+    """Throw away an unfinished map of other inputs instead of refusing to go on."""
+    inexact: bool = False
+    """Allow nets whose layers leave seams between tiles."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapFiles:
-    """Plain rasters with the scene's GeoBox: one class map per requested step, and the scores."""
+    """Rasters with the scene's GeoBox: one class map per requested step, and the scores."""
 
     classes: tuple[Path, ...]
     scores: Path | None
     areas: tuple[float, ...]
     """Square metres on the ground of each class in the last class map."""
+    bad: tuple[str, ...]
+    """Tiles that could not be read, and why."""
+    seconds: float
+    """What computing the tiles took in this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,103 +67,187 @@ class MapPlan:
     """What mapping a scene will take."""
 
     tiles: int
-    core: int
     halo_px: int
     """Scene pixels read beyond a core on each side."""
     net_shape: tuple[int, int]
-    memory_mb: int
+    need: Need
     disk_mb: int
     seconds: float
 
 
 def plan_map(
-    scene: Scene,
-    model: Checkpoint,
-    model_path: Path,
-    *,
-    core: int = CORE,
-    device: str = "cpu",
-    workers: Workers = HERE,
-    with_scores: bool = False,
+    scene: Scene, model_path: Path, engine: Engine, *, with_scores: bool = False
 ) -> MapPlan:
-    """The plan of a map, its time from running one tile in the middle of the scene."""
-    tiling = Tiling(scene.shape, core)
+    """The plan of a map, its time from computing one tile in the middle of the scene."""
+    model = Checkpoint.load(model_path)
+    need = engine.budget.fit(scene, model, engine.workers, choose_device(engine.device))
+    tiling = Tiling(scene.shape, need.core)
     grid = NetGrid.of(scene.geobox, model.gsd)
-    job = TileJob(scene, str(model_path), file_hash(model_path), device, _all(model), with_scores)
+    job = _job(scene, model, model_path, engine, (model.net.iterations,), with_scores)
     rows, cols = tiling.grid
     middle = tiling[rows // 2 * cols + cols // 2]
-    job(middle)  # the first run pays for loading and warming up
-    start = time.perf_counter()
-    job(middle)
-    seconds = (time.perf_counter() - start) * len(tiling) / max(workers.count, 1)
-    classes, pixels = len(model.scheme), scene.shape[0] * scene.shape[1]
-    net_px = math.prod(core / f + 2 * model.net.halo for f in grid.factor)
-    # Three copies of the hidden layer live at once: convolution, image term, sum.
-    floats = net_px * (3 * HIDDEN * classes if model.net.refine else 32) + core**2 * 4 * classes
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        job.compute(middle)  # the first run pays for loading and warming up
+        start = time.perf_counter()
+        job.compute(middle)
+        seconds = (time.perf_counter() - start) * math.ceil(len(tiling) / max(need.at_once, 1))
+    finally:
+        torch.set_num_threads(threads)
+    bands = len(model.scheme) * with_scores
     return MapPlan(
         len(tiling),
-        core,
         round(model.net.halo * max(grid.factor)),
         grid.shape,
-        round((PROCESS_MB + floats * 4 / 1e6) * max(workers.count, 1)),
-        round(_disk_bytes(pixels, 1, classes * with_scores) / 1e6) + 1,
+        need,
+        round(_disk_bytes(math.prod(scene.shape), 1, bands) / 1e6) + 1,
         seconds,
     )
 
 
 def _disk_bytes(pixels: int, maps: int, score_bands: int) -> float:
-    """Upper estimate for temporary and final rasters together, compressed."""
+    """Upper estimate for tile files and final rasters together, compressed."""
     return pixels * (0.2 * maps + 1.5 * score_bands)
 
 
 def map_scene(
     scene: Scene,
-    model: Checkpoint,
     model_path: Path,
     folder: Path,
+    engine: Engine,
     *,
-    core: int = CORE,
-    device: str = "cpu",
-    workers: Workers = HERE,
-    iterations: tuple[int, ...] | None = None,
+    iterations: Sequence[int] | None = None,
     with_scores: bool = False,
 ) -> MapFiles:
-    """Write the class map after each of `iterations` (default: the last) into `folder`.
+    """Compute the class map after each of `iterations` (default: the last) into `folder`.
 
-    Memory does not grow with the scene: at most two tiles per worker are in flight and each goes
-    straight to disk. Raises JobError naming the tile that failed; then no file is left.
+    Tiles that the journal in `folder` has are not computed again. Memory does not grow with the
+    scene: results go to files where they are computed. Raises JobError naming the tile that
+    failed; what is done stays for the next run.
     """
-    steps = iterations if iterations is not None else _all(model)
-    digest = file_hash(model_path)
+    model = Checkpoint.load(model_path)
+    steps = tuple(iterations) if iterations is not None else (model.net.iterations,)
+    for warning in require_local(model.net, engine.inexact):
+        log.warning(warning)
+    device = choose_device(engine.device)
+    need = engine.budget.fit(scene, model, engine.workers, device)
     if Path(scene.path).exists():  # workers of a cluster may run in another folder
         scene = replace(scene, path=str(Path(scene.path).resolve()))
-    job = TileJob(scene, str(model_path.resolve()), digest, device, steps, with_scores)
-    tiling = Tiling(scene.shape, core)
-    need = _disk_bytes(math.prod(scene.shape), len(steps), with_scores * len(model.scheme))
-    free = shutil.disk_usage(folder).free
-    if need > free:
+    tiling, classes = Tiling(scene.shape, need.core), len(model.scheme)
+    _require_disk(folder, math.prod(scene.shape), len(steps), with_scores * classes)
+    start = time.monotonic()
+    job = _job(scene, model, model_path, engine, steps, with_scores)
+    if engine.precision != "float32":
+        require_agreement(job, tiling)
+    folder = folder.resolve()
+    journal = Journal(folder, _inputs(job, need.core), len(tiling), restart=engine.restart)
+    job = replace(job, folder=str(journal.tiles))
+    areas, bad = np.zeros(classes), {}
+    try:
+        before = 0
+        for index, done in journal.recorded():
+            areas += _areas(scene.geobox, tiling[index].core, done.pixels)
+            before += 1
+        missing = (tile for tile in tiling.banded() if not journal.has(tile.index))
+        workers = replace(engine.workers, threads=need.at_once or None, memory_mb=need.limit_mb)
+        with progress("mapping", len(tiling), before) as advance, _naming(scene):
+            for tile, done in run_tiles(job, missing, workers):
+                journal.add(tile.index, done)
+                areas += _areas(scene.geobox, tile.core, done.pixels)
+                if done.bad:
+                    bad[tile.index] = f"tile {tile}: {done.bad}"
+                advance()
+    finally:
+        journal.close()
+    seconds = time.monotonic() - start
+    class_maps = tuple(folder / f"classes-{t}.tmp.vrt" for t in steps)
+    for band, path in enumerate(class_maps):
+        write_mosaic(path, scene.geobox, tiling, journal.tiles, range(band, band + 1))
+    scores = folder / "scores.tmp.vrt" if with_scores else None
+    if scores:
+        bands = range(len(steps), len(steps) + classes)
+        write_mosaic(scores, scene.geobox, tiling, journal.tiles, bands)
+    in_order = tuple(bad[i] for i in sorted(bad))
+    return MapFiles(class_maps, scores, tuple(areas.tolist()), in_order, seconds)
+
+
+@contextmanager
+def _naming(scene: Scene) -> Iterator[None]:
+    """A tile that failed is told with its scene."""
+    try:
+        yield
+    except JobError as e:
+        if scene.path in e.message or not e.message.startswith("tile "):
+            raise
+        raise JobError(f"{scene.path}: {e.message}", e.hint) from e
+
+
+def forget_tiles(folder: Path) -> None:
+    """Remove what `map_scene` left in `folder`: the map is finished elsewhere."""
+    Journal.forget(folder)
+    for path in folder.glob("*.tmp.vrt"):
+        path.unlink()
+
+
+def _job(
+    scene: Scene,
+    model: Checkpoint,
+    model_path: Path,
+    engine: Engine,
+    steps: tuple[int, ...],
+    with_scores: bool,
+) -> TileJob:
+    """Fails now, not in the first tile, when the model has fewer steps."""
+    if not all(0 <= t <= model.net.iterations for t in steps):
+        raise ConfigError(f"iterations {list(steps)}: the model has {model.net.iterations}")
+    return TileJob(
+        scene,
+        str(model_path.resolve()),
+        file_hash(model_path),
+        choose_device(engine.device),
+        steps,
+        with_scores,
+        precision=engine.precision,
+        skip_bad=engine.skip_bad,
+    )
+
+
+def _inputs(job: TileJob, core: int) -> dict[str, Any]:
+    """What decides the bytes of the tiles, as JSON values."""
+    scene = job.scene
+    with opened(scene.path) as src:
+        files = sorted({p for p in map(Path, src.files) if p.is_file()})
+    return {
+        "geopipe": __version__,
+        "scene": scene.path,
+        "scene files": {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in files},
+        "bands": list(scene.bands),
+        "nodata": scene.nodata,
+        "shape": list(scene.shape),
+        "place": [str(scene.geobox.crs), *scene.geobox.affine.to_gdal()],
+        "model": job.model_hash,
+        "core": core,
+        "device": job.device.partition(":")[0],
+        "precision": job.precision,
+        "iterations": list(job.iterations),
+        "scores": job.with_scores,
+    }
+
+
+def _areas(geobox: GeoBox, core: Window, pixels: Sequence[int]) -> np.ndarray:
+    # Per tile, since a pixel of Web Mercator or of degrees shrinks towards the poles.
+    return np.array(pixels) * math.prod(ground_gsd(window_geobox(geobox, core)))
+
+
+def _require_disk(folder: Path, pixels: int, maps: int, score_bands: int) -> None:
+    """Room for what is still to be written; tiles of an earlier run have theirs already."""
+    need, free = _disk_bytes(pixels, maps, score_bands), shutil.disk_usage(folder).free
+    if need > free + sum(p.stat().st_size for p in (folder / TILES).rglob("*.tif")):
         raise SceneError(
             f"{folder} has {free / 1e9:.1f} GB free, the map needs {need / 1e9:.1f} GB",
             "free some space or write to another disk",
         )
-    class_maps = tuple(folder / f"classes-{t}.tmp.tif" for t in steps)
-    scores = folder / "scores.tmp.tif" if with_scores else None
-    areas = np.zeros(len(model.scheme))
-    with ExitStack() as stack:
-        sinks = [stack.enter_context(Sink(p, scene.geobox)) for p in class_maps]
-        score_sink = stack.enter_context(Sink(scores, scene.geobox, len(areas))) if scores else None
-        advance = stack.enter_context(progress("mapping", len(tiling)))
-        for tile, result in run_tiles(job, tiling, workers):
-            for sink, classes in zip(sinks, result.classes, strict=True):
-                sink.write(tile.core, classes[None])
-            if score_sink and result.scores is not None:
-                score_sink.write(tile.core, result.scores)
-            # Per tile, since a pixel of Web Mercator or of degrees shrinks towards the poles.
-            metres = ground_gsd(window_geobox(scene.geobox, tile.core))
-            pixels = np.bincount(result.classes[-1].ravel(), minlength=256)[: len(areas)]
-            areas += pixels * math.prod(metres)
-            advance()
-    return MapFiles(class_maps, scores, tuple(areas.tolist()))
 
 
 def choose_device(name: str) -> str:
@@ -153,7 +262,3 @@ def choose_device(name: str) -> str:
     elif name != "cpu":
         raise ConfigError(f"device '{name}' is not one of auto, cpu, cuda:N")
     return name
-
-
-def _all(model: Checkpoint) -> tuple[int, ...]:
-    return (model.net.iterations,)

@@ -1,15 +1,21 @@
-"""Run one function over many tiles: here, on local processes, or on a cluster."""
+"""Run one function over many tiles: in threads here, on local processes, or on a cluster.
+
+Every tile is computed by one torch thread, so its bytes do not depend on how many run at once or
+where; with as many at once as there are cores, one thread decodes while another computes.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 import torch
 
 from geopipe.errors import ConfigError, GeopipeError, JobError
 from geopipe.grid import Tile
+from geopipe.nets.allocator import keep_pages
 
 R = TypeVar("R")
 
@@ -19,20 +25,30 @@ AHEAD = 2
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Where tiles run: `count` local processes (0 = in this one), or the cluster at `scheduler`.
-
-    Every tile is computed with one torch thread per core of its process's share, and a tile's
-    values do not depend on it.
-    """
+    """Where tiles run: in this process, in `count` local ones, or on the cluster at `scheduler`."""
 
     count: int = 0
     scheduler: str | None = None
+    threads: int | None = None
+    """Tiles at once in this process or, together, in the local ones; None = torch's threads, which
+    are the cores unless OMP_NUM_THREADS says otherwise."""
+    memory_mb: int | None = None
+    """What all local processes may take together; one that takes more is started anew."""
 
     def __post_init__(self) -> None:
         if self.count < 0:
             raise ConfigError(f"workers={self.count} is negative", "0 runs in this process")
         if self.count and self.scheduler:
             raise ConfigError("give --workers or --scheduler, not both")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads={self.threads}: at least one is needed")
+
+    @property
+    def at_once(self) -> int:
+        """Tiles computed at the same time on this machine."""
+        if self.scheduler:
+            return 0
+        return max(self.count, self.threads or torch.get_num_threads())
 
 
 HERE = Workers()
@@ -46,12 +62,45 @@ def run_tiles(
 
     Raises JobError naming the tile that failed; a GeopipeError of the job passes unchanged.
     """
+    waiting = iter(tiles)
+    first = next(waiting, None)
+    if first is None:  # no processes for nothing
+        return
+    tiles = chain([first], waiting)
     if not workers.count and not workers.scheduler:
-        for tile in tiles:
-            yield tile, _named(job, tile)
+        yield from _here(job, tiles, workers.at_once)
         return
     with _client(workers) as client:
-        yield from _distributed(job, tiles, client, max(workers.count, _size(client)))
+        yield from _distributed(job, tiles, client, max(workers.at_once, _threads(client)))
+
+
+def _here(
+    job: Callable[[Tile], R], tiles: Iterable[Tile], threads: int
+) -> Iterator[tuple[Tile, R]]:
+    keep_pages()
+    waiting, before = iter(tiles), torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=_begin_thread) as pool:
+            running = {pool.submit(_named, job, t): t for t in islice(waiting, threads + 1)}
+            try:
+                while running:
+                    done = wait(running, return_when=FIRST_COMPLETED).done
+                    # What is done is told before what failed ends the run.
+                    for future in sorted(done, key=lambda f: f.exception() is not None):
+                        yield running.pop(future), future.result()
+                        for tile in islice(waiting, 1):
+                            running[pool.submit(_named, job, tile)] = tile
+            finally:
+                for future in running:
+                    future.cancel()
+    finally:
+        torch.set_num_threads(before)
+
+
+def _begin_thread() -> None:
+    torch.set_num_threads(1)
+    if torch.cuda.is_available():  # copies of one tile run beside the nets of another
+        torch.cuda.set_stream(torch.cuda.Stream())
 
 
 def _named(job: Callable[[Tile], R], tile: Tile) -> R:
@@ -61,14 +110,14 @@ def _named(job: Callable[[Tile], R], tile: Tile) -> R:
     except (GeopipeError, KeyboardInterrupt):
         raise
     except (MemoryError, torch.OutOfMemoryError) as e:
-        raise JobError(f"tile {tile.index}: out of memory", "use a smaller --core") from e
+        raise JobError(f"tile {tile}: out of memory", "use a smaller --core or --ram") from e
     except Exception as e:
-        at = f"rows {tile.core.row}-{tile.core.bottom}, columns {tile.core.col}-{tile.core.right}"
-        raise JobError(f"tile {tile.index} ({at}): {type(e).__name__}: {e}") from e
+        raise JobError(f"tile {tile}: {type(e).__name__}: {e}") from e
 
 
 def _portable(job: Callable[[Tile], R], tile: Tile) -> R:
     """As `_named`; its errors leave their causes behind, since GDAL's cannot be pickled."""
+    torch.set_num_threads(1)
     try:
         return _named(job, tile)
     except GeopipeError as e:
@@ -81,6 +130,7 @@ def _distributed(
 ) -> Iterator[tuple[Tile, R]]:
     from distributed import Client, as_completed
     from distributed.client import FutureCancelledError
+    from distributed.comm.core import CommClosedError
     from distributed.scheduler import KilledWorker
 
     assert isinstance(client, Client)
@@ -97,24 +147,32 @@ def _distributed(
         tile = running.pop(future.key)
         try:
             result = future.result()
+        except GeopipeError:
+            raise
         except KilledWorker as e:
             raise JobError(
-                f"tile {tile.index}: its worker died {e.allowed_failures + 1} times",
+                f"tile {tile}: its worker died {e.allowed_failures + 1} times",
                 "out of memory? use a smaller --core or fewer workers",
             ) from e
-        except FutureCancelledError as e:
-            raise JobError(f"tile {tile.index}: the scheduler is gone ({e.reason})") from e
+        except (FutureCancelledError, CommClosedError) as e:
+            raise JobError(
+                f"tile {tile}: the scheduler is gone ({e})", "the same command goes on elsewhere"
+            ) from e
+        except Exception as e:  # it did not even begin: a package that the worker lacks
+            raise JobError(
+                f"tile {tile}: {type(e).__name__}: {e}", "has the worker the same geopipe?"
+            ) from e
         future.release()
         yield tile, result
         for following in islice(waiting, 1):
             queue.add(submit(following))
 
 
-def _size(client: object) -> int:
+def _threads(client: object) -> int:
     workers = client.scheduler_info(n_workers=-1)["workers"]  # type: ignore[attr-defined]
     if not workers:
         raise JobError("the scheduler has no workers", "start some: dask worker tcp://...")
-    return len(workers)
+    return sum(w["nthreads"] for w in workers.values())
 
 
 @contextmanager
@@ -137,22 +195,26 @@ def _client(workers: Workers) -> Iterator[object]:
     settings = {
         "distributed.worker.multiprocessing-method": "spawn",
         "distributed.scheduler.worker-saturation": AHEAD,
+        # Results are a few numbers. A worker near its limit has nothing to spill, and one that is
+        # paused there, its memory being torch's, would wait forever: it works, or it is stopped.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": 1.0,
         "logging": {"distributed": "critical"},  # what fails comes back as an error
     }
     with (
         dask.config.set(settings),
         LocalCluster(
             n_workers=workers.count,
-            threads_per_worker=1,
+            threads_per_worker=max(1, workers.at_once // workers.count),
             processes=True,
+            memory_limit="auto"
+            if workers.memory_mb is None
+            else f"{workers.memory_mb // workers.count}MB",
             dashboard_address="127.0.0.1:0",  # None takes port 8787 and warns when it is taken
             silence_logs="CRITICAL",
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        threads = max(1, torch.get_num_threads() // workers.count)
-        try:
-            client.run(torch.set_num_threads, threads)
-        except OSError as e:
-            raise JobError(f"a worker died while it started: {e}", "out of memory?") from e
         yield client

@@ -1,6 +1,6 @@
 """MapNet: coarse classifier and, if there is one, its refinement, seen as one net."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,13 @@ from torch import Tensor, nn
 from geopipe.errors import ConfigError
 from geopipe.nets.coarse import CoarseNet
 from geopipe.nets.refine import RefineNet
+
+CL = torch.channels_last
+BLOCK = 144
+"""Largest side of a block that a CPU refines at once: its hidden layer (8 MB) stays in the cache.
+
+On 2 cores a tile of 516 px took 0.167 s whole and 0.094 s in blocks of 128, with 256 px 0.113 s.
+"""
 
 
 class MapNet(nn.Module):
@@ -45,14 +52,42 @@ class MapNet(nn.Module):
         if not all(0 <= t <= self.iterations for t in iterations):
             raise ConfigError(f"iterations {list(iterations)}: the model has {self.iterations}")
         scores = self.coarse(image)
-        steps = [scores]
-        if self.refine and any(iterations):
-            steps = self.refine.steps(scores, center(image, scores.shape[-2:]))
         size = torch.Size(n - 2 * self.halo for n in image.shape[-2:])
-        return [center(steps[t], size) for t in iterations]
+        if self.refine is None or not any(iterations):
+            return [center(scores, size)] * len(iterations)
+        image = center(image, scores.shape[-2:])
+        if image.is_cuda:
+            steps = self.refine.steps(scores, image)
+            return [center(steps[t], size) for t in iterations]
+        margin = self.halo - self.coarse.reach
+        out = [scores.new_empty(*scores.shape[:2], *size) for _ in iterations]
+        for rows, cols in _blocks(size):
+            context = (..., _grown(rows, 2 * margin), _grown(cols, 2 * margin))
+            # Channels last: the grouped convolution takes half the time.
+            part, around = (x[context].contiguous(memory_format=CL) for x in (scores, image))
+            steps = self.refine.steps(part, around)
+            block = torch.Size((rows.stop - rows.start, cols.stop - cols.start))
+            for whole, t in zip(out, iterations, strict=True):
+                whole[..., rows, cols] = center(steps[t], block)
+        return out
+
+
+def _blocks(size: torch.Size) -> Iterator[tuple[slice, slice]]:
+    """Equal blocks, as few as BLOCK allows."""
+    rows, cols = (
+        [slice(n * i // k, n * (i + 1) // k) for i in range(k)]
+        for n, k in ((n, -(-n // BLOCK)) for n in size)
+    )
+    return ((r, c) for r in rows for c in cols)
+
+
+def _grown(part: slice, px: int) -> slice:
+    return slice(part.start, part.stop + px)
 
 
 def center(x: Tensor, size: torch.Size) -> Tensor:
-    """The middle `size` (height, width) of x."""
+    """The middle `size` (height, width) of x, which is at least as large."""
+    if x.shape[-2] < size[0] or x.shape[-1] < size[1]:
+        raise ConfigError(f"a net left {tuple(x.shape[-2:])} px where {tuple(size)} are needed")
     rows, cols = ((n - m) // 2 for n, m in zip(x.shape[-2:], size, strict=True))
     return x[..., rows : rows + size[0], cols : cols + size[1]]

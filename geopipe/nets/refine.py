@@ -4,6 +4,7 @@ Maggiori et al. 2017 (IEEE TGRS 55:9), section II, equations 5-8, and section II
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,36 @@ FILTERS = 32
 HIDDEN = 32
 
 
+class Folded(NamedTuple):
+    """An Update with its linear parts folded, exactly: two 5 x 5 convolutions and one 1 x 1.
+
+    Channels k * 32 ... k * 32 + 31 are the hidden layer of class k.
+    """
+
+    scores: Tensor
+    """(classes * 32, 1, 5, 5): M and the first layer's share of the scores."""
+    image: Tensor
+    """(classes * 32, bands, 5, 5): N and the first layer's share of the image."""
+    bias: Tensor
+    out: Tensor
+    """(classes, 32, 1, 1): the second layer."""
+    out_bias: Tensor
+
+    def image_term(self, image: Tensor) -> Tensor:
+        """(N, bands, h, w) -> (N, classes * 32, h - 4, w - 4): the image's share of the MLPs."""
+        return F.conv2d(image, self.image, self.bias)
+
+    def change(self, scores: Tensor, image_term: Tensor) -> Tensor:
+        """du (N, classes, h - 4, w - 4) from scores (N, classes, h, w) and the image's term."""
+        classes = len(self.out)
+        hidden = F.conv2d(scores, self.scores, groups=classes).add_(image_term).relu_()
+        return F.conv2d(hidden, self.out, self.out_bias, groups=classes)
+
+
 class Update(nn.Module):
     """One step's parameters: du_k = f_k(M_i * u_k, N_j * I), eq. 6-7, f_k an MLP 64 -> 32 -> 1.
 
-    Up to its ReLU the step is linear, so filters and first layer fold, exactly, into one 5 x 5
-    convolution per class on the scores and one on the image; gradients flow to the unfolded
-    weights. Filters carry no bias of their own: the MLP's first layer has one.
+    Filters carry no bias of their own: the MLP's first layer has one.
     """
 
     def __init__(self, bands: int, classes: int, class_agnostic: bool) -> None:
@@ -43,24 +68,17 @@ class Update(nn.Module):
             bound = gain * math.sqrt(3 / inputs)
             nn.init.uniform_(weight, -bound, bound)
 
-    def image_term(self, image: Tensor) -> Tensor:
-        """(N, bands, h, w) -> (N, classes * 32, h - 4, w - 4): the image's share of the MLPs."""
-        kernel = torch.einsum("khf,fbyx->khbyx", self.w1[..., FILTERS:], self.n)
-        kernel, bias = kernel.flatten(0, 1), self.b1.flatten()
-        return self._per_class(F.conv2d(image, kernel, bias))
-
-    def forward(self, scores: Tensor, image_term: Tensor) -> Tensor:
-        """du (N, classes, h - 4, w - 4) from scores (N, classes, h, w) and the image's term."""
-        kernel = torch.einsum("khf,fyx->khyx", self.w1[..., :FILTERS], self.m[:, 0])
-        kernel = self._per_class(kernel.reshape(1, -1, KERNEL, KERNEL))
-        kernel = kernel.reshape(-1, 1, KERNEL, KERNEL)  # (classes * 32, 1, 5, 5)
-        hidden = torch.relu(F.conv2d(scores, kernel, groups=self.classes) + image_term)
-        w2 = self._per_class(self.w2.reshape(1, -1, 1, 1)).reshape(self.classes, HIDDEN, 1, 1)
-        return F.conv2d(hidden, w2, self.b2.expand(self.classes), groups=self.classes)
-
-    def _per_class(self, x: Tensor) -> Tensor:
-        """Channels (classes * 32) also where one MLP serves all classes."""
-        return x if len(self.w1) == self.classes else x.repeat(1, self.classes, 1, 1)
+    def folded(self) -> Folded:
+        """Up to its ReLU the step is linear; gradients flow to the unfolded weights."""
+        one_each = self.classes // len(self.w1)  # classes that share an MLP
+        w1 = self.w1.repeat(one_each, 1, 1)
+        return Folded(
+            torch.einsum("khf,fyx->khyx", w1[..., :FILTERS], self.m[:, 0]).flatten(0, 1)[:, None],
+            torch.einsum("khf,fbyx->khbyx", w1[..., FILTERS:], self.n).flatten(0, 1),
+            self.b1.repeat(one_each, 1).flatten(),
+            self.w2.repeat(one_each, 1)[..., None, None],
+            self.b2.repeat(one_each),
+        )
 
 
 class RefineNet(nn.Module):
@@ -98,16 +116,16 @@ class RefineNet(nn.Module):
 
     def steps(self, scores: Tensor, image: Tensor) -> list[Tensor]:
         """u_0 ... u_T, each smaller than the one before by 2 pixels on every side."""
+        folded = [u.folded() for u in self.updates if isinstance(u, Update)]
         out, term = [scores], None
         for t in range(self.iterations):
-            update = self.updates[0 if self.recurrent else t]
-            assert isinstance(update, Update)
+            update = folded[0 if self.recurrent else t]
             if term is None or not self.recurrent:
                 term = update.image_term(_trim(image, KERNEL // 2 * t))
             else:
                 term = _trim(term, KERNEL // 2)
             u = out[-1]
-            out.append(_trim(u, KERNEL // 2) + update(u, term))
+            out.append(_trim(u, KERNEL // 2) + update.change(u, term))
         return out
 
 

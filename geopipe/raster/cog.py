@@ -209,6 +209,13 @@ def _compare(source: Path, part: Path, target: Path, top: int) -> None:
 def _describe(path: Path) -> ET.Element:
     """GDAL's own description of the raster at `path`: the root of a VRT."""
     with opened(path) as src, tempfile.TemporaryDirectory() as folder:
+        if src.driver == "VRT":
+            root = ET.parse(path).getroot()
+            for name in root.iter("SourceFilename"):
+                if name.attrib.get("relativeToVRT") == "1":
+                    name.text = str(path.absolute().parent / str(name.text))
+                    name.attrib["relativeToVRT"] = "0"
+            return root
         vrt = Path(folder) / "source.vrt"
         try:
             rasterio.shutil.copy(src, str(vrt), driver="VRT")

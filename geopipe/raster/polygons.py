@@ -1,9 +1,9 @@
 """A class map as polygons: one GeoPackage layer that QGIS opens in the colours of the scheme."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from itertools import islice
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +13,61 @@ import pyogrio.errors
 import pyproj
 import rasterio
 import shapely
+from affine import Affine
 from geopandas import GeoDataFrame
-from rasterio.features import shapes
+from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioIOError
+from rasterio.windows import Window as RioWindow
 
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import SceneError
+from geopipe.grid import Window, ground_gsd
+from geopipe.raster.outlines import Seams, right_angled, trace
 from geopipe.raster.scene import opened
 from geopipe.raster.style import vector_qml
 
 LAYER = "classes"
+SQUARED = "building"
+"""The class whose outlines `right_angles` squares."""
 _BATCH = 20_000
-"""Polygons written at a time."""
+"""Polygons written at a time..."""
+_VERTICES = 500_000
+"""...or fewer, as soon as they have this many vertices."""
+_WINDOW = 2048
+"""Side of the windows that are traced one after the other."""
 
 
 def write_polygons(
-    class_map: Path, target: Path, scheme: ClassScheme, *, background: bool = False
+    class_map: Path,
+    target: Path,
+    scheme: ClassScheme,
+    *,
+    background: bool = False,
+    right_angles: bool = False,
 ) -> int:
     """Write the areas of equal class in `class_map` to the GeoPackage `target`; returns how many.
 
     Layer ``classes``: ``class_id``, ``class`` (its name) and ``area_m2``, square metres on the
     ground, in the CRS of the map. Pixels belong together when they share a side; class 0 is left
-    out unless `background`. GDAL holds the outlines in memory while it traces them, the table is
-    written in batches. Raises SceneError when the map has no CRS, holds ids the scheme does not
-    name, or the file cannot be written; then nothing is left behind.
+    out unless `background`. `right_angles`: outlines of the class ``building`` are squared on the
+    ground where that fits (`outlines.right_angled`), ``area_m2`` follows. Each is squared by
+    itself: next to near neighbours, gaps or overlaps of a pixel or two may come up.
+
+    The map is traced in windows and the pieces joined, with the same result as at once. Held in
+    memory: one window, the polygons of a batch, and the pieces of areas that go on in windows to
+    come. An area as large as the scene (a road network, the background) is held whole until its
+    last window is done, and takes memory of its own size.
+
+    Raises SceneError when the map cannot be read, has no CRS or holds ids the scheme does not
+    name, or the file cannot be written, and ConfigError when `right_angles` finds no class
+    ``building``; then nothing is left behind.
     """
     part = target.with_name(target.name + ".part.gpkg")  # pyogrio wants the suffix
     try:
         with opened(class_map) as src:
             if src.crs is None:
                 raise SceneError(f"{class_map} has no CRS, so its areas are unknown")
-            total = _write_layer(src, part, scheme, background)
+            total = _write_layer(src, part, scheme, background, right_angles)
         _add_style(part, scheme, vector_qml(scheme, background=background))
         part.replace(target)
     except (pyogrio.errors.DataSourceError, sqlite3.Error, OSError) as e:
@@ -56,24 +81,30 @@ def write_polygons(
 
 
 def _write_layer(
-    src: rasterio.DatasetReader, part: Path, scheme: ClassScheme, background: bool
+    src: rasterio.DatasetReader,
+    part: Path,
+    scheme: ClassScheme,
+    background: bool,
+    right_angles: bool,
 ) -> int:
     """Polygonise band 1 of `src` into the layer of a new file `part`; returns how many polygons."""
     part.unlink(missing_ok=True)
     equal_area = _equal_area(src)
-    found = _polygons(src, background)
+    square_id = scheme.id_of(SQUARED) if right_angles else None
+    pixel = max(ground_gsd(GeoBox(src.shape, src.transform, src.crs))) if right_angles else 0.0
     total = 0
-    while True:
-        batch = list(islice(found, _BATCH))
-        if total and not batch:
-            return total
+    for batch in _batches(_polygons(src, background)):
         ids = np.array([i for i, _ in batch], np.int32)
-        if ids.size and ids.max() >= len(scheme):
+        unknown = ids[(ids < 0) | (ids >= len(scheme))]
+        if unknown.size:
             raise SceneError(
-                f"{src.name} holds the class id {ids.max()}",
+                f"{src.name} holds the class id {unknown.max()}",
                 f"'{scheme.name}' has {len(scheme)} classes: {', '.join(scheme.names)}",
             )
-        outlines = np.array([g for _, g in batch], dtype=object)
+        outlines = _placed(np.array([g for _, g in batch], dtype=object), src.transform)
+        if right_angles:
+            chosen = ids == square_id
+            outlines[chosen] = _right_angled(outlines[chosen], equal_area, pixel)
         columns = {
             "class_id": ids,
             "class": [scheme.names[i] for i in ids],
@@ -86,18 +117,64 @@ def _write_layer(
             table, part, layer=LAYER, driver="GPKG", geometry_type="Polygon", **how
         )
         total += len(batch)
-        if not batch:
-            return total
+    return total
+
+
+def _batches(found: Iterable[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
+    """`found` in lists that fit into memory; one empty list when nothing was found."""
+    batch, vertices, empty = [], 0, True
+    for class_id, outline in found:
+        batch.append((class_id, outline))
+        vertices += shapely.get_num_coordinates(outline)
+        if len(batch) >= _BATCH or vertices >= _VERTICES:
+            yield batch
+            batch, vertices, empty = [], 0, False
+    if batch or empty:
+        yield batch
+
+
+def _placed(outlines: np.ndarray, plane: Affine) -> np.ndarray:
+    """Polygons in pixel coordinates, brought to map coordinates in the order GDAL computes."""
+    a, b, c, d, e, f, *_ = plane
+
+    def place(xy: np.ndarray) -> np.ndarray:
+        x, y = xy.T
+        return np.column_stack([c + x * a + y * b, f + x * d + y * e])
+
+    placed: np.ndarray = shapely.transform(outlines, place)
+    return placed
 
 
 def _polygons(src: rasterio.DatasetReader, background: bool) -> Iterator[tuple[int, Any]]:
-    """(class id, polygon) of each connected area of band 1."""
-    band = rasterio.band(src, 1)
-    # The band is its own mask: 0 is background and is not traced at all.
-    mask = None if background else band
-    for shape, value in shapes(band, mask=mask, connectivity=4, transform=src.transform):
-        if int(value) != IGNORE:
-            yield int(value), shapely.geometry.shape(shape)
+    """(class id, polygon in pixel coordinates) of each connected area of band 1."""
+    seams = Seams(src.shape)
+    for row, col in product(range(0, src.height, _WINDOW), range(0, src.width, _WINDOW)):
+        window = Window(row, col, _WINDOW, _WINDOW).clip(src.shape)
+        ids = _read(src, window)
+        traced = ids != IGNORE
+        if not background:
+            traced &= ids != 0
+        seams.enter(window)
+        if traced.any():
+            for part in trace(ids, traced, window, src.shape):
+                if part.spans:
+                    seams.hold(part)
+                else:
+                    yield part.class_id, part.outline
+        yield from seams.leave(window)
+
+
+def _read(src: rasterio.DatasetReader, window: Window) -> np.ndarray:
+    """The class ids (height, width) of `window`, as stored."""
+    rio = RioWindow(window.col, window.row, window.width, window.height)
+    try:
+        return np.asarray(src.read(1, window=rio))
+    except RasterioIOError as e:
+        raise SceneError(
+            f"cannot read rows {window.row}-{window.bottom}, columns {window.col}-{window.right} "
+            f"of {src.name}: {e.__cause__ or e}",
+            "the file is truncated or damaged",
+        ) from e
 
 
 def _equal_area(src: rasterio.DatasetReader) -> pyproj.Transformer:
@@ -111,12 +188,24 @@ def _equal_area(src: rasterio.DatasetReader) -> pyproj.Transformer:
 
 def _areas(outlines: np.ndarray, equal_area: pyproj.Transformer) -> np.ndarray:
     """Square metres of each polygon (float64)."""
-
-    def project(xy: np.ndarray) -> np.ndarray:
-        return np.column_stack(equal_area.transform(xy[:, 0], xy[:, 1]))
-
-    areas: np.ndarray = shapely.area(shapely.transform(outlines, project))
+    areas: np.ndarray = shapely.area(_projected(outlines, equal_area, "FORWARD"))
     return areas
+
+
+def _right_angled(outlines: np.ndarray, equal_area: pyproj.Transformer, pixel: float) -> np.ndarray:
+    """`outlines` squared where that fits; angles are true near the centre of the projection."""
+    flat = _projected(outlines, equal_area, "FORWARD")
+    squared = np.array([right_angled(outline, pixel) for outline in flat], dtype=object)
+    back = _projected(squared, equal_area, "INVERSE")
+    return np.where(squared == flat, outlines, back)
+
+
+def _projected(outlines: np.ndarray, to: pyproj.Transformer, direction: str) -> np.ndarray:
+    def project(xy: np.ndarray) -> np.ndarray:
+        return np.column_stack(to.transform(xy[:, 0], xy[:, 1], direction=direction))
+
+    projected: np.ndarray = shapely.transform(outlines, project)
+    return projected
 
 
 def _add_style(part: Path, scheme: ClassScheme, style: str) -> None:

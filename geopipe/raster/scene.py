@@ -2,8 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as RioWindow
 
 from geopipe.errors import GridError, SceneError
 from geopipe.grid import Window
 from geopipe.raster.holes import REACH, hole_mask
+from geopipe.raster.opening import GDAL_ERRORS, Signals, kept_open, listening, opened
+from geopipe.raster.remote import patiently, shown
+
+__all__ = ["Raster", "Scene", "opened", "window_geobox"]
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class Scene:
     def open(
         cls, path: str | Path, bands: Sequence[int] | None = None, nodata: float | None = None
     ) -> "Scene":
-        """Describe the raster at `path` (a file, a VRT, anything GDAL opens).
+        """Describe the raster at `path`: a file, a VRT, an address, anything GDAL opens.
 
         `bands`: 1-based numbers; by default red, green, blue where the file names them, else its
         first three bands that are not alpha (all, when fewer). `nodata`: pixels with this value in
@@ -61,25 +63,26 @@ class Scene:
         Raises SceneError when it is not a readable raster or has no CRS, GridError when it has no
         usable transform.
         """
+        name = shown(path)
         with opened(path) as src:
             if src.crs is None:
                 raise SceneError(
-                    f"{path} has no CRS",
+                    f"{name} has no CRS",
                     "set it, e.g. gdal_edit.py -a_srs EPSG:2154 FILE, or give a georeferenced file",
                 )
             if src.transform.is_identity or src.transform.determinant == 0:
                 raise GridError(
-                    f"{path} has no geotransform",
+                    f"{name} has no geotransform",
                     "georeference it, e.g. gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM FILE",
                 )
             chosen = tuple(bands) if bands else _default_bands(src)
             wrong = [b for b in chosen if not 1 <= b <= src.count]
             if wrong:
-                raise SceneError(f"{path} has bands 1 to {src.count}, not {wrong[0]}")
+                raise SceneError(f"{name} has bands 1 to {src.count}, not {wrong[0]}")
             dtypes = {src.dtypes[b - 1] for b in chosen}
             if any(d.startswith("complex") for d in dtypes):
                 raise SceneError(
-                    f"{path} holds complex numbers, not an image", "give a detected image"
+                    f"{name} holds complex numbers, not an image", "give a detected image"
                 )
             geobox = GeoBox((src.height, src.width), src.transform, src.crs)
             return cls(str(path), geobox, chosen, np.result_type(*dtypes).name, nodata)
@@ -96,56 +99,85 @@ class Scene:
         """
         rows, cols = (np.linspace(0, max(n - _PATCH, 0), _PATCHES, dtype=int) for n in self.shape)
         found: Counter[float] = Counter()
-        with opened(self.path) as src:
-            for row, col in product(rows.tolist(), cols.tolist()):
-                part = self._read(src, Window(row, col, _PATCH, _PATCH))
-                values = np.unique(part.data[:, part.valid])
-                if len(values) == 1 and part.valid.all() and values[0] in _limits(self.dtype):
-                    found[float(values[0])] += 1
+        for row, col in product(rows.tolist(), cols.tolist()):
+            part = self.read(Window(row, col, _PATCH, _PATCH))
+            values = np.unique(part.data[:, part.valid])
+            if len(values) == 1 and part.valid.all() and values[0] in _limits(self.dtype):
+                found[float(values[0])] += 1
         return found.most_common(1)[0][0] if found else None
 
     def read(self, window: Window | None = None) -> Raster:
         """The pixels of `window` (default: all); what lies outside the scene is not valid.
 
         A pixel is valid when alpha, the mask or the nodata value says so for at least one band
-        (as in rasterio's ``dataset_mask``) and its values are finite.
+        (as in rasterio's ``dataset_mask``) and its values are finite. Raises SceneError with the
+        rows and columns where a block cannot be read; over a network only after further tries.
         """
-        with opened(self.path) as src:
-            return self._read(src, window or Window.of_shape(self.shape))
-
-    def _read(self, src: rasterio.DatasetReader, window: Window) -> Raster:
-        data = np.zeros((len(self.bands), *window.shape), self.dtype)
-        valid = np.zeros(window.shape, bool)
+        window = window or Window.of_shape(self.shape)
         inside = window.clip(self.shape)
-        if inside.height and inside.width:
-            rio = RioWindow(inside.col, inside.row, inside.width, inside.height)
-            try:
-                pixels = self._pixels(src, rio)
-                masks = src.read_masks(self.bands, window=rio)
-            except RasterioIOError as e:
-                raise SceneError(
-                    f"cannot read rows {inside.row}-{inside.bottom}, columns {inside.col}-"
-                    f"{inside.right} of {self.path}: {e.__cause__ or e}",
-                    "the file, or one it refers to, is missing, truncated or damaged",
-                ) from e
-            ok = (masks > 0).any(axis=0)
-            if np.issubdtype(pixels.dtype, np.floating):
-                ok &= np.isfinite(pixels).all(axis=0)
-            if self.nodata is not None:
-                ok &= ~self._holes(src, inside)
-            at = inside.within(window)
-            data[(slice(None), *at)] = np.where(ok, pixels, 0)
-            valid[at] = ok
+        if not (inside.height and inside.width):
+            data = np.zeros((len(self.bands), *window.shape), self.dtype)
+            valid = np.zeros(window.shape, bool)
+        else:
+            data, valid = patiently(self.path, lambda: self._read(inside))
+            if inside != window:
+                rows, cols = inside.within(window)
+                edges = (
+                    (rows.start, window.height - rows.stop),
+                    (cols.start, window.width - cols.stop),
+                )
+                data, valid = np.pad(data, ((0, 0), *edges)), np.pad(valid, edges)
         return Raster(data, valid, window_geobox(self.geobox, window))
+
+    def _read(self, inside: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels and validity of a window that lies in the scene."""
+        with kept_open(self.path) as src, listening() as signals:
+            if src.shape != self.shape or max(self.bands) > src.count:
+                raise SceneError(
+                    f"{shown(self.path)} has {src.count} bands of {src.height} x {src.width} "
+                    f"pixels now, it was {self.shape[0]} x {self.shape[1]} when it was described",
+                    "start again",
+                )
+            try:
+                pixels = self._pixels(src, inside)
+                ok = self._masked(src, inside)
+                if np.issubdtype(pixels.dtype, np.floating):
+                    ok &= np.isfinite(pixels).all(axis=0)
+                if self.nodata is not None:
+                    ok &= ~self._holes(src, inside)
+            except GDAL_ERRORS as e:
+                raise self._unread(inside, signals, str(e.__cause__ or e)) from e
+            if signals.errors:  # GDAL calls it a success, yet it is none
+                raise self._unread(inside, signals, signals.errors[0])
+        if not ok.all():
+            np.copyto(pixels, 0, where=~ok)
+        return pixels, ok
+
+    def _unread(self, inside: Window, signals: Signals, reason: str) -> SceneError:
+        where = f"rows {inside.row}-{inside.bottom}, columns {inside.col}-{inside.right}"
+        reason = f"{reason}; {signals.answer}" if signals.answer else reason
+        return SceneError(
+            f"cannot read {where} of {shown(self.path)}: {reason}",
+            "the file, or one it refers to, is missing, truncated or damaged",
+        )
+
+    def _masked(self, src: rasterio.DatasetReader, inside: Window) -> np.ndarray:
+        """(h, w) bool: where at least one band is valid by mask, alpha or nodata."""
+        flags = [src.mask_flag_enums[b - 1] for b in self.bands]
+        if any(MaskFlags.all_valid in f for f in flags):
+            return np.ones(inside.shape, bool)
+        shared = all(MaskFlags.per_dataset in f for f in flags)
+        masks = src.read_masks(self.bands[:1] if shared else self.bands, window=_rio(inside))
+        return np.asarray((masks > 0).any(axis=0))
 
     def _holes(self, src: rasterio.DatasetReader, inside: Window) -> np.ndarray:
         assert self.nodata is not None
         around = inside.expand(REACH).clip(self.shape)
-        rio = RioWindow(around.col, around.row, around.width, around.height)
-        holes = hole_mask(self._pixels(src, rio), self.nodata)
+        holes = hole_mask(self._pixels(src, around), self.nodata)
         return holes[inside.within(around)]
 
-    def _pixels(self, src: rasterio.DatasetReader, rio: RioWindow) -> np.ndarray:
+    def _pixels(self, src: rasterio.DatasetReader, inside: Window) -> np.ndarray:
+        rio = _rio(inside)
         if len({src.dtypes[b - 1] for b in self.bands}) == 1:
             return np.asarray(src.read(self.bands, window=rio))
         # rasterio reads bands of several dtypes one by one only
@@ -164,19 +196,8 @@ def window_geobox(geobox: GeoBox, window: Window) -> GeoBox:
     return GeoBox(window.shape, affine, geobox.crs)
 
 
-@contextmanager
-def opened(path: str | Path) -> Iterator[rasterio.DatasetReader]:
-    """`path` opened for reading; what GDAL refuses becomes a SceneError."""
-    try:
-        src = rasterio.open(path)
-    except RasterioError as e:
-        if "://" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():
-            raise SceneError(f"there is no file {path}", "check the path") from e
-        raise SceneError(
-            f"{path} is not a raster that GDAL can open: {e}", "see what gdalinfo says of it"
-        ) from e
-    with src:
-        yield src
+def _rio(window: Window) -> RioWindow:
+    return RioWindow(window.col, window.row, window.width, window.height)
 
 
 def _default_bands(src: rasterio.DatasetReader) -> tuple[int, ...]:
@@ -190,7 +211,7 @@ def _default_bands(src: rasterio.DatasetReader) -> tuple[int, ...]:
         if len(plain) > 3:
             log.warning(
                 "%s does not say which bands are red, green and blue: taking bands 1, 2, 3 of %d",
-                src.name,
+                shown(src.name),
                 len(plain),
             )
         return tuple(plain[:3])

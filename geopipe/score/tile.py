@@ -1,20 +1,28 @@
 """Score one window of a scene with a model: the only place that does."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from geopipe.checkpoint import Checkpoint, net_image
+from geopipe.checkpoint import Checkpoint, averaged
 from geopipe.classes import IGNORE
+from geopipe.errors import JobError, SceneError
 from geopipe.grid import NetGrid, Tile, Window, bilinear_taps
-from geopipe.nets.resample import resample
-from geopipe.raster import Scene
+from geopipe.nets.allocator import keep_pages
+from geopipe.nets.resample import enlarge, is_whole, resample
+from geopipe.raster import Raster, Scene
 from geopipe.raster.cog import SCORE_STEPS
+from geopipe.raster.scene import window_geobox
+from geopipe.raster.tiles import tile_path, write_tile
+
+Precision = Literal["float32", "bfloat16"]
 
 
 def score_window(
@@ -24,6 +32,7 @@ def score_window(
     *,
     iterations: Sequence[int] | None = None,
     device: str = "cpu",
+    precision: Precision = "float32",
 ) -> list[Tensor]:
     """Scores (classes, h, w) float32 on the scene's own grid after each of `iterations`.
 
@@ -31,23 +40,76 @@ def score_window(
     halo the net asks for, and the scores are brought back bilinearly (Maggiori et al., section
     IV). Every step depends on global pixel positions alone, so any window gives the same scores.
     """
-    grid = NetGrid.of(scene.geobox, model.gsd)
-    needed = grid.interpolated_from(window)
-    core = needed.snap(model.net.stride)
-    image, valid = net_image(scene, grid, core.expand(model.net.halo), device)
-    rows, cols = (
-        bilinear_taps(start, count, factor, size, core_start)
-        for start, count, factor, size, core_start in (
-            (window.row, window.height, grid.factor[0], grid.shape[0], core.row),
-            (window.col, window.width, grid.factor[1], grid.shape[1], core.col),
+    return _scores(model, _View.of(model, scene, window), iterations, device, precision)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the net sees of a scene to score `window`."""
+
+    window: Window
+    grid: NetGrid
+    core: Window
+    """Net pixels that the window's scores are interpolated from, on the net's stride."""
+    read: Window
+    """Net pixels: `core` and the halo."""
+    raster: Raster
+    """The scene pixels under `read`."""
+
+    @classmethod
+    def of(cls, model: Checkpoint, scene: Scene, window: Window) -> "_View":
+        grid = NetGrid.of(scene.geobox, model.gsd)
+        core = grid.interpolated_from(window).snap(model.net.stride)
+        read = core.expand(model.net.halo)
+        return cls(window, grid, core, read, scene.read(grid.averaged_from(read)))
+
+    @property
+    def valid(self) -> np.ndarray:
+        """(h, w) bool: valid pixels of `window`."""
+        return self.raster.valid[self.window.within(self.grid.averaged_from(self.read))]
+
+    def on_scene(self, scores: Tensor) -> Tensor:
+        """(classes, h, w) of `core` at the pixels of `window`, bilinearly."""
+        grid, window = self.grid, self.window
+        if is_whole(grid.factor):
+            needed = grid.interpolated_from(window)
+            fy, fx = (int(f) for f in grid.factor)
+            large = enlarge(scores[(slice(None), *needed.within(self.core))], grid.factor)
+            return large[
+                (slice(None), *window.within(Window(needed.row * fy, needed.col * fx, 0, 0)))
+            ]
+        rows, cols = (
+            bilinear_taps(start, count, factor, size, core_start)
+            for start, count, factor, size, core_start in (
+                (window.row, window.height, grid.factor[0], grid.shape[0], self.core.row),
+                (window.col, window.width, grid.factor[1], grid.shape[1], self.core.col),
+            )
         )
-    )
-    with torch.inference_mode():
+        return resample(scores, rows, cols, columns_first=True)
+
+
+def _scores(
+    model: Checkpoint,
+    view: _View,
+    iterations: Sequence[int] | None,
+    device: str,
+    precision: Precision,
+) -> list[Tensor]:
+    with torch.inference_mode(), autocast(device, precision):
+        image, valid = averaged(view.raster, view.grid, view.read, device)
         steps = model.net.forward_steps(
             model.normalise(image, valid)[None],
             (model.net.iterations,) if iterations is None else iterations,
         )
-        return [resample(scores[0], rows, cols) for scores in steps]
+        return [view.on_scene(scores[0].float()) for scores in steps]
+
+
+@contextmanager
+def autocast(device: str, precision: Precision) -> Iterator[None]:
+    """Convolutions in `precision`; scores are summed in float32 either way."""
+    kind = torch.device(device).type
+    with torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
+        yield
 
 
 def best_class(scores: Tensor) -> Tensor:
@@ -64,18 +126,24 @@ def best_class(scores: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class TileResult:
-    """What a tile's core is written with."""
+class TileDone:
+    """A tile whose file is written."""
 
-    classes: np.ndarray
-    """(steps, h, w) uint8 class ids, IGNORE where the scene is not valid"""
-    scores: np.ndarray | None
-    """(classes, h, w) uint8, SCORE_STEPS x probability after the last step"""
+    pixels: tuple[int, ...]
+    """Pixels of each class after the last step."""
+    size: int
+    """Bytes of the file."""
+    bad: str = ""
+    """Why its pixels could not be read; then all of it is nodata."""
 
 
 @dataclass(frozen=True, slots=True)
 class TileJob:
-    """All a worker needs to map a tile: paths and integers. It opens the files itself."""
+    """All a worker needs to map a tile: paths and integers. It opens the files itself.
+
+    A tile's file holds the class map after each of `iterations` and, `with_scores`, the
+    probability of each class after the last, uint8: SCORE_STEPS x probability.
+    """
 
     scene: Scene
     model: str
@@ -83,27 +151,56 @@ class TileJob:
     device: str
     iterations: tuple[int, ...]
     with_scores: bool
+    folder: str = ""
+    """Where the files go."""
+    precision: Precision = "float32"
+    skip_bad: bool = False
 
-    def __call__(self, tile: Tile) -> TileResult:
-        model = _loaded(self.model, self.model_hash, self.device)
-        steps = score_window(
-            model, self.scene, tile.core, iterations=self.iterations, device=self.device
-        )
-        valid = self.scene.read(tile.core).valid
-        classes = torch.stack([best_class(s) for s in steps]).cpu().numpy()
-        classes[:, ~valid] = IGNORE
-        scores = None
+    def __call__(self, tile: Tile) -> TileDone:
+        """Map `tile` into its file."""
+        bad = ""
+        try:
+            data = self.compute(tile)
+        except SceneError as e:
+            if not self.skip_bad:
+                raise JobError(
+                    f"tile {tile}: {e.message}", f"{e.hint}; --skip-bad maps all other tiles"
+                ) from e
+            bad, data = e.message, self._nothing(tile, len(self._model().scheme))
+        path = tile_path(Path(self.folder), tile.index)
+        size = write_tile(path, data, window_geobox(self.scene.geobox, tile.core))
+        classes = len(self._model().scheme)
+        pixels = np.bincount(data[len(self.iterations) - 1].ravel(), minlength=256)[:classes]
+        return TileDone(tuple(pixels.tolist()), size, bad)
+
+    def compute(self, tile: Tile) -> np.ndarray:
+        """(bands, h, w) uint8, IGNORE where the scene is not valid."""
+        model = self._model()
+        view = _View.of(model, self.scene, tile.core)
+        valid = view.valid
+        if not valid.any():
+            return self._nothing(tile, len(model.scheme))
+        steps = _scores(model, view, self.iterations, self.device, self.precision)
+        bands = [best_class(s)[None] for s in steps]
         if self.with_scores:
-            probability = torch.softmax(steps[-1], 0).mul(SCORE_STEPS).round()
-            scores = probability.to(torch.uint8).cpu().numpy()
-            scores[:, ~valid] = IGNORE
-        return TileResult(classes, scores)
+            bands.append(torch.softmax(steps[-1], 0).mul(SCORE_STEPS).round().to(torch.uint8))
+        data: np.ndarray = torch.cat(bands).cpu().numpy()
+        data[:, ~valid] = IGNORE
+        return data
+
+    def _nothing(self, tile: Tile, classes: int) -> np.ndarray:
+        bands = len(self.iterations) + self.with_scores * classes
+        return np.full((bands, *tile.core.shape), IGNORE, np.uint8)
+
+    def _model(self) -> Checkpoint:
+        return _loaded(self.model, self.model_hash, self.device)
 
 
 @lru_cache(maxsize=1)
 def _loaded(path: str, digest: str, device: str) -> Checkpoint:
     """One net per process; `digest` makes a rewritten file another one."""
     del digest
+    keep_pages()
     torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa would move outlines
     model = Checkpoint.load(Path(path))
     model.net.to(device)

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,11 +16,18 @@ import numpy as np
 from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.errors import GeopipeError, SceneError
-from geopipe.jobs import HERE, MapFiles, Workers, choose_device, map_scene, plan_map
-from geopipe.jobs.map import CORE
+from geopipe.jobs import (
+    WORK,
+    Engine,
+    MapFiles,
+    choose_device,
+    forget_tiles,
+    map_scene,
+    plan_map,
+    unfinished,
+)
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog, write_score_cog
-from geopipe.raster.polygons import write_polygons
 from geopipe.raster.scene import opened
 from geopipe.raster.stac import write_item
 from geopipe.raster.style import write_qml
@@ -43,11 +50,11 @@ _OURS = (
 class MapOptions:
     """How to map, and what to add to the class map."""
 
-    device: str = "auto"
-    workers: Workers = HERE
-    core: int = CORE
+    engine: Engine = field(default_factory=Engine)
     scores: bool = False
     vectors: bool = False
+    right_angles: bool = False
+    """Outlines of buildings in `vectors` get right angles."""
     overwrite: bool = False
 
 
@@ -61,6 +68,10 @@ class Bundle:
     areas: dict[str, float]
     """Class name -> square metres on the ground."""
     seconds: float
+    mapping_seconds: float
+    """Of these, for computing the tiles."""
+    bad: tuple[str, ...]
+    """Tiles that could not be read and are nodata."""
 
 
 def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptions) -> Bundle:
@@ -68,7 +79,8 @@ def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptio
 
     ``classes.tif`` (COG with names, colours, provenance) and its ``.aux.xml`` and ``.qml``,
     ``scores.tif`` and ``classes.gpkg`` where asked for, ``item.json`` (STAC), ``report.html`` with
-    its figures as JSON and Markdown. Raises GeopipeError; then `folder` is as it was.
+    its figures as JSON and Markdown. Raises GeopipeError; then `folder` is as it was, and the tiles
+    that are done wait in ``FOLDER.part`` for the next run.
     """
     check_target(folder, overwrite=options.overwrite)
     start = time.monotonic()
@@ -76,9 +88,9 @@ def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptio
     part = target.with_name(target.name + ".part")
     new_parents = [p for p in target.parents if not p.exists()]
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        areas = _build(scene, model_path, part, options)
+        _keep_tiles_only(part)
+        part.mkdir(parents=True, exist_ok=True)
+        made = _build(scene, model_path, part, options)
         _move(part, target)
     except OSError as e:
         if isinstance(e, GeopipeError):
@@ -87,44 +99,68 @@ def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptio
             f"cannot write {folder}: {e.strerror or e}", "choose a folder that is writable"
         ) from e
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        _keep_tiles_only(part)
+        if part.exists():
+            log.warning("%s keeps the tiles that are done: the same command goes on", part)
         for parent in new_parents:
             with suppress(OSError):  # it holds the map, or was never made
                 parent.rmdir()
+    areas = dict(zip(Checkpoint.load(model_path).scheme.names, made.areas, strict=True))
     seconds = time.monotonic() - start
-    return Bundle(folder, folder / "classes.tif", folder / "report.html", areas, seconds)
+    return Bundle(
+        folder,
+        folder / "classes.tif",
+        folder / "report.html",
+        areas,
+        seconds,
+        made.seconds,
+        made.bad,
+    )
 
 
-def _build(scene: Scene, model_path: Path, part: Path, options: MapOptions) -> dict[str, float]:
-    """Fill the folder `part`; returns the areas of the classes."""
+def _keep_tiles_only(part: Path) -> None:
+    """Of a run that was stopped, only the tiles serve; the rest is made anew from them."""
+    if not unfinished(part):
+        shutil.rmtree(part, ignore_errors=True)
+        return
+    for path in part.iterdir():
+        if path.name not in WORK:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _build(scene: Scene, model_path: Path, part: Path, options: MapOptions) -> MapFiles:
+    """Fill the folder `part`."""
     start = time.monotonic()
     model = Checkpoint.load(model_path)
     notes = warnings_for(scene, model)
     for note in notes:
         log.warning(note)
-    device = choose_device(options.device)
-    files = map_scene(
-        scene,
-        model,
-        model_path,
-        part,
-        core=options.core,
-        device=device,
-        workers=options.workers,
-        with_scores=options.scores,
-    )
-    tags = provenance(scene, model, model_path)
+    files = map_scene(scene, model_path, part, options.engine, with_scores=options.scores)
+    tags = provenance(scene, model, model_path) | {"precision": options.engine.precision}
+    if files.bad:
+        tags["bad_tiles"] = "; ".join(files.bad)
+        notes.append(
+            f"{len(files.bad)} tiles could not be read and are nodata: {tags['bad_tiles']}"
+        )
     assets = _rasters(files, model, part, tags)
     if options.vectors:
         assets["polygons"] = part / "classes.gpkg"
-        write_polygons(assets["classes"], assets["polygons"], model.scheme)
+        from geopipe.raster.polygons import write_polygons  # brings pandas
+
+        write_polygons(
+            assets["classes"], assets["polygons"], model.scheme, right_angles=options.right_angles
+        )
     areas = dict(zip(model.scheme.names, files.areas, strict=True))
     report = Report(
         title=f"Map of {Path(scene.path).name}",
         scheme=model.scheme,
         overview=overview(scene, assets["classes"]),
         timings=(("mapping", time.monotonic() - start),),
-        facts=(*area_facts(areas), *tags.items(), ("device", device)),
+        facts=(
+            *area_facts(areas),
+            *tags.items(),
+            ("device", choose_device(options.engine.device)),
+        ),
         notes=tuple(notes),
     )
     assets["report"] = write_report(part, report)[0]
@@ -137,7 +173,7 @@ def _build(scene: Scene, model_path: Path, part: Path, options: MapOptions) -> d
         properties={"processing:lineage": json.dumps(tags, sort_keys=True)},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return areas
+    return files
 
 
 def check_target(folder: Path, *, overwrite: bool) -> None:
@@ -204,25 +240,25 @@ def _rasters(
 ) -> dict[str, Path]:
     assets = {"classes": part / "classes.tif"}
     write_class_cog(files.classes[-1], assets["classes"], model.scheme, tags)
-    files.classes[-1].unlink()
     write_qml(part / "classes.qml", model.scheme)
     assets["style"] = part / "classes.qml"
     if files.scores:
         assets["scores"] = part / "scores.tif"
         write_score_cog(files.scores, assets["scores"], model.scheme, tags)
-        files.scores.unlink()
     return assets
 
 
 def _move(part: Path, folder: Path) -> None:
     """`part` becomes `folder`; the bundle that was there goes when the new one stands."""
     if not folder.exists():
+        forget_tiles(part)
         part.rename(folder)
         return
     for other in folder.iterdir():  # a QGIS project, notes: the user's own
         if other.name not in _OURS:
             copy = shutil.copytree if other.is_dir() else shutil.copy2
             copy(other, part / other.name)
+    forget_tiles(part)
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent)) / "map"
     folder.rename(old)
     try:
@@ -241,22 +277,17 @@ def plan_bundle(
     check_target(folder, overwrite=options.overwrite)
     model = Checkpoint.load(model_path)
     notes = warnings_for(scene, model)
-    plan = plan_map(
-        scene,
-        model,
-        model_path,
-        core=options.core,
-        device=choose_device(options.device),
-        workers=options.workers,
-        with_scores=options.scores,
-    )
+    plan = plan_map(scene, model_path, options.engine, with_scores=options.scores)
+    need = plan.need
     told: dict[str, str | int] = {
         "scene": f"{scene.shape[1]} x {scene.shape[0]} px, bands {scene.bands}, {scene.dtype}",
         "net grid": f"{plan.net_shape[1]} x {plan.net_shape[0]} px of {model.gsd:g} m",
         "tiles": plan.tiles,
-        "core_px": plan.core,
+        "tiles_at_once": need.at_once,
+        "core_px": need.core,
         "halo_px": plan.halo_px,
-        "memory_mb": plan.memory_mb,
+        "memory_mb": need.memory_mb,
+        "vram_mb": need.vram_mb,
         "disk_mb": plan.disk_mb,
         "seconds": round(plan.seconds),
         "output": str(folder),

@@ -9,14 +9,14 @@ import numpy as np
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import IGNORE
 from geopipe.grid import Window
-from geopipe.jobs import map_scene
+from geopipe.jobs import Engine, forget_tiles, map_scene
 from geopipe.labels import RasterLabels
 from geopipe.raster import Scene
+from geopipe.raster.cog import write_class_cog
 from geopipe.raster.scene import opened, window_geobox
 from geopipe.score.evaluate import evaluate
 from geopipe.score.metrics import Metrics
 from geopipe.score.tile import best_class, score_window
-from geopipe.workflow.bundle import MapOptions
 
 _FILE = "evaluation.json"
 _LOOK_PX = 1536
@@ -39,24 +39,17 @@ class Evaluation:
 
 
 def evaluate_steps(
-    scene: Scene, model_path: Path, truth: Path, folder: Path, options: MapOptions
+    scene: Scene, model_path: Path, truth: Path, folder: Path, engine: Engine
 ) -> None:
     """Map `scene` after each iteration into `folder` and compare with the raster `truth`."""
     model = Checkpoint.load(model_path)
-    files = map_scene(
-        scene,
-        model,
-        model_path,
-        folder,
-        core=options.core,
-        device=options.device,
-        workers=options.workers,
-        iterations=tuple(range(model.net.iterations + 1)),
-    )
+    steps = tuple(range(model.net.iterations + 1))
+    files = map_scene(scene, model_path, folder, engine, iterations=steps)
     tables = []
     for t, made in enumerate(files.classes):
-        made.rename(_map(folder, t))
+        write_class_cog(made, _map(folder, t), model.scheme, {})
         tables.append(evaluate(_map(folder, t), truth, scheme=model.scheme).to_dict())
+    forget_tiles(folder)
     (folder / _FILE).write_text(json.dumps({"iterations": tables}, indent=1))
 
 

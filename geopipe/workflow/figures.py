@@ -4,16 +4,15 @@ import base64
 import io
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from geopipe.classes import IGNORE, ClassScheme
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _INK = "#010203"
 """Stands for the page's text colour in charts, so that they are read in the dark too."""
@@ -74,6 +73,9 @@ def _picture(pixels: Image.Image, says: str, kind: str, **options: int) -> Pictu
 
 def chart(curve: Curve, prefix: str) -> str:
     """`curve` as an ``<svg>`` element whose ids start with `prefix`; equal curves, equal text."""
+    import matplotlib as mpl  # 50 MB that a map without charts does without
+    from matplotlib.figure import Figure
+
     style: dict[Any, Any] = {
         "svg.hashsalt": "geopipe",
         "svg.fonttype": "none",  # text stays text: it can be searched and takes the page's font
@@ -92,7 +94,7 @@ def chart(curve: Curve, prefix: str) -> str:
         "grid.alpha": 0.13,
         "axes.linewidth": 0.7,
     }
-    with matplotlib.rc_context(style):
+    with mpl.rc_context(style):
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
         axes = figure.add_subplot()
         _draw(axes, curve)
@@ -108,7 +110,9 @@ def chart(curve: Curve, prefix: str) -> str:
     return re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
 
 
-def _draw(axes: Axes, curve: Curve) -> None:
+def _draw(axes: "Axes", curve: Curve) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     whole = all(float(x).is_integer() for _, xs, _ in curve.series for x in xs)
     for i, (name, xs, ys) in enumerate(curve.series):
         few = len(xs) <= 30

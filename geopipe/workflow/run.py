@@ -16,7 +16,7 @@ from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.classes import ClassScheme, load_scheme
 from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.grid import NetGrid
-from geopipe.jobs import Workers, choose_device
+from geopipe.jobs import Budget, Engine, Workers, choose_device
 from geopipe.labels import RasterLabels, write_labels
 from geopipe.learn.coarse import CoarsePlan, train_coarse
 from geopipe.learn.fit import Fitted
@@ -90,6 +90,12 @@ class Chain:
     def device(self) -> str:
         """Where nets run."""
         return choose_device(self.workflow.device)
+
+    @property
+    def engine(self) -> Engine:
+        """How tiles are computed; a step that has other inputs than its unfinished map restarts."""
+        w = self.workflow
+        return Engine(self.device, Workers(w.workers), Budget(core=w.map.core), restart=True)
 
     @property
     def model(self) -> Path:
@@ -220,9 +226,7 @@ class Chain:
 
     def _map_step(self, choice: SceneChoice) -> Step:
         w, folder = self.workflow, self.map_folder(choice)
-        options = MapOptions(
-            w.device, Workers(w.workers), w.map.core, w.map.scores, w.map.vectors, overwrite=True
-        )
+        options = MapOptions(self.engine, w.map.scores, w.map.vectors, overwrite=True)
 
         def make(_: str) -> None:
             write_bundle(open_scene(choice), self.model, folder, options)
@@ -245,7 +249,7 @@ class Chain:
                 self.model,
                 self.labels("test"),
                 fresh_folder(folder),
-                MapOptions(self.device, Workers(self.workflow.workers), self.workflow.map.core),
+                self.engine,
             )
 
         inputs = [*scene_files(choice), self.model, self.labels("test")]

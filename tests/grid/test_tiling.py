@@ -58,3 +58,12 @@ def test_a_negative_halo_is_refused():
 def test_there_are_no_other_tiles(index):
     with pytest.raises(IndexError):
         Tiling((500, 700), 256)[index]
+
+
+def test_bands_hold_every_tile_once_and_rows_within_them():
+    tiling = Tiling((700, 5000), 256)  # 3 x 20 tiles
+    found = [tile.index for tile in tiling.banded(8)]
+    assert sorted(found) == list(range(60))
+    assert found[:10] == [0, 1, 2, 3, 4, 5, 6, 7, 20, 21]
+    assert found[-4:] == [56, 57, 58, 59]
+    assert list(Tiling((256, 256), 256).banded()) == list(Tiling((256, 256), 256))

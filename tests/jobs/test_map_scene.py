@@ -16,7 +16,17 @@ from tiny_place import GSD, LEFT, TOP, draw_place, lively, write_scene
 
 from geopipe.errors import ConfigError, GridError, JobError, SceneError
 from geopipe.grid import Window, ground_gsd
-from geopipe.jobs import HERE, Workers, choose_device, map_scene, plan_map
+from geopipe.jobs import (
+    HERE,
+    WORK,
+    Budget,
+    Engine,
+    Workers,
+    choose_device,
+    forget_tiles,
+    map_scene,
+    plan_map,
+)
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog
 from geopipe.score.tile import TileJob, score_window
@@ -24,9 +34,10 @@ from geopipe.score.tile import TileJob, score_window
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def mapped(place, folder, **options):
-    folder.mkdir()
-    return map_scene(place.scene, place.model, place.model_path, folder, **options)
+def mapped(place, folder, *, core=None, workers=HERE, **options):
+    folder.mkdir(exist_ok=True)
+    engine = Engine("cpu", workers, Budget(core))
+    return map_scene(place.scene, place.model_path, folder, engine, **options)
 
 
 def finished(class_map, target, place):
@@ -73,7 +84,6 @@ def test_workers_give_the_same_bytes_as_this_process(place, here, tmp_path, clus
     expected = (tmp_path / "here.tif").read_bytes()
     for name, workers in ways.items():
         other = mapped(place, tmp_path / name, core=256, with_scores=True, workers=workers)
-        # Tiles end in any order, so the temporary file's blocks lie in any order; not the map's.
         finished(other.classes[-1], tmp_path / f"{name}.tif", place)
         assert (tmp_path / f"{name}.tif").read_bytes() == expected
         np.testing.assert_array_equal(read(other.scores), read(here.scores))
@@ -116,7 +126,7 @@ def test_how_a_scene_is_cut_does_not_show(tmp_path, place):
 
 def test_iterations_asked_for_come_in_order_and_differ(place, tmp_path):
     files = mapped(place, tmp_path / "m", iterations=(0, 1, 2))
-    assert [p.name for p in files.classes] == [f"classes-{t}.tmp.tif" for t in (0, 1, 2)]
+    assert [p.name for p in files.classes] == [f"classes-{t}.tmp.vrt" for t in (0, 1, 2)]
     assert files.scores is None
     maps = [read(p)[0] for p in files.classes]
     assert all((a != b).any() for a, b in pairwise(maps))
@@ -160,33 +170,47 @@ def test_areas_follow_the_scale_of_the_map_across_a_tall_scene(place, tmp_path):
     np.testing.assert_allclose(sum(files.areas), expected, rtol=3e-4)
 
 
-def test_a_tile_that_fails_is_named_and_leaves_no_file(place, tmp_path, monkeypatch):
-    works = TileJob.__call__
+def test_a_tile_that_fails_is_named_and_the_others_stay_for_the_next_run(
+    place, here, tmp_path, monkeypatch
+):
+    works, computed = TileJob.__call__, []
 
     def fails(job, tile):
         if tile.index == 4:
             raise RuntimeError("lightning")
         return works(job, tile)
 
+    def counts(job, tile):
+        computed.append(tile.index)
+        return works(job, tile)
+
+    folder = tmp_path / "m"
     monkeypatch.setattr(TileJob, "__call__", fails)
     text = r"tile 4 \(rows 256-300, columns 256-512\): RuntimeError: lightning"
     with pytest.raises(JobError, match=text):
-        mapped(place, tmp_path / "m", core=256, with_scores=True)
-    assert not list((tmp_path / "m").iterdir())
+        mapped(place, folder, core=256, with_scores=True)
+    assert {p.name for p in folder.iterdir()} == set(WORK)
+    monkeypatch.setattr(TileJob, "__call__", counts)
+    again = mapped(place, folder, core=256, with_scores=True)
+    assert 4 in computed
+    assert len(computed) <= 2
+    np.testing.assert_array_equal(read(again.classes[0]), read(here.classes[0]))
+    np.testing.assert_array_equal(read(again.scores), read(here.scores))
+    np.testing.assert_allclose(again.areas, here.areas)
+    forget_tiles(folder)
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize("where", ["here", "cluster"])
-def test_a_damaged_scene_is_named_with_its_place_and_leaves_no_file(
-    place, tmp_path, cluster, where
-):
+def test_a_damaged_scene_is_named_with_tile_and_place(place, tmp_path, cluster, where):
     path, _ = draw_place(tmp_path, "cut", (300, 560))
     broken = replace(place, scene=Scene.open(path))
     os.truncate(path, path.stat().st_size // 2)
     workers = HERE if where == "here" else Workers(scheduler=cluster)
-    with pytest.raises(SceneError, match=r"cannot read rows \d+.*cut.tif") as caught:
+    text = r"tile \d \(rows .*\): cannot read rows \d+.*cut.tif"
+    with pytest.raises(JobError, match=text) as caught:
         mapped(broken, tmp_path / "m", core=256, with_scores=True, workers=workers)
-    assert "damaged" in caught.value.hint
-    assert not list((tmp_path / "m").iterdir())
+    assert "--skip-bad" in caught.value.hint
 
 
 def test_a_disk_without_room_is_told_before_the_first_tile(place, tmp_path, monkeypatch):
@@ -203,17 +227,16 @@ def test_a_core_off_the_blocks_is_an_error_that_names_a_good_one(place, tmp_path
 
 
 def test_the_plan_counts_tiles_and_grows_with_what_is_asked_for(place):
-    plan = plan_map(place.scene, place.model, place.model_path, core=256)
-    assert (plan.tiles, plan.core) == (6, 256)
+    plan = plan_map(place.scene, place.model_path, Engine("cpu", budget=Budget(256)))
+    assert (plan.tiles, plan.need.core) == (6, 256)
     assert plan.net_shape == (150, 280)
     assert plan.halo_px == 2 * place.model.net.halo
     assert 0 < plan.seconds < 60
-    assert plan.memory_mb > 300
-    more = plan_map(
-        place.scene, place.model, place.model_path, core=512, workers=Workers(4), with_scores=True
-    )
+    assert plan.need.memory_mb > 300
+    engine = Engine("cpu", Workers(4), Budget(512))
+    more = plan_map(place.scene, place.model_path, engine, with_scores=True)
     assert more.tiles == 2
-    assert more.memory_mb > 3 * plan.memory_mb
+    assert more.need.memory_mb > 3 * plan.need.memory_mb
     assert more.disk_mb >= plan.disk_mb
 
 

@@ -81,7 +81,9 @@ def test_a_failing_tile_is_named(cluster):
 
 
 def test_memory_that_is_out_names_the_way_out():
-    with pytest.raises(JobError, match=r"tile 0: out of memory \(use a smaller --core"):
+    with pytest.raises(
+        JobError, match=r"tile 0 \(rows 0-256, .*\): out of memory \(use a smaller --core"
+    ):
         list(run_tiles(too_large, TILING, HERE))
 
 
@@ -99,7 +101,9 @@ def test_a_worker_that_dies_again_and_again_is_an_error():
 
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        pytest.raises(JobError, match=r"tile 0: its worker died 1 times") as caught,
+        pytest.raises(
+            JobError, match=r"tile 0 \(rows 0-256, .*\): its worker died 1 times"
+        ) as caught,
     ):
         list(run_tiles(always_dies, Tiling((256, 256), 256), Workers(1)))
     assert "smaller --core" in caught.value.hint

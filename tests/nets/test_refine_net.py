@@ -54,7 +54,8 @@ def randomised(net):
 def test_the_folded_update_is_the_written_one(bands, classes, class_agnostic):
     update = randomised(Update(bands, classes, class_agnostic))
     scores, image = noise(2, classes, 9, 11), noise(2, bands, 9, 11, seed=1)
-    du = update(scores, update.image_term(image))
+    step = update.folded()
+    du = step.change(scores, step.image_term(image))
     assert du.shape == (2, classes, 5, 7)
     torch.testing.assert_close(du, AsWritten(update)(scores, image))
     # and so are the gradients of every unfolded weight

@@ -19,9 +19,10 @@ from tiny_place import GSD, LEFT, TOP, fingerprints, write_scene
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import CheckpointError, ConfigError, SceneError
 from geopipe.grid import ground_gsd
-from geopipe.jobs import Workers
+from geopipe.jobs import WORK, Budget, Engine, Workers
 from geopipe.raster import Scene
 from geopipe.raster.cog import read_scheme
+from geopipe.score.tile import TileJob
 from geopipe.workflow import bundle as bundles
 from geopipe.workflow.bundle import MapOptions, plan_bundle, write_bundle
 
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 PLAIN = {"classes.tif", "classes.tif.aux.xml", "classes.qml", "item.json", "report.html",
          "report.json", "report.md"}  # fmt: skip
-ALL = MapOptions("cpu", core=256, scores=True, vectors=True)
+ALL = MapOptions(Engine("cpu", budget=Budget(256)), scores=True, vectors=True)
 
 
 def names(folder):
@@ -58,7 +59,7 @@ def bundle(place, scene, tmp_path_factory, one_thread):
 def test_the_files_are_those_asked_for(bundle, place, scene, tmp_path):
     assert names(bundle.folder) == PLAIN | {"scores.tif", "classes.gpkg"}
     assert names(bundle.folder.parent) == {"map"}
-    plain = write_bundle(scene, place.coarse, tmp_path / "map", MapOptions("cpu"))
+    plain = write_bundle(scene, place.coarse, tmp_path / "map", MapOptions(Engine("cpu")))
     assert names(plain.folder) == PLAIN
     assert (plain.classes, plain.report) == (
         tmp_path / "map/classes.tif", tmp_path / "map/report.html"
@@ -142,7 +143,9 @@ def test_areas_of_web_mercator_are_those_on_the_ground(place, tmp_path):
     at = Affine(0.7, 0, 450_000, 0, -0.7, 5_740_000)  # 45.8 N: 0.7 units are 0.49 m
     data = np.random.default_rng(0).integers(1, 255, (3, 130, 120)).astype(np.uint8)
     path = write_scene(tmp_path / "s.tif", data, crs="EPSG:3857", transform=at)
-    bundle = write_bundle(Scene.open(path), place.coarse, tmp_path / "map", MapOptions("cpu"))
+    bundle = write_bundle(
+        Scene.open(path), place.coarse, tmp_path / "map", MapOptions(Engine("cpu"))
+    )
     box = gpd.GeoSeries.from_wkt(
         ["POLYGON((450000 5740000, 450084 5740000, 450084 5739909, 450000 5739909, "
          "450000 5740000))"], crs="EPSG:3857",
@@ -175,7 +178,7 @@ def test_nothing_in_it_leads_back_to_the_temporary_folder(bundle):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_equal_inputs_give_equal_maps(bundle, place, scene, tmp_path, workers):
-    options = replace(ALL, workers=Workers(workers))
+    options = replace(ALL, engine=replace(ALL.engine, workers=Workers(workers)))
     again = write_bundle(scene, place.refined, tmp_path / "map", options)
     for name in ("classes.tif", "scores.tif", "classes.qml", "classes.tif.aux.xml"):
         assert (again.folder / name).read_bytes() == (bundle.folder / name).read_bytes(), name
@@ -188,11 +191,13 @@ def test_a_folder_with_other_files_is_refused_even_to_overwrite(place, scene, tm
     (tmp_path / "thesis.doc").write_text("chapter 1")
     for overwrite in (False, True):
         with pytest.raises(SceneError, match="holds files that are no map") as caught:
-            write_bundle(scene, place.coarse, tmp_path, MapOptions("cpu", overwrite=overwrite))
+            write_bundle(
+                scene, place.coarse, tmp_path, MapOptions(Engine("cpu"), overwrite=overwrite)
+            )
         assert caught.value.hint == "give a new folder"
     assert names(tmp_path) == {"thesis.doc"}
     with pytest.raises(SceneError, match="is a file"):
-        write_bundle(scene, place.coarse, tmp_path / "thesis.doc", MapOptions("cpu"))
+        write_bundle(scene, place.coarse, tmp_path / "thesis.doc", MapOptions(Engine("cpu")))
 
 
 def test_a_map_is_replaced_only_when_asked_for(place, scene, tmp_path):
@@ -200,9 +205,9 @@ def test_a_map_is_replaced_only_when_asked_for(place, scene, tmp_path):
     write_bundle(scene, place.refined, folder, ALL)
     before = fingerprints(tmp_path)
     with pytest.raises(SceneError, match=r"exists already \(give another folder or --overwrite"):
-        write_bundle(scene, place.coarse, folder, MapOptions("cpu"))
+        write_bundle(scene, place.coarse, folder, MapOptions(Engine("cpu")))
     assert fingerprints(tmp_path) == before
-    write_bundle(scene, place.coarse, folder, MapOptions("cpu", overwrite=True))
+    write_bundle(scene, place.coarse, folder, MapOptions(Engine("cpu"), overwrite=True))
     assert names(folder) == PLAIN
     with rasterio.open(folder / "classes.tif") as src:
         assert src.tags()["model_iterations"] == "0"
@@ -211,22 +216,22 @@ def test_a_map_is_replaced_only_when_asked_for(place, scene, tmp_path):
 
 def test_a_project_saved_beside_the_map_survives_its_replacement(place, scene, tmp_path):
     out = tmp_path / "map"
-    write_bundle(scene, place.coarse, out, MapOptions("cpu"))
+    write_bundle(scene, place.coarse, out, MapOptions(Engine("cpu")))
     (out / "project.qgz").write_text("mine")
     (out / "notes").mkdir()
     (out / "notes/a.txt").write_text("mine too")
-    write_bundle(scene, place.coarse, out, MapOptions("cpu", overwrite=True))
+    write_bundle(scene, place.coarse, out, MapOptions(Engine("cpu"), overwrite=True))
     assert (out / "project.qgz").read_text() == "mine"
     assert (out / "notes/a.txt").read_text() == "mine too"
 
 
 def test_neighbours_with_similar_names_stay(place, scene, tmp_path):
     folder = tmp_path / "map"
-    write_bundle(scene, place.coarse, folder, MapOptions("cpu"))
+    write_bundle(scene, place.coarse, folder, MapOptions(Engine("cpu")))
     (tmp_path / "map.old").mkdir()
     (tmp_path / "map.old" / "backup.tif").write_text("mine")
     before = fingerprints(tmp_path / "map.old")
-    write_bundle(scene, place.coarse, folder, MapOptions("cpu", overwrite=True))
+    write_bundle(scene, place.coarse, folder, MapOptions(Engine("cpu"), overwrite=True))
     assert fingerprints(tmp_path / "map.old") == before
     assert names(tmp_path) == {"map", "map.old"}
 
@@ -234,7 +239,7 @@ def test_neighbours_with_similar_names_stay(place, scene, tmp_path):
 def test_an_empty_folder_may_be_filled_also_the_one_we_are_in(place, scene, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    write_bundle(scene, place.coarse, Path(), MapOptions("cpu"))
+    write_bundle(scene, place.coarse, Path(), MapOptions(Engine("cpu")))
     assert names(tmp_path / "here") == PLAIN
     assert names(tmp_path) == {"here"}
 
@@ -242,21 +247,21 @@ def test_an_empty_folder_may_be_filled_also_the_one_we_are_in(place, scene, tmp_
 def test_a_link_to_a_folder_stays_a_link(place, scene, tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk", target_is_directory=True)
-    write_bundle(scene, place.coarse, tmp_path / "link", MapOptions("cpu"))
+    write_bundle(scene, place.coarse, tmp_path / "link", MapOptions(Engine("cpu")))
     assert (tmp_path / "link").is_symlink()
     assert names(tmp_path / "disk") == PLAIN
     assert names(tmp_path) == {"disk", "link"}
 
 
-LATE = ("map_scene", "write_class_cog", "write_qml", "write_score_cog", "write_polygons",
-        "write_report", "write_item", "_move")  # fmt: skip
+LATE = ("map_scene", "write_class_cog", "write_qml", "write_score_cog", "write_report",
+        "write_item", "_move")  # fmt: skip
 
 
 @pytest.mark.parametrize("broken", LATE)
 @pytest.mark.parametrize("error", [RuntimeError("bug"), OSError(28, "No space left on device")])
 def test_a_failure_midway_leaves_all_as_it_was(place, scene, tmp_path, monkeypatch, broken, error):
     folder = tmp_path / "map"
-    write_bundle(scene, place.coarse, folder, MapOptions("cpu"))
+    write_bundle(scene, place.coarse, folder, MapOptions(Engine("cpu")))
     before = fingerprints(tmp_path)
 
     def fails(*_, **__):
@@ -267,15 +272,26 @@ def test_a_failure_midway_leaves_all_as_it_was(place, scene, tmp_path, monkeypat
         write_bundle(scene, place.refined, folder, replace(ALL, overwrite=True))
     if isinstance(error, OSError):
         assert str(caught.value).startswith(f"cannot write {folder}: No space left on device")
-    assert fingerprints(tmp_path) == before
-    with pytest.raises((RuntimeError, SceneError)):
-        write_bundle(scene, place.refined, tmp_path / "new" / "map", ALL)
-    assert names(tmp_path) == {"map"}, "also no empty folder"
+    part = tmp_path / "map.part"
+    kept = {p: v for p, v in fingerprints(tmp_path).items() if part not in Path(p).parents}
+    assert kept == before
+    mapped = broken not in ("map_scene",)
+    assert part.exists() == mapped, "tiles that are done wait for the next run"
+    if mapped:
+        assert names(part) == set(WORK)
+    else:
+        with pytest.raises((RuntimeError, SceneError)):
+            write_bundle(scene, place.refined, tmp_path / "new" / "map", ALL)
+        assert names(tmp_path) == {"map"}, "also no empty folder"
+    monkeypatch.undo()
+    monkeypatch.setattr(TileJob, "__call__", fails if mapped else TileJob.__call__)
+    write_bundle(scene, place.refined, folder, replace(ALL, overwrite=True))
+    assert names(tmp_path) == {"map"}
 
 
 def test_a_move_that_fails_brings_the_old_map_back(place, scene, tmp_path, monkeypatch):
     folder = tmp_path / "map"
-    write_bundle(scene, place.coarse, folder, MapOptions("cpu"))
+    write_bundle(scene, place.coarse, folder, MapOptions(Engine("cpu")))
     before, works = fingerprints(tmp_path), Path.rename
 
     def fails(path, target):
@@ -293,7 +309,7 @@ def test_a_move_that_fails_brings_the_old_map_back(place, scene, tmp_path, monke
 def test_what_a_killed_run_left_is_replaced(place, scene, tmp_path):
     (tmp_path / "map.part").mkdir()
     (tmp_path / "map.part" / "classes.tif").write_text("half")
-    write_bundle(scene, place.coarse, tmp_path / "map", MapOptions("cpu"))
+    write_bundle(scene, place.coarse, tmp_path / "map", MapOptions(Engine("cpu")))
     assert names(tmp_path) == {"map"}
     assert names(tmp_path / "map") == PLAIN
 
@@ -316,14 +332,14 @@ def test_another_number_of_bands_is_refused_and_another_type_is_noted(place, tmp
     data = np.random.default_rng(0).integers(1, 255, (2, 40, 40)).astype(np.uint8)
     two = Scene.open(write_scene(tmp_path / "two.tif", data))
     with pytest.raises(CheckpointError, match=r"takes 3 bands, .*two.tif gives 2"):
-        write_bundle(two, place.coarse, tmp_path / "map", MapOptions("cpu"))
+        write_bundle(two, place.coarse, tmp_path / "map", MapOptions(Engine("cpu")))
     wide = np.concatenate([data, data[:1]]).astype(np.uint16)
     deep = Scene.open(write_scene(tmp_path / "deep.tif", wide))
-    write_bundle(deep, place.coarse, tmp_path / "map", MapOptions("cpu"))
+    write_bundle(deep, place.coarse, tmp_path / "map", MapOptions(Engine("cpu")))
     notes = json.loads((tmp_path / "map/report.json").read_text())["notes"]
     assert any("is uint16, the model was trained on uint8" in n for n in notes)
     with pytest.raises(ConfigError, match="no device cuda:9"):
-        write_bundle(deep, place.coarse, tmp_path / "other", MapOptions("cuda:9"))
+        write_bundle(deep, place.coarse, tmp_path / "other", MapOptions(Engine("cuda:9")))
     assert not (tmp_path / "other").exists()
 
 
@@ -331,11 +347,11 @@ def test_holes_that_nobody_declared_are_noted(place, tmp_path):
     data = np.random.default_rng(0).integers(1, 255, (3, 128, 128)).astype(np.uint8)
     data[:, :64, :64] = 255
     path = write_scene(tmp_path / "s.tif", data)
-    write_bundle(Scene.open(path), place.coarse, tmp_path / "map", MapOptions("cpu"))
+    write_bundle(Scene.open(path), place.coarse, tmp_path / "map", MapOptions(Engine("cpu")))
     notes = json.loads((tmp_path / "map/report.json").read_text())["notes"]
     assert any("give nodata 255" in n for n in notes)
     told = Scene.open(path, nodata=255)
-    write_bundle(told, place.coarse, tmp_path / "told", MapOptions("cpu"))
+    write_bundle(told, place.coarse, tmp_path / "told", MapOptions(Engine("cpu")))
     assert json.loads((tmp_path / "told/report.json").read_text())["notes"] == []
     assert (read(tmp_path / "told/classes.tif")[0][:64, :64] == 255).all()
 

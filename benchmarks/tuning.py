@@ -1,0 +1,42 @@
+"""The one place where the peers meet what makes geopipe's engine fast."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from geopipe.nets import MapNet
+from geopipe.nets.allocator import keep_pages
+from geopipe.nets.mapnet import center
+from geopipe.score.tile import Precision, autocast, best_class
+
+CORE = 1024
+"""Scene pixels a side of a window, geopipe's default and every peer's."""
+CACHE_MB = 64
+"""GDAL's cache in the tuned loop; GDAL itself takes a twentieth of the machine's memory."""
+
+__all__ = [
+    "CACHE_MB",
+    "CORE",
+    "Precision",
+    "best_class",
+    "keep_pages",
+    "plain_scores",
+    "tuned_scores",
+]
+
+
+def plain_scores(net: MapNet, image: Tensor) -> Tensor:
+    """The folded nets, each layer over the whole window: what the paper's reader would write."""
+    with torch.no_grad():
+        scores: Tensor = net.coarse(image)
+        if net.refine:
+            scores = net.refine(scores, center(image, scores.shape[-2:]))
+        size = torch.Size(n - 2 * net.halo for n in image.shape[-2:])
+        return center(scores, size)
+
+
+def tuned_scores(net: MapNet, image: Tensor, precision: Precision) -> Tensor:
+    """The folded nets as geopipe runs them: in blocks that stay in the processor's cache."""
+    with torch.inference_mode(), autocast("cpu", precision):
+        return net.forward_steps(image, (net.iterations,))[0].float()

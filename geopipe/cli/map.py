@@ -1,0 +1,100 @@
+"""geopipe map."""
+
+import json
+from pathlib import Path
+
+import click
+
+from geopipe.cli.options import AS_JSON, BANDS, NODATA, OVERWRITE, PATH, RAM, VRAM
+
+SKIPPED = 3
+"""Exit code of a map with tiles that could not be read."""
+
+
+@click.command("map")
+@click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
+@click.argument("model", type=PATH)
+@click.argument("out_dir", type=PATH)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N")
+@click.option("--workers", type=int, default=0, show_default=True,
+              help="Local processes; 0: threads of this one.")  # fmt: skip
+@click.option("--threads", type=int, help="Tiles at once on this machine  [default: its cores]")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="A dask cluster instead of --workers.")
+@RAM
+@VRAM
+@click.option(
+    "--core", type=int, help="Pixels a side of a tile  [default: 1024, less if --ram asks]"
+)
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32",
+              show_default=True, help="bfloat16: only where 99.9 % of a sample agree.")  # fmt: skip
+@click.option("--scores", is_flag=True, help="Add scores.tif, the probability of each class.")
+@click.option("--vectors", is_flag=True, help="Add classes.gpkg, polygons.")
+@click.option("--right-angles", is_flag=True, help="With --vectors: square corners for buildings.")
+@click.option("--skip-bad", is_flag=True, help="Unreadable tiles become nodata; exit code 3.")
+@click.option("--restart", is_flag=True, help="Drop an unfinished map of other inputs.")
+@click.option("--inexact", is_flag=True, help="Allow layers that leave seams between tiles.")
+@click.option("--dry-run", is_flag=True, help="Only print the plan: tiles, memory, disk, time.")
+@OVERWRITE
+@BANDS
+@NODATA
+@AS_JSON
+def map_(
+    scenes: tuple[str, ...], model: Path, out_dir: Path, device: str, workers: int,
+    threads: int | None, scheduler: str | None, ram_mb: int | None, vram_mb: int | None,
+    core: int | None, precision: str, scores: bool, vectors: bool, right_angles: bool,
+    skip_bad: bool, restart: bool, inexact: bool, dry_run: bool, overwrite: bool,
+    bands: tuple[int, ...] | None, nodata: float | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Map each SCENE with MODEL into the folder OUT_DIR, which opens right in QGIS.
+
+    SCENE: a raster, a VRT, an address (https://, s3://), a text list (.txt), a STAC file (.json).
+    Several scenes get a folder each in OUT_DIR. The same command goes on with a run that stopped.
+    """
+    from geopipe.jobs import Budget, Engine, Workers
+    from geopipe.raster import Scene
+    from geopipe.raster.scenes import scene_paths
+    from geopipe.workflow.bundle import MapOptions, plan_bundle, write_bundle
+    from geopipe.workflow.many import write_bundles
+
+    if right_angles and not vectors:
+        raise click.UsageError("--right-angles shapes the polygons of --vectors: give both")
+    engine = Engine(
+        device,
+        Workers(workers, scheduler, threads),
+        Budget(core, ram_mb, vram_mb),
+        precision,  # type: ignore[arg-type]  # click has checked it
+        skip_bad,
+        restart,
+        inexact,
+    )
+    options = MapOptions(engine, scores, vectors, right_angles, overwrite)
+    paths = scene_paths(scenes)
+    if dry_run:
+        for path in paths:
+            plan = plan_bundle(Scene.open(path, bands, nodata), model, out_dir, options)
+            if as_json:
+                click.echo(json.dumps(plan))
+            else:
+                click.echo("\n".join(f"{name:28s} {value}" for name, value in plan.items()))
+        return
+    if len(paths) == 1 and paths[0] == scenes[0]:
+        bundles = [write_bundle(Scene.open(paths[0], bands, nodata), model, out_dir, options)]
+    else:
+        bundles = write_bundles(paths, model, out_dir, options, bands=bands, nodata=nodata)
+    for bundle in bundles:
+        if as_json:
+            click.echo(json.dumps({
+                "map": str(bundle.classes), "report": str(bundle.report),
+                "areas_m2": bundle.areas, "seconds": bundle.seconds,
+                "mapping_seconds": bundle.mapping_seconds, "bad_tiles": bundle.bad,
+            }))  # fmt: skip
+            continue
+        for name, m2 in bundle.areas.items():
+            click.echo(f"{name:16s} {m2 / 1e4:12.2f} ha")
+        click.echo(f"map:    {bundle.classes}")
+        click.echo(f"report: {bundle.report}")
+    bad = [line for bundle in bundles for line in bundle.bad]
+    for line in bad:
+        click.echo(f"bad: {line}", err=True)
+    if bad:
+        click.get_current_context().exit(SKIPPED)

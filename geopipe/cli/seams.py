@@ -1,0 +1,95 @@
+"""``geopipe verify-seams``: do tiles and the whole image agree?"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from geopipe.cli.options import AS_JSON, BANDS, NODATA, PATH
+from geopipe.errors import GridError
+
+if TYPE_CHECKING:
+    from geopipe.score.seams import SeamReport
+
+
+def _pair(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        row, col = (int(part) for part in text.split(","))
+    except ValueError as e:
+        raise click.BadParameter("give a row and a column, e.g. 2000,3000") from e
+    return row, col
+
+
+@click.command("verify-seams")
+@click.argument("scene")
+@click.argument("model", type=PATH)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N")
+@click.option("--core", "cores", type=int, multiple=True,
+              help="Pixels a side of a tile, more than once  [default: 256, 512, 1024]",
+              )  # fmt: skip
+@click.option("--crop", type=int, help="Pixels a side of the part compared  [default: 1500]")
+@click.option("--at", callback=_pair, metavar="ROW,COL", help="Its middle  [default: the scene's]")
+@BANDS
+@NODATA
+@AS_JSON
+def verify_seams(
+    scene: str, model: Path, device: str, cores: tuple[int, ...], crop: int | None,
+    at: tuple[int, int] | None, bands: tuple[int, ...] | None, nodata: float | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Compare tiles of SCENE mapped with MODEL with one forward of the nets over a whole crop.
+
+    Exit code 1 when a pixel's class or score differs by more than rounding.
+    """
+    from geopipe.jobs import choose_device
+    from geopipe.raster import Scene
+    from geopipe.score.seams import CORES
+    from geopipe.score.seams import verify_seams as verify
+
+    report = verify(
+        Scene.open(scene, bands, nodata), model, cores=cores or CORES, crop_px=crop, at=at,
+        device=choose_device(device),
+    )  # fmt: skip
+    click.echo(json.dumps(report.to_dict()) if as_json else "\n".join(_lines(report)))
+    if not report.ok:
+        ours = "the fault is geopipe's, not the model's"
+        raise GridError(
+            f"tiles and the whole image do not match: {report.errors} pixels have another class, "
+            f"scores differ by up to {max(report.max_seam, report.max_difference):.1e} (rounding "
+            f"explains {report.tolerance:.1e})",
+            "the map of this model has seams" if _explained(report) else ours,
+        )
+
+
+def _lines(report: "SeamReport") -> list[str]:
+    crop, (down, along) = report.crop, report.factor
+    lines = [
+        f"crop    rows {crop.row}-{crop.bottom}, columns {crop.col}-{crop.right} of {report.scene}",
+        f"        {report.pixels} valid px compared, {down:.4g} x {along:.4g} of them per net px",
+        f"net     halo {report.declared_halo} px declared, {report.measured_halo} measured; "
+        f"stride {report.stride}",
+        *(f"        looks at all of a tile: {layer}" for layer in report.nonlocal_layers),
+        "",
+        "core   first tile at   tiles   max |difference|          changed px   beyond rounding",
+        "                               to one window  to whole",
+    ]
+    for i, way in enumerate(report.ways):
+        name = f"{way.core:<6d} {way.origin[0]:>5d}, {way.origin[1]:<5d}" if i else "one window"
+        lines.append(
+            f"{name:20s} {way.tiles:7d}   {way.max_seam:13.1e}  {way.max_difference:8.1e} "
+            f"{way.changed:14d} {way.errors:17d}"
+        )
+    lines += [
+        "",
+        f"{report.changed} changed pixels in {report.tiles} tiles; max |difference| "
+        f"{report.max_seam:.1e} to one window, {report.max_difference:.1e} to the whole forward, "
+        f"on scores of up to {report.max_score:.1f}",
+    ]
+    return lines
+
+
+def _explained(report: "SeamReport") -> bool:
+    """Whether the net itself is the reason."""
+    return report.measured_halo > report.declared_halo or bool(report.nonlocal_layers)

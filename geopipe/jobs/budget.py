@@ -1,0 +1,104 @@
+"""What a map needs in memory, and the tiles that a given memory allows."""
+
+import math
+from dataclasses import dataclass
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.errors import ConfigError
+from geopipe.grid import NetGrid
+from geopipe.jobs.run import Workers
+from geopipe.raster import Scene
+
+CORE = 1024
+"""Scene pixels a side of a tile's core, unless memory is short."""
+_CORES = (1024, 768, 512, 256)
+PROCESS_MB = 330
+"""A process with torch and GDAL loaded and GDAL's cache full, before its first tile."""
+_FIXED_MB = 30
+"""Of one tile at work, whatever its size: the hidden layer of a block, the nets' buffers."""
+_GPU_PROCESS_MB = 600
+"""What CUDA and its libraries take on a device."""
+_GPU_THREADS = 3
+"""Tiles at once on a GPU: one is read, one computed, one written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a run takes on this machine; nothing, where a cluster computes."""
+
+    core: int
+    at_once: int
+    """Tiles computed at the same time here."""
+    memory_mb: int
+    vram_mb: int
+    limit_mb: int | None
+    """What the user leaves to worker processes together; one that takes more is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the user allows: pixels a side of a core, MB of memory and of a GPU's memory."""
+
+    core: int | None = None
+    ram_mb: int | None = None
+    vram_mb: int | None = None
+
+    def fit(self, scene: Scene, model: Checkpoint, workers: Workers, device: str) -> Need:
+        """The largest tiles, and as many at once as there are cores, that stay within the budget.
+
+        Raises ConfigError, with what is needed, when even the smallest do not.
+        """
+        on_gpu = device != "cpu"
+        wanted = _GPU_THREADS if on_gpu and not workers.count else workers.at_once
+        processes = workers.count + 1  # this one hands out the tiles, or computes them
+        at_least = max(workers.count, 1)
+        smallest = None
+        for core in (self.core,) if self.core else _CORES:
+            tile, vram = tile_mb(scene, model, core), on_gpu * gpu_tile_mb(scene, model, core)
+            for at_once in range(wanted, at_least - 1, -1) if wanted else (0,):
+                smallest = Need(
+                    core,
+                    at_once,
+                    round(processes * PROCESS_MB + at_once * tile),
+                    round(on_gpu * at_least * _GPU_PROCESS_MB + at_once * vram),
+                    self.ram_mb and self.ram_mb - PROCESS_MB,
+                )
+                if smallest.memory_mb <= (self.ram_mb or math.inf) and smallest.vram_mb <= (
+                    self.vram_mb or math.inf
+                ):
+                    return smallest
+        assert smallest is not None
+        short = smallest.memory_mb > (self.ram_mb or math.inf)
+        raise ConfigError(
+            f"--ram {self.ram_mb} MB is too little: tiles of {smallest.core} px take "
+            f"{smallest.memory_mb} MB"
+            if short
+            else f"--vram {self.vram_mb} MB is too little: tiles of {smallest.core} px take "
+            f"{smallest.vram_mb} MB",
+            "give more, or fewer --workers" if workers.count > 1 else "give more",
+        )
+
+
+def tile_mb(scene: Scene, model: Checkpoint, core: int) -> float:
+    """Memory of one tile at work on a CPU (its blocks bound the refinement's hidden layer)."""
+    net, read = _pixels(scene, model, core)
+    bands, classes = model.bands, len(model.scheme)
+    on_scene = core**2 * (4 * classes * 3 + 10)  # enlarged scores, their rows, the best of them
+    on_net = net * 4 * (2 * bands + 3 * classes + 12)  # image, scores, the coarse net's layers
+    as_read = read * (bands * 6 + 2)
+    return _FIXED_MB + (max(on_scene, as_read) + on_net) / 1e6
+
+
+def gpu_tile_mb(scene: Scene, model: Checkpoint, core: int) -> float:
+    """Memory of one tile on a GPU, which refines it whole."""
+    net, read = _pixels(scene, model, core)
+    classes = len(model.scheme)
+    hidden = net * 4 * 32 * classes * 3 if model.net.refine else 0
+    return (hidden + read * 5 * model.bands + core**2 * 12 * classes) / 1e6
+
+
+def _pixels(scene: Scene, model: Checkpoint, core: int) -> tuple[float, float]:
+    """Net pixels of a tile with its halo, and the scene pixels under them."""
+    factor = NetGrid.of(scene.geobox, model.gsd).factor
+    net = math.prod(core / f + 2 * model.net.halo for f in factor)
+    return net, net * math.prod(factor)

@@ -1,0 +1,76 @@
+"""The scores of a whole crop by one forward of the bare nets: what tiles are held against."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.grid import NetGrid, Window
+from geopipe.nets.mapnet import MapNet, center
+from geopipe.raster import Scene
+
+
+def whole_scores(
+    scene: Scene, model: Checkpoint, crop: Window, context: int, device: str = "cpu"
+) -> np.ndarray:
+    """(classes, h, w) float32 at the pixels of `crop` by one forward of the bare nets: the oracle.
+
+    Shares only the net's weights, its grid and reading with the way of a map: the image is averaged
+    and the scores are interpolated by matrices written from the definition (float64), `context`
+    net pixels are supplied around the crop, and coarse net and refinement are called one after the
+    other, whatever `MapNet` does to be quick.
+    """
+    grid, net = NetGrid.of(scene.geobox, model.gsd), model.net
+    back = [
+        _bilinear(start, count, f, size, net.coarse.stride)
+        for start, count, f, size in zip(
+            (crop.row, crop.col), crop.shape, grid.factor, grid.shape, strict=True
+        )
+    ]
+    more = -(-context // net.coarse.stride) * net.coarse.stride
+    (row, rows), (col, cols) = ((first - more, m.shape[1] + 2 * more) for first, m in back)
+    source = grid.averaged_from(Window(row, col, rows, cols))
+    down, along = (
+        _average(first, n, f, start, count)
+        for first, n, f, start, count in (
+            (row, rows, grid.factor[0], source.row, source.height),
+            (col, cols, grid.factor[1], source.col, source.width),
+        )
+    )
+    raster = scene.read(source)
+    share = down @ raster.valid @ along.T
+    image = down @ raster.data.astype(np.float64) @ along.T / np.maximum(share, 1e-6)
+    size = torch.Size(m.shape[1] for _, m in back)
+    pixels, valid = (torch.from_numpy(x).to(device) for x in (image, share > 1e-6))
+    scores = _bare(net, model.normalise(pixels.float(), valid)[None], size)
+    return np.asarray(back[0][1] @ scores.cpu().double().numpy() @ back[1][1].T, np.float32)
+
+
+def _bare(net: MapNet, image: Tensor, size: torch.Size) -> Tensor:
+    with torch.inference_mode():
+        scores: Tensor = net.coarse(image)
+        if net.refine:
+            scores = net.refine.steps(scores, center(image, scores.shape[-2:]))[-1]
+        return center(scores, size)[0]
+
+
+def _average(first: int, n: int, factor: float, start: int, count: int) -> np.ndarray:
+    """(n, count): the share of each scene pixel from `start` on in each net pixel from `first`."""
+    net, pixel = first + np.arange(n)[:, None], start + np.arange(count)
+    overlap = np.minimum((net + 1) * factor, pixel + 1) - np.maximum(net * factor, pixel)
+    return np.asarray(np.maximum(overlap, 0) / factor)
+
+
+def _bilinear(
+    start: int, count: int, factor: float, size: int, stride: int
+) -> tuple[int, np.ndarray]:
+    """First net pixel, a multiple of `stride`, and (count, n): weights of n net pixels from it on.
+
+    Net pixels 0 ... `size` - 1 have scores; edges are held.
+    """
+    at = np.clip((start + np.arange(count) + 0.5) / factor - 0.5, 0, size - 1)[:, None]
+    first = int(at[0, 0]) // stride * stride
+    n = -(-(math.ceil(at[-1, 0]) + 1 - first) // stride) * stride
+    return first, np.maximum(1 - np.abs(at - (first + np.arange(n))), 0)

@@ -1,0 +1,61 @@
+"""Many scenes in one run, a bundle each."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.errors import GeopipeError, JobError
+from geopipe.raster import Scene
+from geopipe.raster.scenes import scene_names
+from geopipe.workflow.bundle import Bundle, MapOptions, provenance, write_bundle
+
+log = logging.getLogger(__name__)
+
+
+def write_bundles(
+    paths: Sequence[str],
+    model_path: Path,
+    folder: Path,
+    options: MapOptions,
+    *,
+    bands: tuple[int, ...] | None = None,
+    nodata: float | None = None,
+) -> list[Bundle]:
+    """Map every scene into a folder of its own below `folder`; returns the maps made now.
+
+    A map that an earlier run made of the same scene with the same model is left as it is. A scene
+    that fails does not stop the others: at the end a JobError names all that failed.
+    """
+    names = scene_names(paths)
+    model = Checkpoint.load(model_path)
+    made, failed = [], []
+    for number, path in enumerate(paths, 1):
+        target = folder / names[path]
+        log.info("scene %d of %d: %s", number, len(paths), path)
+        try:
+            scene = Scene.open(path, bands, nodata)
+            if _is_made(target, provenance(scene, model, model_path)):
+                log.warning("%s is there already, left as it is", target)
+                continue
+            made.append(write_bundle(scene, model_path, target, options))
+        except GeopipeError as e:
+            log.warning("%s: %s", path, e)
+            failed.append(path)
+    if failed:
+        raise JobError(
+            f"{len(failed)} of {len(paths)} scenes failed: {', '.join(failed)}",
+            "the others are done; the same command tries these again",
+        )
+    return made
+
+
+def _is_made(target: Path, tags: dict[str, str]) -> bool:
+    """Whether the bundle in `target` has this provenance."""
+    try:
+        item = json.loads((target / "item.json").read_text())
+        known = json.loads(item["properties"]["processing:lineage"])
+    except (OSError, ValueError, KeyError):
+        return False
+    return {k: known.get(k) for k in tags} == tags and "bad_tiles" not in known
