@@ -22,13 +22,12 @@ from rasterio.windows import Window as RioWindow
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import SceneError
 from geopipe.grid import Window, ground_gsd
-from geopipe.raster.outlines import Seams, right_angled, trace
+from geopipe.raster.outlines import Seams, trace
 from geopipe.raster.scene import opened
+from geopipe.raster.squares import SQUARED, right_angled
 from geopipe.raster.style import vector_qml
 
 LAYER = "classes"
-SQUARED = "building"
-"""The class whose outlines `right_angles` squares."""
 _BATCH = 20_000
 """Polygons written at a time..."""
 _VERTICES = 500_000

@@ -29,6 +29,7 @@ from geopipe.jobs import (
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog, write_score_cog
 from geopipe.raster.scene import opened
+from geopipe.raster.squares import SQUARED
 from geopipe.raster.stac import write_item
 from geopipe.raster.style import write_qml
 from geopipe.workflow.report import Report, downscale, write_report
@@ -132,6 +133,8 @@ def _build(scene: Scene, model_path: Path, part: Path, options: MapOptions) -> M
     """Fill the folder `part`."""
     start = time.monotonic()
     model = Checkpoint.load(model_path)
+    if options.right_angles:
+        model.scheme.id_of(SQUARED)  # fails now, not after hours
     notes = warnings_for(scene, model)
     for note in notes:
         log.warning(note)
@@ -276,6 +279,8 @@ def plan_bundle(
     """What `write_bundle` would do, in words and numbers; writes nothing."""
     check_target(folder, overwrite=options.overwrite)
     model = Checkpoint.load(model_path)
+    if options.right_angles:
+        model.scheme.id_of(SQUARED)  # fails now, not after hours
     notes = warnings_for(scene, model)
     plan = plan_map(scene, model_path, options.engine, with_scores=options.scores)
     need = plan.need

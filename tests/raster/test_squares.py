@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rasterio.features import rasterize, shapes
 from shapely.affinity import rotate, scale, translate
 
-from geopipe.raster.outlines import right_angled
+from geopipe.raster.squares import right_angled
 
 PIXEL = 0.5
 
