@@ -46,13 +46,10 @@ class Journal:
     def _begin(self, inputs: dict[str, Any], restart: bool) -> None:
         _lock(self._fd, self.folder)
         head = next(_lines(self.folder / NAME), None)
-        changed = sorted(_differing(head or {}, inputs))
-        if head is not None and changed and not restart:
-            raise JobError(
-                f"{self.folder} holds an unfinished map made with another {', '.join(changed)}",
-                "--restart begins anew",
-            )
-        if head is not None and not changed:
+        if head is not None and not restart:
+            text = f"{self.folder} holds an unfinished map made with another"
+            require_equal(head, inputs, text)
+        if head is not None and not _differing(head, inputs):
             os.write(self._fd, b"\n")  # ends a line that a kill cut off
         else:
             shutil.rmtree(self.tiles, ignore_errors=True)
@@ -148,13 +145,16 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield values
 
 
-def _differing(a: dict[str, Any], b: dict[str, Any]) -> Iterator[str]:
+def require_equal(a: Mapping[str, Any], b: Mapping[str, Any], text: str) -> None:
+    """Raise JobError, `text` and the names of what differs, unless two sets of inputs are equal."""
+    if changed := _differing(a, b):
+        raise JobError(f"{text} {', '.join(changed)}", "--restart begins anew")
+
+
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Keys whose values are not written alike: a nodata of NaN equals itself."""
-    missing = object()
-    for key in {*a, *b}:
-        one, other = a.get(key, missing), b.get(key, missing)
-        if missing in (one, other) or json.dumps(one) != json.dumps(other):
-            yield key
+    one, other = ({key: json.dumps(value) for key, value in x.items()} for x in (a, b))
+    return sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
 
 
 def _size(path: Path) -> int:

@@ -19,7 +19,7 @@ from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.errors import ConfigError, JobError, SceneError
 from geopipe.grid import NetGrid, Tiling, Window, ground_gsd
 from geopipe.jobs.budget import Budget, Need
-from geopipe.jobs.journal import TILES, Journal
+from geopipe.jobs.journal import TILES, Journal, require_equal
 from geopipe.jobs.precision import require_agreement
 from geopipe.jobs.run import HERE, Workers, run_tiles
 from geopipe.nets.local import require_local
@@ -141,7 +141,8 @@ def map_scene(
     if engine.precision != "float32":
         require_agreement(job, tiling)
     folder = folder.resolve()
-    journal = Journal(folder, _inputs(job, need.core), len(tiling), restart=engine.restart)
+    inputs = _inputs(job, need.core)
+    journal = Journal(folder, inputs, len(tiling), restart=engine.restart)
     job = replace(job, folder=str(journal.tiles))
     areas, bad = np.zeros(classes), {}
     try:
@@ -158,18 +159,29 @@ def map_scene(
                 if done.bad:
                     bad[tile.index] = f"tile {tile}: {done.bad}"
                 advance()
+        now = _inputs(replace(job, model_hash=file_hash(model_path)), need.core)
+        require_equal(inputs, now, f"the inputs of {folder} changed while it was made: another")
     finally:
         journal.close()
     seconds = time.monotonic() - start
-    class_maps = tuple(folder / f"classes-{t}.tmp.vrt" for t in steps)
-    for band, path in enumerate(class_maps):
-        write_mosaic(path, scene.geobox, tiling, journal.tiles, range(band, band + 1))
-    scores = folder / "scores.tmp.vrt" if with_scores else None
-    if scores:
-        bands = range(len(steps), len(steps) + classes)
-        write_mosaic(scores, scene.geobox, tiling, journal.tiles, bands)
+    class_maps, scores = _mosaics(folder, job, tiling, classes)
     in_order = tuple(bad[i] for i in sorted(bad))
     return MapFiles(class_maps, scores, tuple(areas.tolist()), in_order, seconds)
+
+
+def _mosaics(
+    folder: Path, job: TileJob, tiling: Tiling, classes: int
+) -> tuple[tuple[Path, ...], Path | None]:
+    """The class maps and the scores that the tiles make up."""
+    geobox, tiles, steps = job.scene.geobox, Path(job.folder), job.iterations
+    class_maps = tuple(folder / f"classes-{t}.tmp.vrt" for t in steps)
+    for band, path in enumerate(class_maps):
+        write_mosaic(path, geobox, tiling, tiles, range(band, band + 1))
+    if not job.with_scores:
+        return class_maps, None
+    scores = folder / "scores.tmp.vrt"
+    write_mosaic(scores, geobox, tiling, tiles, range(len(steps), len(steps) + classes))
+    return class_maps, scores
 
 
 @contextmanager
@@ -218,12 +230,15 @@ def _inputs(job: TileJob, core: int) -> dict[str, Any]:
     scene = job.scene
     with opened(scene.path) as src:
         files = sorted({p for p in map(Path, src.files) if p.is_file()})
+        holes = [str(value) for value in src.nodatavals]
+    # A look at the scene in QGIS leaves statistics beside it, which change no pixel.
+    files = [p for p in files if not p.name.endswith((".aux.xml", ".ovr"))]
     return {
         "geopipe": __version__,
         "scene": scene.path,
         "scene files": {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in files},
         "bands": list(scene.bands),
-        "nodata": scene.nodata,
+        "nodata": [scene.nodata, *holes],
         "shape": list(scene.shape),
         "place": [str(scene.geobox.crs), *scene.geobox.affine.to_gdal()],
         "model": job.model_hash,

@@ -16,6 +16,7 @@ import torch
 from geopipe.errors import ConfigError, GeopipeError, JobError
 from geopipe.grid import Tile
 from geopipe.nets.allocator import keep_pages
+from geopipe.raster.opening import release
 
 R = TypeVar("R")
 
@@ -95,6 +96,7 @@ def _here(
                     future.cancel()
     finally:
         torch.set_num_threads(before)
+        release()  # the scene's file is nobody's any more
 
 
 def _begin_thread() -> None:

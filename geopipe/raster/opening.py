@@ -5,7 +5,6 @@ import os
 import re
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from rasterio.env import get_gdal_config, getenv, hasenv, set_gdal_config
 from rasterio.errors import RasterioError
 
 from geopipe.errors import SceneError
-from geopipe.raster.remote import gdal_options, is_remote, patiently, shown
+from geopipe.raster.remote import gdal_options, is_remote, patiently, redacted, shown
 
 CACHE_MB = 64
 """GDAL's cache of decoded blocks, per process.
@@ -26,14 +25,15 @@ GDAL's default, 5 % of the machine's memory, made a loop over windows grow with 
 423 MB at 4,000^2 to 1675 MB at 20,000^2 pixels; with 64 MB it went from 422 to 439.
 """
 KEPT = 4
-"""Datasets that stay open per thread: scenes that a worker reads in turn."""
+"""Datasets that stay open: scenes that a worker reads in turn, or one that threads read."""
 SETTLED_S = 1.0
 """A file changed less long ago is not kept open: a second change might bear the same time."""
 _CHECKED_EACH_TIME = 100
 """The files of a VRT, if more than this, are looked at once per SETTLED_S: 5000 take 11 ms."""
 _LOST = re.compile(r"\b(?:can ?not|failed to) read\b|\bIO error during reading\b", re.IGNORECASE)
 """What GDAL signals when it opens a file without a part of it: mask, nodata value, CRS."""
-_CHATTER = re.compile(r"Retrying again|^\S* ?(?:in )?(?:Request for|HTTP response code on)")
+_CHATTER = re.compile(r"Retrying again|Request for [\d-]+ failed|HTTP response code on ")
+"""Warnings of single requests, which `patiently` sums up; they show signed addresses in full."""
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises for GDAL's errors; some properties let the inner ones through."""
 
@@ -48,7 +48,8 @@ class Signals:
     @property
     def answer(self) -> str:
         """The first answer of a server that was no good, or nothing."""
-        return next((w for w in self.warnings if "response_code" in w), "")
+        said = (w for w in self.warnings if _CHATTER.search(w))
+        return redacted(next(said, "").removeprefix("CPLE_AppDefined").lstrip(": in"))
 
 
 class _Ear(logging.Filter):
@@ -108,19 +109,24 @@ def opened(path: str | Path) -> Iterator[rasterio.DatasetReader]:
 
 
 @contextmanager
-def kept_open(path: str) -> Iterator[rasterio.DatasetReader]:
-    """As `opened`, but tried once, and the dataset stays open for the thread's next call.
+def kept_open(path: str, wanted: str) -> Iterator[rasterio.DatasetReader]:
+    """As `opened`, but tried once, and the dataset stays open for the next call.
+
+    `wanted`: what of it, for the message when it cannot be opened.
 
     A local file that was rewritten, or one that a VRT refers to, is opened anew; so is any after
     an exception in the block.
     """
     with rasterio.Env(**gdal_options(path)):
         key = os.getpid(), path if is_remote(path) else os.path.abspath(path)  # noqa: PTH100
-        held = _SHELF.held.pop(key, None)
+        held = _SHELF.take(key)
         if held and held.changed():
             held.src.close()
             held = None
-        held = held or _Held(_open(path), *key[1:])
+        try:
+            held = held or _Held(_open(path), *key[1:])
+        except SceneError as e:
+            raise SceneError(f"{e.message}; wanted were its {wanted}", e.hint) from e
         try:
             yield held.src
         except BaseException:
@@ -130,9 +136,8 @@ def kept_open(path: str) -> Iterator[rasterio.DatasetReader]:
 
 
 def release() -> None:
-    """Close what `kept_open` keeps open in this thread."""
-    while _SHELF.held:
-        _SHELF.held.popitem()[1].src.close()
+    """Close what `kept_open` keeps open."""
+    _SHELF.clear()
 
 
 class _Held:
@@ -170,20 +175,39 @@ def _stamps(files: Sequence[str]) -> list[tuple[int, ...] | None]:
     return stamps
 
 
-class _Shelf(threading.local):
-    """A thread's open datasets, the last used last; GDAL's must not be shared by threads."""
+class _Shelf:
+    """The process's open datasets that nobody reads just now, the last used last.
+
+    GDAL's datasets must not be read by two threads at once, so a reader takes one away and brings
+    it back. Threads that seldom meet mostly share one, and with it the blocks it has decoded.
+    """
 
     def __init__(self) -> None:
-        self.held: OrderedDict[tuple[int, str], _Held] = OrderedDict()
+        self._held: list[tuple[tuple[int, str], _Held]] = []
+        self._lock = threading.Lock()
+
+    def take(self, key: tuple[int, str]) -> _Held | None:
+        with self._lock:
+            for i in reversed(range(len(self._held))):
+                if self._held[i][0] == key:
+                    return self._held.pop(i)[1]
+        return None
 
     def put(self, key: tuple[int, str], held: _Held) -> None:
-        for old in [self.held.pop(key, None), None if held.settled else held]:
-            if old:
-                old.src.close()
-        if held.settled:
-            self.held[key] = held
-        while len(self.held) > KEPT:
-            self.held.popitem(last=False)[1].src.close()
+        if not held.settled:
+            held.src.close()
+            return
+        with self._lock:
+            self._held.append((key, held))
+            over = [self._held.pop(0)[1] for _ in range(len(self._held) - KEPT)]
+        for old in over:
+            old.src.close()
+
+    def clear(self) -> None:
+        with self._lock:
+            over, self._held = self._held, []
+        for _, held in over:
+            held.src.close()
 
 
 _SHELF = _Shelf()
@@ -200,12 +224,12 @@ def _open(path: str | Path) -> rasterio.DatasetReader:
                 src.close()
                 raise
     except GDAL_ERRORS as e:
-        raise _refusal(path, str(e)) from e
+        raise _refusal(path, redacted(str(e))) from e
     lost = [m for m in signals.errors + signals.warnings if _LOST.search(m)]
     if lost:
         src.close()
         raise SceneError(
-            f"cannot read all of what {shown(path)} says of itself: {lost[0]}",
+            f"cannot read all of what {shown(path)} says of itself: {redacted(lost[0])}",
             "the file is truncated or damaged",
         )
     return src
@@ -213,7 +237,6 @@ def _open(path: str | Path) -> rasterio.DatasetReader:
 
 def _refusal(path: str | Path, reason: str) -> SceneError:
     if is_remote(path):
-        reason = reason.replace(str(path), shown(path))
         return SceneError(f"cannot open {shown(path)}: {reason}", "check the address")
     if "://" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():
         return SceneError(f"there is no file {path}", "check the path")

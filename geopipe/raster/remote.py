@@ -48,7 +48,7 @@ _OPTIONS = {
 }
 _REMOTE = re.compile(
     r"(?:\w+\+)*(?:https?|ftp|s3|gs|az|oss)://"
-    r"|/vsi(?:\w+/+vsi)*(?:curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)(?:_streaming)?[/?]",
+    r"|(?=/vsi).*/vsi(?:curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)(?:_streaming)?[/?]",
     re.IGNORECASE,
 )
 _REMOTE_SOURCE = re.compile(
@@ -59,8 +59,11 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _LOGIN = re.compile(r"(://)[^/@\s]+@")
-_FINAL = re.compile(r"response[ _]code[ =:]*(?:40[01345]|410)\b")
+_FINAL = re.compile(r"response[ _]code[ =:]*(40[01345]|410)\b")
 """Answers that another try does not change: no such file, no right to read it."""
+_HINTS = dict.fromkeys(
+    ("401", "403"), "it needs credentials, e.g. AWS_ACCESS_KEY_ID, or a signed address still valid"
+)
 
 
 def is_remote(path: str | Path) -> bool:
@@ -100,9 +103,12 @@ def gdal_options(path: str | Path) -> dict[str, str]:
 
 def shown(path: str | Path) -> str:
     """`path` as messages may show it: without the keys and signatures of a signed address."""
-    if not is_remote(path):
-        return str(path)
-    return _LOGIN.sub(r"\1…@", _SECRET.sub(r"\1…", str(path)))
+    return redacted(str(path)) if is_remote(path) else str(path)
+
+
+def redacted(text: str) -> str:
+    """`text` without the keys and signatures in the addresses it may name."""
+    return _LOGIN.sub(r"\1…@", _SECRET.sub(r"\1…", text))
 
 
 def patiently(path: str | Path, read: Callable[[], T]) -> T:
@@ -119,8 +125,8 @@ def patiently(path: str | Path, read: Callable[[], T]) -> T:
             return read()
         except SceneError as e:
             spent = time.monotonic() - start
-            if _FINAL.search(e.message):
-                raise SceneError(e.message, _way_out(e.message)) from e
+            if final := _FINAL.search(e.message):
+                raise SceneError(e.message, _HINTS.get(final[1], "check the address")) from e
             if tries > len(PAUSES) or spent > PATIENCE_S:
                 raise SceneError(
                     e.message,
@@ -129,9 +135,3 @@ def patiently(path: str | Path, read: Callable[[], T]) -> T:
             pause = PAUSES[tries - 1]
             log.info("%s; trying again in %g s", e.message, pause)
             time.sleep(pause)
-
-
-def _way_out(message: str) -> str:
-    if re.search(r"40[13]\b", message):
-        return "it needs credentials, e.g. AWS_ACCESS_KEY_ID, or a signed address still valid"
-    return "check the address"

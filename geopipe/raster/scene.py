@@ -17,7 +17,7 @@ from geopipe.errors import GridError, SceneError
 from geopipe.grid import Window
 from geopipe.raster.holes import REACH, hole_mask
 from geopipe.raster.opening import GDAL_ERRORS, Signals, kept_open, listening, opened
-from geopipe.raster.remote import patiently, shown
+from geopipe.raster.remote import patiently, redacted, shown
 
 __all__ = ["Raster", "Scene", "opened", "window_geobox"]
 
@@ -131,7 +131,8 @@ class Scene:
 
     def _read(self, inside: Window) -> tuple[np.ndarray, np.ndarray]:
         """Pixels and validity of a window that lies in the scene."""
-        with kept_open(self.path) as src, listening() as signals:
+        where = f"rows {inside.row}-{inside.bottom}, columns {inside.col}-{inside.right}"
+        with kept_open(self.path, where) as src, listening() as signals:
             if src.shape != self.shape or max(self.bands) > src.count:
                 raise SceneError(
                     f"{shown(self.path)} has {src.count} bands of {src.height} x {src.width} "
@@ -146,18 +147,17 @@ class Scene:
                 if self.nodata is not None:
                     ok &= ~self._holes(src, inside)
             except GDAL_ERRORS as e:
-                raise self._unread(inside, signals, str(e.__cause__ or e)) from e
+                raise self._unread(where, signals, str(e.__cause__ or e)) from e
             if signals.errors:  # GDAL calls it a success, yet it is none
-                raise self._unread(inside, signals, signals.errors[0])
+                raise self._unread(where, signals, signals.errors[0])
         if not ok.all():
             np.copyto(pixels, 0, where=~ok)
         return pixels, ok
 
-    def _unread(self, inside: Window, signals: Signals, reason: str) -> SceneError:
-        where = f"rows {inside.row}-{inside.bottom}, columns {inside.col}-{inside.right}"
+    def _unread(self, where: str, signals: Signals, reason: str) -> SceneError:
         reason = f"{reason}; {signals.answer}" if signals.answer else reason
         return SceneError(
-            f"cannot read {where} of {shown(self.path)}: {reason}",
+            f"cannot read {where} of {shown(self.path)}: {redacted(reason)}",
             "the file, or one it refers to, is missing, truncated or damaged",
         )
 

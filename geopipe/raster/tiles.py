@@ -31,13 +31,8 @@ def write_tile(path: Path, data: np.ndarray, geobox: GeoBox) -> int:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(exist_ok=True)
-        with rasterio.open(
-            part, "w", driver="GTiff", count=len(data), height=data.shape[1],
-            width=data.shape[2], dtype="uint8", nodata=IGNORE, crs=str(geobox.crs),
-            transform=geobox.affine, tiled=True, blockxsize=512, blockysize=512,
-            compress="zstd", zstd_level=1, interleave="band", sparse_ok=True,
-        ) as out:  # fmt: skip
-            out.write(data)
+        # Not by GDAL: what it cannot write when it closes a file, it does not tell.
+        part.write_bytes(_encoded(data, geobox))
         size = part.stat().st_size
         part.replace(path)
     except (RasterioError, OSError) as e:
@@ -46,6 +41,19 @@ def write_tile(path: Path, data: np.ndarray, geobox: GeoBox) -> int:
         if part.parent.is_dir():
             part.unlink(missing_ok=True)
     return size
+
+
+def _encoded(data: np.ndarray, geobox: GeoBox) -> bytes:
+    """The bytes of a GeoTIFF."""
+    with rasterio.MemoryFile() as file:
+        with file.open(
+            driver="GTiff", count=len(data), height=data.shape[1], width=data.shape[2],
+            dtype="uint8", nodata=IGNORE, crs=str(geobox.crs), transform=geobox.affine,
+            tiled=True, blockxsize=512, blockysize=512, compress="zstd", zstd_level=1,
+            interleave="band", sparse_ok=True,
+        ) as out:  # fmt: skip
+            out.write(data)
+        return bytes(file.getbuffer())
 
 
 def write_mosaic(

@@ -25,8 +25,9 @@ def write_bundles(
 ) -> list[Bundle]:
     """Map every scene into a folder of its own below `folder`; returns the maps made now.
 
-    A map that an earlier run made of the same scene with the same model is left as it is. A scene
-    that fails does not stop the others: at the end a JobError names all that failed.
+    A map that an earlier run made of the same scene with the same model is left as it is, unless
+    `options` ask to overwrite it. A scene that fails does not stop the others: at the end a
+    JobError names all that failed.
     """
     names = scene_names(paths)
     model = Checkpoint.load(model_path)
@@ -36,7 +37,8 @@ def write_bundles(
         log.info("scene %d of %d: %s", number, len(paths), path)
         try:
             scene = Scene.open(path, bands, nodata)
-            if _is_made(target, provenance(scene, model, model_path)):
+            tags = provenance(scene, model, model_path)
+            if not options.overwrite and _is_made(target, tags, options):
                 log.warning("%s is there already, left as it is", target)
                 continue
             made.append(write_bundle(scene, model_path, target, options))
@@ -51,11 +53,17 @@ def write_bundles(
     return made
 
 
-def _is_made(target: Path, tags: dict[str, str]) -> bool:
-    """Whether the bundle in `target` has this provenance."""
+def _is_made(target: Path, tags: dict[str, str], options: MapOptions) -> bool:
+    """Whether the bundle in `target` has this provenance and what is asked for."""
     try:
         item = json.loads((target / "item.json").read_text())
         known = json.loads(item["properties"]["processing:lineage"])
     except (OSError, ValueError, KeyError):
         return False
-    return {k: known.get(k) for k in tags} == tags and "bad_tiles" not in known
+    tags = tags | {"precision": options.engine.precision}
+    wanted = {"scores.tif": options.scores, "classes.gpkg": options.vectors}
+    return (
+        {k: known.get(k) for k in tags} == tags
+        and all((target / name).exists() for name, asked in wanted.items() if asked)
+        and (options.engine.skip_bad or "bad_tiles" not in known)
+    )
