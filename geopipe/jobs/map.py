@@ -59,7 +59,7 @@ class MapFiles:
     bad: tuple[str, ...]
     """Tiles that could not be read, and why."""
     seconds: float
-    """What computing the tiles took in this run."""
+    """What computing the tiles took in this run, from when the workers stood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,11 @@ def map_scene(
     tiling, classes = Tiling(scene.shape, need.core), len(model.scheme)
     _require_disk(folder, math.prod(scene.shape), len(steps), with_scores * classes)
     start = time.monotonic()
+
+    def begin() -> None:
+        nonlocal start
+        start = time.monotonic()
+
     job = _job(scene, model, model_path, engine, steps, with_scores)
     if engine.precision != "float32":
         require_agreement(job, tiling)
@@ -153,7 +158,7 @@ def map_scene(
         missing = (tile for tile in tiling.banded() if not journal.has(tile.index))
         workers = replace(engine.workers, threads=need.at_once or None, memory_mb=need.limit_mb)
         with progress("mapping", len(tiling), before) as advance, _naming(scene):
-            for tile, done in run_tiles(job, missing, workers):
+            for tile, done in run_tiles(job, missing, workers, begin):
                 journal.add(tile.index, done)
                 areas += _areas(scene.geobox, tile.core, done.pixels)
                 if done.bad:

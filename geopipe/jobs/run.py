@@ -57,9 +57,12 @@ HERE = Workers()
 
 
 def run_tiles(
-    job: Callable[[Tile], R], tiles: Iterable[Tile], workers: Workers
+    job: Callable[[Tile], R],
+    tiles: Iterable[Tile],
+    workers: Workers,
+    ready: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Tile, R]]:
-    """Yield (tile, job(tile)) as they are done, in any order.
+    """Yield (tile, job(tile)) as they are done, in any order; `ready()` once the workers stand.
 
     Raises JobError naming the tile that failed; a GeopipeError of the job passes unchanged.
     """
@@ -69,9 +72,11 @@ def run_tiles(
         return
     tiles = chain([first], waiting)
     if not workers.count and not workers.scheduler:
+        ready()
         yield from _here(job, tiles, workers.at_once)
         return
     with _client(workers) as client:
+        ready()
         yield from _distributed(job, tiles, client, max(workers.at_once, _threads(client)))
 
 
@@ -191,6 +196,7 @@ def _client(workers: Workers) -> Iterator[object]:
                 "start one with: dask scheduler",
             ) from e
         with client:
+            _wake(client)
             yield client
         return
     # Nannies start processes by spawn: GDAL handles and OpenMP threads never cross a fork.
@@ -219,4 +225,18 @@ def _client(workers: Workers) -> Iterator[object]:
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
+        _wake(client)
         yield client
+
+
+def _wake(client: object) -> None:
+    """Have every worker that is there load torch and geopipe before its first tile."""
+    try:
+        client.run(_begin_thread)  # type: ignore[attr-defined]
+    except GeopipeError:
+        raise
+    except Exception as e:
+        raise JobError(
+            f"a worker died while it started, or lacks something: {e}",
+            "out of memory? has it the same geopipe?",
+        ) from e

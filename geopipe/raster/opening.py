@@ -118,13 +118,13 @@ def kept_open(path: str, wanted: str) -> Iterator[rasterio.DatasetReader]:
     an exception in the block.
     """
     with rasterio.Env(**gdal_options(path)):
-        key = os.getpid(), path if is_remote(path) else os.path.abspath(path)  # noqa: PTH100
+        key = os.getpid(), path
         held = _SHELF.take(key)
         if held and held.changed():
             held.src.close()
             held = None
         try:
-            held = held or _Held(_open(path), *key[1:])
+            held = held or _Held(_open(path), path)
         except SceneError as e:
             raise SceneError(f"{e.message}; wanted were its {wanted}", e.hint) from e
         try:

@@ -242,11 +242,16 @@ def test_a_process_ends_well_with_files_open_and_its_cache_is_bounded(make_raste
     assert result.stdout.split()[-1] == str(opening.CACHE_MB) == "64"
 
 
-def test_a_cache_size_that_the_user_chose(make_raster):
+def test_a_cache_size_that_the_user_chose(make_raster, monkeypatch):
+    def refuse(name, value):
+        raise AssertionError("the cache was resized")
+
     path = make_raster(grey(3))
     assert run(path, GDAL_CACHEMAX="33").stdout.split() == ["33"]
-    with rasterio.Env(GDAL_CACHEMAX=7 << 20), opened(path):
-        assert get_gdal_config("GDAL_CACHEMAX") == 7 << 20
+    with rasterio.Env(gdal_cachemax=7 << 20), monkeypatch.context() as patched:
+        patched.setattr(opening, "set_gdal_config", refuse)
+        with opened(path):
+            assert get_gdal_config("GDAL_CACHEMAX") == 7 << 20
     with opened(path):
         assert get_gdal_config("GDAL_CACHEMAX") == 64 << 20
 

@@ -23,20 +23,24 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from rasterio.env import get_gdal_config
+from rasterio.windows import Window as RioWindow
 
 from geopipe.errors import SceneError
 from geopipe.grid import Window
 from geopipe.raster import Scene, opening, remote
 from geopipe.raster.scene import opened
 
+FOREZ = Affine(1, 0, 789_000, 0, -1, 6_501_000)
+
 
 class FaultyHandler(http.server.BaseHTTPRequestHandler):
     """Serves ranges of the files in `root`, and fails where the address says so.
 
-    ``/KIND-TIMES-FROM/NAME``: each of the requests for another range that starts at byte FROM or
-    later fails TIMES times. KIND: a status; "reset", "close", "short" (the connection ends before,
-    before or amid the answer); "lie" (half the bytes, and the headers agree); "hang".
+    ``/KIND-TIMES-FROM-TO/NAME``: each of the requests for another range that starts between the
+    bytes FROM and TO fails TIMES times. KIND: a status; "reset", "close", "short" (the connection ends before,
+    before or amid the answer); "lie" (an eighth of it, and the headers agree); "hang".
     """
 
     protocol_version = "HTTP/1.1"
@@ -73,15 +77,15 @@ class FaultyHandler(http.server.BaseHTTPRequestHandler):
         part, size = data[first : last + 1], len(data)
         headers = {"Content-Range": f"bytes {first}-{first + len(part) - 1}/{size}"} if span else {}
         if fault == "lie":
-            part = part[: len(part) // 2]
+            part = part[: len(part) // 8]
         return self.answer(206 if span else 200, part, headers, short=fault == "short")
 
     def fault(self, spec, first):
-        kind, times, start = ([*spec.split("-"), "0", "0"])[:3]
+        kind, times, start, stop = [*spec.split("-"), *("0", "0", "9" * 9)[spec.count("-") :]]
         with self.lock:
             self.seen[self.command, self.path, first] += 1
             failed = self.seen[self.command, self.path, first] > int(times)
-        return "" if failed or first < int(start) else kind
+        return "" if failed or not int(start) <= first < int(stop) else kind
 
     def answer(self, status, body, headers=None, short=False):
         self.send_response(status)
@@ -90,7 +94,7 @@ class FaultyHandler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(body[: len(body) // 2] if short else body)
+            self.wfile.write(body[: len(body) // 8] if short else body)
         if short:
             self.hang_up()
 
@@ -144,8 +148,8 @@ def folder(tmp_path_factory, make_raster_at):
     make_raster_at(folder / "masked.tif", data, mask=mask, compress="deflate", **tiles)
     jpeg = {"compress": "jpeg", "photometric": "ycbcr"}
     make_raster_at(folder / "jpeg.tif", data, mask=mask, **jpeg, **tiles)
-    tiny = {"tiled": True, "blockxsize": 16, "blockysize": 16}
-    make_raster_at(folder / "fine.tif", rng.integers(1, 255, (3, 1024, 1024), np.uint8), **tiny)
+    tiny = {"tiled": True, "blockxsize": 16, "blockysize": 16, "interleave": "band"}
+    make_raster_at(folder / "fine.tif", rng.integers(1, 255, (4, 1024, 1024), np.uint8), **tiny)
     return folder
 
 
@@ -205,12 +209,37 @@ def test_no_part_is_left_out_without_a_word(server, folder, fault, name, monkeyp
         try:
             scene = Scene.open(f"{server.url}/{fault}-9-{start}/{name}")
             assert_as_local(scene, folder, Window(0, 0, 40, 40))
-            assert_as_local(scene, folder, Window(470, 470, 42, 42))
+            height, width = scene.shape
+            assert_as_local(scene, folder, Window(height - 42, width - 42, 42, 42))
         except SceneError as e:
             assert f"{server.url}/{fault}-9-{start}/{name}" in str(e)  # noqa: PT017
             refused += 1
         opening.release()
     assert refused
+
+
+@pytest.mark.parametrize("fault", ["short", "lie"])
+def test_a_block_whose_place_in_the_file_was_not_fetched(server, folder, fault, monkeypatch):
+    """GDAL takes it for one that was never written, and gives zeros."""
+    row, col = 2496, 1024
+    with rasterio.open(
+        folder / "places.tif", "w", driver="GTiff", count=1, width=4096, height=4096,
+        dtype="uint8", tiled=True, blockxsize=16, blockysize=16, sparse_ok=True,
+        compress="deflate", crs="EPSG:2154", transform=FOREZ,
+    ) as dst:  # fmt: skip
+        dst.write(np.full((1, 64, 64), 9, np.uint8), window=RioWindow(col, row, 64, 64))
+    data = (folder / "places.tif").read_bytes()
+    tags = dict(struct.unpack_from("<HHII", data, 10 + 12 * i)[::3] for i in range(data[8]))
+    place = tags[324] + 4 * (row // 16 * 256 + col // 16)  # tag 324: TileOffsets
+    chunk = place // 65536 * 65536  # GDAL fetches 64 kB at a time
+    assert place - chunk > 10_000  # more than an eighth
+    address = f"{server.url}/{fault}-1-{chunk}-{chunk + 1}/places.tif"
+    before = len(server.requests())
+    assert_as_local(Scene.open(address), folder, Window(row, col, 64, 64))
+    assert [r[3] for r in server.requests()[before:] if r[2] == chunk] == [fault, ""]
+    monkeypatch.setattr(remote, "PAUSES", ())
+    with pytest.raises(SceneError, match="rows 2496-2560, columns 1024-1088"):
+        Scene.open(f"{address}?once").read(Window(row, col, 64, 64))
 
 
 def test_a_server_that_is_gone_for_good(folder, caplog):
