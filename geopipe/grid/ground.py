@@ -1,5 +1,7 @@
 """Lengths on the ground, whatever the CRS of the pixels."""
 
+from functools import lru_cache
+
 from odc.geo.geobox import GeoBox
 from pyproj import Geod, Transformer
 
@@ -8,6 +10,7 @@ from geopipe.errors import GridError
 _WGS84 = Geod(ellps="WGS84")
 
 
+@lru_cache(maxsize=64)
 def ground_gsd(geobox: GeoBox) -> tuple[float, float]:
     """Metres on the ground per pixel, down a column and along a row, at the plane's centre.
 

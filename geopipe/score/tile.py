@@ -117,11 +117,10 @@ def best_class(scores: Tensor) -> Tensor:
 
     A running maximum: argmax over the strided class axis costs more than the nets.
     """
-    best, ids = scores[0].clone(), torch.zeros_like(scores[0], dtype=torch.uint8)
+    best, ids = scores[0], torch.zeros_like(scores[0], dtype=torch.uint8)
     for k in range(1, len(scores)):
-        higher = scores[k] > best
-        best = torch.where(higher, scores[k], best)
-        ids = torch.where(higher, torch.tensor(k, dtype=torch.uint8, device=ids.device), ids)
+        ids.masked_fill_(scores[k] > best, k)
+        best = torch.maximum(best, scores[k])
     return ids
 
 
