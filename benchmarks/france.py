@@ -31,8 +31,8 @@ BLOCK_PX = 512
 
 FLOP = 76e9 / 1e6
 """Of a net pixel: coarse net 35 G, folded refinement 41 G a megapixel."""
-CPU_PX_S = 7.9e6 / 2
-"""Measured, of a core: two processes of one thread on 10,000 x 10,000 px, bfloat16."""
+CPU_PX_S = 6.3e6 / 2
+"""Measured, of a core: `geopipe map` on 10,000 x 10,000 px, float32, two cores."""
 DECODE_PX_S = {"deflate": 130e6, "zstd": 360e6}
 """Measured, of a thread."""
 BYTES = 3 / 1.57

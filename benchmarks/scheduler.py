@@ -49,14 +49,14 @@ from geopipe.jobs.journal import NAME, Journal
 from geopipe.jobs.run import AHEAD, Workers, _portable, run_tiles
 
 OUT = ROOT / "docs/results/bench/scheduler.json"
-FEW, MANY = 1, 128
-"""Workers in each of the worker processes."""
+FEW, SOME, MANY = 1, 8, 128
+"""Workers in each of the worker processes; the long runs have SOME."""
 GROUP = 8
 """Tiles in a task, where there are several."""
 PARTS = (
     "mosaics", "areas", "journal", "few_workers", "many_workers", "run_tiles", "prototype",
 )  # fmt: skip
-MARKS = (1000, 10_000, 100_000, 1_000_000)
+MARKS = (1000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 
 Done = list[tuple[Tile, Any]]
 Way = Callable[[Idle, Iterable[Tile], str], Iterable[Done]]
@@ -133,10 +133,12 @@ def timed(way: Way, tiles: int, run: Cluster, folder: Path) -> dict[str, Any]:
             mark = {
                 "tiles": marks.pop(0),
                 "seconds": round(time.perf_counter() - start, 1),
+                "cpu_seconds": {k: round(v - cpu[k], 1) for k, v in run.cpu().items()},
                 "rss_mb": {k: round(v, 1) for k, v in run.rss().items()},
                 "journal_mb": round((folder / NAME).stat().st_size / 1e6, 2),
             }
             told.append(mark)
+            print(mark, file=sys.stderr, flush=True)
     seconds, used = time.perf_counter() - start, run.cpu()
     journal.close()
     return {
@@ -148,7 +150,7 @@ def timed(way: Way, tiles: int, run: Cluster, folder: Path) -> dict[str, Any]:
     }
 
 
-def full_run(name: str, tiles: int, each: int = MANY) -> dict[str, Any]:
+def full_run(name: str, tiles: int, each: int = SOME) -> dict[str, Any]:
     """`tiles` tiles in one way, on a cluster of its own."""
     before, stolen = load(), steal()
     with tempfile.TemporaryDirectory() as folder, cluster(each) as run:

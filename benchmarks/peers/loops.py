@@ -34,7 +34,7 @@ def tuned(job: Job) -> Outcome:
     """The same loop with all that makes geopipe fast."""
     kept = keep_pages()
     model = job.load()
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), torch.inference_mode():
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB << 20), torch.inference_mode():
         done = loop(
             job,
             model,

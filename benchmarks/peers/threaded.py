@@ -24,7 +24,7 @@ def tuned_threads(job: Job) -> Outcome:
     model = job.load()
     here = threading.local()
     with ExitStack() as stack:
-        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_MB))
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_MB << 20))
         src = stack.enter_context(rasterio.open(job.scene))
 
         def begin() -> None:

@@ -25,6 +25,7 @@ from geopipe.jobs.run import HERE, Workers, run_tiles
 from geopipe.nets.local import require_local
 from geopipe.progress import progress
 from geopipe.raster import Scene
+from geopipe.raster.remote import shown
 from geopipe.raster.scene import opened, window_geobox
 from geopipe.raster.tiles import write_mosaic
 from geopipe.score.tile import Precision, TileJob
@@ -195,9 +196,9 @@ def _naming(scene: Scene) -> Iterator[None]:
     try:
         yield
     except JobError as e:
-        if scene.path in e.message or not e.message.startswith("tile "):
+        if shown(scene.path) in e.message or not e.message.startswith("tile "):
             raise
-        raise JobError(f"{scene.path}: {e.message}", e.hint) from e
+        raise JobError(f"{shown(scene.path)}: {e.message}", e.hint) from e
 
 
 def forget_tiles(folder: Path) -> None:

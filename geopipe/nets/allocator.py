@@ -21,3 +21,9 @@ def keep_pages() -> bool:
     # One arena: memory that one thread frees serves the next tile of another.
     settings = {_M_MMAP_THRESHOLD: _LARGEST, _M_TRIM_THRESHOLD: _LARGEST, _M_ARENA_MAX: 1}
     return all(libc.mallopt(k, v) == 1 for k, v in settings.items())
+
+
+def give_back() -> None:
+    """Hand memory that is free back to the system, for what comes after the nets."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

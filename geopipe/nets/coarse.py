@@ -37,9 +37,9 @@ class CoarseNet(nn.Module):
             self.up.weight.copy_(_bilinear(classes))
 
     def forward(self, image: Tensor) -> Tensor:
-        x = torch.relu(self.conv1(image))  # (N, 64, h + 12, w + 12), h = H / 4 + 1
-        x = torch.relu(self.conv2(x))
-        x = torch.relu(self.conv3(x))
+        x = self.conv1(image).relu_()  # (N, 64, h + 12, w + 12), h = H / 4 + 1
+        x = self.conv2(x).relu_()
+        x = self.conv3(x).relu_()
         x = self.conv4(x)
         scores: Tensor = self.up(x)  # (N, K, H + 8, W + 8)
         # The outer 4 pixels lack a neighbour to interpolate with.

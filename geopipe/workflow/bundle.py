@@ -28,7 +28,9 @@ from geopipe.jobs import (
 )
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog, write_score_cog
+from geopipe.raster.remote import shown
 from geopipe.raster.scene import opened
+from geopipe.raster.scenes import scene_names
 from geopipe.raster.squares import SQUARED
 from geopipe.raster.stac import write_item
 from geopipe.raster.style import write_qml
@@ -155,7 +157,7 @@ def _build(scene: Scene, model_path: Path, part: Path, options: MapOptions) -> M
         )
     areas = dict(zip(model.scheme.names, files.areas, strict=True))
     report = Report(
-        title=f"Map of {Path(scene.path).name}",
+        title=f"Map of {Path(shown(scene.path)).name}",
         scheme=model.scheme,
         overview=overview(scene, assets["classes"]),
         timings=(("mapping", time.monotonic() - start),),
@@ -169,7 +171,7 @@ def _build(scene: Scene, model_path: Path, part: Path, options: MapOptions) -> M
     assets["report"] = write_report(part, report)[0]
     write_item(
         part,
-        item_id=Path(scene.path).stem,
+        item_id=scene_names([scene.path])[scene.path],
         geobox=scene.geobox,
         scheme=model.scheme,
         assets=assets,
@@ -201,8 +203,8 @@ def warnings_for(scene: Scene, model: Checkpoint) -> list[str]:
     suspected = scene.suspected_nodata() if scene.nodata is None else None
     if suspected is not None:
         notes.append(
-            f"{scene.path} has areas where all bands are {suspected:g}: if these are holes and no "
-            f"image, give nodata {suspected:g}, or they will be mapped as something"
+            f"{shown(scene.path)} has areas where all bands are {suspected:g}: if these are holes "
+            f"and no image, give nodata {suspected:g}, or they will be mapped as something"
         )
     return notes
 
@@ -211,7 +213,7 @@ def provenance(scene: Scene, model: Checkpoint, model_path: Path) -> dict[str, s
     """The tags of everything made with `model` from `scene`: equal inputs, equal tags."""
     tags = {
         "software": f"geopipe {__version__}",
-        "scene": Path(scene.path).name,
+        "scene": Path(shown(scene.path)).name,
         "scene_bands": " ".join(map(str, scene.bands)),
         "model_sha256": file_hash(model_path),
         "model_gsd": f"{model.gsd:g} m",

@@ -5,6 +5,7 @@ import json
 import pytest
 from tiny_place import fingerprints
 
+from geopipe.errors import ConfigError
 from geopipe.jobs import Budget
 from geopipe.jobs import map as mapping
 
@@ -24,15 +25,12 @@ def plan(geopipe, place, folder, *more):
      ("1GiB", 1073), ("600MiB", 629), ("0.6 GB", 600)],
 )  # fmt: skip
 def test_sizes_are_read_as_they_are_written(place, geopipe, tmp_path, monkeypatch, text, megabytes):
-    seen, fits = [], Budget.fit
-
-    def fit(budget, *args):
-        seen.append((budget.ram_mb, budget.vram_mb))
-        return fits(budget, *args)
+    def fit(budget, *_):
+        raise ConfigError(f"{budget.ram_mb} and {budget.vram_mb}")
 
     monkeypatch.setattr(Budget, "fit", fit)
-    plan(geopipe, place, tmp_path, "--ram", text, "--vram", "6GB")
-    assert set(seen) == {(megabytes, 6000)}
+    words = ["map", place.scene, place.model, tmp_path / "map", "--ram", text, "--vram", "6GB"]
+    assert geopipe(*words).stderr == f"error: {megabytes} and 6000\n"
 
 
 @pytest.mark.parametrize("text", ["", "lots", "4TB", "-1GB", "0", "1,5GB", "GB", "4 GB more"])

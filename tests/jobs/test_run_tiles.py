@@ -10,7 +10,7 @@ import pytest
 from geopipe.errors import ConfigError, GeopipeError, JobError
 from geopipe.grid import Tiling
 from geopipe.jobs import HERE, Workers, run_tiles
-from geopipe.jobs.run import AHEAD
+from geopipe.jobs.run import AHEAD, GROUP, _groups
 
 TILING = Tiling((1000, 1300), 256)  # 24 tiles
 
@@ -67,11 +67,38 @@ def test_every_tile_comes_once_with_its_own_result(cluster):
 
 
 def test_few_tiles_are_in_flight_so_that_memory_does_not_grow(cluster):
-    asked = []
-    tiles = (asked.append(t) or t for t in TILING)
-    for done, _ in enumerate(run_tiles(where, tiles, Workers(scheduler=cluster)), 1):
-        assert len(asked) <= done + AHEAD * 2
-    assert done == 24
+    asked, tiling = [], Tiling((256 * 20, 256 * 20), 256)
+    tiles = (asked.append(t) or t for t in tiling)
+    for done, _ in enumerate(run_tiles(index_of, tiles, Workers(scheduler=cluster)), 1):
+        assert len(asked) <= done + 2 * AHEAD * 2 * GROUP
+    assert done == 400
+
+
+def index_of(tile):
+    return tile.index
+
+
+def test_groups_hold_every_tile_once_in_order_and_shrink_towards_the_end():
+    for n in (1, 7, 31, 32, 100, 1000):
+        groups = list(_groups(Tiling((256, 256 * n), 256), 2))
+        assert [t.index for g in groups for t in g] == list(range(n))
+        sizes = [len(g) for g in groups]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[-1] == 1
+        assert sizes[0] == min(GROUP, max(1, n // (2 * AHEAD)))
+
+
+def test_what_a_task_did_before_an_error_is_told(cluster):
+    told = []
+
+    def tell():
+        for tile, _ in run_tiles(fails_at_5, TILING, Workers(scheduler=cluster)):
+            told.append(tile.index)
+
+    with pytest.raises(JobError, match=r"^tile 5 "):
+        tell()
+    assert set(range(5)) <= set(told), "tiles 0 to 5 are one task"
+    assert 5 not in told
 
 
 def test_a_failing_tile_is_named(cluster):
