@@ -103,35 +103,41 @@ def hours(gpus: int, precision: str, core: Core, tile_s: float) -> dict[str, flo
     }
 
 
-def one_gpu(core: Core) -> Iterator[str]:
+def one_gpu(cores: Sequence[Core]) -> Iterator[str]:
     """What one GPU needs so that it never waits."""
-    yield f"| {core.px} px cores | Mpx/s | threads, deflate | threads, zstd | GB/s read | tiles/s |"
+    yield "| one GPU | Mpx/s | threads, deflate | threads, zstd | GB/s read | tiles/s |"
     yield "|---|---:|---:|---:|---:|---:|"
-    for precision in PEAK:
-        rate = gpu_px_s(precision, core)
-        threads = (rate * core.decoded / DECODE_PX_S[kind] for kind in DECODE_PX_S)
-        cells = [
-            precision,
-            f"{rate / 1e6:,.0f}",
-            *(f"{t:,.1f}" for t in threads),
-            f"{rate * core.decoded * BYTES / 1e9:.2f}",
-            f"{rate / core.px**2:,.0f}",
-        ]
-        yield f"| {' | '.join(cells)} |"
+    for core in cores:
+        for precision in PEAK:
+            rate = gpu_px_s(precision, core)
+            threads = (rate * core.decoded / DECODE_PX_S[kind] for kind in DECODE_PX_S)
+            cells = [
+                f"{core.px} px, {precision}",
+                f"{rate / 1e6:,.0f}",
+                *(f"{t:,.1f}" for t in threads),
+                f"{rate * core.decoded * BYTES / 1e9:.2f}",
+                f"{rate / core.px**2:,.0f}",
+            ]
+            yield f"| {' | '.join(cells)} |"
 
 
-def france(core: Core, tile_s: float) -> Iterator[str]:
+def france(cores: Sequence[Core], tile_s: float) -> Iterator[str]:
     """Hours of mapping by stage, the longest of them, and the price of the GPUs."""
     yield f"| GPUs | {' | '.join(STAGES)} | longest | USD |"
     yield "|---|" + "---:|" * len(STAGES) + "---|---:|"
-    for precision in PEAK:
-        for gpus in COUNTS:
-            took = hours(gpus, precision, core, tile_s)
-            longest = max(took, key=lambda stage: took[stage])
-            low, high = (gpus * took[longest] * p for p in PRICE)
-            cells = [f"{took[s]:.2f}" for s in STAGES]
-            price = f"{low:,.0f}-{high:,.0f}"
-            yield f"| {gpus} {precision} | {' | '.join(cells)} | {longest} | {price} |"
+    for core in cores:
+        for precision in PEAK:
+            for gpus in COUNTS:
+                took = hours(gpus, precision, core, tile_s)
+                longest = max(took, key=lambda stage: took[stage])
+                low, high = (gpus * took[longest] * p for p in PRICE)
+                cells = [
+                    f"{gpus}, {core.px} px, {precision}",
+                    *(f"{took[s]:.2f}" for s in STAGES),
+                    longest,
+                    f"{low:,.0f}-{high:,.0f}",
+                ]
+                yield f"| {' | '.join(cells)} |"
 
 
 def finishing() -> str:
@@ -158,16 +164,14 @@ def without_gpu() -> str:
 
 def tables(told: dict[str, Any]) -> str:
     """All tables, as Markdown."""
-    seconds, small, large = schedule_s(told), Core(1024), Core(4096)
-    lines = [without_gpu(), ""]
-    for core in (small, large):
-        lines += [*one_gpu(core), ""]
+    seconds, cores = schedule_s(told), (Core(1024), Core(4096))
     limits = ", ".join(f"{name} {1 / s:,.0f}" for name, s in seconds.items())
-    lines += [f"Tiles a second that client and scheduler can manage: {limits}.", ""]
-    for core in (small, large):
-        lines += [f"Hours of mapping with cores of {core.px} px, {core.tiles:,.0f} tiles:", ""]
-        lines += [*france(core, seconds["as it is"]), ""]
-    lines += [finishing(), ""]
+    counts = ", ".join(f"{core.tiles:,.0f} with cores of {core.px} px" for core in cores)
+    lines = [
+        *(without_gpu(), "", *one_gpu(cores), ""),
+        f"Tiles a second that client and scheduler can manage: {limits}. Tiles: {counts}. Hours:",
+        *("", *france(cores, seconds["as it is"]), "", finishing(), ""),
+    ]
     return "\n".join(lines)
 
 

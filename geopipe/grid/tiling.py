@@ -58,7 +58,7 @@ class Tiling:
     def __iter__(self) -> Iterator[Tile]:
         return (self[i] for i in range(len(self)))
 
-    def banded(self, columns: int = 8) -> Iterator[Tile]:
+    def banded(self, columns: int = 6) -> Iterator[Tile]:
         """All tiles, row by row within bands of `columns` columns of tiles.
 
         Neighbours share blocks of the file; within a band they are still in a small cache when

@@ -214,7 +214,7 @@ def _client(workers: Workers) -> Iterator[object]:
     if workers.scheduler:
         try:
             client = Client(workers.scheduler, timeout="5s", set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as e:
+        except (OSError, TimeoutError, ValueError, TypeError) as e:  # TypeError: no certificate
             raise JobError(
                 f"no dask scheduler answers at {workers.scheduler}: {e}",
                 "start one with: dask scheduler",

@@ -18,7 +18,7 @@ from rasterio.errors import RasterioError
 from geopipe.errors import SceneError
 from geopipe.raster.remote import gdal_options, is_remote, patiently, redacted, shown
 
-CACHE_MB = 64
+CACHE_MB = 48
 """GDAL's cache of decoded blocks, per process.
 
 GDAL's default, 5 % of the machine's memory, made a loop over windows grow with the scene: from

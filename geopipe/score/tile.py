@@ -17,7 +17,7 @@ from geopipe.errors import JobError, SceneError
 from geopipe.grid import NetGrid, Tile, Window, bilinear_taps
 from geopipe.nets.allocator import keep_pages
 from geopipe.nets.resample import enlarge, is_whole, resample
-from geopipe.raster import Raster, Scene
+from geopipe.raster import Scene
 from geopipe.raster.cog import SCORE_STEPS
 from geopipe.raster.scene import window_geobox
 from geopipe.raster.tiles import tile_path, write_tile
@@ -40,7 +40,7 @@ def score_window(
     halo the net asks for, and the scores are brought back bilinearly (Maggiori et al., section
     IV). Every step depends on global pixel positions alone, so any window gives the same scores.
     """
-    return _scores(model, _View.of(model, scene, window), iterations, device, precision)
+    return _scores(model, _View.of(model, scene, window, device), iterations, precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +51,22 @@ class _View:
     grid: NetGrid
     core: Window
     """Net pixels that the window's scores are interpolated from, on the net's stride."""
-    read: Window
-    """Net pixels: `core` and the halo."""
-    raster: Raster
-    """The scene pixels under `read`."""
+    image: Tensor
+    """(1, bands, h, w) normalised: `core` and the net's halo."""
+    valid: np.ndarray
+    """(h, w) bool: valid pixels of `window`."""
 
     @classmethod
-    def of(cls, model: Checkpoint, scene: Scene, window: Window) -> "_View":
+    def of(cls, model: Checkpoint, scene: Scene, window: Window, device: str) -> "_View":
         grid = NetGrid.of(scene.geobox, model.gsd)
         core = grid.interpolated_from(window).snap(model.net.stride)
         read = core.expand(model.net.halo)
-        return cls(window, grid, core, read, scene.read(grid.averaged_from(read)))
-
-    @property
-    def valid(self) -> np.ndarray:
-        """(h, w) bool: valid pixels of `window`."""
-        return self.raster.valid[self.window.within(self.grid.averaged_from(self.read))]
+        source = grid.averaged_from(read)
+        raster = scene.read(source)
+        valid = raster.valid[window.within(source)].copy()
+        with torch.inference_mode():
+            image = model.normalise(*averaged(raster, grid, read, device))[None]
+        return cls(window, grid, core, image, valid)
 
     def on_scene(self, scores: Tensor) -> Tensor:
         """(classes, h, w) of `core` at the pixels of `window`, bilinearly."""
@@ -89,18 +89,11 @@ class _View:
 
 
 def _scores(
-    model: Checkpoint,
-    view: _View,
-    iterations: Sequence[int] | None,
-    device: str,
-    precision: Precision,
+    model: Checkpoint, view: _View, iterations: Sequence[int] | None, precision: Precision
 ) -> list[Tensor]:
-    with torch.inference_mode(), autocast(device, precision):
-        image, valid = averaged(view.raster, view.grid, view.read, device)
-        steps = model.net.forward_steps(
-            model.normalise(image, valid)[None],
-            (model.net.iterations,) if iterations is None else iterations,
-        )
+    wanted = (model.net.iterations,) if iterations is None else iterations
+    with torch.inference_mode(), autocast(view.image.device.type, precision):
+        steps = model.net.forward_steps(view.image, wanted)
         return [view.on_scene(scores[0].float()) for scores in steps]
 
 
@@ -175,11 +168,11 @@ class TileJob:
     def compute(self, tile: Tile) -> np.ndarray:
         """(bands, h, w) uint8, IGNORE where the scene is not valid."""
         model = self._model()
-        view = _View.of(model, self.scene, tile.core)
+        view = _View.of(model, self.scene, tile.core, self.device)
         valid = view.valid
         if not valid.any():
             return self._nothing(tile, len(model.scheme))
-        steps = _scores(model, view, self.iterations, self.device, self.precision)
+        steps = _scores(model, view, self.iterations, self.precision)
         bands = [best_class(s)[None] for s in steps]
         if self.with_scores:
             bands.append(torch.softmax(steps[-1], 0).mul(SCORE_STEPS).round().to(torch.uint8))

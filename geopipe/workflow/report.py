@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import numpy as np
 from markupsafe import Markup
-from rasterio.enums import Resampling
+from rasterio.enums import MaskFlags, Resampling
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import SceneError
@@ -101,7 +101,10 @@ def downscale(scene: Scene, limit: int) -> np.ndarray:
     with opened(scene.path) as src:
         means = Resampling.average if shrink > 1 else Resampling.nearest
         data = src.read(bands, out_shape=shape, resampling=means)
-        valid = (src.read_masks(bands, out_shape=shape) > 0).any(axis=0)  # nearest: yes or no
+        if all(MaskFlags.all_valid in src.mask_flag_enums[b - 1] for b in bands):
+            valid = np.ones(shape[1:], bool)
+        else:
+            valid = (src.read_masks(bands, out_shape=shape) > 0).any(axis=0)  # nearest: yes or no
     return to_bytes(data, valid)
 
 

@@ -164,7 +164,6 @@ def test_a_worker_near_its_limit_works_on_and_one_beyond_it_is_told_with_its_til
     def work():
         for tile, _ in run_tiles(Eats(540, 6), Tiling((256, 256 * 7), 256), workers):
             found.append(tile.index)
-            time.sleep(0.15)  # dask looks ten times a second
 
     text = r"tile 6 \(rows 0-256, .*\): its worker died 1 times"
     with (
