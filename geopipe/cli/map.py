@@ -52,7 +52,7 @@ def map_(
     """
     from geopipe.jobs import Budget, Engine, Workers
     from geopipe.raster import Scene
-    from geopipe.raster.scenes import scene_paths
+    from geopipe.raster.scenes import scene_names, scene_paths
     from geopipe.workflow.bundle import MapOptions, plan_bundle, write_bundle
     from geopipe.workflow.many import write_bundles
 
@@ -69,15 +69,17 @@ def map_(
     )
     options = MapOptions(engine, scores, vectors, right_angles, overwrite)
     paths = scene_paths(scenes)
+    alone = len(paths) == 1 and paths[0] == scenes[0]
     if dry_run:
-        for path in paths:
-            plan = plan_bundle(Scene.open(path, bands, nodata), model, out_dir, options)
+        for path, name in scene_names(paths).items():
+            target = out_dir if alone else out_dir / name
+            plan = plan_bundle(Scene.open(path, bands, nodata), model, target, options)
             if as_json:
                 click.echo(json.dumps(plan))
             else:
                 click.echo("\n".join(f"{name:28s} {value}" for name, value in plan.items()))
         return
-    if len(paths) == 1 and paths[0] == scenes[0]:
+    if alone:
         bundles = [write_bundle(Scene.open(paths[0], bands, nodata), model, out_dir, options)]
     else:
         bundles = write_bundles(paths, model, out_dir, options, bands=bands, nodata=nodata)

@@ -100,7 +100,10 @@ class Scene:
         rows, cols = (np.linspace(0, max(n - _PATCH, 0), _PATCHES, dtype=int) for n in self.shape)
         found: Counter[float] = Counter()
         for row, col in product(rows.tolist(), cols.tolist()):
-            part = self.read(Window(row, col, _PATCH, _PATCH))
+            try:
+                part = self.read(Window(row, col, _PATCH, _PATCH))
+            except SceneError:  # told, or skipped, when its tile is mapped
+                continue
             values = np.unique(part.data[:, part.valid])
             if len(values) == 1 and part.valid.all() and values[0] in _limits(self.dtype):
                 found[float(values[0])] += 1

@@ -1,5 +1,6 @@
 """The bundle: what an analyst gets for one scene, a folder that opens right in QGIS."""
 
+import glob
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from geopipe.jobs import (
     MapFiles,
     choose_device,
     forget_tiles,
+    hold,
     map_scene,
     plan_map,
     unfinished,
@@ -42,6 +44,8 @@ OVERVIEW_PX = 1600
 """Longer side of the pictures of a whole map."""
 _MARK = "item.json"
 """What tells a bundle from a folder of the user's own, which is never overwritten."""
+_WHOLE = "map"
+"""Where in ``FOLDER.part`` the bundle is built."""
 _OURS = (
     "classes.tif", "classes.tif.aux.xml", "classes.qml", "classes.gpkg", "scores.tif",
     "scores.tif.aux.xml", "item.json", "report.html", "report.json", "report.md",
@@ -91,10 +95,20 @@ def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptio
     part = target.with_name(target.name + ".part")
     new_parents = [p for p in target.parents if not p.exists()]
     try:
-        _keep_tiles_only(part)
-        part.mkdir(parents=True, exist_ok=True)
-        made = _build(scene, model_path, part, options)
-        _move(part, target)
+        with hold(part):
+            try:
+                _put_back(target)
+                check_target(folder, overwrite=options.overwrite)
+                _keep_tiles_only(part)
+                made = _build(scene, model_path, part, options)
+                _move(part / _WHOLE, target)
+                forget_tiles(part)  # only now: a run that is killed before goes on with them
+            finally:
+                _keep_tiles_only(part)
+                if unfinished(part):
+                    log.warning("%s keeps the tiles that are done: the same command goes on", part)
+                else:
+                    shutil.rmtree(part, ignore_errors=True)
     except OSError as e:
         if isinstance(e, GeopipeError):
             raise
@@ -102,9 +116,6 @@ def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptio
             f"cannot write {folder}: {e.strerror or e}", "choose a folder that is writable"
         ) from e
     finally:
-        _keep_tiles_only(part)
-        if part.exists():
-            log.warning("%s keeps the tiles that are done: the same command goes on", part)
         for parent in new_parents:
             with suppress(OSError):  # it holds the map, or was never made
                 parent.rmdir()
@@ -123,16 +134,22 @@ def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptio
 
 def _keep_tiles_only(part: Path) -> None:
     """Of a run that was stopped, only the tiles serve; the rest is made anew from them."""
-    if not unfinished(part):
-        shutil.rmtree(part, ignore_errors=True)
-        return
+    keep = WORK if unfinished(part) else ()
     for path in part.iterdir():
-        if path.name not in WORK:
+        if path.name not in keep:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def _put_back(folder: Path) -> None:
+    """Of a run that was killed while it replaced a map: the old one, where there is no new one."""
+    for old in folder.parent.glob(f".{glob.escape(folder.name)}.old-*"):
+        if not folder.exists() and (old / "map").exists():
+            (old / "map").rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def _build(scene: Scene, model_path: Path, part: Path, options: MapOptions) -> MapFiles:
-    """Fill the folder `part`."""
+    """Fill the folder `_WHOLE` in `part`; what is made on the way lies beside it."""
     start = time.monotonic()
     model = Checkpoint.load(model_path)
     if options.right_angles:
@@ -147,9 +164,11 @@ def _build(scene: Scene, model_path: Path, part: Path, options: MapOptions) -> M
         notes.append(
             f"{len(files.bad)} tiles could not be read and are nodata: {tags['bad_tiles']}"
         )
-    assets = _rasters(files, model, part, tags)
+    whole = part / _WHOLE
+    whole.mkdir()
+    assets = _rasters(files, model, whole, tags)
     if options.vectors:
-        assets["polygons"] = part / "classes.gpkg"
+        assets["polygons"] = whole / "classes.gpkg"
         from geopipe.raster.polygons import write_polygons  # brings pandas
 
         write_polygons(
@@ -168,9 +187,9 @@ def _build(scene: Scene, model_path: Path, part: Path, options: MapOptions) -> M
         ),
         notes=tuple(notes),
     )
-    assets["report"] = write_report(part, report)[0]
+    assets["report"] = write_report(whole, report)[0]
     write_item(
-        part,
+        whole,
         item_id=scene_names([scene.path])[scene.path],
         geobox=scene.geobox,
         scheme=model.scheme,
@@ -241,33 +260,31 @@ def overview(scene: Scene, class_map: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rasters(
-    files: MapFiles, model: Checkpoint, part: Path, tags: dict[str, str]
+    files: MapFiles, model: Checkpoint, whole: Path, tags: dict[str, str]
 ) -> dict[str, Path]:
-    assets = {"classes": part / "classes.tif"}
+    assets = {"classes": whole / "classes.tif"}
     write_class_cog(files.classes[-1], assets["classes"], model.scheme, tags)
-    write_qml(part / "classes.qml", model.scheme)
-    assets["style"] = part / "classes.qml"
+    write_qml(whole / "classes.qml", model.scheme)
+    assets["style"] = whole / "classes.qml"
     if files.scores:
-        assets["scores"] = part / "scores.tif"
+        assets["scores"] = whole / "scores.tif"
         write_score_cog(files.scores, assets["scores"], model.scheme, tags)
     return assets
 
 
-def _move(part: Path, folder: Path) -> None:
-    """`part` becomes `folder`; the bundle that was there goes when the new one stands."""
+def _move(whole: Path, folder: Path) -> None:
+    """`whole` becomes `folder`; the bundle that was there goes when the new one stands."""
     if not folder.exists():
-        forget_tiles(part)
-        part.rename(folder)
+        whole.rename(folder)
         return
     for other in folder.iterdir():  # a QGIS project, notes: the user's own
         if other.name not in _OURS:
             copy = shutil.copytree if other.is_dir() else shutil.copy2
-            copy(other, part / other.name)
-    forget_tiles(part)
+            copy(other, whole / other.name)
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent)) / "map"
     folder.rename(old)
     try:
-        part.rename(folder)
+        whole.rename(folder)
     except OSError:
         old.rename(folder)
         raise

@@ -6,15 +6,20 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from rasterio import DatasetReader
 from rasterio.enums import MaskFlags, Resampling
+from rasterio.errors import RasterioIOError
+from rasterio.windows import Window as RioWindow
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import SceneError
@@ -22,6 +27,9 @@ from geopipe.raster import Scene
 from geopipe.raster.scene import opened
 from geopipe.score.metrics import Metrics
 from geopipe.workflow.figures import Curve, chart, panel, photo
+
+_PIECE = 100
+"""Pixels a side of what a damaged scene is seen by."""
 
 __all__ = ["CloseUp", "Curve", "Report", "downscale", "write_report"]
 
@@ -98,14 +106,42 @@ def downscale(scene: Scene, limit: int) -> np.ndarray:
     shrink = max(1.0, max(scene.shape) / limit)
     shape = (3, *(max(1, round(n / shrink)) for n in scene.shape))
     bands = (scene.bands + scene.bands[-1:] * 2)[:3]  # one band is shown as grey
+    how = Resampling.average if shrink > 1 else Resampling.nearest
     with opened(scene.path) as src:
-        means = Resampling.average if shrink > 1 else Resampling.nearest
-        data = src.read(bands, out_shape=shape, resampling=means)
-        if all(MaskFlags.all_valid in src.mask_flag_enums[b - 1] for b in bands):
-            valid = np.ones(shape[1:], bool)
-        else:
-            valid = (src.read_masks(bands, out_shape=shape) > 0).any(axis=0)  # nearest: yes or no
+        try:
+            data, valid = _seen(src, bands, shape[1:], how)
+        except RasterioIOError:  # damaged somewhere: all but that
+            data, valid = np.zeros(shape, scene.dtype), np.zeros(shape[1:], bool)
+            for at in product(*map(_pieces, shape[1:])):
+                size = tuple(s.stop - s.start for s in at)
+                on_scene = (
+                    slice(s.start * n // m, s.stop * n // m)
+                    for s, n, m in zip(at, scene.shape, shape[1:], strict=True)
+                )
+                window = RioWindow.from_slices(*on_scene)
+                with suppress(RasterioIOError):
+                    data[:, *at], valid[at] = _seen(src, bands, size, how, window)
     return to_bytes(data, valid)
+
+
+def _seen(
+    src: DatasetReader,
+    bands: tuple[int, ...],
+    size: tuple[int, ...],
+    how: Resampling,
+    window: RioWindow | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (3, *size) of `window` and whether they are valid."""
+    data = src.read(bands, window=window, out_shape=(3, *size), resampling=how)
+    if all(MaskFlags.all_valid in src.mask_flag_enums[b - 1] for b in bands):
+        return data, np.ones(size, bool)
+    masks = src.read_masks(bands, window=window, out_shape=(3, *size))  # nearest: yes or no
+    return data, (masks > 0).any(axis=0)
+
+
+def _pieces(size: int) -> Iterator[slice]:
+    """Slices that cover `size` pixels."""
+    return (slice(i, min(i + _PIECE, size)) for i in range(0, size, _PIECE))
 
 
 def to_bytes(data: np.ndarray, valid: np.ndarray) -> np.ndarray:
