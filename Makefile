@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup lint test forez-map map results bench test-qgis sample-tiles clean
+.PHONY: help setup lint test forez-map map results bench endure test-qgis sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ results: setup ## the figures of docs/results, three seeds each (an hour)
 
 bench: setup ## speed and memory against other ways; writes docs/results/bench/ (an hour)
 	$(BIN)/python -m benchmarks.run
+
+endure: setup ## kill a mapping 32 times and compare its bytes; writes docs/results/bench/kill.md
+	$(BIN)/python -m benchmarks.endure
 
 sample-tiles: setup ## make sample_tiles/ anew from its generator
 	$(BIN)/python sample_tiles/make.py

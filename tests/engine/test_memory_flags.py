@@ -63,10 +63,10 @@ def test_a_run_keeps_to_what_its_plan_says(place, geopipe, tmp_path, monkeypatch
     ram, seen = ("--threads", 2, "--ram", "390MB"), []
     told, works = plan(geopipe, place, tmp_path, *ram), mapping.run_tiles
 
-    def looks(job, tiles, workers):
+    def looks(job, tiles, workers, *more):
         tiles = list(tiles)
         seen.append((len(tiles), tiles[0].core.width, workers.threads))
-        return works(job, tiles, workers)
+        return works(job, tiles, workers, *more)
 
     monkeypatch.setattr(mapping, "run_tiles", looks)
     said = geopipe("map", place.scene, place.model, tmp_path / "map", *ram)

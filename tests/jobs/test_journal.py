@@ -89,7 +89,8 @@ def test_a_journal_cut_at_any_byte_keeps_its_whole_lines_and_goes_on(tmp_path):
     tiles = shutil.copytree(tmp_path / TILES, tmp_path / "kept")
     for cut in range(len(text) + 1):
         (tmp_path / NAME).write_bytes(text[:cut])
-        shutil.copytree(tiles, tmp_path / TILES, dirs_exist_ok=True)
+        if len(list((tmp_path / TILES).rglob("*.tif"))) < 3:
+            shutil.copytree(tiles, tmp_path / TILES, dirs_exist_ok=True)
         whole = max(sum(end <= cut for end in ends) - 1, 0)  # without the head
         expected = {i: done[i] for i in range(whole)}
         assert looked(tmp_path) == (expected, set(range(whole, COUNT)))
