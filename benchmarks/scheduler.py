@@ -86,13 +86,12 @@ def gathered(job: Idle, tiles: Iterable[Tile], address: str, *, count: int = 1) 
 
     waiting = in_groups(tiles, count)
     running: dict[str, tuple[Tile, ...]] = {}
-    task: Any = Several(job)
     with Client(address, set_as_default=False) as client:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
 
         def send(number: int) -> list[Any]:
             groups = list(islice(waiting, number))
-            futures = client.map(partial(_portable, task), groups, pure=False) if groups else []
+            futures = client.map(partial(_portable, job), groups, pure=False) if groups else []
             running.update((f.key, group) for f, group in zip(futures, groups, strict=True))
             return list(futures)
 

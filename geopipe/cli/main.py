@@ -53,11 +53,14 @@ def _one_line(e: BaseException) -> str:
 @click.option("-v", "--verbose", count=True, help="More words; -vv: tracebacks.")
 def main(verbose: int) -> None:
     """Very-high-resolution satellite scenes in, building and road maps out."""
+    already = logging.getLogger().handlers[:]
     logging.basicConfig(
         level=[logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)],
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
+    if already:  # in a program that has its own logging, that stays as it is
+        return
     for handler in logging.getLogger().handlers:
         # A filter: libraries imported later (dask) set the levels of their loggers anew.
         handler.addFilter(lambda record: _is_worth_telling(record, verbose))

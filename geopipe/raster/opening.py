@@ -118,7 +118,7 @@ def kept_open(path: str, wanted: str) -> Iterator[rasterio.DatasetReader]:
     an exception in the block.
     """
     with rasterio.Env(**gdal_options(path)):
-        key = os.getpid(), path
+        key = os.getpid(), path if is_remote(path) else os.path.abspath(path)  # noqa: PTH100
         held = _SHELF.take(key)
         if held and held.changed():
             held.src.close()

@@ -165,7 +165,7 @@ def run_on_an_empty_file(box):
     return box.run(train={"scene": box.text("bad.tif", "")})
 
 
-@case(r"is not a raster that GDAL can open.* - ")
+@case(r"in is a folder of rasters - name them: .*tif")
 def map_of_a_folder(box):
     return box.map(box.inputs)
 

@@ -96,7 +96,7 @@ def test_a_journal_cut_at_any_byte_keeps_its_whole_lines_and_goes_on(tmp_path):
         assert looked(tmp_path) == (expected, set(range(whole, COUNT)))
         journal = opened(tmp_path)
         list(journal.recorded())
-        rest = {i: add(journal, i) for i in missing(journal)}
+        rest = {i: add(journal, i, 10 + i) for i in missing(journal)}
         journal.close()
         assert looked(tmp_path) == ({**expected, **rest}, set()), f"cut at {cut}"
 
