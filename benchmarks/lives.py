@@ -102,7 +102,7 @@ class Life:
         for line in lines[1:]:
             try:
                 index = json.loads(line)["tile"]
-                path = self.part / "tiles" / f"{index // 1000:04d}" / f"{index:07d}.tif"
+                (path,) = self.part.glob(f"tiles/*/{index // 1000:04d}/{index:07d}.tif")
                 stat = path.stat()
             except (ValueError, OSError):
                 continue

@@ -5,6 +5,7 @@ is whole and its file has the size that the line tells; everything else is compu
 """
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -34,7 +35,9 @@ class Journal:
     def __init__(
         self, folder: Path, inputs: Mapping[str, Any], tiles: int, *, restart: bool = False
     ) -> None:
-        self.folder, self.tiles = folder, folder / TILES
+        # What a worker of an earlier run with other inputs may still write lies elsewhere.
+        digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+        self.folder, self.tiles = folder, folder / TILES / digest[:8]
         self._done = bytearray(tiles)
         self._fd = os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
@@ -52,10 +55,10 @@ class Journal:
         if head is not None and not _differing(head, inputs):
             os.write(self._fd, b"\n")  # ends a line that a kill cut off
         else:
-            shutil.rmtree(self.tiles, ignore_errors=True)
+            shutil.rmtree(self.folder / TILES, ignore_errors=True)
             os.ftruncate(self._fd, 0)
             self._append(inputs)
-        self.tiles.mkdir(exist_ok=True)
+        self.tiles.mkdir(parents=True, exist_ok=True)
 
     def recorded(self) -> Iterator[tuple[int, TileDone]]:
         """The tiles that earlier runs did; bad ones are not among them, they are tried again."""

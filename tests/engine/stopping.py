@@ -46,7 +46,8 @@ def done_tiles(out):
         for line in (part / "journal.jsonl").read_bytes().split(b"\n")[1:]:
             if line.endswith(b"}"):
                 index = json.loads(line)["tile"]
-                stat = (part / "tiles" / "0000" / f"{index:07d}.tif").stat()
+                (path,) = part.glob(f"tiles/*/0000/{index:07d}.tif")
+                stat = path.stat()
                 found[index] = stat.st_ino, stat.st_mtime_ns
     except (OSError, ValueError):
         return found

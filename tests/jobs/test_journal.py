@@ -29,6 +29,12 @@ def opened(folder, inputs=INPUTS, tiles=COUNT, **options):
     return Journal(folder, inputs, tiles, **options)
 
 
+def tiles_in(folder):
+    """Where the tiles are of the only inputs that there are."""
+    (tiles,) = (folder / TILES).iterdir()
+    return tiles
+
+
 def missing(journal):
     return {i for i in range(COUNT) if not journal.has(i)}
 
@@ -132,14 +138,14 @@ def test_done_is_what_has_a_whole_line_and_its_whole_file(runs, data):
         assert set(found) == done
         assert others == set(range(COUNT)) - done
         for index, tile in found.items():
-            assert tile_path(folder / TILES, index).stat().st_size == tile.size
+            assert tile_path(tiles_in(folder), index).stat().st_size == tile.size
             assert tile.pixels == (index, 7)
 
 
 @pytest.mark.parametrize("harm", ["gone", "cut", "empty", "longer"])
 def test_a_tile_whose_file_is_not_whole_is_done_again(tmp_path, harm):
     done = filled(tmp_path)
-    path = tile_path(tmp_path / TILES, 2)
+    path = tile_path(tiles_in(tmp_path), 2)
     if harm == "gone":
         path.unlink()
     else:
@@ -153,7 +159,7 @@ def test_a_journal_without_a_head_is_begun_anew(tmp_path, text):
     filled(tmp_path)
     (tmp_path / NAME).write_bytes(text)
     assert looked(tmp_path) == ({}, set(range(COUNT)))
-    assert not list((tmp_path / TILES).iterdir()), "tiles of inputs that nobody knows"
+    assert not list((tmp_path / TILES).rglob("*.tif")), "tiles of inputs that nobody knows"
 
 
 @pytest.mark.parametrize("text", [b"\0" * 90, b"\xff\xfe", b"[1]\n3\nnull\n", b'{"tile": 5, "pix'])
@@ -202,9 +208,30 @@ def test_restart_drops_the_tiles_of_other_inputs_and_only_of_those(tmp_path):
     assert looked(tmp_path, restart=True) == (done, set())
     other = {**INPUTS, "core": 512}
     assert looked(tmp_path, inputs=other, restart=True) == ({}, set(range(COUNT)))
-    assert not list((tmp_path / TILES).iterdir())
+    assert not list((tmp_path / TILES).rglob("*.tif"))
     with pytest.raises(JobError, match="another core"):
         looked(tmp_path)
+
+
+def test_what_a_worker_of_other_inputs_still_writes_is_not_taken(tmp_path):
+    """On a cluster a tile goes on when its client is killed, and may end after --restart."""
+    first = opened(tmp_path)
+    first.close()
+    other = {**INPUTS, "model": "another"}
+    second = opened(tmp_path, other, restart=True)
+    done = add(second, 0)
+    add(second, 1)
+    second.close()
+    for index in (0, 1):
+        late = tile_path(first.tiles, index)
+        late.parent.mkdir(parents=True, exist_ok=True)
+        late.write_bytes(b"late")
+    found, others = looked(tmp_path, inputs=other)
+    assert found[0] == done
+    assert others == {2, 3, 4, 5}
+    assert tile_path(second.tiles, 0).read_bytes() == b"x" * 10
+    Journal.forget(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
