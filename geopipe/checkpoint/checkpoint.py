@@ -14,7 +14,7 @@ from torch import Tensor
 from geopipe import __version__
 from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError
-from geopipe.nets import CoarseNet, MapNet, RefineNet
+from geopipe.nets import MapNet, RefineNet, build_net
 from geopipe.raster import Scene
 
 _FORMAT = 1
@@ -73,6 +73,7 @@ class Checkpoint:
             "format": _FORMAT,
             "geopipe": __version__,
             "bands": self.bands,
+            "architecture": self.net.coarse.architecture,
             "refine": refine
             and {
                 "iterations": refine.iterations,
@@ -139,7 +140,7 @@ class Checkpoint:
         if refine and not 1 <= refine["iterations"] <= _MOST_ITERATIONS:
             raise ValueError(f"{refine['iterations']} iterations")
         net = MapNet(
-            CoarseNet(bands, len(scheme)),
+            build_net(bands, len(scheme), **header.get("architecture", {})),
             RefineNet(bands, len(scheme), **refine) if refine else None,
         )
         net.load_state_dict(state)

@@ -10,9 +10,11 @@ from typing import Any
 import click
 
 from geopipe import __version__
+from geopipe.cli.assess import assess
 from geopipe.cli.doctor import doctor
+from geopipe.cli.labels import labels
 from geopipe.cli.map import map_
-from geopipe.cli.options import AS_JSON, BANDS, CLASSES, NODATA, OVERWRITE, PATH
+from geopipe.cli.options import AS_JSON, CLASSES, PATH
 from geopipe.cli.seams import verify_seams
 from geopipe.errors import ConfigError, GeopipeError
 
@@ -73,60 +75,6 @@ def _is_worth_telling(record: logging.LogRecord, verbose: int) -> bool:
 
 
 @main.command()
-@click.argument("scene")
-@click.argument("labels", type=PATH, required=False)
-@click.argument("out", type=PATH, required=False)
-@click.option("--fetch", is_flag=True, help="Ask OpenStreetMap (Overpass); then give no LABELS.")
-@click.option("--classes", default="buildings-roads", show_default=True, help=CLASSES)
-@click.option("--layer", help="One layer of a GeoPackage  [default: all]")
-@click.option("--area", type=PATH, help="Polygons outside which nothing is known (255).")
-@OVERWRITE
-@BANDS
-@NODATA
-@AS_JSON
-def labels(
-    scene: str, labels: Path | None, out: Path | None, fetch: bool, classes: str, layer: str | None,
-    area: Path | None, overwrite: bool, bands: tuple[int, ...] | None, nodata: float | None,
-    as_json: bool,
-) -> None:  # fmt: skip
-    """Burn vectors on the pixels of SCENE: geopipe labels SCENE OSM OUT.tif
-
-    LABELS: OSM (.osm, .osm.bz2, .osm.pbf), GeoPackage, GeoJSON, GeoParquet, Shapefile, or a raster
-    of class ids. With --fetch: geopipe labels --fetch SCENE OUT.tif
-    """
-    if fetch and out is None:
-        labels, out = None, labels
-    if out is None or (labels is None) != fetch:
-        raise click.UsageError("give SCENE LABELS OUT, or --fetch SCENE OUT")
-    from geopipe.classes import load_scheme
-    from geopipe.labels import write_labels
-    from geopipe.workflow.schema import FETCH, Labelled
-    from geopipe.workflow.sources import label_source, open_scene
-
-    choice = Labelled(
-        scene=scene, bands=bands, nodata=nodata, labels=labels or Path(FETCH), layer=layer,
-        area=area,
-    )  # fmt: skip
-    place = open_scene(choice)
-    source = label_source(choice, load_scheme(classes), place)
-    counts = write_labels(place, source, out, overwrite=overwrite)
-    pixels = dict(zip(source.scheme.names, counts.pixels, strict=True))
-    skipped = dict(getattr(source, "skipped", ()))
-    if as_json:
-        click.echo(json.dumps({"out": str(out), "pixels": pixels, "ignored": counts.ignored,
-                               "skipped": skipped, "credit": source.credit}))  # fmt: skip
-        return
-    total = sum(pixels.values()) + counts.ignored
-    for name, n in (*pixels.items(), ("not labelled", counts.ignored)):
-        click.echo(f"{name:16s} {n:12d} px  {100 * n / total:6.2f} %")
-    for reason, n in skipped.items():
-        click.echo(f"left out: {n} x {reason}", err=True)
-    for name in counts.missing:
-        click.echo(f"warning: no pixel of class {name}", err=True)
-    click.echo(out)
-
-
-@main.command()
 @click.argument("class_map", metavar="MAP", type=PATH)
 @click.argument("truth", type=PATH)
 @click.option("--classes", help=CLASSES + "  [default: the names in MAP]")
@@ -179,5 +127,5 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-for command in (map_, verify_seams, doctor):
+for command in (labels, map_, verify_seams, doctor, assess):
     main.add_command(command)

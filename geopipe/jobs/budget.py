@@ -84,7 +84,7 @@ def tile_mb(scene: Scene, model: Checkpoint, core: int) -> float:
     net, read = _pixels(scene, model, core)
     bands, classes = model.bands, len(model.scheme)
     on_scene = core**2 * (4 * classes * 3 + 10)  # enlarged scores, their rows, the best of them
-    on_net = net * 4 * (2 * bands + 3 * classes + 12)  # image, scores, the coarse net's layers
+    on_net = net * 4 * (2 * bands + 3 * classes + model.net.coarse.floats)  # image, scores, layers
     as_read = read * (bands * 6 + 2)
     return _FIXED_MB + (max(on_scene, as_read) + on_net) / 1e6
 
@@ -93,8 +93,9 @@ def gpu_tile_mb(scene: Scene, model: Checkpoint, core: int) -> float:
     """Memory of one tile on a GPU, which refines it whole."""
     net, read = _pixels(scene, model, core)
     classes = len(model.scheme)
-    hidden = net * 4 * 32 * classes * 3 if model.net.refine else 0
-    return (hidden + read * 5 * model.bands + core**2 * 12 * classes) / 1e6
+    hidden = 32 * classes * 3 if model.net.refine else 0
+    layers = net * 4 * max(hidden, model.net.coarse.floats)
+    return (layers + read * 5 * model.bands + core**2 * 12 * classes) / 1e6
 
 
 def _pixels(scene: Scene, model: Checkpoint, core: int) -> tuple[float, float]:

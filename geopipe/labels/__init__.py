@@ -1,6 +1,7 @@
 """Labels: OSM vectors, truth vectors and label rasters as class ids on any pixel plane."""
 
 from geopipe.labels.area import Area, LimitedLabels
+from geopipe.labels.band import BandedLabels
 from geopipe.labels.fetch import default_cache, fetch_osm, osm_cache_file
 from geopipe.labels.raster import RasterLabels
 from geopipe.labels.source import LabelSource, open_labels
@@ -9,6 +10,7 @@ from geopipe.labels.write import LabelCounts, write_labels
 
 __all__ = [
     "Area",
+    "BandedLabels",
     "LabelCounts",
     "LabelSource",
     "LimitedLabels",

@@ -1,7 +1,9 @@
 """Features: geometries of one layer that some rule of a scheme wants."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -54,9 +56,13 @@ class Gathering:
         self.add_matches(shape, list(matching(self.scheme, tags)), tags)
 
     def add_matches(
-        self, shape: BaseGeometry | None, matches: list[tuple[int, TagRule]], tags: Tags
+        self,
+        shape: BaseGeometry | None,
+        matches: list[tuple[int, TagRule]],
+        tags: Tags,
+        about: Tags = MappingProxyType({}),
     ) -> None:
-        """As `add`, with the rules found before."""
+        """As `add`, with the rules found before; `about`: id and date, for those who keep them."""
         if not matches:
             return
         if shape is None or shape.is_empty:
@@ -122,3 +128,10 @@ def kind_of(shape: BaseGeometry) -> Kind:
     if kind == "line" and shapely.get_type_id(shape) == 1 and shape.is_closed:
         return "ring" if shapely.get_num_points(shape) > 3 else "line"
     return kind
+
+
+def class_of(shape: BaseGeometry | None, matches: Iterable[tuple[int, TagRule]]) -> int | None:
+    """The class that the first fitting rule makes of a feature."""
+    kind = kind_of(shape) if shape is not None and not shape.is_empty else None
+    fitting = (i for i, rule in matches if kind in _SERVES[rule.geometry])
+    return next(fitting, None)

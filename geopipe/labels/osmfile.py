@@ -38,6 +38,13 @@ def read_osm_file(path: Path, scheme: ClassScheme, place: Place) -> Features:
     nodes (about 16 bytes each) and the wanted features near the scene.
     """
     gathering = Gathering(scheme, LONLAT, place.bounds_in(LONLAT))
+    gather_osm_file(path, gathering)
+    return gathering.finish()
+
+
+def gather_osm_file(path: Path, gathering: Gathering) -> None:
+    """Give `gathering` what it wants of `path`; errors as above."""
+    scheme = gathering.scheme
     keys = naming_keys(scheme)
     if not keys:
         raise LabelError(f"no class of the scheme '{scheme.name}' has rules for OSM tags")
@@ -47,7 +54,6 @@ def read_osm_file(path: Path, scheme: ClassScheme, place: Place) -> Features:
         raise LabelError(
             f"cannot read {path} as OSM data: {e}", "the file is damaged or cut short; get it again"
         ) from e
-    return gathering.finish()
 
 
 def _gather(path: Path, gathering: Gathering, keys: tuple[str, ...]) -> None:
@@ -65,7 +71,9 @@ def _gather(path: Path, gathering: Gathering, keys: tuple[str, ...]) -> None:
         lines = [m for m in matches if m[1].geometry == "line"]
         if thing.is_area():
             if polygons and (shape := areas.built(thing)) is not None:
-                gathering.add_matches(shape, polygons, tags)
+                kind = "way" if thing.from_way() else "relation"
+                about = _about(f"{kind}/{thing.orig_id()}", thing)
+                gathering.add_matches(shape, polygons, tags, about)
         elif thing.is_way():
             closed = thing.is_closed() and len(thing.nodes) > 1
             if polygons and closed:
@@ -124,7 +132,13 @@ def _add_way(
         gathering.skipped[_NO_LINE] += 1
         return
     shape = shapely.LineString(runs[0]) if len(runs) == 1 else shapely.MultiLineString(runs)
-    gathering.add_matches(shape, matches, tags)
+    gathering.add_matches(shape, matches, tags, _about(f"way/{way.id}", way))
+
+
+def _about(name: str, thing: Any) -> dict[str, str]:
+    """Id and time of the last change; extracts without metadata say 1970."""
+    changed = thing.timestamp
+    return {"osm_id": name} | ({"timestamp": changed.isoformat()} if changed.year > 1970 else {})
 
 
 def _runs(way: Any) -> Iterator[np.ndarray]:

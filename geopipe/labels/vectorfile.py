@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import geopandas as gpd
+import pandas as pd
 import pyarrow.parquet
 import pyogrio
 from pyarrow import ArrowException
@@ -17,9 +18,9 @@ from shapely.errors import ShapelyError
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
-from geopipe.labels.features import Features, Gathering
+from geopipe.labels.features import Features, Gathering, class_of
 from geopipe.labels.place import Bounds, Place
-from geopipe.labels.tags import all_keys, clean, naming_keys, parse_tags
+from geopipe.labels.tags import all_keys, clean, matching, naming_keys, parse_tags
 
 OSM_CREDIT = "(c) OpenStreetMap contributors, ODbL 1.0"
 
@@ -27,6 +28,9 @@ _PARQUET = (".parquet", ".geoparquet", ".pq")
 _BUNDLES = ("other_tags", "all_tags", "tags")
 """Columns that hold many tags in one cell (GDAL's OSM driver, osm2geojson, Overture)."""
 _OSM_COLUMNS = {"osm_id", "osm_type", "osm_way_id", "osmid", "@id", "other_tags", "all_tags"}
+
+_DATES = ("timestamp", "@timestamp", "osm_timestamp", "last_edit", "lastedit", "last_edited")
+_IDS = ("osm_id", "@id", "osmid", "id")
 
 _OSM_ID = re.compile(r"^(node|way|relation)/\d+$")
 
@@ -82,6 +86,62 @@ def read_vector_file(
     if not found:
         raise _unusable(path, layers, scheme)
     return found, credit
+
+
+@dataclass(frozen=True)
+class Table:
+    """A layer with all its columns, and the class of each row."""
+
+    name: str
+    frame: gpd.GeoDataFrame
+    """Its column ``source_id`` tells the features of the file apart."""
+    class_ids: tuple[int | None, ...]
+    is_osm: bool
+
+    @property
+    def crs(self) -> CRS:
+        """Of the geometries."""
+        return CRS.from_user_input(self.frame.crs)
+
+    @property
+    def dates(self) -> list[str | None] | None:
+        """When each feature was last edited, ISO; None when no column tells."""
+        by_name = {str(c).casefold(): c for c in self.frame.columns}
+        known = [by_name[n] for n in _DATES if n in by_name]
+        if not known:
+            return None
+        when = pd.to_datetime(self.frame[known[0]], errors="coerce", utc=True, format="ISO8601")
+        return [None if pd.isna(t) else t.date().isoformat() for t in when]
+
+
+def read_tables(
+    path: Path, scheme: ClassScheme, place: Place, layer: str | None = None
+) -> list[Table]:
+    """The usable layers of a vector file near the scene, with every column; errors as above."""
+    tables: list[Table] = []
+    layers = list(_layers(path, layer))
+    for one in layers:
+        plan = _Columns.of(one, scheme)
+        if not plan.usable or one.crs is None:
+            continue
+        frame = _frame(one, list(one.columns), place.bounds_in(one.crs), fid=True)
+        given = _class_ids(frame, plan, scheme)
+        if given is None:
+            rows = zip(frame.geometry, _tags(frame, plan), strict=True)
+            ids = [class_of(shape, matching(scheme, tags)) for shape, tags in rows]
+        else:
+            ids = [g if isinstance(g, int) else None for g in given]
+        known = next((c for c in _IDS if c in frame), None)
+        source = [str(i) for i in frame.index]
+        if known:
+            named = (clean(x) for x in frame[known])
+            source = [s if n is None else n for s, n in zip(source, named, strict=True)]
+        frame = frame.reset_index(drop=True).assign(source_id=source)
+        osm = _says_osm(one, frame, plan, named=given is None)
+        tables.append(Table(one.name or path.stem, frame, tuple(ids), osm))
+    if not tables:
+        raise _unusable(path, layers, scheme)
+    return tables
 
 
 def _layers(path: Path, wanted: str | None) -> Iterator[Layer]:
@@ -193,13 +253,17 @@ def _gather(
     return gathering.finish()
 
 
-def _frame(layer: Layer, columns: list[str], near: Bounds | None) -> gpd.GeoDataFrame:
+def _frame(
+    layer: Layer, columns: list[str], near: Bounds | None, *, fid: bool = False
+) -> gpd.GeoDataFrame:
+    """The rows near the scene; `fid`: their index is the id the file gives them."""
     try:
         if layer.name is None:
             return gpd.read_parquet(layer.path, columns=[*columns, layer.geometry])
         return pyogrio.read_dataframe(
-            layer.path, layer=layer.name, columns=columns, bbox=near, force_2d=True
-        )
+            layer.path, layer=layer.name, columns=columns, bbox=near, force_2d=True,
+            fid_as_index=fid,
+        )  # fmt: skip
     except (DataSourceError, DataLayerError, ShapelyError, ArrowException, ValueError) as e:
         raise _unreadable(layer.path, e) from e
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,26 +12,39 @@ from torch import Tensor
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import ClassScheme
 from geopipe.learn.fit import Fitted, fit
-from geopipe.learn.loss import labelled_cross_entropy
+from geopipe.learn.loss import generalised_cross_entropy, labelled_cross_entropy
 from geopipe.learn.pool import Pool, Sampling, symmetric
 from geopipe.learn.precision import Precision, training_autocast
-from geopipe.nets import CoarseNet, MapNet
+from geopipe.nets import MapNet, NetName, build_net
 
 
 @dataclass(frozen=True)
 class CoarsePlan:
-    """The paper's values; `steps` is what a CPU can afford."""
+    """The paper's values; `steps` is what a CPU can afford.
+
+    The CNN is trained by SGD, a U-Net by AdamW: `CoarsePlan.of` has the values that suit the net.
+    """
 
     steps: int = 1200
     batch: int = 64
     patch: int = 64
     lr: float = 0.01
     momentum: float = 0.9
+    """Of SGD; AdamW's first moment decays as fast."""
     weight_decay: float = 2e-4
     augment: bool = True
     jitter: float = 0.2
+    robust: float = 0.0
+    """q of the generalised cross-entropy; 0: the cross-entropy."""
     seed: int = 0
     precision: Precision = "auto"
+    net: NetName = "cnn"
+
+    @classmethod
+    def of(cls, net: NetName = "cnn", **chosen: Any) -> Self:
+        """The plan of `net`, with what is `chosen` instead of its own values."""
+        unet: dict[str, Any] = {"steps": 600, "batch": 16, "lr": 1e-3}
+        return cls(net=net, **{**(unet if net == "unet" else {}), **chosen})
 
 
 def train_coarse(
@@ -46,7 +60,7 @@ def train_coarse(
     check: Callable[[Checkpoint], float] | None = None,
     check_every: int = 100,
 ) -> tuple[Checkpoint, Fitted]:
-    """Fit a CoarseNet to the pool and save it as `out`.
+    """Fit the plan's net to the pool, made for its halo and stride, and save it as `out`.
 
     `key`: digest of data and parameters, decides whether an interrupted training goes on.
     `check`: a score of the model at hand, recorded while training (it does not steer it).
@@ -54,33 +68,19 @@ def train_coarse(
     mean, std = pool.statistics()
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
-        net = MapNet(CoarseNet(len(mean), len(scheme)))
+        net = MapNet(build_net(len(mean), len(scheme), plan.net))
     net.to(device).train()
     checkpoint = Checkpoint(net, scheme, mean, std, dtype, gsd)
     sampling = Sampling(pool, plan.patch, plan.seed, plan.augment, plan.jitter)
-    blocks = [
-        (checkpoint.normalise(torch.from_numpy(b.image), torch.from_numpy(b.valid)), b.labels)
-        for b in pool.blocks
-    ]
-
-    def loss(step: int) -> Tensor:
-        image, labels = _batch(sampling, blocks, step * plan.batch, plan.batch)
-        with training_autocast(device, plan.precision):
-            scores = net(image.to(device))
-        return labelled_cross_entropy(scores, labels.to(device))
-
-    optimizer = torch.optim.SGD(
-        net.parameters(), plan.lr, momentum=plan.momentum, weight_decay=plan.weight_decay
-    )
     record = fit(
         net,
-        loss,
-        optimizer,
+        patch_loss(checkpoint, sampling, plan.batch, device, plan.precision, plan.robust),
+        _optimizer(net, plan),
         plan.steps,
         label="training the coarse net",
         resume=out.with_suffix(".resume"),
         key=key,
-        check=(lambda: check(checkpoint)) if check else None,
+        check=(lambda: _looked_at(checkpoint, check)) if check else None,
         check_every=check_every,
     )
     checkpoint = checkpoint.with_net(
@@ -92,6 +92,50 @@ def train_coarse(
     )
     checkpoint.save(out)
     return checkpoint, record
+
+
+def patch_loss(
+    model: Checkpoint,
+    sampling: Sampling,
+    batch: int,
+    device: str,
+    precision: Precision,
+    robust: float = 0.0,
+) -> Callable[[int], Tensor]:
+    """``loss(step)`` of the model's net on that step's `batch` patches; `robust` as in the plan."""
+    blocks = [
+        (model.normalise(torch.from_numpy(b.image), torch.from_numpy(b.valid)), b.labels)
+        for b in sampling.pool.blocks
+    ]
+
+    def loss(step: int) -> Tensor:
+        image, labels = _batch(sampling, blocks, step * batch, batch)
+        with training_autocast(device, precision):
+            scores = model.net(image.to(device))
+        if robust:
+            return generalised_cross_entropy(scores, labels.to(device), robust)
+        return labelled_cross_entropy(scores, labels.to(device))
+
+    return loss
+
+
+def _optimizer(net: MapNet, plan: CoarsePlan) -> torch.optim.Optimizer:
+    if plan.net == "unet":
+        return torch.optim.AdamW(
+            net.parameters(), plan.lr, (plan.momentum, 0.999), weight_decay=plan.weight_decay
+        )
+    return torch.optim.SGD(
+        net.parameters(), plan.lr, momentum=plan.momentum, weight_decay=plan.weight_decay
+    )
+
+
+def _looked_at(model: Checkpoint, check: Callable[[Checkpoint], float]) -> float:
+    """The check of a net in training, which meanwhile works, and stays, as if it were mapping."""
+    model.net.eval()
+    try:
+        return check(model)
+    finally:
+        model.net.train()
 
 
 def _batch(

@@ -34,7 +34,7 @@ class Block:
     """
 
     image: np.ndarray
-    """(bands, h + 2 halo + 0..3, w + 2 halo + 0..3) float32, scene units, 0 where not valid"""
+    """(bands, h + 2 halo, w + 2 halo) and up to the stride, float32, scene units, 0 if not valid"""
     valid: np.ndarray
     """(height, width) of the image, bool"""
     labels: np.ndarray
@@ -146,11 +146,19 @@ def symmetric(x: torch.Tensor, symmetry: int) -> torch.Tensor:
 
 
 def build_pool(
-    scene: Scene, source: LabelSource, grid: NetGrid, *, halo: int, patch: int, seed: int
+    scene: Scene,
+    source: LabelSource,
+    grid: NetGrid,
+    *,
+    halo: int,
+    patch: int,
+    seed: int,
+    stride: int = CoarseNet.stride,
 ) -> Pool:
     """Read the scene (or, if it is large, random labelled blocks of it) onto the net's grid.
 
-    Raises SceneError when not one patch fits, LabelError when a class has no labelled pixel.
+    `halo` and `stride` are those of the net to be trained. Raises SceneError when not one patch
+    fits, LabelError when a class has no labelled pixel.
     """
     if min(grid.shape) < patch:
         down, along = grid.shape
@@ -159,7 +167,7 @@ def build_pool(
             f"patch of {patch} x {patch}",
             "train on a larger scene",
         )
-    windows = list(_blocks(grid.shape))
+    windows = list(_blocks(grid.shape, stride))
     if math.prod(grid.shape) > MAX_PX:  # the labels may fill a corner only
         plane = grid.geobox(scene.geobox)
         windows = [
@@ -171,7 +179,8 @@ def build_pool(
     blocks = []
     with progress("reading training pixels", len(chosen)) as advance:
         for i in chosen:
-            blocks.append(_read_block(scene, source, grid, windows[i], halo))
+            context = windows[i].snap(stride).expand(halo)
+            blocks.append(_read_block(scene, source, grid, windows[i], context))
             advance()
     classes = len(source.scheme)
     pool = Pool(
@@ -191,26 +200,25 @@ def build_pool(
     return pool
 
 
-def _blocks(shape: tuple[int, int]) -> Iterator[Window]:
+def _blocks(shape: tuple[int, int], stride: int = CoarseNet.stride) -> Iterator[Window]:
     """Near-equal pieces that start on the net's stride."""
-    rows, cols = (_cuts(n) for n in shape)
+    rows, cols = (_cuts(n, stride) for n in shape)
     for r0, r1 in pairwise(rows):
         for c0, c1 in pairwise(cols):
             yield Window(r0, c0, r1 - r0, c1 - c0)
 
 
-def _cuts(size: int) -> list[int]:
-    step = CoarseNet.stride
-    inner = np.linspace(0, size / step, -(-size // BLOCK_PX) + 1).round().astype(int) * step
+def _cuts(size: int, stride: int) -> list[int]:
+    inner = np.linspace(0, size / stride, -(-size // BLOCK_PX) + 1).round().astype(int) * stride
     return [*inner[:-1].tolist(), size]
 
 
-def _read_block(scene: Scene, source: LabelSource, grid: NetGrid, core: Window, halo: int) -> Block:
-    image, valid = (
-        x.numpy() for x in net_image(scene, grid, core.snap(CoarseNet.stride).expand(halo))
-    )
+def _read_block(
+    scene: Scene, source: LabelSource, grid: NetGrid, core: Window, context: Window
+) -> Block:
+    image, valid = (x.numpy() for x in net_image(scene, grid, context))
     labels = source.read(window_geobox(grid.geobox(scene.geobox), core))
-    inner = valid[halo : halo + core.height, halo : halo + core.width]
+    inner = valid[core.within(context)]
     return Block(image, valid, np.where(inner, labels, IGNORE).astype(np.uint8))
 
 

@@ -4,9 +4,21 @@ Every net here is a *valid* net: it never pads. The caller supplies the context 
 each side) and gets back exactly the pixels inside it, so a tile and the whole scene agree.
 """
 
+from geopipe.nets.build import NetName, build_net
 from geopipe.nets.coarse import CoarseNet
 from geopipe.nets.mapnet import MapNet
 from geopipe.nets.reach import measured_halo
 from geopipe.nets.refine import RefineNet
+from geopipe.nets.scorenet import ScoreNet
+from geopipe.nets.unet import UNet
 
-__all__ = ["CoarseNet", "MapNet", "RefineNet", "measured_halo"]
+__all__ = [
+    "CoarseNet",
+    "MapNet",
+    "NetName",
+    "RefineNet",
+    "ScoreNet",
+    "UNet",
+    "build_net",
+    "measured_halo",
+]

@@ -3,14 +3,18 @@
 Maggiori et al. 2017 (IEEE TGRS 55:9), section III.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from geopipe.nets.scorenet import ScoreNet
 
 STRIDE = 4
 REACH = 30
 
 
-class CoarseNet(nn.Module):
+class CoarseNet(ScoreNet):
     """Image at 1 m to one score map per class at 1 m, blurred by a stride of 4.
 
     Input (N, bands, H + 60, W + 60) float32, normalised; output (N, classes, H, W) scores, H and
@@ -19,6 +23,7 @@ class CoarseNet(nn.Module):
 
     stride = STRIDE
     reach = REACH
+    floats = 12
 
     def __init__(self, bands: int, classes: int) -> None:
         super().__init__()
@@ -35,6 +40,10 @@ class CoarseNet(nn.Module):
         nn.init.zeros_(self.conv4.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             self.up.weight.copy_(_bilinear(classes))
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        return {"net": "cnn"}
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.conv1(image).relu_()  # (N, 64, h + 12, w + 12), h = H / 4 + 1

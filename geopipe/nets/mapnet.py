@@ -1,4 +1,4 @@
-"""MapNet: coarse classifier and, if there is one, its refinement, seen as one net."""
+"""MapNet: score net and, if there is one, its refinement, seen as one net."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from geopipe.errors import ConfigError
-from geopipe.nets.coarse import CoarseNet
 from geopipe.nets.refine import RefineNet
+from geopipe.nets.scorenet import ScoreNet
 
 CL = torch.channels_last
 BLOCK = 144
@@ -24,7 +24,7 @@ class MapNet(nn.Module):
     the input on the scene's net grid are multiples of `stride`.
     """
 
-    def __init__(self, coarse: CoarseNet, refine: RefineNet | None = None) -> None:
+    def __init__(self, coarse: ScoreNet, refine: RefineNet | None = None) -> None:
         super().__init__()
         self.coarse, self.refine = coarse, refine
 

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from rasterio.windows import Window as RioWindow
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import SceneError
 from geopipe.grid import Window, ground_gsd
+from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.outlines import Seams, trace
 from geopipe.raster.scene import opened
 from geopipe.raster.squares import SQUARED, right_angled
@@ -67,7 +67,8 @@ def write_polygons(
             if src.crs is None:
                 raise SceneError(f"{class_map} has no CRS, so its areas are unknown")
             total = _write_layer(src, part, scheme, background, right_angles)
-        _add_style(part, scheme, vector_qml(scheme, background=background))
+        style = vector_qml(scheme, background=background)
+        add_layer_style(part, LAYER, scheme.name, style, "the classes in their colours")
         part.replace(target)
     except (pyogrio.errors.DataSourceError, sqlite3.Error, OSError) as e:
         if isinstance(e, SceneError):
@@ -205,28 +206,3 @@ def _projected(outlines: np.ndarray, to: pyproj.Transformer, direction: str) -> 
 
     projected: np.ndarray = shapely.transform(outlines, project)
     return projected
-
-
-def _add_style(part: Path, scheme: ClassScheme, style: str) -> None:
-    """Add QGIS's table of styles, with one default style for the layer."""
-    with closing(sqlite3.connect(part)) as db, db:
-        (geometry,) = db.execute(
-            "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", [LAYER]
-        ).fetchone()
-        db.execute(
-            "CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,"
-            " f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256),"
-            " f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,"
-            " useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),"
-            " update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')))"
-        )
-        db.execute(
-            "INSERT INTO gpkg_contents (table_name, data_type, identifier)"
-            " VALUES ('layer_styles', 'attributes', 'layer_styles')"
-        )
-        db.execute(
-            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name,"
-            " f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner)"
-            " VALUES ('', '', ?, ?, ?, ?, '', 1, 'the classes in their colours', '')",
-            [LAYER, geometry, scheme.name[:30], style],
-        )

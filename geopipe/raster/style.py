@@ -5,12 +5,16 @@ gives 256 legend rows. The elements are the ones QGIS 3.22 writes, less what it 
 """
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from pathlib import Path
 
 from geopipe.classes import ClassScheme
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _ATTRIBUTE = "class_id"
+_TRUTH = "truth"
+_NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
+"""What QGIS writes for NULL among the values of a list."""
 
 
 def write_qml(path: Path, scheme: ClassScheme) -> None:
@@ -61,7 +65,6 @@ def vector_qml(scheme: ClassScheme, *, background: bool = True) -> str:
         row = {"value": str(value), "symbol": str(value), "label": c.name, "render": "true"}
         ET.SubElement(categories, "category", row)
         symbol = ET.SubElement(symbols, "symbol", name=str(value), type="fill", alpha="1")
-        layer = ET.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "pass": "0"})
         properties = {
             "color": _rgba(c.rgb),
             "style": "solid",
@@ -70,12 +73,69 @@ def vector_qml(scheme: ClassScheme, *, background: bool = True) -> str:
             "outline_width": "0.1",
             "outline_width_unit": "MM",
         }
-        options = ET.SubElement(layer, "Option", type="Map")
-        for key, text in properties.items():
-            ET.SubElement(options, "Option", name=key, value=text, type="QString")
-            ET.SubElement(layer, "prop", k=key, v=text)  # QGIS before 3.20 reads these
+        _symbol_layer(symbol, "SimpleFill", properties)
     ET.SubElement(root, "layerOpacity").text = "1"
     return _document(root)
+
+
+def points_qml(scheme: ClassScheme) -> str:
+    """The style of points whose text field `truth` an analyst fills in from a list of classes.
+
+    Filled points are dots in the colour of their class; all others, mistyped ones too, are red
+    rings. `id` cannot be edited.
+    """
+    root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields|Forms")
+    renderer = ET.SubElement(
+        root, "renderer-v2", type="categorizedSymbol", attr=_TRUTH, symbollevels="0"
+    )
+    categories = ET.SubElement(renderer, "categories")
+    symbols = ET.SubElement(renderer, "symbols")
+    filled = [(c.name, c.name, _rgba(c.rgb), "30,30,30,255", "2.4", "0.3") for c in scheme.classes]
+    # A category without a value stands for all others. Rings leave the pixel itself in sight.
+    to_do = ("", "to do", "255,0,0,0", "230,0,0,255", "5", "0.6")
+    for number, (value, label, fill, outline, size, width) in enumerate([*filled, to_do]):
+        row = {"value": value, "symbol": str(number), "label": label, "render": "true"}
+        ET.SubElement(categories, "category", {**row, "type": "string"})
+        symbol = ET.SubElement(symbols, "symbol", name=str(number), type="marker", alpha="1")
+        properties = {
+            "name": "circle",
+            "color": fill,
+            "outline_color": outline,
+            "outline_width": width,
+            "outline_width_unit": "MM",
+            "size": size,
+            "size_unit": "MM",
+        }
+        _symbol_layer(symbol, "SimpleMarker", properties)
+    _truth_form(root, scheme)
+    return _document(root)
+
+
+def _truth_form(root: ET.Element, scheme: ClassScheme) -> None:
+    """How the fields of the points are edited: a list of the classes, and an id that stays."""
+    fields = ET.SubElement(root, "fieldConfiguration")
+    for name, kind in (("id", "TextEdit"), (_TRUTH, "ValueMap")):
+        field = ET.SubElement(fields, "field", name=name, configurationFlags="None")
+        config = ET.SubElement(ET.SubElement(field, "editWidget", type=kind), "config")
+        options = ET.SubElement(config, "Option", type="Map")
+        if kind == "ValueMap":
+            values = ET.SubElement(options, "Option", name="map", type="List")
+            rows = [("(to do)", _NULL), *((c.name, c.name) for c in scheme.classes)]
+            for label, value in rows:
+                row = ET.SubElement(values, "Option", type="Map")
+                ET.SubElement(row, "Option", name=label, value=value, type="QString")
+    editable = ET.SubElement(root, "editable")
+    for name in ("fid", "id"):
+        ET.SubElement(editable, "field", name=name, editable="0")
+    ET.SubElement(editable, "field", name=_TRUTH, editable="1")
+
+
+def _symbol_layer(symbol: ET.Element, kind: str, properties: dict[str, str]) -> None:
+    layer = ET.SubElement(symbol, "layer", {"class": kind, "enabled": "1", "pass": "0"})
+    options = ET.SubElement(layer, "Option", type="Map")
+    for key, text in properties.items():
+        ET.SubElement(options, "Option", name=key, value=text, type="QString")
+        ET.SubElement(layer, "prop", k=key, v=text)  # QGIS before 3.20 reads these
 
 
 def _rgba(rgb: tuple[int, ...]) -> str:
@@ -85,3 +145,36 @@ def _rgba(rgb: tuple[int, ...]) -> str:
 def _document(root: ET.Element) -> str:
     ET.indent(root)
     return _DOCTYPE + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def category_qml(attribute: str, colours: Mapping[str, str], kind: str = "fill") -> str:
+    """The style of a layer told apart by a text column: value -> colour ``#rrggbb``, in this order.
+
+    `kind`: ``fill`` (half transparent, so that the image shows) or ``line``.
+    """
+    root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology")
+    renderer = ET.SubElement(
+        root, "renderer-v2", type="categorizedSymbol", attr=attribute, symbollevels="0"
+    )
+    categories = ET.SubElement(renderer, "categories")
+    symbols = ET.SubElement(renderer, "symbols")
+    for number, (value, colour) in enumerate(colours.items()):
+        row = {"value": value, "symbol": str(number), "label": value, "render": "true"}
+        ET.SubElement(categories, "category", {**row, "type": "string"})
+        alpha = "0.5" if kind == "fill" else "1"
+        symbol = ET.SubElement(symbols, "symbol", name=str(number), type=kind, alpha=alpha)
+        rgb = tuple(bytes.fromhex(colour[1:]))
+        if kind == "line":
+            properties = {"line_color": _rgba(rgb), "line_width": "0.6", "line_width_unit": "MM"}
+            _symbol_layer(symbol, "SimpleLine", properties)
+            continue
+        properties = {
+            "color": _rgba(rgb),
+            "style": "solid",
+            "outline_color": "60,60,60,255",
+            "outline_style": "solid",
+            "outline_width": "0.2",
+            "outline_width_unit": "MM",
+        }
+        _symbol_layer(symbol, "SimpleFill", properties)
+    return _document(root)

@@ -1,6 +1,8 @@
 """Compare a class map with the truth, window by window, so that any size fits in memory."""
 
+import tempfile
 import warnings
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from geopipe.progress import progress
 from geopipe.raster.cog import read_scheme
 from geopipe.raster.scene import opened, window_geobox
 from geopipe.score.metrics import Metrics
+from geopipe.score.pixels import windows
 
 _SIDE = 2048
 """Windows hold at most about _SIDE x _SIDE pixels."""
@@ -38,8 +41,9 @@ def evaluate(
     """Count how the pixels of `class_map` agree with `truth` (a raster or vectors, see `layer`).
 
     Truth on another plane is brought to the map's by its LabelSource. Where one of two rasters of
-    equal shape has no CRS they are compared pixel by pixel; there, for two classes, a file of 0 and
-    255 only is a mask and 255 means class 1. IGNORE and nodata of either are left out and counted.
+    equal shape has no CRS they are compared pixel by pixel. For two classes, a raster of 0 and 255
+    only that declares no nodata is a mask, and 255 means class 1. IGNORE and nodata of either are
+    left out and counted.
     `area`: polygons to which the comparison is limited. `scheme`: by default the names in the map.
     Raises ConfigError without a scheme, LabelError or SceneError when the two do not meet.
     """
@@ -50,9 +54,9 @@ def evaluate(
         expected = _truth(stack, src, truth, scheme, layer)
         inside = _area(area, src) if area else None
         total = Metrics.empty(scheme.names)
-        windows = list(_windows(src))
-        advance = stack.enter_context(progress("comparing", len(windows)))
-        for window in windows:
+        parts = list(_windows(src))
+        advance = stack.enter_context(progress("comparing", len(parts)))
+        for window in parts:
             advance()
             chosen = inside(window) if inside else None
             if chosen is not None and not chosen.any():
@@ -100,6 +104,8 @@ def _truth(
     if src.crs is None:
         raise SceneError(f"{src.name} has no CRS, so vectors cannot be laid over it")
     geobox = GeoBox(src.shape, src.transform, src.crs)
+    if raster is not None and len(scheme) == 2 and _is_mask(raster):
+        truth = _mask_as_ids(stack, raster)
     labels = open_labels(truth, scheme, geobox, layer)
     return lambda window: np.asarray(labels.read(window_geobox(geobox, window)))
 
@@ -112,32 +118,58 @@ def _ids(src: rasterio.DatasetReader, scheme: ClassScheme) -> Reader:
             "give one band of whole numbers: class ids, not colours or scores",
         )
 
-    def read(window: Window) -> np.ndarray:
-        rio = RioWindow(window.col, window.row, window.width, window.height)
-        try:
-            ids, mask = src.read(1, window=rio), src.read_masks(1, window=rio)
-        except RasterioIOError as e:
-            raise SceneError(
-                f"cannot read {src.name} near row {window.row}, column {window.col}: {e}",
-                "the file is truncated or damaged; copy it again",
-            ) from e
-        return np.where(mask > 0, ids.astype(np.int64), IGNORE)
+    one = IGNORE if len(scheme) == 2 and _is_mask(src) else None
 
-    if src.crs is None and len(scheme) == 2 and _is_mask(src, read):
-        return lambda window: np.asarray(read(window) == IGNORE, np.int64)
+    def read(window: Window) -> np.ndarray:
+        values, known = _values(src, window)
+        ids = values.astype(np.int64)
+        return np.where(known, ids if one is None else ids == one, IGNORE)
+
     return read
 
 
-def _is_mask(src: rasterio.DatasetReader, read: Reader) -> bool:
-    """Whether a file without nodata holds 255 and nothing else but 0."""
-    seen: set[int] = set()
+def _values(src: rasterio.DatasetReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """What `src` holds in `window`, and where it is not masked or nodata; both (h, w)."""
+    rio = RioWindow(window.col, window.row, window.width, window.height)
+    try:
+        return src.read(1, window=rio), src.read_masks(1, window=rio) > 0
+    except RasterioIOError as e:
+        raise SceneError(
+            f"cannot read {src.name} near row {window.row}, column {window.col}: {e}",
+            "the file is truncated or damaged; copy it again",
+        ) from e
+
+
+def _is_mask(src: rasterio.DatasetReader) -> bool:
+    """Whether a file without nodata holds 255 and nothing else but 0.
+
+    255 alone is a mask only where the file has no CRS: a map may well be without any class.
+    """
     if src.nodata is not None:
         return False
+    seen: set[int] = set()
     for window in _windows(src):
-        seen.update(np.unique(read(window)).tolist())
-        if not seen <= {0, 255}:
+        values, known = _values(src, window)
+        seen.update(np.unique(values[known]).tolist())
+        if not seen <= {0, IGNORE}:
             return False
-    return 255 in seen
+    return seen == {0, IGNORE} or (seen == {IGNORE} and src.crs is None)
+
+
+def _mask_as_ids(stack: ExitStack, src: rasterio.DatasetReader) -> Path:
+    """A VRT in which the 255 of the mask `src` is 1, so that it passes for class ids."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    vrt = ET.Element("VRTDataset", rasterXSize=str(src.width), rasterYSize=str(src.height))
+    ET.SubElement(vrt, "SRS").text = src.crs.to_wkt()
+    ET.SubElement(vrt, "GeoTransform").text = ", ".join(map(repr, src.transform.to_gdal()))
+    band = ET.SubElement(vrt, "VRTRasterBand", dataType="Byte", band="1")
+    source = ET.SubElement(band, "ComplexSource")
+    name = ET.SubElement(source, "SourceFilename", relativeToVRT="0")
+    name.text = str(Path(src.name).absolute())
+    ET.SubElement(source, "SourceBand").text = "1"
+    ET.SubElement(source, "LUT").text = f"0:0,{IGNORE}:1"
+    ET.ElementTree(vrt).write(folder / "mask.vrt", encoding="utf-8")
+    return folder / "mask.vrt"
 
 
 def _area(path: Path, src: rasterio.DatasetReader) -> Reader:
@@ -150,13 +182,7 @@ def _area(path: Path, src: rasterio.DatasetReader) -> Reader:
 
 
 def _windows(src: rasterio.DatasetReader) -> Iterator[Window]:
-    """Windows that cover `src`: squares, or strips where the file is stored by rows."""
-    stored_by_rows = src.block_shapes[0][1] >= src.width
-    width = src.width if stored_by_rows else _SIDE
-    height = max(1, _SIDE * _SIDE // width)
-    for row in range(0, src.height, height):
-        for col in range(0, src.width, width):
-            yield Window(row, col, height, width).clip(src.shape)
+    return windows(src, _SIDE)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from geopipe.learn.coarse import CoarsePlan, train_coarse
 from geopipe.learn.fit import Fitted
 from geopipe.learn.pool import Pool, build_pool
 from geopipe.learn.refine import RefinePlan, train_refinement
-from geopipe.nets import CoarseNet, MapNet, RefineNet
+from geopipe.nets import MapNet, RefineNet, build_net
 from geopipe.workflow.bundle import MapOptions, overview, write_bundle
 from geopipe.workflow.closeups import choose_places, close_up
 from geopipe.workflow.evaluation import Evaluation, evaluate_steps, quick_score
@@ -161,22 +161,23 @@ class Chain:
         outputs = [target, target.with_name(target.name + ".aux.xml")]
         return Step(f"labels-{name}", inputs, parameters, outputs, burn)
 
-    def _pool(self, name: str, halo: int, patch: int) -> Pool:
+    def _pool(self, name: str, net: MapNet, patch: int) -> Pool:
         scene = open_scene(self.roles[name])
         source = RasterLabels.open(self.labels(name), self.scheme)
         grid = NetGrid.of(scene.geobox, self.workflow.gsd)
-        return build_pool(scene, source, grid, halo=halo, patch=patch, seed=self.workflow.seed)
+        seed, halo, stride = self.workflow.seed, net.halo, net.stride
+        return build_pool(scene, source, grid, halo=halo, patch=patch, seed=seed, stride=stride)
 
     # -- training
 
     def _coarse_step(self) -> Step:
         w = self.workflow
-        plan = CoarsePlan(**w.coarse.model_dump(), seed=w.seed)
+        plan = CoarsePlan.of(**w.coarse.model_dump(exclude_none=True), seed=w.seed)
 
         def train(key: str) -> None:
             scene = open_scene(w.train)
             _, record = train_coarse(
-                self._pool("train", MapNet(CoarseNet(1, 2)).halo, plan.patch),
+                self._pool("train", MapNet(build_net(1, 2, plan.net)), plan.patch),
                 self.scheme,
                 plan,
                 dtype=scene.dtype,
@@ -208,7 +209,7 @@ class Chain:
         def train(key: str) -> None:
             coarse = Checkpoint.load(self.coarse)
             reach = RefineNet(1, 2, iterations=plan.iterations)
-            pool = self._pool("enhance", MapNet(coarse.net.coarse, reach).halo, plan.patch)
+            pool = self._pool("enhance", MapNet(coarse.net.coarse, reach), plan.patch)
             _, record = train_refinement(
                 coarse, pool, plan, out=self.refined, key=key, device=self.device
             )

@@ -31,6 +31,12 @@ class Labelled(SceneChoice):
     layer: str | None = None
     area: Path | None = None
     """Polygons outside which absence of a label means nothing: ignored there."""
+    align: bool = False
+    """Move the vectors to where the image shows them, first."""
+    max_shift: float = Field(default=8.0, ge=1, le=30)
+    """Metres: by no more than this."""
+    ignore_band: float = Field(default=0.0, ge=0, le=50)
+    """Metres on each side of an outline in which nothing is known; 0: none."""
 
 
 class MapChoice(Section):
@@ -54,15 +60,22 @@ class MapChoice(Section):
 class CoarseChoice(Section):
     """Training of the coarse net; defaults as in Maggiori et al. 2017, section III."""
 
-    steps: int = Field(default=1200, gt=0)
-    batch: int = Field(default=64, gt=0)
-    lr: float = Field(default=0.01, gt=0)
+    net: Literal["cnn", "unet"] = "cnn"
+    """The paper's fully convolutional network, or a U-Net."""
+    steps: int | None = Field(default=None, gt=0)
+    """Default 1200, of a U-Net 600: with more it learns the labels' errors."""
+    batch: int | None = Field(default=None, gt=0)
+    """Default 64, of a U-Net 16: a step takes as long."""
+    lr: float | None = Field(default=None, gt=0)
+    """Default 0.01 (SGD), of a U-Net 0.001 (AdamW)."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=2e-4, ge=0)
     augment: bool = True
     """Random flips and transpositions."""
     jitter: float = Field(default=0.2, ge=0, le=2)
     """Random changes of light, in deviations of the image."""
+    robust: float = Field(default=0.0, ge=0, le=1)
+    """q of the generalised cross-entropy, for labels with many errors; 0: the cross-entropy."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 

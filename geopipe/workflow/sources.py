@@ -12,6 +12,7 @@ from geopipe.errors import ConfigError, SceneError
 from geopipe.grid import NetGrid, Tiling
 from geopipe.labels import (
     Area,
+    BandedLabels,
     LabelSource,
     LimitedLabels,
     default_cache,
@@ -23,6 +24,8 @@ from geopipe.labels.place import Place, reproject
 from geopipe.learn import CoarsePlan
 from geopipe.raster import Scene
 from geopipe.raster.scene import opened
+from geopipe.register import Plane, QuickLook, estimate_field
+from geopipe.register.check import moved_labels
 from geopipe.workflow.schema import FETCH, Labelled, SceneChoice, Workflow
 
 _SHARED = 1e-6
@@ -55,7 +58,19 @@ def label_source(choice: Labelled, scheme: ClassScheme, scene: Scene) -> LabelSo
     if str(path) == FETCH:
         path = fetch_osm(scene.geobox, scheme, default_cache())
     labels = open_labels(path, scheme, scene.geobox, choice.layer)
-    return LimitedLabels(labels, Area.open(choice.area, scene.geobox)) if choice.area else labels
+    if choice.area:
+        labels = LimitedLabels(labels, Area.open(choice.area, scene.geobox))
+    if choice.align:
+        labels = aligned(labels, scene, choice.max_shift)
+    return BandedLabels(labels, choice.ignore_band) if choice.ignore_band else labels
+
+
+def aligned(labels: LabelSource, scene: Scene, most: float) -> LabelSource:
+    """`labels` with their vectors moved to where the image shows them; what they cover stays."""
+    plane = Plane.of(scene, labels)
+    field = estimate_field(plane, QuickLook.fit(plane, labels), most)
+    moved = moved_labels(plane.labels, field)
+    return LimitedLabels(moved, labels.area) if isinstance(labels, LimitedLabels) else moved
 
 
 def check_scenes(workflow: Workflow) -> None:

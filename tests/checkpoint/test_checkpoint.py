@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.checkpoint import checkpoint as module
 from geopipe.classes import load_scheme
 from geopipe.errors import CheckpointError
-from geopipe.nets import CoarseNet, MapNet, RefineNet
+from geopipe.nets import CoarseNet, MapNet, RefineNet, UNet
 from geopipe.raster import Scene
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -287,3 +288,62 @@ def test_another_net_keeps_the_rest():
     }  # fmt: skip
     assert first.provenance == {"coarse": {"steps": 3}, "credit": "a"}
     assert (second.mean, second.gsd, second.dtype) == (first.mean, first.gsd, first.dtype)
+
+
+# Other nets
+
+
+def with_unet(**sizes):
+    torch.manual_seed(0)
+    net = UNet(3, 3, **sizes)
+    net.train()(torch.randn(2, 3, 64, 64))  # statistics of its own
+    return replace(model(), net=MapNet(net))
+
+
+@pytest.mark.parametrize("sizes", [{"base": 2, "depth": 1}, {"base": 5, "depth": 2}])
+def test_a_u_net_is_loaded_as_it_was_saved(tmp_path, sizes):
+    saved = with_unet(**sizes)
+    saved.save(tmp_path / "u.model")
+    loaded = Checkpoint.load(tmp_path / "u.model")
+    assert loaded.net.coarse.architecture == {"net": "unet", **sizes}
+    image = image_for(saved.net, 3)
+    with torch.inference_mode():
+        assert torch.equal(loaded.net(image), saved.net.eval()(image))
+    assert (loaded.net.halo, loaded.net.stride) == (saved.net.halo, saved.net.stride)
+    loaded.save(tmp_path / "again")
+    assert file_hash(tmp_path / "again") == file_hash(tmp_path / "u.model")
+
+
+def test_a_model_of_before_there_was_another_net_is_a_cnn(tmp_path):
+    path = rewritten(tmp_path / "m", without("architecture"))
+    assert isinstance(Checkpoint.load(path).net.coarse, CoarseNet)
+
+
+DAMAGED = {
+    "none": None,
+    "text": "unet",
+    "unknown": {"net": "vit"},
+    "list": {"net": ["unet"]},
+    "nothing wide": {"net": "unet", "base": 0, "depth": 1},
+    "huge": {"net": "unet", "base": 10**9, "depth": 1},
+    "deep": {"net": "unet", "base": 2, "depth": 40},
+    "half": {"net": "unet", "base": 2.5, "depth": 1},
+    "words": {"net": "unet", "base": "2", "depth": 1},
+    "yes": {"net": "unet", "base": True, "depth": 1},
+    "more": {"net": "unet", "base": 2, "depth": 1, "bands": 3},
+    "another width": {"net": "unet", "base": 3, "depth": 1},
+    "another depth": {"net": "unet", "base": 2, "depth": 2},
+    "another net": {"net": "cnn"},
+}
+
+
+@pytest.mark.parametrize("architecture", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_architecture(tmp_path, architecture):
+    path = tmp_path / "u.model"
+    with_unet(base=2, depth=1).save(path)
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["geopipe"])
+        state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    save_file(state, path, {"geopipe": json.dumps(header | {"architecture": architecture})})
+    with pytest.raises(CheckpointError, match="do not fit its header"):
+        Checkpoint.load(path)

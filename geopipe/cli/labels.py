@@ -1,0 +1,220 @@
+"""geopipe labels: burn vectors on a scene, check how well they fit it, align them."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geopipe.cli.options import AS_JSON, BANDS, CLASSES, NODATA, OVERWRITE, PATH
+
+if TYPE_CHECKING:
+    from geopipe.workflow.checkup import Checkup
+
+LAYER = click.option("--layer", help="One layer of a GeoPackage  [default: all]")
+AREA = click.option("--area", type=PATH, help="Polygons outside which nothing is known (255).")
+SCHEME = click.option("--classes", default="buildings-roads", show_default=True, help=CLASSES)
+MODEL = click.option(
+    "--model", type=PATH, help="See the image through a model  [default: colours and texture]"
+)
+MOST = click.option(
+    "--max-shift", "most", type=click.FloatRange(1, 30), default=8.0, show_default=True,
+    help="Metres on the ground beyond which no shift is looked for or made.",
+)  # fmt: skip
+
+
+class _Labels(click.Group):
+    """``geopipe labels SCENE OSM OUT`` burns; it need not say ``burn``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``burn`` in front of what names no command."""
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args = ["burn", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Labels, invoke_without_command=False)
+def labels() -> None:
+    """Labels for a scene: burn them (geopipe labels SCENE OSM OUT.tif), check them, align them."""
+
+
+@labels.command()
+@click.argument("scene")
+@click.argument("labels", type=PATH, required=False)
+@click.argument("out", type=PATH, required=False)
+@click.option("--fetch", is_flag=True, help="Ask OpenStreetMap (Overpass); then give no LABELS.")
+@SCHEME
+@LAYER
+@AREA
+@click.option("--ignore-band", type=click.FloatRange(0, 50), default=0.0, metavar="METRES",
+              help="Nothing is known (255) this near to the border of two classes.")  # fmt: skip
+@OVERWRITE
+@BANDS
+@NODATA
+@AS_JSON
+def burn(
+    scene: str, labels: Path | None, out: Path | None, fetch: bool, classes: str, layer: str | None,
+    area: Path | None, ignore_band: float, overwrite: bool, bands: tuple[int, ...] | None,
+    nodata: float | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Burn vectors on the pixels of SCENE: geopipe labels SCENE OSM OUT.tif
+
+    LABELS: OSM (.osm, .osm.bz2, .osm.pbf), GeoPackage, GeoJSON, GeoParquet, Shapefile, or a raster
+    of class ids. With --fetch: geopipe labels --fetch SCENE OUT.tif
+    """
+    if fetch and out is None:
+        labels, out = None, labels
+    if out is None or (labels is None) != fetch:
+        raise click.UsageError("give SCENE LABELS OUT, or --fetch SCENE OUT")
+    from geopipe.classes import load_scheme
+    from geopipe.labels import write_labels
+    from geopipe.workflow.schema import FETCH, Labelled
+    from geopipe.workflow.sources import label_source, open_scene
+
+    choice = Labelled(
+        scene=scene, bands=bands, nodata=nodata, labels=labels or Path(FETCH), layer=layer,
+        area=area, ignore_band=ignore_band,
+    )  # fmt: skip
+    place = open_scene(choice)
+    source = label_source(choice, load_scheme(classes), place)
+    counts = write_labels(place, source, out, overwrite=overwrite)
+    pixels = dict(zip(source.scheme.names, counts.pixels, strict=True))
+    skipped = dict(getattr(source, "skipped", ()))
+    if as_json:
+        click.echo(json.dumps({"out": str(out), "pixels": pixels, "ignored": counts.ignored,
+                               "skipped": skipped, "credit": source.credit}))  # fmt: skip
+        return
+    total = sum(pixels.values()) + counts.ignored
+    for name, n in (*pixels.items(), ("not labelled", counts.ignored)):
+        click.echo(f"{name:16s} {n:12d} px  {100 * n / total:6.2f} %")
+    for reason, n in skipped.items():
+        click.echo(f"left out: {n} x {reason}", err=True)
+    for name in counts.missing:
+        click.echo(f"warning: no pixel of class {name}", err=True)
+    click.echo(out)
+
+
+@labels.command()
+@click.argument("scene")
+@click.argument("osm", type=PATH)
+@click.option("-o", "--out", type=PATH, help="A GeoPackage of the blocks, styled for QGIS.")
+@MODEL
+@click.option("--block", type=click.FloatRange(50, 5000), default=200.0, show_default=True,
+              help="Metres a side of a block.")  # fmt: skip
+@click.option("--image-date", type=click.DateTime(["%Y-%m-%d"]),
+              help="When the image was taken  [default: as its tags say]")  # fmt: skip
+@MOST
+@SCHEME
+@LAYER
+@AREA
+@OVERWRITE
+@BANDS
+@NODATA
+@AS_JSON
+def check(
+    scene: str, osm: Path, out: Path | None, model: Path | None, block: float, image_date: Any,
+    most: float, classes: str, layer: str | None, area: Path | None, overwrite: bool,
+    bands: tuple[int, ...] | None, nodata: float | None, as_json: bool,
+) -> None:  # fmt: skip
+    """How well vectors fit SCENE, block by block: shift, what is missing, what is not there, age.
+
+    OSM: vectors as for `geopipe labels`, or "fetch". A shift is said only where the image supports
+    it; dx and dy are metres on the ground to add to the labels, right and up in the image.
+    """
+    from geopipe.register.checkfile import rows, write_check
+    from geopipe.workflow import checkup as work
+
+    up = _checkup(scene, osm, classes, layer, area, bands, nodata, model, most)
+    taken = image_date.date() if image_date else work.image_date(up.scene)
+    blocks = work.dated(up.blocks(block), up.plane, work.tables_of(osm, up.scheme, up.scene, layer))
+    if out:
+        write_check(up.plane, blocks, out, overwrite=overwrite)
+    table = rows(up.plane, blocks)
+    said = work.suggestions(blocks, up.scene, taken)
+    if as_json:
+        click.echo(json.dumps({"blocks": table, "says": said, "out": out and str(out),
+                               "ignore_band_m": work.band_width(blocks, up.scene)}))  # fmt: skip
+        return
+    click.echo(_table(table))
+    for line in said:
+        click.echo(line)
+    if out:
+        click.echo(out)
+
+
+@labels.command()
+@click.argument("scene")
+@click.argument("osm", type=PATH)
+@click.argument("out", type=PATH)
+@MODEL
+@MOST
+@SCHEME
+@LAYER
+@AREA
+@OVERWRITE
+@BANDS
+@NODATA
+@AS_JSON
+def align(
+    scene: str, osm: Path, out: Path, model: Path | None, most: float, classes: str,
+    layer: str | None, area: Path | None, overwrite: bool, bands: tuple[int, ...] | None,
+    nodata: float | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Move vectors by the smooth field of their shifts: geopipe labels align SCENE OSM OUT.gpkg
+
+    Every vertex moves by the field at its place, so what touched still touches. Columns stay;
+    source_id, shift_east and shift_north tell what was done to each feature.
+    """
+    import numpy as np
+
+    from geopipe.register.align import write_aligned
+    from geopipe.workflow import checkup as work
+
+    up = _checkup(scene, osm, classes, layer, area, bands, nodata, model, most)
+    tables = work.tables_of(osm, up.scheme, up.scene, layer)
+    moved = write_aligned(tables, up.field, out, overwrite=overwrite)
+    typical = float(np.median(moved.metres)) if moved.moved else 0.0
+    longest = float(moved.metres.max()) if moved.moved else 0.0
+    if as_json:
+        click.echo(json.dumps({"out": str(out), "features": moved.features, "moved": moved.moved,
+                               "median_m": typical, "longest_m": longest}))  # fmt: skip
+        return
+    click.echo(
+        f"{moved.moved} of {moved.features} features moved, by {typical:.2f} m in the median, "
+        f"{longest:.2f} m at most"
+    )
+    click.echo(out)
+
+
+def _checkup(
+    scene: str, osm: Path, classes: str, layer: str | None, area: Path | None,
+    bands: tuple[int, ...] | None, nodata: float | None, model: Path | None, most: float,
+) -> "Checkup":  # fmt: skip
+    from geopipe.classes import load_scheme
+    from geopipe.workflow.checkup import Checkup
+    from geopipe.workflow.schema import Labelled
+    from geopipe.workflow.sources import label_source, open_scene
+
+    choice = Labelled(scene=scene, bands=bands, nodata=nodata, labels=osm, layer=layer, area=area)
+    place = open_scene(choice)
+    return Checkup(place, label_source(choice, load_scheme(classes), place), model, most)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Blocks with features as text."""
+    lines = [f"{'at (m)':>13s} {'class':10s} {'features':>8s} {'dx':>6s} {'dy':>6s} {'+-':>5s} "
+             f"{'score':>5s} {'missing':>7s} {'phantoms':>8s} {'edited':10s} verdict"]  # fmt: skip
+    for r in rows:
+        if not r["features"] and r["verdict"] == "no labels":
+            continue
+        shift = (
+            f"{'-':>6s} {'-':>6s} {'-':>5s} {'-':>5s}" if r["dx_m"] is None
+            else f"{r['dx_m']:6.2f} {r['dy_m']:6.2f} {r['error_m']:5.2f} {r['score']:5.1f}"
+        )  # fmt: skip
+        missing = "-" if r["missing_share"] is None else f"{100 * r['missing_share']:.0f} %"
+        why = f" ({r['refused']})" if r["refused"] and r["features"] else ""
+        lines.append(
+            f"{r['row']:6d},{r['column']:6d} {r['class']:10s} {r['features']:8d} {shift} "
+            f"{missing:>7s} {r['phantoms']:8d} {r['median_date'] or '-':10s} {r['verdict']}{why}"
+        )
+    return "\n".join(lines)

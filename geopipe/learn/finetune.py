@@ -1,0 +1,78 @@
+"""Train a score net on, on a small, accurately labelled tile."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.errors import ConfigError
+from geopipe.learn.coarse import patch_loss
+from geopipe.learn.fit import Fitted, fit
+from geopipe.learn.pool import Pool, Sampling
+from geopipe.learn.precision import Precision
+
+
+@dataclass(frozen=True)
+class FinetunePlan:
+    """AdamW at a lower rate than nets are trained with; patches as for a refinement."""
+
+    steps: int = 300
+    batch: int = 16
+    patch: int = 64
+    lr: float = 3e-4
+    augment: bool = True
+    jitter: float = 0.1
+    balanced: bool = False
+    seed: int = 0
+    precision: Precision = "auto"
+
+
+def finetune(
+    model: Checkpoint,
+    pool: Pool,
+    plan: FinetunePlan,
+    *,
+    out: Path,
+    key: str,
+    device: str = "cpu",
+    check: Callable[[Checkpoint], float] | None = None,
+    check_every: int = 100,
+) -> tuple[Checkpoint, Fitted]:
+    """Train all weights of a copy of the model's score net on the pool and save it as `out`.
+
+    Normalisation stays the model's, and so do the means and variances that batch norm stored, of a
+    scene much larger than the tile: the net learns as it will map. Raises ConfigError for a model
+    with a refinement, which was trained on the scores of the net as it is.
+    """
+    if model.net.refine:
+        raise ConfigError(
+            "the model has a refinement, whose scores fine-tuning would change under it",
+            "fine-tune the coarse model",
+        )
+    net = deepcopy(model.net).to(device).requires_grad_().eval()
+    named = dict.fromkeys([model.provenance.get("credit", ""), pool.credit])
+    tuned = model.with_net(
+        net,
+        {
+            "finetuning": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
+            "credit": "; ".join(c for c in named if c),
+        },
+    )
+    sampling = Sampling(pool, plan.patch, plan.seed, plan.augment, plan.jitter, plan.balanced)
+    record = fit(
+        net,
+        patch_loss(tuned, sampling, plan.batch, device, plan.precision),
+        torch.optim.AdamW(net.parameters(), plan.lr, weight_decay=0),
+        plan.steps,
+        label="fine-tuning",
+        resume=out.with_suffix(".resume"),
+        key=key,
+        check=(lambda: check(tuned)) if check else None,
+        check_every=check_every,
+    )
+    net.requires_grad_(False)
+    tuned.save(out)
+    return tuned, record

@@ -1,0 +1,27 @@
+"""ScoreNet: what every net that turns an image into class scores says about itself."""
+
+from typing import Any
+
+from torch import nn
+
+
+class ScoreNet(nn.Module):
+    """Image (N, bands, h, w) float32, normalised, to scores (N, classes, h - 2 reach, ...).
+
+    Output pixel (0, 0) lies on input pixel (reach, reach); h and w are multiples of `stride`.
+    Never pads, and takes nothing from the image at hand but what lies within `reach`.
+    """
+
+    bands: int
+    classes: int
+    stride: int
+    """Pixels between the positions at which the net sees the same phase."""
+    reach: int
+    """Pixels of context used up on each side."""
+    floats: int
+    """float32 values per input pixel that a forward without gradients holds at most, about."""
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What `build_net` makes an untrained one from (JSON values), bands and classes aside."""
+        raise NotImplementedError

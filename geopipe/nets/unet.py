@@ -1,0 +1,116 @@
+"""A plain U-Net that never pads (Ronneberger et al. 2015), with batch norm."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from geopipe.errors import ConfigError
+from geopipe.nets.scorenet import ScoreNet
+
+CONVS = 2
+"""3 x 3 convolutions per level and way."""
+_MOST_CHANNELS = 1024
+"""At the bottom: 110 MB of weights; a damaged header must not ask for more."""
+
+
+class UNet(ScoreNet):
+    """Image to one score map per class of the same resolution, by way of `depth` halvings.
+
+    Input (N, bands, H, W), H and W multiples of ``2**depth``; output (N, classes, H - 2 reach,
+    W - 2 reach). Levels are pooled on blocks counted from the input's corner, so a tile that
+    starts on a multiple of the stride has the pixels of the whole. `base`: channels of the first
+    level, doubled at each further one. Raises ConfigError for sizes out of bounds.
+    """
+
+    def __init__(self, bands: int, classes: int, *, base: int = 16, depth: int = 3) -> None:
+        super().__init__()
+        if base < 1 or depth < 1 or base << min(depth, 30) > _MOST_CHANNELS:
+            raise ConfigError(
+                f"a U-Net of base {base} and depth {depth}: base x 2^depth is to be at most "
+                f"{_MOST_CHANNELS}, both at least 1"
+            )
+        self.bands, self.classes, self.base, self.depth = bands, classes, base, depth
+        self.stride, self.reach = 2**depth, _reach(depth)
+        self.floats = 8 * base
+        widths = [base << level for level in range(depth + 1)]
+        self.down = nn.ModuleList(
+            Level(given, width) for given, width in zip([bands, *widths], widths, strict=False)
+        )
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[:-1]
+        )
+        self.merge = nn.ModuleList(Level(2 * width, width) for width in widths[:-1])
+        self.head = nn.Conv2d(base, classes, 1)
+        nn.init.xavier_normal_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        return {"net": "unet", "base": self.base, "depth": self.depth}
+
+    def forward(self, image: Tensor) -> Tensor:
+        # Channels last takes two thirds of the time, and no algorithm follows the tile's size.
+        x, at, skips = image.contiguous(memory_format=torch.channels_last), 0, []
+        for level in self.down[:-1]:
+            x, at = level(x), at + CONVS
+            skips.append((x, at))
+            x, at = F.max_pool2d(_trim(x, at % 2), 2), -(-at // 2)
+        x, at = self.down[-1](x), at + CONVS
+        for level, up in zip(reversed(self.merge), reversed(self.up), strict=True):
+            skip, before = skips.pop()
+            x = torch.cat([_trim(skip, 2 * at - before), up(x)], 1)
+            del skip  # else a tile takes half as much memory again
+            x, at = level(x), 2 * at + CONVS
+        scores: Tensor = self.head(x)
+        return scores.contiguous()
+
+
+class Level(nn.Module):
+    """CONVS times 3 x 3 convolution, batch norm, ReLU: (N, given, h, w) to (N, width, h - 4, ...).
+
+    Batch norm on stored statistics is a factor and an offset per channel, folded into the weights;
+    gradients flow through the folding, as a training on stored statistics needs.
+    """
+
+    def __init__(self, given: int, width: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(width if i else given, width, 3, bias=False) for i in range(CONVS)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(CONVS))
+        for conv in self.convs:
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            x = (norm(conv(x)) if norm.training else _normed(x, conv, norm)).relu_()
+        return x
+
+
+def _normed(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """``norm(conv(x))`` on stored statistics, by one convolution."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return F.conv2d(
+        x, conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+    )
+
+
+def _reach(depth: int) -> int:
+    """Offset of the output's corner from the input's: the walk of `UNet.forward`."""
+    at = 0
+    for _ in range(depth):
+        at = -(-(at + CONVS) // 2)
+    at += CONVS
+    for _ in range(depth):
+        at = 2 * at + CONVS
+    return at
+
+
+def _trim(x: Tensor, px: int) -> Tensor:
+    return x[..., px:-px, px:-px] if px else x

@@ -1,0 +1,7 @@
+"""How well vector labels fit an image: where they are shifted, and by how much."""
+
+from geopipe.register.belief import Belief, QuickLook
+from geopipe.register.field import ShiftField, estimate_field
+from geopipe.register.plane import Plane
+
+__all__ = ["Belief", "Plane", "QuickLook", "ShiftField", "estimate_field"]

@@ -1,0 +1,123 @@
+"""The check of labels as a GeoPackage that an analyst opens: blocks by verdict, shifts as lines."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import shapely
+
+from geopipe.errors import LabelError
+from geopipe.grid import ground_gsd
+from geopipe.raster.layerstyle import add_layer_style
+from geopipe.raster.scene import window_geobox
+from geopipe.raster.style import category_qml
+from geopipe.register.check import Block
+from geopipe.register.plane import Plane
+
+DRAWN = 20
+"""Shifts are drawn so many times as long as they are."""
+_COLOURS = {
+    "good": "#3d9a57",
+    "shifted": "#e0a030",
+    "incomplete": "#2a7fb8",
+    "shifted, incomplete": "#d1562b",
+    "doubtful features": "#8a63c9",
+    "shifted, doubtful features": "#c2447c",
+    "incomplete, doubtful features": "#5b4fa0",
+    "shifted, incomplete, doubtful features": "#a02020",
+    "no evidence": "#9a9a9a",
+    "no labels": "#e8e8e8",
+}
+
+
+def write_check(
+    plane: Plane, blocks: Sequence[Block], out: Path, *, overwrite: bool = False
+) -> None:
+    """Write a layer of blocks for each class, and ``shifts``, lines from where labels lie.
+
+    Metres on the ground along the scene's columns and rows (east and north where it is not
+    turned). LabelError when `out` is there already or has no folder.
+    """
+    if out.exists() and not overwrite:
+        raise LabelError(f"{out} exists already", "give another name or --overwrite")
+    if not out.parent.is_dir():
+        raise LabelError(f"there is no folder {out.parent}", "make it first")
+    part = out.with_name(out.name + ".part.gpkg")
+    part.unlink(missing_ok=True)
+    try:
+        layers = {
+            plane.labels.scheme.names[k]: _frame(plane, [b for b in blocks if b.class_id == k])
+            for k in range(1, len(plane.labels.scheme))
+        }
+        layers["shifts"] = _shifts(plane, [b for b in blocks if b.features and not b.refused])
+        for name, frame in layers.items():
+            kind = "LineString" if name == "shifts" else "Polygon"
+            pyogrio.write_dataframe(
+                frame, part, layer=name, driver="GPKG", geometry_type=kind,
+                dataset_options={"VERSION": "1.2"},
+            )  # fmt: skip
+        colours = {c.name: c.color for c in plane.labels.scheme.classes[1:]}
+        for name in layers:
+            if name == "shifts":
+                add_layer_style(part, name, name, category_qml("class", colours, "line"),
+                                f"shifts of the labels, {DRAWN} times as long")  # fmt: skip
+            else:
+                add_layer_style(part, name, name, category_qml("verdict", _COLOURS), "verdicts")
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def rows(plane: Plane, blocks: Sequence[Block]) -> list[dict[str, object]]:
+    """Plain values of each block; None where nothing is known."""
+    pixel = max(ground_gsd(plane.scene.geobox))
+    return [
+        {
+            "row": round(b.window.row * plane.gsd),
+            "column": round(b.window.col * plane.gsd),
+            "class": plane.labels.scheme.names[b.class_id],
+            "verdict": b.verdict(pixel),
+            "features": b.features,
+            "area_m2": round(b.area_m2, 1),
+            "dx_m": None if b.refused else round(b.right, 2),
+            "dy_m": None if b.refused else round(-b.down, 2),
+            "error_m": None if b.refused else round(b.error, 2),
+            "score": None if b.refused else round(b.score, 2),
+            "refused": b.refused,
+            "missing_m2": None if np.isnan(b.missing_m2) else round(b.missing_m2, 1),
+            "missing_share": None if np.isnan(b.missing) else round(b.missing, 3),
+            "phantoms": b.phantoms,
+            "oldest": min(b.dates, default=None),
+            "median_date": median_date(b.dates),
+            "newest": max(b.dates, default=None),
+        }
+        for b in blocks
+    ]
+
+
+def median_date(dates: Sequence[str]) -> str | None:
+    """The middle one of ISO dates."""
+    return sorted(dates)[median(range(len(dates))).__floor__()] if dates else None
+
+
+def _frame(plane: Plane, blocks: Sequence[Block]) -> gpd.GeoDataFrame:
+    shapes = [window_geobox(plane.geobox, b.window).extent.geom for b in blocks]
+    return gpd.GeoDataFrame(rows(plane, blocks), geometry=shapes, crs=plane.labels.plane.crs)
+
+
+def _shifts(plane: Plane, blocks: Sequence[Block]) -> gpd.GeoDataFrame:
+    lines = []
+    for b in blocks:
+        middle = np.array([b.window.row + b.window.height / 2, b.window.col + b.window.width / 2])
+        end = middle + DRAWN * np.array([b.down, b.right]) / plane.gsd
+        lines.append(shapely.LineString(plane.from_px(np.stack([middle, end]))))
+    table = {
+        "class": [plane.labels.scheme.names[b.class_id] for b in blocks],
+        "metres": [round(b.length, 2) for b in blocks],
+        "dx_m": [round(b.right, 2) for b in blocks],
+        "dy_m": [round(-b.down, 2) for b in blocks],
+    }
+    return gpd.GeoDataFrame(table, geometry=lines, crs=plane.labels.plane.crs)

@@ -1,0 +1,213 @@
+"""ShiftField: by how much labels of each class are off, place by place."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from geopipe.grid import Window
+from geopipe.progress import progress
+from geopipe.register.belief import Belief
+from geopipe.register.plane import Plane
+from geopipe.register.surfaces import Surfaces, agreement
+
+SPACING_M = 25.0
+"""Between the nodes of the field."""
+BETWEEN_M = 15.0
+"""Deviation of the weights of the nodes around a place between them."""
+SCALES_M = (25.0, 50.0, 100.0, 150.0)
+"""Deviation of the weights around a node; the next larger one where evidence is weak.
+
+In dense towns 25 m hold enough buildings, and fields that turn within 100 m are still followed."""
+SHEET_PX = 2048
+"""Side, on the plane, of the part of a scene that is looked at at once."""
+LEAST_PIECES = 4.0
+"""Sum of weights below which nothing is said."""
+LEAST_HEIGHT = 1.7
+"""Deviations that a peak stands above its surface."""
+MOST_ERROR_M = 1.5
+_NEIGHBOURS_M = 3.0
+"""A node that differs by more from the median of those around it is not believed."""
+_NOTHING = 0.05
+"""Weight of a shift of zero, so that the field fades out away from its nodes."""
+
+FEW, EDGE, FLAT, TORN, ODD = (
+    "too few features",
+    "best at the edge of the search",
+    "no clear best displacement",
+    "halves of the evidence disagree",
+    "unlike its neighbours",
+)
+
+
+@dataclass(frozen=True)
+class Node:
+    """An estimate at one place for one class; metres on the ground, down and right positive."""
+
+    row: float
+    col: float
+    class_id: int
+    down: float
+    """What has to be added to the labels' position to fit the image."""
+    right: float
+    error: float
+    """Half the distance between the estimates of two halves of the evidence."""
+    height: float
+    """Of the peak, in deviations of its surface."""
+    pieces: float
+    """Sum of the weights."""
+    refused: str = ""
+    """Why nothing is believed here; empty when it is."""
+
+
+@dataclass(frozen=True)
+class ShiftField:
+    """Nodes, and the smooth field between them."""
+
+    plane: Plane
+    nodes: tuple[Node, ...]
+    most: float
+    """Metres; no shift is longer."""
+
+    def of_class(self, class_id: int) -> tuple[Node, ...]:
+        """The believed nodes of a class."""
+        return tuple(n for n in self.nodes if n.class_id == class_id and not n.refused)
+
+    def at(self, places: np.ndarray, class_id: int) -> np.ndarray:
+        """Metres down and right (n, 2) to add to labels at `places` (n, 2) row, column.
+
+        A mean of the nodes around, by nearness and certainty; it fades to 0 where there are none.
+        """
+        nodes = self.of_class(class_id)
+        if not nodes or not len(places):
+            return np.zeros((len(places), 2))
+        where = np.array([(n.row, n.col) for n in nodes]) * self.plane.gsd
+        moves = np.array([(n.down, n.right) for n in nodes])
+        sure = 1 / (np.array([n.error for n in nodes]) ** 2 + 0.3**2)
+        count = min(24, len(nodes))
+        far, which = cKDTree(where).query(places * self.plane.gsd, k=[*range(1, count + 1)])
+        weights = np.exp(-((far / BETWEEN_M) ** 2) / 2) * sure[which] / sure.mean()
+        moved = (weights[..., None] * moves[which]).sum(1) / (weights.sum(1) + _NOTHING)[:, None]
+        length = np.hypot(*moved.T)
+        return np.asarray(moved * np.minimum(1, self.most / np.maximum(length, 1e-9))[:, None])
+
+
+def estimate_field(plane: Plane, belief: Belief, most: float) -> ShiftField:
+    """Find the shifts of up to `most` metres, sheet by sheet.
+
+    Three rows of sheets are in memory at a time: a node looks into the sheets around its own.
+    """
+    reach = plane.px(most)
+    nodes: list[Node] = []
+    rows, cols = (-(-n // SHEET_PX) for n in plane.shape)
+    kept: dict[tuple[int, int], Surfaces] = {}
+    with progress("comparing labels with the image", rows * cols) as advance:
+        for row in range(rows + 1):
+            for col in range(cols if row < rows else 0):
+                kept[row, col] = agreement(plane, belief, _sheet(plane, row, col), reach)
+                advance()
+            for col in range(cols if row else 0):
+                around = [kept.get((row + i, col + j)) for i in (-2, -1, 0) for j in (-1, 0, 1)]
+                found = Surfaces.joined([s for s in around if s is not None])
+                nodes += _nodes(plane, found, _sheet(plane, row - 1, col), reach)
+            kept = {at: s for at, s in kept.items() if at[0] >= row - 1}
+    return ShiftField(plane, _checked(plane, nodes), most)
+
+
+def _sheet(plane: Plane, row: int, col: int) -> Window:
+    return Window(row * SHEET_PX, col * SHEET_PX, SHEET_PX, SHEET_PX).clip(plane.shape)
+
+
+def _nodes(plane: Plane, found: Surfaces, core: Window, reach: int) -> Iterator[Node]:
+    step = plane.px(SPACING_M)
+    rows, cols = (
+        np.arange(-(-start // step) * step, stop, step)
+        for start, stop in ((core.row, core.bottom), (core.col, core.right))
+    )
+    for class_id in np.unique(found.classes):
+        part = found.chosen(found.classes == class_id)
+        tree = cKDTree(part.at)
+        for row, col in product(rows, cols):
+            if tree.query_ball_point((row, col), plane.px(2 * SCALES_M[1])):
+                yield estimate(plane, part, (float(row), float(col)), int(class_id), reach)
+
+
+def estimate(
+    plane: Plane, found: Surfaces, place: tuple[float, float], class_id: int, reach: int
+) -> Node:
+    """The shift at `place` from the pieces around it, all of one class."""
+    far = np.hypot(*(found.at - place).T) * plane.gsd
+    node = Node(*place, class_id, 0.0, 0.0, np.inf, 0.0, 0.0, FEW)
+    for scale in SCALES_M:
+        weights = np.where(far < 2.5 * scale, np.exp(-((far / scale) ** 2) / 2), 0)
+        if weights.sum() < LEAST_PIECES:
+            continue
+        node = _peak(plane, found, weights, node, reach)
+        if not node.refused:
+            break
+    return node
+
+
+def _peak(plane: Plane, found: Surfaces, weights: np.ndarray, node: Node, reach: int) -> Node:
+    chosen = np.flatnonzero(weights > 0.01)
+    surface = _part(found, chosen, weights)
+    halves = [_part(found, chosen[k::2], weights) for k in (0, 1)]
+    (down, right), inside = peak_of(surface)
+    (a, _), (b, _) = (peak_of(half) for half in halves)
+    error = float(np.hypot(*(np.array(a) - b))) / 2 * plane.gsd
+    height = float((surface.max() - surface.mean()) / (surface.std() + 1e-9))
+    refused = ""
+    if not inside:
+        refused = EDGE
+    elif height < LEAST_HEIGHT:
+        refused = FLAT
+    elif error > MOST_ERROR_M:
+        refused = TORN
+    return Node(
+        node.row, node.col, node.class_id, (down - reach) * plane.gsd,
+        (right - reach) * plane.gsd, error, height, float(weights.sum()), refused,
+    )  # fmt: skip
+
+
+def _part(found: Surfaces, chosen: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return found.chosen(chosen).summed(weights[chosen])
+
+
+def peak_of(surface: np.ndarray) -> tuple[tuple[float, float], bool]:
+    """Row and column of the maximum to a fraction of a pixel, and whether it lies inside.
+
+    A parabola through the maximum and its neighbours along each axis.
+    """
+    row, col = np.unravel_index(int(surface.argmax()), surface.shape)
+    inside = 0 < row < surface.shape[0] - 1 and 0 < col < surface.shape[1] - 1
+    if not inside:
+        return (float(row), float(col)), False
+    down = _vertex(*surface[row - 1 : row + 2, col].tolist())
+    right = _vertex(*surface[row, col - 1 : col + 2].tolist())
+    return (float(row) + down, float(col) + right), True
+
+
+def _vertex(before: float, top: float, after: float) -> float:
+    bend = before - 2 * top + after
+    return 0.5 * (before - after) / bend if bend < 0 else 0.0
+
+
+def _checked(plane: Plane, nodes: list[Node]) -> tuple[Node, ...]:
+    """`nodes`; those that differ much from the believed ones around are refused."""
+    out: list[Node] = []
+    believed = [n for n in nodes if not n.refused]
+    for node in nodes:
+        near = [
+            (n.down, n.right)
+            for n in believed
+            if n.class_id == node.class_id
+            and max(abs(n.row - node.row), abs(n.col - node.col)) * plane.gsd < 2.1 * SPACING_M
+        ]
+        if not node.refused and len(near) > 3:
+            off = np.hypot(*(np.median(near, axis=0) - (node.down, node.right)))
+            if off > _NEIGHBOURS_M:
+                node = replace(node, refused=ODD)
+        out.append(node)
+    return tuple(out)

@@ -1,0 +1,1 @@
+"""Published experiments done again with geopipe, next to what they compare with."""

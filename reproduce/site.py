@@ -1,0 +1,163 @@
+"""A site of experiments: the scenes of a workflow, and trainings on them that are done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.classes import ClassScheme, load_scheme
+from geopipe.grid import NetGrid
+from geopipe.jobs import Engine
+from geopipe.labels import LabelSource, RasterLabels, write_labels
+from geopipe.learn import CoarsePlan, RefinePlan, build_pool, train_coarse, train_refinement
+from geopipe.learn.pool import Pool
+from geopipe.nets import CoarseNet, MapNet, RefineNet
+from geopipe.raster import Scene
+from geopipe.workflow.evaluation import Evaluation, evaluate_steps
+from geopipe.workflow.schema import Labelled, Workflow, load_workflow
+from geopipe.workflow.sources import label_files, label_source, open_scene, scene_files
+from geopipe.workflow.steps import Step, fresh_folder, run_step
+
+Action = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Train, enhancement and test scene of a workflow; everything made lies below `out`.
+
+    Each thing made is a step, so a run that was stopped goes on where it was.
+    """
+
+    name: str
+    workflow: Workflow
+    out: Path
+
+    @classmethod
+    def open(cls, name: str, out: Path, settings: dict[str, str] | None = None) -> Site:
+        """The site of ``workflows/<name>.toml``."""
+        return cls(name, load_workflow(Path("workflows") / f"{name}.toml", settings), out)
+
+    @cached_property
+    def scheme(self) -> ClassScheme:
+        """The classes of the workflow."""
+        return load_scheme(self.workflow.classes)
+
+    def role(self, role: str) -> Labelled:
+        """The scene and labels of ``train``, ``enhance`` or ``test``."""
+        found: Labelled | None = getattr(self.workflow, role)
+        assert found is not None, f"{self.name} has no [{role}]"
+        return found
+
+    def scene(self, role: str) -> Scene:
+        """The scene of a role."""
+        return open_scene(self.role(role))
+
+    def done(
+        self,
+        name: str,
+        inputs: Sequence[Path],
+        parameters: dict[str, Any],
+        output: Path,
+        do: Action,
+    ) -> Path:
+        """Make `output` by `do` unless it is current; returns it."""
+        output.parent.mkdir(parents=True, exist_ok=True)
+        run_step(Step(name, inputs, parameters, [output], do), self.out / ".steps")
+        return output
+
+    # -- labels
+
+    def labels(self, role: str) -> Path:
+        """The labels that the workflow names for a role, burned."""
+        choice = self.role(role)
+        return self.burned(
+            role,
+            role,
+            lambda: label_source(choice, self.scheme, self.scene(role)),
+            label_files(choice, self.scheme),
+        )
+
+    def burned(
+        self, name: str, role: str, source: Callable[[], LabelSource], files: Sequence[Path]
+    ) -> Path:
+        """Labels of `source`, which come from `files`, on the scene of a role."""
+        choice = self.role(role)
+        target = self.out / "labels" / f"{name}.tif"
+
+        def burn(_: str) -> None:
+            write_labels(self.scene(role), source(), target, overwrite=True)
+
+        parameters = {"scene": choice.scene, "bands": choice.bands, "nodata": choice.nodata}
+        inputs = [*scene_files(choice), *files]
+        return self.done(f"labels-{name}", inputs, parameters, target, burn)
+
+    def pool(self, role: str, labels: Path, halo: int, seed: int) -> Pool:
+        """Blocks of the scene of a role with `labels`."""
+        scene = self.scene(role)
+        grid = NetGrid.of(scene.geobox, self.workflow.gsd)
+        source = RasterLabels.open(labels, self.scheme)
+        return build_pool(scene, source, grid, halo=halo, patch=CoarsePlan.patch, seed=seed)
+
+    # -- training
+
+    def coarse(self, name: str, labels: Path, plan: CoarsePlan) -> Path:
+        """A coarse net trained on `labels` of the training scene; returns its Checkpoint."""
+        out = self.out / name / "coarse.safetensors"
+
+        def train(key: str) -> None:
+            scene = self.scene("train")
+            pool = self.pool("train", labels, MapNet(CoarseNet(1, 2)).halo, plan.seed)
+            _, record = train_coarse(
+                pool, self.scheme, plan, dtype=scene.dtype, gsd=self.workflow.gsd, out=out, key=key
+            )
+            record.save(out.with_suffix(".json"))
+
+        step = f"{name.replace('/', '-')}-coarse"
+        return self.done(step, [labels], _telling(plan, CoarsePlan()), out, train)
+
+    def refined(
+        self, name: str, coarse: Path, plan: RefinePlan, labels: Path | None = None
+    ) -> Path:
+        """`coarse` and its refinement, trained on the enhancement tile; returns the Checkpoint."""
+        out = self.out / name / "refined.safetensors"
+        truth = labels or self.labels("enhance")
+
+        def train(key: str) -> None:
+            model = Checkpoint.load(coarse)
+            reach = RefineNet(1, 2, iterations=plan.iterations)
+            pool = self.pool("enhance", truth, MapNet(model.net.coarse, reach).halo, plan.seed)
+            _, record = train_refinement(model, pool, plan, out=out, key=key)
+            record.save(out.with_suffix(".json"))
+
+        step = f"{name.replace('/', '-')}-refined"
+        return self.done(step, [coarse, truth], _telling(plan, RefinePlan()), out, train)
+
+    def refine_plan(self, seed: int, **changes: Any) -> RefinePlan:
+        """The refinement as the workflow wants it."""
+        plan = RefinePlan(**self.workflow.refinement.model_dump(), seed=seed)
+        return replace(plan, **changes)
+
+    # -- judging
+
+    def evaluated(self, name: str, model: Path, role: str = "test") -> Evaluation:
+        """The model's maps of a scene after 0, 1... iterations, compared with its labels."""
+        folder = self.out / name / f"evaluation-{role}"
+        truth = self.labels(role)
+
+        def judge(_: str) -> None:
+            evaluate_steps(
+                self.scene(role), model, truth, fresh_folder(folder), Engine(restart=True)
+            )
+
+        self.done(f"{name.replace('/', '-')}-{role}", [model, truth], {}, folder, judge)
+        return Evaluation.load(folder)
+
+
+def _telling(plan: Any, default: Any) -> dict[str, Any]:
+    """What of a plan is not as by default: a new option with a default changes no step."""
+    standard = asdict(default)
+    return {k: v for k, v in asdict(plan).items() if v != standard[k]} | {"steps": plan.steps}

@@ -1,0 +1,229 @@
+"""A net trained elsewhere is trained on where it is to work."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.classes import load_scheme
+from geopipe.errors import ConfigError
+from geopipe.grid import NetGrid, Window
+from geopipe.learn import CoarsePlan, build_pool, train_coarse
+from geopipe.learn import fit as fit_module
+from geopipe.learn.finetune import FinetunePlan, finetune
+from geopipe.learn.pool import _blocks
+from geopipe.learn.refine import _prepare
+from geopipe.nets import CoarseNet, MapNet, RefineNet, UNet, build_net
+from geopipe.raster import Scene
+from geopipe.score.tile import best_class, score_window
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SCHEME = load_scheme("buildings")
+SIDE = 72
+PLAN = FinetunePlan(steps=6, batch=2, patch=16, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, make_raster_at):
+    """A scene of light squares on dark ground, at one metre, and which pixels they are."""
+    rng = np.random.default_rng(0)
+    ids = np.zeros((SIDE, SIDE), np.uint8)
+    ids[12:36, 8:40] = ids[44:64, 36:64] = 1
+    data = np.where(ids == 1, 190, 60)[None] + rng.normal(0, 12, (3, SIDE, SIDE))
+    path = tmp_path_factory.mktemp("site") / "scene.tif"
+    return Scene.open(make_raster_at(path, data.clip(0, 255).astype(np.uint8))), ids
+
+
+@pytest.fixture(scope="module")
+def pool_of(place, array_labels):
+    """``pool_of(net, ids)``: a pool for the net with labels that say `ids`."""
+    scene, truth = place
+
+    def pool(net, ids=truth):
+        labels = array_labels(SCHEME, scene.geobox, ids, "the mapper")
+        grid = NetGrid.of(scene.geobox, 1.0)
+        return build_pool(
+            scene, labels, grid, halo=net.halo, stride=net.stride, patch=16, seed=0
+        )  # fmt: skip
+
+    return pool
+
+
+def untrained(coarse, **fields):
+    fields = {"provenance": {"credit": "another", "coarse": {"steps": 1}}, **fields}
+    net = MapNet(coarse).eval().requires_grad_(False)
+    return Checkpoint(net, SCHEME, (90.0,) * 3, (60.0,) * 3, "uint8", 1.0, **fields)
+
+
+@pytest.fixture(params=["cnn", "unet"])
+def model(request):
+    torch.manual_seed(1)
+    return untrained(CoarseNet(3, 2) if request.param == "cnn" else UNet(3, 2, base=4, depth=2))
+
+
+def tuned(model, pool, out, plan=PLAN, **options):
+    return finetune(model, pool, plan, out=out, **{"key": "k", **options})
+
+
+def weights(model):
+    return {k: v.clone() for k, v in model.net.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_given_model_and_stored_statistics_stay(model, pool_of, tmp_path):
+    before = weights(model)
+    made, record = tuned(model, pool_of(model.net), tmp_path / "a.model")
+    assert same(weights(model), before)
+    assert not any(p.requires_grad for p in model.net.parameters())
+    learnt = {k for k, v in weights(made).items() if not torch.equal(v, before[k])}
+    parameters = {k for k, _ in model.net.named_parameters()}
+    assert learnt == parameters, "all that is learnt is learnt on, statistics are not"
+    assert record.steps == [6]
+    assert not made.net.training
+    assert not any(p.requires_grad for p in made.net.parameters())
+    assert (made.mean, made.std, made.gsd) == (model.mean, model.std, model.gsd)
+    loaded = Checkpoint.load(tmp_path / "a.model")
+    assert same(weights(loaded), weights(made))
+    assert loaded.provenance["finetuning"]["steps"] == 6
+    assert sum(loaded.provenance["finetuning"]["labelled_pixels"]) == SIDE * SIDE
+    assert (loaded.provenance["credit"], loaded.provenance["coarse"]) == (
+        "another; the mapper", {"steps": 1},
+    )  # fmt: skip
+    assert [p.name for p in tmp_path.iterdir()] == ["a.model"]
+
+
+def test_the_seed_decides_and_checks_do_not(model, pool_of, tmp_path):
+    pool, seen = pool_of(model.net), []
+
+    def check(model):
+        seen.append(model.net.training)
+        return float(len(seen))
+
+    one, _ = tuned(model, pool, tmp_path / "1")
+    two, record = tuned(model, pool, tmp_path / "2", check=check, check_every=4)
+    other, _ = tuned(model, pool, tmp_path / "3", replace(PLAN, seed=1))
+    assert record.checks == [(4, 1.0), (6, 2.0)]
+    assert seen == [False, False]
+    assert same(weights(one), weights(two))
+    assert not same(weights(one), weights(other))
+
+
+@pytest.fixture
+def kill(monkeypatch):
+    """``kill(module, at, train)``: `train` is stopped right before step `at`."""
+    monkeypatch.setattr(fit_module, "SAVE_EVERY_S", 0)
+    monkeypatch.setattr(fit_module, "RECORD_EVERY", 2)
+
+    def run(module, at, train):
+        fit = fit_module.fit
+
+        def mortal(net, loss, *args, **options):
+            def until(step):
+                if step == at:
+                    raise KeyboardInterrupt
+                return loss(step)
+
+            return fit(net, until, *args, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(f"geopipe.learn.{module}.fit", mortal)
+            with pytest.raises(KeyboardInterrupt):
+                train()
+
+    return run
+
+
+def test_a_resumed_fine_tuning_ends_bit_for_bit_the_same(model, pool_of, tmp_path, kill):
+    pool, out = pool_of(model.net), tmp_path / "out.model"
+    whole, _ = tuned(model, pool, tmp_path / "whole.model")
+    kill("finetune", 5, lambda: tuned(model, pool, out))
+    resumed, record = tuned(model, pool, out)
+    assert record.resumed_at == 4
+    assert same(weights(resumed), weights(whole))
+    assert out.read_bytes() == (tmp_path / "whole.model").read_bytes()
+
+
+def test_a_refined_model_is_refused(pool_of, tmp_path):
+    model = untrained(CoarseNet(3, 2))
+    refined = replace(model, net=MapNet(model.net.coarse, RefineNet(3, 2, iterations=1)))
+    with pytest.raises(ConfigError, match="has a refinement"):
+        tuned(refined, pool_of(refined.net), tmp_path / "a.model")
+    assert list(tmp_path.iterdir()) == []
+
+
+# A U-Net from nothing, and on
+
+
+def train_unet(pool, out, **plan):
+    plan = {"steps": 6, "batch": 2, "patch": 16, "precision": "float32", "jitter": 0, **plan}
+    return train_coarse(
+        pool, SCHEME, CoarsePlan.of("unet", **plan), dtype="uint8", gsd=1.0, out=out, key="k",
+        check=lambda model: float(model.net.training), check_every=3,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """U-Nets that workflows train are of base 4 and depth 2."""
+
+    def build(bands, classes, net):
+        return build_net(bands, classes, net, base=4, depth=2)
+
+    monkeypatch.setattr("geopipe.learn.coarse.build_net", build)
+    return MapNet(UNet(1, 2, base=4, depth=2))
+
+
+def test_a_u_net_that_is_looked_at_and_resumed_ends_the_same(small, pool_of, tmp_path, kill):
+    pool, out = pool_of(small), tmp_path / "out.model"
+    whole, record = train_unet(pool, tmp_path / "whole.model")
+    assert record.checks == [(3, 0.0), (6, 0.0)], "looked at as it would map"
+    kill("coarse", 5, lambda: train_unet(pool, out))
+    resumed, record = train_unet(pool, out)
+    assert record.resumed_at == 4
+    assert same(weights(resumed), weights(whole))
+    assert int(resumed.net.coarse.down[0].norms[0].num_batches_tracked) == 6
+    assert Checkpoint.load(out).provenance["coarse"]["net"] == "unet"
+
+
+def test_each_net_has_values_of_its_own_unless_others_are_chosen():
+    assert CoarsePlan.of() == CoarsePlan.of("cnn") == CoarsePlan()
+    assert (CoarsePlan().steps, CoarsePlan().batch, CoarsePlan().lr) == (1200, 64, 0.01)
+    assert CoarsePlan.of("unet") == CoarsePlan(net="unet", steps=600, batch=16, lr=1e-3)
+    assert CoarsePlan.of("unet", lr=0.1, steps=3).lr == 0.1
+
+
+def accuracy(model, place):
+    (scores,) = score_window(model, place[0], Window(0, 0, SIDE, SIDE))
+    return (best_class(scores).numpy() == place[1]).mean()
+
+
+def test_what_shifted_labels_spoil_fine_tuning_mends(small, place, pool_of, tmp_path):
+    shifted = np.roll(place[1], (4, 4), (0, 1))
+    model, _ = train_unet(pool_of(small, shifted), tmp_path / "a.model", steps=60, batch=6, lr=5e-3)
+    before = accuracy(model, place)
+    assert before < 0.96
+    plan = FinetunePlan(steps=50, batch=6, patch=16, lr=3e-3, jitter=0, precision="float32")
+    mended, _ = tuned(model, pool_of(small), tmp_path / "b.model", plan)
+    assert accuracy(mended, place) > 0.985
+
+
+def test_a_refinement_of_a_u_net_is_trained_on_the_scores_of_the_map(place, pool_of, monkeypatch):
+    """Blocks start on the net's stride, whatever it is: elsewhere it would see another phase."""
+    monkeypatch.setattr("geopipe.learn.pool.BLOCK_PX", 20)
+    torch.manual_seed(0)
+    model = untrained(UNet(3, 2, base=4, depth=3))
+    refined = replace(model, net=MapNet(model.net.coarse, RefineNet(3, 2, iterations=1)).eval())
+    blocks = pool_of(refined.net).blocks
+    windows = list(_blocks((SIDE, SIDE), 8))
+    (whole,) = score_window(model, place[0], Window(0, 0, SIDE, SIDE))
+    for window, block in zip(windows, blocks, strict=True):
+        _, scores, labels = _prepare(refined, block, "cpu")
+        h, w = labels.shape
+        expected = whole[(slice(None), *window.slices)]
+        torch.testing.assert_close(scores[:, 2 : h + 2, 2 : w + 2], expected, rtol=0, atol=1e-5)
+    assert len(blocks) == 16

@@ -1,0 +1,98 @@
+"""Planned points in QGIS itself: a list to choose from, and what is done looks done."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geopipe.classes import ClassScheme
+from geopipe.score.design import read_points
+from geopipe.score.points import plan_points
+from geopipe.score.sampling import SampleSize
+
+SCHEME = ClassScheme.from_dict(
+    {
+        "name": "town & land",
+        "classes": [
+            {"name": "background", "color": "#f1efe2"},
+            {"name": "building <all> & bâtiment", "color": "#c8371e"},
+            {"name": "road", "color": "#3c4a5c"},
+        ],
+    }
+)
+SCRIPT = Path(__file__).with_name("open_points.py")
+# The environment of this Python would make QGIS load the wrong libraries and PROJ data.
+CLEAN = {
+    k: v
+    for k, v in os.environ.items()
+    if not k.startswith(("PYTHON", "PROJ", "GDAL", "VIRTUAL_ENV", "LD_"))
+} | {"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin"}
+
+
+def has_qgis() -> bool:
+    try:
+        command = ["/usr/bin/python3", "-c", "import qgis.core"]
+        return subprocess.run(command, env=CLEAN, capture_output=True, timeout=60).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+pytestmark = [
+    pytest.mark.qgis,
+    pytest.mark.skipif(not has_qgis(), reason="python3-qgis is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory, make_raster_at):
+    folder = tmp_path_factory.mktemp("points")
+    ids = np.random.default_rng(1).choice(3, (1, 80, 90)).astype(np.uint8)
+    class_map = make_raster_at(folder / "map.tif", ids, nodata=255)
+    points = folder / "points.gpkg"
+    plan_points(class_map, points, SampleSize(per_class=5), scheme=SCHEME)
+    before = read_points(points)[0]
+    done = subprocess.run(
+        ["/usr/bin/python3", str(SCRIPT), str(points), SCHEME.names[1]],
+        env=CLEAN | {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    # QGIS 3.22 may crash while it shuts down; what counts has been said by then.
+    assert done.stdout.strip(), done.stderr[-2000:]
+    assert "Warning" not in done.stderr
+    return points, before, json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_layer_opens_and_says_nothing_of_the_map(opened):
+    seen = opened[2]
+    assert seen["valid"]
+    assert seen["crs"] == "EPSG:2154"
+    assert seen["fields"] == ["fid", "id", "truth"]
+    assert seen["sublayers"] == ["points"]
+    assert seen["unfilled"]
+
+
+def test_truth_is_chosen_from_a_list(opened):
+    seen = opened[2]
+    assert seen["widget"] == "ValueMap"
+    null = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
+    assert seen["values"] == [{"(to do)": null}, *({n: n} for n in SCHEME.names)]
+    assert seen["read_only"] == [True, False]
+
+
+def test_what_is_done_looks_done(opened):
+    seen = opened[2]
+    assert seen["categories"] == [*([n, n] for n in SCHEME.names), ["", "to do"]]
+    assert seen["committed"]
+    assert seen["drawn"].pop("1") == SCHEME.names[1]
+    assert set(seen["drawn"].values()) == {"to do"}
+    assert len(seen["drawn"]) == 14
+
+
+def test_the_design_outlives_the_editing(opened):
+    points, before, _ = opened
+    design, table = read_points(points)
+    assert design == before
+    assert table["truth"].dropna().tolist() == [SCHEME.names[1]]

@@ -1,0 +1,468 @@
+"""Points planned on a map, filled in, and read back."""
+
+import json
+import sqlite3
+from contextlib import closing
+
+import geopandas
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+
+from geopipe.classes import IGNORE, load_scheme
+from geopipe.errors import ConfigError, GeopipeError, LabelError, SceneError
+from geopipe.score import pixels as module
+from geopipe.score.assess import assess
+from geopipe.score.design import read_points
+from geopipe.score.pixels import ClassPixels, Fingerprint, GroundAreas, census
+from geopipe.score.points import draw_pixels, plan_points
+from geopipe.score.sampling import SampleSize
+
+SCHEME = load_scheme("buildings-roads")
+TEN = SampleSize(per_class=10)
+
+
+def town(shape=(130, 170), seed=0):
+    """Class ids with 3 % buildings, 8 % roads and a corner without a class."""
+    ids = np.random.default_rng(seed).choice(3, shape, p=[0.89, 0.03, 0.08]).astype(np.uint8)
+    ids[-30:, -30:] = IGNORE
+    return ids
+
+
+@pytest.fixture
+def class_map(make_raster):
+    """``class_map(ids, **profile)``: a GeoTIFF of class ids, nodata 255."""
+
+    def make(ids, name="map.tif", **options):
+        return make_raster(ids[None], name, **{"nodata": IGNORE, **options})
+
+    return make
+
+
+@pytest.fixture
+def planned(class_map, tmp_path):
+    """(map, points, design): ten points of each class."""
+    path, points = class_map(town()), tmp_path / "points.gpkg"
+    return path, points, plan_points(path, points, TEN, scheme=SCHEME)
+
+
+def change(points, sql, *values):
+    """Edit as QGIS does; its triggers for the spatial index ask for functions of SpatiaLite."""
+    with closing(sqlite3.connect(points)) as db, db:
+        for name in ("IsEmpty", "MinX", "MaxX", "MinY", "MaxY"):
+            db.create_function(f"ST_{name}", 1, lambda _: 0)
+        db.execute(sql, values)
+
+
+def fill(points, truth):
+    """Fill in the true class of each point: `truth` (h, w) ids at the place of the point."""
+    design, _ = read_points(points)
+    for i, (row, col) in enumerate(zip(design.rows, design.cols, strict=True), 1):
+        name = SCHEME.names[truth[row, col]]
+        change(points, "UPDATE points SET truth = ? WHERE id = ?", name, i)
+
+
+def pixels_of(design):
+    return list(zip(design.rows, design.cols, strict=True))
+
+
+# -- the plan
+
+
+def test_points_lie_in_the_middle_of_pixels_of_their_class(planned):
+    path, points, design = planned
+    table = pyogrio.read_dataframe(points, layer="points")
+    assert list(table.columns) == ["id", "truth", "geometry"], "nothing tells the mapped class"
+    assert table["id"].tolist() == list(range(1, 31))
+    assert table["truth"].isna().all()
+    with rasterio.open(path) as src:
+        assert table.crs == src.crs
+        ids = src.read(1)
+        places = [src.index(p.x, p.y) for p in table.geometry]
+        assert all(src.xy(*at) == (p.x, p.y) for at, p in zip(places, table.geometry, strict=True))
+    assert places == pixels_of(design)
+    assert len(set(places)) == 30, "without replacement"
+    mapped = [ids[at] for at in places]
+    assert np.bincount(mapped).tolist() == [10, 10, 10]
+    assert places != sorted(places), "nor does the order, or where the analyst stopped"
+    assert mapped != sorted(mapped)
+    assert design.pixels == tuple(np.bincount(ids[ids != IGNORE]).tolist())
+
+
+def test_the_same_seed_gives_the_same_points_however_the_map_is_stored(
+    class_map, tmp_path, monkeypatch
+):
+    first = plan_points(class_map(town()), tmp_path / "a.gpkg", TEN, scheme=SCHEME)
+    tiled = class_map(town(), "tiled.tif", tiled=True, blockxsize=16, blockysize=16)
+    monkeypatch.setattr(module, "_SIDE", 40)
+    again = plan_points(tiled, tmp_path / "b.gpkg", TEN, scheme=SCHEME)
+    assert pixels_of(again) == pixels_of(first)
+    assert (again.sha256, again.pixels) == (first.sha256, first.pixels)
+    assert again.area_m2 == pytest.approx(first.area_m2, rel=1e-9)
+    other = plan_points(tiled, tmp_path / "c.gpkg", TEN, scheme=SCHEME, seed=1)
+    assert not set(pixels_of(other)) >= set(pixels_of(first))
+
+
+def test_no_read_is_larger_than_a_window(class_map, monkeypatch):
+    monkeypatch.setattr(module, "_SIDE", 40)
+    tiled = class_map(town(), tiled=True, blockxsize=16, blockysize=16)
+    found = ClassPixels.open(tiled, SCHEME.names)
+    assert max(w.height * w.width for w in found.windows) == 1600
+    assert sum(w.height * w.width for w in found.windows) == 130 * 170
+
+
+def test_every_pixel_of_a_class_is_drawn_equally_often(class_map):
+    ids = town((36, 39))[:6, :9]
+    ids[0, 0] = 1
+    pixels = ClassPixels.open(class_map(ids), SCHEME.names)
+    found = census(pixels)
+    n = int(found.pixels[0])
+    hits = np.zeros(ids.shape, int)
+    for seed in range(600):
+        np.add.at(hits, draw_pixels(pixels, found, (n // 3, 0, 0), seed), 1)
+    assert hits[ids != 0].sum() == 0
+    expected = 600 * (n // 3) / n
+    assert abs(hits[ids == 0] - expected).max() < 5 * np.sqrt(600 * 2 / 9)
+
+
+def test_a_small_class_is_taken_in_full(class_map, tmp_path):
+    ids = np.zeros((40, 50), np.uint8)
+    ids[3, 4] = ids[20, 30] = ids[39, 49] = 1
+    design = plan_points(class_map(ids), tmp_path / "p.gpkg", TEN, scheme=SCHEME)
+    assert design.points == (10, 3, 0)
+    assert {(3, 4), (20, 30), (39, 49)} <= set(pixels_of(design))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:2154", "EPSG:4326"])
+def test_an_area_limits_the_points(class_map, tmp_path, crs):
+    box = geopandas.GeoSeries(
+        [shapely.box(789_020, 6_500_920, 789_060, 6_500_980)], crs="EPSG:2154"
+    )
+    box.to_crs(crs).to_file(tmp_path / "area.gpkg", engine="pyogrio")
+    ids = town()
+    design = plan_points(
+        class_map(ids), tmp_path / "p.gpkg", TEN, scheme=SCHEME, area=tmp_path / "area.gpkg"
+    )
+    assert design.pixels == tuple(np.bincount(ids[20:80, 20:60].ravel(), minlength=3).tolist())
+    assert all(20 <= r < 80 and 20 <= c < 60 for r, c in pixels_of(design))
+    assert design.area == "area.gpkg"
+
+
+def test_names_and_colours_come_with_the_points(planned):
+    points = planned[1]
+    with closing(sqlite3.connect(points)) as db:
+        layer, qml, default = db.execute(
+            "SELECT f_table_name, styleQML, useAsDefault FROM layer_styles"
+        ).fetchone()
+    assert (layer, default) == ("points", 1)
+    for name in SCHEME.names:
+        assert f'<Option name="{name}" value="{name}" type="QString" />' in qml
+    assert '<editWidget type="ValueMap">' in qml
+
+
+# -- areas on the ground
+
+
+@pytest.mark.parametrize(
+    ("crs", "plane"),
+    [
+        ("EPSG:3857", Affine(0.5, 0, 400_000, 0, -0.5, 5_700_000)),
+        ("EPSG:4326", Affine(1e-5, 0, 4, 0, -1e-5, 46)),
+        ("EPSG:32631", Affine(0.4, 0.3, 500_000, 0.3, -0.4, 5_000_000)),
+    ],
+)
+def test_areas_are_those_on_the_ellipsoid(class_map, crs, plane):
+    ids = np.zeros((60, 90), np.uint8)
+    path = class_map(ids, crs=crs, transform=plane)
+    found = census(ClassPixels.open(path, SCHEME.names))
+    corners = [plane * at for at in ((0, 0), (90, 0), (90, 60), (0, 60))]
+    lonlat = geopandas.GeoSeries([shapely.Polygon(corners)], crs=crs).to_crs(4326)[0]
+    from pyproj import Geod
+
+    oracle = abs(Geod(ellps="WGS84").geometry_area_perimeter(lonlat)[0])
+    assert found.area_m2[0] == pytest.approx(oracle, rel=1e-6)
+
+
+def test_a_map_of_a_continent_is_weighed_by_area(class_map):
+    """Degrees from the equator to 60 N: the north has half the area of the south."""
+    ids = np.zeros((60, 20), np.uint8)
+    ids[:30] = 1
+    path = class_map(ids, crs="EPSG:4326", transform=Affine(1, 0, 0, 0, -1, 60))
+    found = census(ClassPixels.open(path, SCHEME.names))
+    share = found.area_m2[1] / found.area_m2.sum()
+    sines = np.sin(np.radians([0, 30, 60]))
+    assert share == pytest.approx((sines[2] - sines[1]) / sines[2], abs=0.003)
+    areas = GroundAreas(ClassPixels.open(path, SCHEME.names).scene.geobox)
+    low, high = areas.of(np.array([59, 0]), np.array([10, 10]))
+    assert high / low == pytest.approx(np.cos(np.radians(59.5)), abs=0.01)
+
+
+def test_the_fingerprint_tells_every_pixel():
+    ids = town((7, 9))
+
+    def of(array, width):
+        found = Fingerprint()
+        for row in range(0, 7, 3):
+            for col in range(0, 9, width):
+                part = array[row : row + 3, col : col + width]
+                found.update(module.Window(row, col, *part.shape), part)
+        return found.hexdigest()
+
+    assert of(ids, 2) == of(ids, 9)
+    other = ids.copy()
+    other[6, 8] = 0
+    assert of(other, 2) != of(ids, 2)
+
+
+# -- back from the analyst
+
+
+def test_a_whole_round_agrees_with_the_map(planned):
+    path, points, design = planned
+    truth = town(seed=1)
+    truth[truth == IGNORE] = 0
+    fill(points, truth)
+    found = assess(path, points)
+    ids = town()
+    expected = np.zeros((3, 3), int)
+    for at in pixels_of(design):
+        expected[ids[at], truth[at]] += 1
+    np.testing.assert_array_equal(found.found.counts, expected)
+    assert found.left_out == {}
+    shares = np.array(design.pixels) / sum(design.pixels)
+    overall = (shares * np.diagonal(expected) / 10).sum()
+    assert found.found.overall.value == pytest.approx(overall, rel=1e-5)
+    assert sum(a.value for a in found.found.areas) == pytest.approx(sum(design.pixels), rel=2e-3)
+
+
+def test_capitals_and_blanks_do_not_matter(planned):
+    path, points, _ = planned
+    fill(points, np.zeros((130, 170), np.uint8))
+    change(points, "UPDATE points SET truth = '  BackGround '")
+    assert assess(path, points).found.counts[:, 0].tolist() == [10, 10, 10]
+
+
+FAULTS = {
+    "no truth filled in": "UPDATE points SET truth = ' ' WHERE id = 7",
+    "truth is no class": "UPDATE points SET truth = 'lake' WHERE id = 7",
+    "without a place": "UPDATE points SET geom = NULL WHERE id = 7",
+    "deleted": "DELETE FROM points WHERE id = 7",
+}
+
+
+@pytest.mark.parametrize("reason", FAULTS)
+def test_what_is_not_used_is_named(planned, reason):
+    path, points, _ = planned
+    fill(points, np.zeros((130, 170), np.uint8))
+    change(points, FAULTS[reason])
+    found = assess(path, points)
+    assert found.left_out == {reason: ("7",)}
+    assert sum(found.used) == 29
+    assert "1 of the 30 planned points were not used" in found.to_markdown()
+    assert found.to_dict()["left_out"] == {reason: ["7"]}
+
+
+def move(points, row, col, number=7):
+    plane = read_points(points)[0].affine
+    blob = shapely.to_wkb(shapely.Point(plane * (col, row)))
+    header = b"GP\x00\x01" + (2154).to_bytes(4, "little")
+    change(points, "UPDATE points SET geom = ? WHERE id = ?", header + blob, number)
+
+
+@pytest.mark.parametrize(
+    ("reason", "row", "col"),
+    [
+        ("outside the map", -3.5, 20.5),
+        ("outside the map", 20.5, 170.1),
+        ("on nodata", 120.5, 160.5),
+        ("moved to another pixel", None, None),
+    ],
+)
+def test_points_that_went_elsewhere_are_named(planned, reason, row, col):
+    path, points, design = planned
+    fill(points, np.zeros((130, 170), np.uint8))
+    # Four metres west, or east where there is no west.
+    west = 4 if design.cols[6] > 20 else -4
+    move(points, design.rows[6] + 0.5 if row is None else row,
+         design.cols[6] + 0.5 - west if col is None else col)  # fmt: skip
+    assert assess(path, points).left_out == {reason: ("7",)}
+    kept = assess(path, points, keep_moved=True)
+    if reason == "moved to another pixel":
+        assert kept.left_out == {}
+        assert kept.used == (10, 10, 10), "of the class that was planned"
+        assert "moved to another pixel: 1\n" in kept.to_markdown()
+    else:
+        assert kept.left_out == {reason: ("7",)}
+
+
+def test_a_nudge_within_the_pixel_is_no_move(planned):
+    path, points, design = planned
+    fill(points, np.zeros((130, 170), np.uint8))
+    move(points, design.rows[6] + 0.9, design.cols[6] + 0.1)
+    assert assess(path, points).left_out == {}
+
+
+def test_doubles_and_strangers_are_named(planned):
+    path, points, _ = planned
+    fill(points, np.zeros((130, 170), np.uint8))
+    copy = "INSERT INTO points (geom, id, truth) SELECT geom, {}, truth FROM points WHERE id = {}"
+    for new, old in ((3, 3), (99, 5), ("NULL", 6)):
+        change(points, copy.format(new, old))
+    found = assess(path, points)
+    assert found.left_out == {
+        "not of the design": ("99", "fid 33"),
+        "more than one with this id": ("3",),
+    }
+    assert sum(found.used) == 29
+
+
+def test_a_class_without_a_usable_point_is_an_error(planned):
+    path, points, _ = planned
+    with pytest.raises(LabelError, match="'background', 'building', 'road'"):
+        assess(path, points)
+    fill(points, np.zeros((130, 170), np.uint8))
+    ids, (design, _) = town(), read_points(points)
+    roads = [i for i, at in enumerate(pixels_of(design), 1) if ids[at] == 2]
+    for i in roads[1:]:
+        change(points, "UPDATE points SET truth = NULL WHERE id = ?", i)
+    found = assess(path, points)
+    assert "road: 1 usable point" in found.to_markdown()
+    assert found.to_dict()["overall_accuracy"]["half_width"] is None
+    assert "+- n/a" in found.to_markdown()
+    change(points, "UPDATE points SET truth = NULL WHERE id = ?", roads[0])
+    with pytest.raises(LabelError, match="no usable point in the mapped class 'road'"):
+        assess(path, points)
+
+
+def test_another_map_is_refused(planned, class_map):
+    _, points, _ = planned
+    fill(points, np.zeros((130, 170), np.uint8))
+    ids = town()
+    ids[5, 5] = (ids[5, 5] + 1) % 3
+    shifted = Affine(1, 0, 789_001, 0, -1, 6_501_000)
+    for other in (
+        class_map(ids, "a.tif"),
+        class_map(town(), "b.tif", transform=shifted),
+        class_map(town(), "c.tif", crs="EPSG:3857"),
+        class_map(town((130, 171)), "d.tif"),
+    ):
+        with pytest.raises(SceneError, match="not the map that the points were planned on"):
+            assess(other, points)
+    # Stored another way it is still the same map.
+    assess(class_map(town(), "e.tif", tiled=True, blockxsize=64, blockysize=64), points)
+
+
+@pytest.mark.parametrize(
+    ("crs", "plane"),
+    [
+        ("EPSG:3857", Affine(0.5, 0, 400_000, 0, -0.5, 5_700_000)),
+        ("EPSG:4326", Affine(1e-5, 0, 4, 0, -1e-5, 46)),
+        ("EPSG:32631", Affine(0.4, 0.3, 500_000, 0.3, -0.4, 5_000_000)),
+        ("+proj=laea +lat_0=46 +lon_0=4 +ellps=GRS80 +units=m", Affine(1, 0, 90, 0, -1, 50)),
+    ],
+)
+def test_a_round_in_any_crs(class_map, tmp_path, crs, plane):
+    path, points = class_map(town(), crs=crs, transform=plane), tmp_path / "p.gpkg"
+    plan_points(path, points, TEN, scheme=SCHEME)
+    fill(points, np.where(town() == IGNORE, 0, town()))
+    found = assess(path, points)
+    assert found.left_out == {}
+    assert found.found.overall.value == pytest.approx(1)
+
+
+def test_the_points_may_come_back_in_another_crs(planned):
+    path, points, _ = planned
+    fill(points, np.zeros((130, 170), np.uint8))
+    design, table = read_points(points)
+    pyogrio.write_dataframe(
+        table.to_crs(4326), points, layer="points", driver="GPKG",
+        dataset_metadata={"GEOPIPE_DESIGN": design.to_json()},
+    )  # fmt: skip
+    assert assess(path, points).left_out == {}
+
+
+def test_95_of_100_plans_hold_the_truth(class_map, tmp_path):
+    """From the draw to the interval, on a map and truth that differ as maps do."""
+    rng = np.random.default_rng(4)
+    truth = rng.choice(3, (90, 120), p=[0.7, 0.1, 0.2]).astype(np.uint8)
+    mapped = np.where(rng.random(truth.shape) < 0.25, rng.choice(3, truth.shape), truth)
+    pixels = ClassPixels.open(class_map(mapped.astype(np.uint8)), SCHEME.names)
+    found = census(pixels)
+    from geopipe.score.olofsson import Stratum, estimate
+
+    strata = Stratum(SCHEME.names, found.pixels, found.area_m2)
+    goal = [(mapped == truth).mean(), *(np.bincount(truth.ravel()) / truth.size)]
+    held, runs = np.zeros(4), 300
+    for seed in range(runs):
+        at = draw_pixels(pixels, found, (120, 60, 60), seed)
+        e = estimate(strata, mapped[at], truth[at])
+        shares = [a.times(1 / found.area_m2.sum()) for a in e.areas]
+        held += [
+            abs(x.value - g) <= x.half_width
+            for x, g in zip([e.overall, *shares], goal, strict=True)
+        ]
+    # 0.95 +- 4 standard deviations of 300 runs.
+    assert (held / runs > 0.90).all(), held / runs
+    assert (held / runs <= 1).all()
+
+
+# -- what is refused
+
+
+def test_maps_that_cannot_be_planned_on(class_map, make_raster, tmp_path):
+    target = tmp_path / "p.gpkg"
+    floats = make_raster(np.zeros((1, 5, 5), np.float32), "f.tif")
+    colours = make_raster(np.zeros((3, 5, 5), np.uint8), "rgb.tif")
+    nine = class_map(np.full((5, 5), 9, np.uint8), "nine.tif")
+    empty = class_map(np.full((5, 5), IGNORE, np.uint8), "empty.tif")
+    plain = class_map(town(), "plain.tif", crs=None)
+    for path, words in (
+        (floats, "float32"), (colours, "3 bands"), (nine, "class id 9"), (empty, "no pixel"),
+        (plain, "no CRS"), (tmp_path / "none.tif", "none.tif"),
+    ):  # fmt: skip
+        with pytest.raises(GeopipeError, match=words):
+            plan_points(path, target, TEN, scheme=SCHEME)
+    with pytest.raises(ConfigError, match="names no classes"):
+        plan_points(class_map(town()), target, TEN)
+    assert not list(tmp_path.glob("p.gpkg*"))
+
+
+def test_work_is_not_overwritten(planned, tmp_path):
+    path, points, _ = planned
+    fill(points, np.zeros((130, 170), np.uint8))
+    with pytest.raises(LabelError, match=r"exists already, with the truth of 30 of its 30 points"):
+        plan_points(path, points, TEN, scheme=SCHEME)
+    plan_points(path, points, TEN, scheme=SCHEME, overwrite=True)
+    assert read_points(points)[1]["truth"].isna().all()
+    for wrong in (tmp_path / "no" / "p.gpkg", tmp_path / "p.shp", path):
+        with pytest.raises(GeopipeError):
+            plan_points(path, wrong, TEN, scheme=SCHEME)
+
+
+def test_files_that_are_no_plan(planned, tmp_path):
+    path, points, _ = planned
+    _, table = read_points(points)
+    with pytest.raises(LabelError, match="there is no file"):
+        assess(path, tmp_path / "none.gpkg")
+    with pytest.raises(LabelError, match="cannot read the layer"):
+        assess(path, path)
+    copy = tmp_path / "copy.gpkg"
+    pyogrio.write_dataframe(table, copy, layer="points")
+    with pytest.raises(LabelError, match="does not hold the design"):
+        assess(path, copy)
+    for text in ("{}", "[]", json.dumps({"format": 2}), "nonsense"):
+        pyogrio.write_dataframe(
+            table, copy, layer="points", dataset_metadata={"GEOPIPE_DESIGN": text}
+        )
+        with pytest.raises(LabelError, match="cannot be understood"):
+            assess(path, copy)
+    design = read_points(points)[0].to_json()
+    pyogrio.write_dataframe(
+        table.drop(columns="truth"), copy, layer="points", driver="GPKG",
+        dataset_metadata={"GEOPIPE_DESIGN": design},
+    )  # fmt: skip
+    with pytest.raises(LabelError, match="no field 'truth'"):
+        assess(path, copy)
