@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup lint test forez-map map results bench endure test-qgis sample-tiles clean
+.PHONY: help setup lint test forez-map map results bench endure label-check noisy-labels reproduce-maggiori test-qgis sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,15 @@ bench: setup ## speed and memory against other ways; writes docs/results/bench/ 
 
 endure: setup ## kill a mapping 32 times and compare its bytes; writes docs/results/bench/kill.md
 	$(BIN)/python -m benchmarks.endure
+
+label-check: setup ## what the check says of known and real shifts; writes docs/results/label-check.md
+	$(BIN)/python -m reproduce.label_check
+
+noisy-labels: setup ## ways to learn from noisy labels, three seeds; writes docs/results/noisy-labels.md (hours)
+	$(BIN)/python -m reproduce.noisy_labels
+
+reproduce-maggiori: setup ## the paper's experiments; writes docs/results/maggiori/ (hours)
+	$(BIN)/python -m reproduce.maggiori.run
 
 sample-tiles: setup ## make sample_tiles/ anew from its generator
 	$(BIN)/python sample_tiles/make.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -14,9 +15,12 @@ from geopipe.grid import NetGrid
 from geopipe.jobs import Engine
 from geopipe.labels import LabelSource, RasterLabels, write_labels
 from geopipe.learn import CoarsePlan, RefinePlan, build_pool, train_coarse, train_refinement
+from geopipe.learn.finetune import FinetunePlan, finetune
 from geopipe.learn.pool import Pool
-from geopipe.nets import CoarseNet, MapNet, RefineNet
+from geopipe.nets import MapNet, RefineNet, build_net
 from geopipe.raster import Scene
+from geopipe.score.evaluate import evaluate
+from geopipe.score.metrics import Metrics
 from geopipe.workflow.evaluation import Evaluation, evaluate_steps
 from geopipe.workflow.schema import Labelled, Workflow, load_workflow
 from geopipe.workflow.sources import label_files, label_source, open_scene, scene_files
@@ -95,12 +99,14 @@ class Site:
         inputs = [*scene_files(choice), *files]
         return self.done(f"labels-{name}", inputs, parameters, target, burn)
 
-    def pool(self, role: str, labels: Path, halo: int, seed: int) -> Pool:
+    def pool(self, role: str, labels: Path, net: MapNet, seed: int) -> Pool:
         """Blocks of the scene of a role with `labels`."""
         scene = self.scene(role)
         grid = NetGrid.of(scene.geobox, self.workflow.gsd)
         source = RasterLabels.open(labels, self.scheme)
-        return build_pool(scene, source, grid, halo=halo, patch=CoarsePlan.patch, seed=seed)
+        return build_pool(
+            scene, source, grid, halo=net.halo, patch=CoarsePlan.patch, seed=seed, stride=net.stride
+        )
 
     # -- training
 
@@ -110,14 +116,14 @@ class Site:
 
         def train(key: str) -> None:
             scene = self.scene("train")
-            pool = self.pool("train", labels, MapNet(CoarseNet(1, 2)).halo, plan.seed)
+            pool = self.pool("train", labels, MapNet(build_net(1, 2, plan.net)), plan.seed)
             _, record = train_coarse(
                 pool, self.scheme, plan, dtype=scene.dtype, gsd=self.workflow.gsd, out=out, key=key
             )
             record.save(out.with_suffix(".json"))
 
         step = f"{name.replace('/', '-')}-coarse"
-        return self.done(step, [labels], _telling(plan, CoarsePlan()), out, train)
+        return self.done(step, [labels], _telling(plan, CoarsePlan.of(plan.net)), out, train)
 
     def refined(
         self, name: str, coarse: Path, plan: RefinePlan, labels: Path | None = None
@@ -129,12 +135,26 @@ class Site:
         def train(key: str) -> None:
             model = Checkpoint.load(coarse)
             reach = RefineNet(1, 2, iterations=plan.iterations)
-            pool = self.pool("enhance", truth, MapNet(model.net.coarse, reach).halo, plan.seed)
+            pool = self.pool("enhance", truth, MapNet(model.net.coarse, reach), plan.seed)
             _, record = train_refinement(model, pool, plan, out=out, key=key)
             record.save(out.with_suffix(".json"))
 
         step = f"{name.replace('/', '-')}-refined"
         return self.done(step, [coarse, truth], _telling(plan, RefinePlan()), out, train)
+
+    def finetuned(self, name: str, model: Path, seed: int) -> Path:
+        """`model`, a score net alone, trained on with the enhancement tile."""
+        out = self.out / name / "finetuned.safetensors"
+        plan, truth = FinetunePlan(seed=seed), self.labels("enhance")
+
+        def train(key: str) -> None:
+            start = Checkpoint.load(model)
+            pool = self.pool("enhance", truth, start.net, seed)
+            _, record = finetune(start, pool, plan, out=out, key=key)
+            record.save(out.with_suffix(".json"))
+
+        step = f"{name.replace('/', '-')}-finetuned"
+        return self.done(step, [model, truth], _telling(plan, FinetunePlan()), out, train)
 
     def refine_plan(self, seed: int, **changes: Any) -> RefinePlan:
         """The refinement as the workflow wants it."""
@@ -155,6 +175,17 @@ class Site:
 
         self.done(f"{name.replace('/', '-')}-{role}", [model, truth], {}, folder, judge)
         return Evaluation.load(folder)
+
+    def scored(self, name: str, made: Path, role: str = "test") -> Metrics:
+        """A class map compared with the labels of a role."""
+        truth, out = self.labels(role), self.out / name / "metrics.json"
+
+        def judge(_: str) -> None:
+            found = evaluate(made, truth, scheme=self.scheme).to_dict()
+            out.write_text(json.dumps(found))
+
+        self.done(f"{name.replace('/', '-')}-metrics", [made, truth], {}, out, judge)
+        return Metrics.from_dict(json.loads(out.read_text()))
 
 
 def _telling(plan: Any, default: Any) -> dict[str, Any]:

@@ -122,19 +122,25 @@ def check(
     it; dx and dy are metres on the ground to add to the labels, right and up in the image.
     """
     from geopipe.register.checkfile import rows, write_check
+    from geopipe.register.outfile import check_target
     from geopipe.workflow import checkup as work
 
+    if out:
+        check_target(out, overwrite=overwrite, sources=_files(scene, osm, model, area))
     up = _checkup(scene, osm, classes, layer, area, bands, nodata, model, most)
     taken = image_date.date() if image_date else work.image_date(up.scene)
-    blocks = work.dated(up.blocks(block), up.plane, work.tables_of(osm, up.scheme, up.scene, layer))
+    tables = work.tables_of(osm, up.scheme, up.scene, layer)
+    blocks = work.dated(up.blocks(block), up.plane, tables, block)
     if out:
         write_check(up.plane, blocks, out, overwrite=overwrite)
     table = rows(up.plane, blocks)
-    said = work.suggestions(blocks, up.scene, taken)
+    said = [*work.suggestions(blocks, up.scene, taken), work.ages(blocks, taken)]
     if as_json:
         click.echo(json.dumps({"blocks": table, "says": said, "out": out and str(out),
-                               "ignore_band_m": work.band_width(blocks, up.scene)}))  # fmt: skip
+                               "ignore_band_m": work.band_width(blocks, up.scene),
+                               "left_out": up.left_out()}))  # fmt: skip
         return
+    _tell_left_out(up)
     click.echo(_table(table))
     for line in said:
         click.echo(line)
@@ -163,13 +169,16 @@ def align(
     """Move vectors by the smooth field of their shifts: geopipe labels align SCENE OSM OUT.gpkg
 
     Every vertex moves by the field at its place, so what touched still touches. Columns stay;
-    source_id, shift_east and shift_north tell what was done to each feature.
+    source_id, shift_east and shift_north tell what was done to each feature. What the image gives
+    no evidence for stays where it is. Features farther than 100 m from SCENE are left out.
     """
     import numpy as np
 
     from geopipe.register.align import write_aligned
+    from geopipe.register.outfile import check_target
     from geopipe.workflow import checkup as work
 
+    check_target(out, overwrite=overwrite, sources=_files(scene, osm, model, area))
     up = _checkup(scene, osm, classes, layer, area, bands, nodata, model, most)
     tables = work.tables_of(osm, up.scheme, up.scene, layer)
     moved = write_aligned(tables, up.field, out, overwrite=overwrite)
@@ -177,13 +186,34 @@ def align(
     longest = float(moved.metres.max()) if moved.moved else 0.0
     if as_json:
         click.echo(json.dumps({"out": str(out), "features": moved.features, "moved": moved.moved,
-                               "median_m": typical, "longest_m": longest}))  # fmt: skip
+                               "median_m": typical, "longest_m": longest,
+                               "estimates": up.estimates(),
+                               "left_out": up.left_out()}))  # fmt: skip
         return
+    _tell_left_out(up)
+    for name, found in up.estimates().items():
+        refused = {k: n for k, n in found.items() if k != work.BELIEVED}
+        why = "".join(f"; {n} x {reason}" for reason, n in refused.items())
+        click.echo(
+            f"{name}: {found.get(work.BELIEVED, 0)} of {sum(found.values())} estimates of the "
+            f"shift believed{why}"
+        )
     click.echo(
         f"{moved.moved} of {moved.features} features moved, by {typical:.2f} m in the median, "
         f"{longest:.2f} m at most"
     )
     click.echo(out)
+
+
+def _files(scene: str, *others: Path | None) -> list[Path]:
+    """What a command reads, which it must not write over."""
+    return [Path(scene), *(p for p in others if p)]
+
+
+def _tell_left_out(up: "Checkup") -> None:
+    for reason, n in up.left_out().items():
+        click.echo(f"left out: {n} x {reason}" if "repaired" not in reason else f"{n} x {reason}",
+                   err=True)  # fmt: skip
 
 
 def _checkup(

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from scipy.ndimage import distance_transform_edt
 
@@ -21,6 +22,9 @@ class BandedLabels:
 
     labels: LabelSource
     metres: float
+    plane: GeoBox | None = None
+    """The scene's pixels, whose size on the ground counts in all its windows, so that they agree;
+    without it each window has its own (in Web Mercator it changes with the latitude)."""
 
     def __post_init__(self) -> None:
         if not 0 < self.metres <= MOST_M:
@@ -48,7 +52,7 @@ class BandedLabels:
 
         It is looked for beyond the plane as well, so windows agree. Next to IGNORE is no border.
         """
-        gsd = ground_gsd(geobox)
+        gsd = self._gsd(geobox)
         reach = math.ceil(self.metres / min(gsd)) + 1
         outer = self.labels.read(geobox.pad(reach, reach))
         ids: np.ndarray = outer[reach:-reach, reach:-reach].copy()
@@ -59,3 +63,16 @@ class BandedLabels:
             far = distance_transform_edt(~others, sampling=gsd)[reach:-reach, reach:-reach]
             ids[(ids == class_id) & (far - min(gsd) / 2 <= self.metres)] = IGNORE
         return ids
+
+    def _gsd(self, geobox: GeoBox) -> tuple[float, float]:
+        """Metres down and along a pixel of `geobox`, where the middle of `plane` is."""
+        plane = self.plane
+        if plane is None or plane.crs != geobox.crs:
+            return ground_gsd(geobox)
+        height, width = plane.shape
+        x, y = plane.affine * (width / 2, height / 2)
+        a = geobox.affine
+        # One pixel like those of `geobox`, around that place.
+        col, row = -0.5, -0.5
+        left, top = x + col * a.a + row * a.b, y + col * a.d + row * a.e
+        return ground_gsd(GeoBox((1, 1), Affine(a.a, a.b, left, a.d, a.e, top), geobox.crs))

@@ -30,7 +30,7 @@ _BUNDLES = ("other_tags", "all_tags", "tags")
 _OSM_COLUMNS = {"osm_id", "osm_type", "osm_way_id", "osmid", "@id", "other_tags", "all_tags"}
 
 _DATES = ("timestamp", "@timestamp", "osm_timestamp", "last_edit", "lastedit", "last_edited")
-_IDS = ("osm_id", "@id", "osmid", "id")
+_IDS = ("source_id", "osm_id", "@id", "osmid", "id")
 
 _OSM_ID = re.compile(r"^(node|way|relation)/\d+$")
 

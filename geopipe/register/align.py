@@ -10,10 +10,10 @@ import pyogrio
 import shapely
 from pyproj import CRS, Transformer
 
-from geopipe.errors import LabelError
 from geopipe.labels.place import Place, reproject
 from geopipe.labels.vectorfile import OSM_CREDIT, Table
 from geopipe.register.field import ShiftField
+from geopipe.register.outfile import check_target, whole
 
 LEAST_M = 0.05
 """Shorter shifts are not worth a vertex that is no longer where its source has it."""
@@ -37,17 +37,13 @@ def write_aligned(
     Columns stay; ``source_id`` names the feature in the source, ``shift_east`` and ``shift_north``
     are the mean move of its vertices in metres on the ground. A feature of no class of the scheme,
     and one where the field says nothing, stays where it is. The field is smooth and its moves are
-    far shorter than it is wide, so no two vertices change sides: topology is kept.
+    far shorter than it is wide, so no two vertices change sides: topology is kept. Where they would
+    all the same (shifts of tens of metres that change at once), the feature moves as a whole.
     """
-    if out.exists() and not overwrite:
-        raise LabelError(f"{out} exists already", "give another name or --overwrite")
-    if not out.parent.is_dir():
-        raise LabelError(f"there is no folder {out.parent}", "make it first")
-    part = out.with_name(out.name + ".part.gpkg")
-    part.unlink(missing_ok=True)
+    check_target(out, overwrite=overwrite)
     lengths: list[np.ndarray] = []
     total = 0
-    try:
+    with whole(out) as part:
         for table in tables:
             frame, moves = _moved(table, field)
             total += len(frame)
@@ -57,9 +53,6 @@ def write_aligned(
                 frame, part, layer=table.name, driver="GPKG", layer_metadata=about or None,
                 dataset_options={"VERSION": "1.2"}, append=False,
             )  # fmt: skip
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
     metres = np.concatenate([np.empty(0), *lengths])
     return Moved(total, len(metres), metres)
 
@@ -88,13 +81,31 @@ def _shifted(
     places = plane.to_px(np.column_stack(there.transform(*xy.T)))
     metres = field.at(places, class_id)
     metres[np.hypot(*metres.T) < LEAST_M] = 0
-    target = plane.from_px(places + metres / plane.gsd)
-    new = np.where((metres != 0).any(1)[:, None], np.column_stack(back.transform(*target.T)), xy)
-    moved = shapely.set_coordinates(shapely.force_2d(shapes).copy(), new)
+    flat = shapely.force_2d(shapes)
+
+    def put(metres: np.ndarray) -> np.ndarray:
+        target = np.column_stack(back.transform(*plane.from_px(places + metres / plane.gsd).T))
+        new = np.where((metres != 0).any(1)[:, None], target, xy)
+        return np.asarray(shapely.set_coordinates(flat.copy(), new))
+
+    moved = put(metres)
+    crossed = _proper(flat) & ~_proper(moved)
+    if crossed.any():
+        which = crossed[owner]
+        metres[which] = _means(metres, owner, len(shapes))[owner[which]]
+        moved = put(metres)
     ground = [shapely.get_coordinates(reproject(s, crs, place.local)) for s in (shapes, moved)]
-    count = np.bincount(owner, minlength=len(shapes))
-    sums = [
-        np.bincount(owner, ground[1][:, k] - ground[0][:, k], minlength=len(shapes)) for k in (0, 1)
-    ]
-    moves = np.column_stack(sums) / np.maximum(count, 1)[:, None]
-    return np.asarray(moved), np.where(np.abs(moves).max(1, keepdims=True) < 1e-6, 0, moves)
+    moves = _means(np.subtract(*map(shapely.get_coordinates, ground[::-1])), owner, len(shapes))
+    # What did not move is nan where the local CRS cannot hold it.
+    return moved, np.where(np.abs(moves).max(1, keepdims=True) >= 1e-6, moves, 0)
+
+
+def _proper(shapes: np.ndarray) -> np.ndarray:
+    """Whether each crosses itself nowhere."""
+    return np.asarray(shapely.is_valid(shapes) & shapely.is_simple(shapes))
+
+
+def _means(values: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
+    """Mean (count, 2) of the `values` (n, 2) of each `owner` (n,)."""
+    sums = [np.bincount(owner, column, minlength=count) for column in values.T]
+    return np.column_stack(sums) / np.maximum(np.bincount(owner, minlength=count), 1)[:, None]

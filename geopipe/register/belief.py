@@ -59,7 +59,8 @@ class QuickLook:
                 few = [n for n, k in zip(labels.scheme.names, found, strict=True) if k < 100]
                 raise LabelError(
                     f"too few labelled pixels of {', '.join(few)} to learn what it looks like",
-                    "give a model with --model, or labels of a larger part of the scene",
+                    "give a model with --model, labels of a larger part of the scene, or --classes "
+                    "without it",
                 )
             learner = HistGradientBoostingClassifier(
                 max_iter=60, learning_rate=0.15, random_state=seed

@@ -9,7 +9,7 @@ import shapely
 from scipy import ndimage
 
 from geopipe.grid import Window
-from geopipe.labels import VectorLabels
+from geopipe.labels import Area, VectorLabels
 from geopipe.labels.burn import burn
 from geopipe.progress import progress
 from geopipe.raster.scene import window_geobox
@@ -89,12 +89,23 @@ def moved_labels(labels: VectorLabels, shifts: ShiftField) -> VectorLabels:
     return replace(labels, shapes=shapes)
 
 
+def block_px(plane: Plane, side: float) -> int:
+    """Pixels a side of blocks of `side` metres."""
+    parts = -(-plane.px(side) // SHEET_PX)
+    return round(plane.px(side) / parts) * parts
+
+
 def check_blocks(
-    plane: Plane, belief: Belief, shifts: ShiftField, side: float
+    plane: Plane, belief: Belief, shifts: ShiftField, side: float, area: Area | None = None
 ) -> tuple[Block, ...]:
-    """The blocks of `side` metres, for each class but the first, where the scene is valid."""
+    """The blocks of `side` metres, for each class but the first, where the scene is valid.
+
+    Outside `area`, where nothing is known, no pixel and no feature counts.
+    """
     moved = moved_labels(plane.labels, shifts)
-    step = plane.px(side)
+    # Blocks larger than a sheet are counted in parts.
+    parts = -(-plane.px(side) // SHEET_PX)
+    step = block_px(plane, side) // parts
     per_sheet = max(1, SHEET_PX // step) * step
     counts: list[_Counted] = []
     sheets = [
@@ -104,8 +115,11 @@ def check_blocks(
     ]
     with progress("looking for what is missing", len(sheets)) as advance:
         for sheet in sheets:
-            counts += _counted(plane, belief, moved, sheet, step)
+            counts += _counted(plane, belief, moved, sheet, step, area)
             advance()
+    if parts > 1:
+        step *= parts
+        counts = _joined(counts, step, plane.shape)
     eyes = {k: _Eye.of([c for c in counts if c.class_id == k]) for k in _ids(plane)}
     nodes = _by_block(shifts.nodes, step)
     return tuple(
@@ -167,26 +181,48 @@ class _Eye:
         return float(np.clip((seen - self.false) / (self.hit - self.false), 0, 1))
 
 
+def _joined(counts: Sequence[_Counted], step: int, shape: tuple[int, int]) -> list[_Counted]:
+    """The counts of whole blocks of `step` pixels, from those of their parts."""
+    found: dict[tuple[int, int, int], list[_Counted]] = {}
+    for c in counts:
+        found.setdefault((c.class_id, c.window.row // step, c.window.col // step), []).append(c)
+    return [
+        _Counted(
+            class_id,
+            Window(row * step, col * step, step, step).clip(shape),
+            tuple(b for c in some for b in c.features),
+            *(np.sum([getattr(c, n) for c in some], axis=0) for n in ("under", "ring", "far")),
+        )
+        for (class_id, row, col), some in found.items()
+    ]
+
+
 def _ids(plane: Plane) -> range:
     return range(1, len(plane.labels.scheme))
 
 
 def _counted(
-    plane: Plane, belief: Belief, moved: VectorLabels, sheet: Window, step: int
+    plane: Plane, belief: Belief, moved: VectorLabels, sheet: Window, step: int, area: Area | None
 ) -> Iterator[_Counted]:
     near, ring = plane.px(NEAR_M), plane.px(RING_M)
     outer = sheet.expand(ring + near)
     likely = belief.read(outer)
     _, valid = plane.image(outer)
     box = window_geobox(plane.geobox, outer)
+    inside = area.inside(box) if area else np.ones(outer.shape, bool)
+    valid &= inside
     ids = moved.read(box)
     for class_id in _ids(plane):
         blurred = ndimage.uniform_filter(likely[class_id], 2 * plane.px(_BLUR_M / 2) + 1)
         bins = np.clip((blurred * _BINS).astype(int), 0, _BINS - 1)
-        away = ndimage.distance_transform_edt(ids != class_id)
+        away = _away(ids == class_id)
         under = (ids == class_id) & valid
         far = valid & (away > near)
-        beliefs = _of_features(plane, moved, class_id, sheet, outer, blurred)
+        beliefs = [
+            (r, c, b)
+            for r, c, b in _of_features(plane, moved, class_id, sheet, outer, blurred)
+            if inside[int(r) - outer.row, int(c) - outer.col]
+        ]
         for row in range(sheet.row, sheet.bottom, step):
             for col in range(sheet.col, sheet.right, step):
                 window = Window(row, col, step, step).clip(plane.shape)
@@ -199,6 +235,13 @@ def _counted(
                     for mask in (under, far & (away <= ring), far)
                 )
                 yield _Counted(class_id, window, mine, *counted)
+
+
+def _away(mask: np.ndarray) -> np.ndarray:
+    """(h, w) pixels to the nearest one of `mask`; infinite when there is none."""
+    if not mask.any():  # of which SciPy knows nothing
+        return np.full(mask.shape, np.inf)
+    return np.asarray(ndimage.distance_transform_edt(~mask))
 
 
 def _holds(window: Window, row: float, col: float) -> bool:

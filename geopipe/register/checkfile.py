@@ -6,15 +6,16 @@ from statistics import median
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyogrio
 import shapely
 
-from geopipe.errors import LabelError
 from geopipe.grid import ground_gsd
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.scene import window_geobox
 from geopipe.raster.style import category_qml
 from geopipe.register.check import Block
+from geopipe.register.outfile import check_target, whole
 from geopipe.register.plane import Plane
 
 DRAWN = 20
@@ -33,6 +34,16 @@ _COLOURS = {
 }
 
 
+_COLUMNS = {
+    "row": "int64", "column": "int64", "class": "object", "verdict": "object",
+    "features": "int64", "area_m2": "float64", "dx_m": "float64", "dy_m": "float64",
+    "error_m": "float64", "score": "float64", "refused": "object", "missing_m2": "float64",
+    "missing_share": "float64", "phantoms": "int64", "oldest": "object", "median_date": "object",
+    "newest": "object",
+}  # fmt: skip
+"""Types of the fields, also where nothing is known in any block."""
+
+
 def write_check(
     plane: Plane, blocks: Sequence[Block], out: Path, *, overwrite: bool = False
 ) -> None:
@@ -41,13 +52,9 @@ def write_check(
     Metres on the ground along the scene's columns and rows (east and north where it is not
     turned). LabelError when `out` is there already or has no folder.
     """
-    if out.exists() and not overwrite:
-        raise LabelError(f"{out} exists already", "give another name or --overwrite")
-    if not out.parent.is_dir():
-        raise LabelError(f"there is no folder {out.parent}", "make it first")
-    part = out.with_name(out.name + ".part.gpkg")
-    part.unlink(missing_ok=True)
-    try:
+    check_target(out, overwrite=overwrite)
+    about = {"credit": plane.labels.credit} if plane.labels.credit else None
+    with whole(out) as part:
         layers = {
             plane.labels.scheme.names[k]: _frame(plane, [b for b in blocks if b.class_id == k])
             for k in range(1, len(plane.labels.scheme))
@@ -57,7 +64,7 @@ def write_check(
             kind = "LineString" if name == "shifts" else "Polygon"
             pyogrio.write_dataframe(
                 frame, part, layer=name, driver="GPKG", geometry_type=kind,
-                dataset_options={"VERSION": "1.2"},
+                dataset_options={"VERSION": "1.2"}, layer_metadata=about,
             )  # fmt: skip
         colours = {c.name: c.color for c in plane.labels.scheme.classes[1:]}
         for name in layers:
@@ -66,9 +73,6 @@ def write_check(
                                 f"shifts of the labels, {DRAWN} times as long")  # fmt: skip
             else:
                 add_layer_style(part, name, name, category_qml("verdict", _COLOURS), "verdicts")
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def rows(plane: Plane, blocks: Sequence[Block]) -> list[dict[str, object]]:
@@ -105,7 +109,8 @@ def median_date(dates: Sequence[str]) -> str | None:
 
 def _frame(plane: Plane, blocks: Sequence[Block]) -> gpd.GeoDataFrame:
     shapes = [window_geobox(plane.geobox, b.window).extent.geom for b in blocks]
-    return gpd.GeoDataFrame(rows(plane, blocks), geometry=shapes, crs=plane.labels.plane.crs)
+    table = pd.DataFrame(rows(plane, blocks), columns=list(_COLUMNS)).astype(_COLUMNS)
+    return gpd.GeoDataFrame(table, geometry=shapes, crs=plane.labels.plane.crs)
 
 
 def _shifts(plane: Plane, blocks: Sequence[Block]) -> gpd.GeoDataFrame:

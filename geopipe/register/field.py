@@ -1,6 +1,6 @@
 """ShiftField: by how much labels of each class are off, place by place."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -21,6 +21,8 @@ SCALES_M = (25.0, 50.0, 100.0, 150.0)
 """Deviation of the weights around a node; the next larger one where evidence is weak.
 
 In dense towns 25 m hold enough buildings, and fields that turn within 100 m are still followed."""
+_SIGHT = 2.5
+"""Deviations beyond which a piece has no weight."""
 SHEET_PX = 2048
 """Side, on the plane, of the part of a scene that is looked at at once."""
 LEAST_PIECES = 4.0
@@ -32,13 +34,20 @@ _NEIGHBOURS_M = 3.0
 """A node that differs by more from the median of those around it is not believed."""
 _NOTHING = 0.05
 """Weight of a shift of zero, so that the field fades out away from its nodes."""
+_ROUND_M = 125.0
+_CHANCE = 1 / 3
+"""Of pure noise one estimate in ten passes all that is asked of a single one, and the field would
+spread it over its neighbours. Where no more than this share within _ROUND_M passes, none counts."""
+_AT_ONCE = 1 << 14
+"""Places whose shifts are interpolated at a time (some 20 MB)."""
 
-FEW, EDGE, FLAT, TORN, ODD = (
+FEW, EDGE, FLAT, TORN, ODD, CHANCE = (
     "too few features",
     "best at the edge of the search",
     "no clear best displacement",
     "halves of the evidence disagree",
     "unlike its neighbours",
+    "too few estimates around are believed",
 )
 
 
@@ -78,26 +87,34 @@ class ShiftField:
     def at(self, places: np.ndarray, class_id: int) -> np.ndarray:
         """Metres down and right (n, 2) to add to labels at `places` (n, 2) row, column.
 
-        A mean of the nodes around, by nearness and certainty; it fades to 0 where there are none.
+        A mean of the nodes around, by nearness and certainty; it fades to 0 where there are none,
+        and is 0 at places that are not finite.
         """
         nodes = self.of_class(class_id)
-        if not nodes or not len(places):
-            return np.zeros((len(places), 2))
+        metres = np.zeros((len(places), 2))
+        if not nodes:
+            return metres
         where = np.array([(n.row, n.col) for n in nodes]) * self.plane.gsd
         moves = np.array([(n.down, n.right) for n in nodes])
         sure = 1 / (np.array([n.error for n in nodes]) ** 2 + 0.3**2)
-        count = min(24, len(nodes))
-        far, which = cKDTree(where).query(places * self.plane.gsd, k=[*range(1, count + 1)])
-        weights = np.exp(-((far / BETWEEN_M) ** 2) / 2) * sure[which] / sure.mean()
-        moved = (weights[..., None] * moves[which]).sum(1) / (weights.sum(1) + _NOTHING)[:, None]
-        length = np.hypot(*moved.T)
-        return np.asarray(moved * np.minimum(1, self.most / np.maximum(length, 1e-9))[:, None])
+        tree, known = cKDTree(where), np.flatnonzero(np.isfinite(places).all(1))
+        for start in range(0, len(known), _AT_ONCE):
+            at = known[start : start + _AT_ONCE]
+            far, which = tree.query(
+                places[at] * self.plane.gsd, k=[*range(1, min(24, len(nodes)) + 1)]
+            )
+            weights = np.exp(-((far / BETWEEN_M) ** 2) / 2) * sure[which] / sure.mean()
+            moved = (weights[..., None] * moves[which]).sum(1)
+            moved /= (weights.sum(1) + _NOTHING)[:, None]
+            length = np.maximum(np.hypot(*moved.T), 1e-9)
+            metres[at] = moved * np.minimum(1, self.most / length)[:, None]
+        return metres
 
 
 def estimate_field(plane: Plane, belief: Belief, most: float) -> ShiftField:
     """Find the shifts of up to `most` metres, sheet by sheet.
 
-    Three rows of sheets are in memory at a time: a node looks into the sheets around its own.
+    Surfaces of up to three rows of sheets are kept: a node looks into the sheets around its own.
     """
     reach = plane.px(most)
     nodes: list[Node] = []
@@ -110,8 +127,10 @@ def estimate_field(plane: Plane, belief: Belief, most: float) -> ShiftField:
                 advance()
             for col in range(cols if row else 0):
                 around = [kept.get((row + i, col + j)) for i in (-2, -1, 0) for j in (-1, 0, 1)]
-                found = Surfaces.joined([s for s in around if s is not None])
-                nodes += _nodes(plane, found, _sheet(plane, row - 1, col), reach)
+                core = _sheet(plane, row - 1, col)
+                seen = core.expand(plane.px(_SIGHT * max(SCALES_M)) + 1)
+                found = Surfaces.joined([s.inside(seen) for s in around if s is not None])
+                nodes += _nodes(plane, found, core, reach)
             kept = {at: s for at, s in kept.items() if at[0] >= row - 1}
     return ShiftField(plane, _checked(plane, nodes), most)
 
@@ -141,7 +160,7 @@ def estimate(
     far = np.hypot(*(found.at - place).T) * plane.gsd
     node = Node(*place, class_id, 0.0, 0.0, np.inf, 0.0, 0.0, FEW)
     for scale in SCALES_M:
-        weights = np.where(far < 2.5 * scale, np.exp(-((far / scale) ** 2) / 2), 0)
+        weights = np.where(far < _SIGHT * scale, np.exp(-((far / scale) ** 2) / 2), 0)
         if weights.sum() < LEAST_PIECES:
             continue
         node = _peak(plane, found, weights, node, reach)
@@ -194,20 +213,45 @@ def _vertex(before: float, top: float, after: float) -> float:
     return 0.5 * (before - after) / bend if bend < 0 else 0.0
 
 
-def _checked(plane: Plane, nodes: list[Node]) -> tuple[Node, ...]:
-    """`nodes`; those that differ much from the believed ones around are refused."""
-    out: list[Node] = []
-    believed = [n for n in nodes if not n.refused]
-    for node in nodes:
-        near = [
-            (n.down, n.right)
-            for n in believed
-            if n.class_id == node.class_id
-            and max(abs(n.row - node.row), abs(n.col - node.col)) * plane.gsd < 2.1 * SPACING_M
-        ]
-        if not node.refused and len(near) > 3:
-            off = np.hypot(*(np.median(near, axis=0) - (node.down, node.right)))
-            if off > _NEIGHBOURS_M:
-                node = replace(node, refused=ODD)
-        out.append(node)
+def _checked(plane: Plane, nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """`nodes`; refused are those that differ much from the believed ones around, or lack them."""
+    out = list(nodes)
+    for class_id in {n.class_id for n in nodes}:
+        mine = [i for i, n in enumerate(nodes) if n.class_id == class_id]
+        passed = _refuse_odd(plane, [out[i] for i in mine])
+        for i, node in zip(mine, _refuse_chance(plane, passed), strict=True):
+            out[i] = node
     return tuple(out)
+
+
+def _refuse_odd(plane: Plane, nodes: Sequence[Node]) -> list[Node]:
+    believed = [n for n in nodes if not n.refused]
+    if not believed:
+        return list(nodes)
+    moves = np.array([(n.down, n.right) for n in believed])
+    tree, out = cKDTree(_places(plane, believed)), list(nodes)
+    around = tree.query_ball_point(_places(plane, nodes), 2.1 * SPACING_M, p=np.inf)
+    for i, (node, near) in enumerate(zip(nodes, around, strict=True)):
+        if node.refused or len(near) <= 3:
+            continue
+        off = np.hypot(*(np.median(moves[near], axis=0) - (node.down, node.right)))
+        if off > _NEIGHBOURS_M:
+            out[i] = replace(node, refused=ODD)
+    return out
+
+
+def _refuse_chance(plane: Plane, nodes: Sequence[Node]) -> list[Node]:
+    judged = [n for n in nodes if n.refused != FEW]
+    if not judged:
+        return list(nodes)
+    passed = np.array([not n.refused for n in judged])
+    around = cKDTree(_places(plane, judged)).query_ball_point(_places(plane, nodes), _ROUND_M)
+    return [
+        replace(n, refused=CHANCE) if not n.refused and passed[near].mean() <= _CHANCE else n
+        for n, near in zip(nodes, around, strict=True)
+    ]
+
+
+def _places(plane: Plane, nodes: Sequence[Node]) -> np.ndarray:
+    """(n, 2) metres down and right."""
+    return np.array([(n.row, n.col) for n in nodes]) * plane.gsd

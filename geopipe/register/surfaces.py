@@ -45,6 +45,11 @@ class Surfaces:
             self.at[which], self.classes[which], self.edges[which], self.belief[which]
         )
 
+    def inside(self, window: Window) -> Self:
+        """The pieces whose centre lies in `window`."""
+        low, high = (window.row, window.col), (window.bottom, window.right)
+        return self.chosen(np.flatnonzero(((self.at >= low) & (self.at < high)).all(1)))
+
     def summed(self, weights: np.ndarray) -> np.ndarray:
         """Weighted sum over the pieces, both kinds of evidence in deviations, (k, k)."""
         parts = [np.tensordot(weights, s.astype(np.float32), 1) for s in (self.edges, self.belief)]

@@ -1,6 +1,7 @@
 """Check and align labels: a scene, its vectors and, if there is one, a model, brought together."""
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -13,21 +14,24 @@ import torch
 from geopipe.checkpoint import Checkpoint, averaged
 from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError, LabelError
-from geopipe.grid import Window, ground_gsd
+from geopipe.grid import Tiling, Window, ground_gsd
 from geopipe.labels import LabelSource, LimitedLabels, fetch_osm
 from geopipe.labels.place import Place, reproject
 from geopipe.labels.tables import Table, open_tables
 from geopipe.raster import Raster, Scene
 from geopipe.raster.scene import window_geobox
 from geopipe.register import Belief, Plane, QuickLook, ShiftField, estimate_field
-from geopipe.register.check import Block, check_blocks
+from geopipe.register.check import Block, block_px, check_blocks
 from geopipe.score.tile import score_window
 
 log = logging.getLogger(__name__)
 
+BELIEVED = "believed"
 MOST_M = 8.0
 """Metres: how far labels are looked for from where they are."""
 BLOCK_M = 200.0
+_TILE_PX = 512
+"""Side of what a model sees at a time, so that memory does not depend on who asks."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,26 @@ class ModelBelief:
 
     def read(self, window: Window) -> np.ndarray:
         """(classes, h, w) float32 of `window`; 0 where the image is not valid."""
+        out = np.zeros((len(self.model.scheme), *window.shape), np.float32)
+        inside = window.clip(self.plane.shape)
+        for tile in Tiling(inside.shape, _TILE_PX) if inside.height and inside.width else ():
+            core = tile.core
+            part = Window(inside.row + core.row, inside.col + core.col, *core.shape)
+            out[(slice(None), *part.within(window))] = self._likely(part)
+        return out
+
+    def _likely(self, part: Window) -> np.ndarray:
+        """As `read`, of a part of the plane."""
         scene, grid = self.plane.scene, self.plane.grid
-        source = grid.averaged_from(window)
-        (scores,) = score_window(self.model, scene, source, device=self.device)
-        likely = torch.softmax(scores.float(), 0).cpu().numpy()
-        box = window_geobox(scene.geobox, source)
-        raster = Raster(likely, scene.read(source).valid, box)
-        pixels, _ = averaged(raster, grid, window)
+        source = grid.averaged_from(part)
+        inner = source.clip(scene.shape)  # the plane's last pixels stick out of the scene
+        likely = np.zeros((len(self.model.scheme), *source.shape), np.float32)
+        (scores,) = score_window(self.model, scene, inner, device=self.device)
+        likely[(slice(None), *inner.within(source))] = (
+            torch.softmax(scores.float(), 0).cpu().numpy()
+        )
+        raster = Raster(likely, scene.read(source).valid, window_geobox(scene.geobox, source))
+        pixels, _ = averaged(raster, grid, part)
         return pixels.numpy()
 
 
@@ -93,38 +110,47 @@ class Checkup:
 
     def blocks(self, side: float = BLOCK_M) -> tuple[Block, ...]:
         """What is known, block by block of `side` metres, inside the area of the labels."""
-        blocks = check_blocks(self.plane, self.belief, self.field, side)
-        if isinstance(self.source, LimitedLabels):
-            area = self.source.area
-            blocks = tuple(
-                b for b in blocks if area.inside(window_geobox(self.plane.geobox, b.window)).any()
-            )
-        return blocks
+        area = self.source.area if isinstance(self.source, LimitedLabels) else None
+        return check_blocks(self.plane, self.belief, self.field, side, area)
+
+    def estimates(self) -> dict[str, dict[str, int]]:
+        """By class: how many estimates of a shift are believed, and how many refused and why."""
+        found: dict[str, Counter[str]] = {name: Counter() for name in self.scheme.names[1:]}
+        for node in self.field.nodes:
+            found[self.scheme.names[node.class_id]][node.refused or BELIEVED] += 1
+        return {name: dict(counted.most_common()) for name, counted in found.items()}
+
+    def left_out(self) -> dict[str, int]:
+        """Features that are not used, and those that were repaired, by reason."""
+        labels = self.plane.labels
+        mended = {"invalid polygon, repaired": labels.repaired} if labels.repaired else {}
+        return dict(labels.skipped) | mended
 
 
-def dated(blocks: tuple[Block, ...], plane: Plane, tables: list[Table]) -> tuple[Block, ...]:
-    """`blocks` with the dates of the features of `tables` that lie in them."""
+def dated(
+    blocks: tuple[Block, ...], plane: Plane, tables: list[Table], side: float = BLOCK_M
+) -> tuple[Block, ...]:
+    """`blocks` of `side` metres with the dates of the features of `tables` that lie in them."""
     found: dict[tuple[int, int, int], list[str]] = {}
-    side = max((b.window.height for b in blocks), default=1)
+    step = block_px(plane, side)
     for table in tables:
         dates = table.dates
         if dates is None:
             continue
         centres = shapely.point_on_surface(np.asarray(table.frame.geometry.array, object))
-        places = reproject(centres, table.crs, Place(plane.scene.geobox).crs)
-        for place, class_id, when in zip(places, table.class_ids, dates, strict=True):
-            if class_id is not None and when is not None and not place.is_empty:
-                ((row, col),) = plane.to_px(shapely.get_coordinates(place))
-                found.setdefault((class_id, int(row) // side, int(col) // side), []).append(when)
-    return tuple(
-        replace(
-            b,
-            dates=tuple(
-                sorted(found.get((b.class_id, b.window.row // side, b.window.col // side), []))
-            ),
-        )
-        for b in blocks
-    )
+        known = np.flatnonzero(~shapely.is_missing(centres) & ~shapely.is_empty(centres))
+        points = reproject(centres[known], table.crs, Place(plane.scene.geobox).crs)
+        places = plane.to_px(shapely.get_coordinates(points)) // step
+        for i, place in zip(known, places, strict=True):
+            class_id, when = table.class_ids[i], dates[i]
+            if class_id is not None and when is not None and np.isfinite(place).all():
+                row, col = place.astype(int).tolist()
+                found.setdefault((class_id, row, col), []).append(when)
+    return tuple(replace(b, dates=tuple(sorted(found.get(_key(b, step), [])))) for b in blocks)
+
+
+def _key(block: Block, step: int) -> tuple[int, int, int]:
+    return block.class_id, block.window.row // step, block.window.col // step
 
 
 def suggestions(blocks: tuple[Block, ...], scene: Scene, taken: date | None) -> list[str]:
@@ -143,13 +169,27 @@ def suggestions(blocks: tuple[Block, ...], scene: Scene, taken: date | None) -> 
         if typical > max(least, 2 * float(np.median(errors))):
             said.append("align them: geopipe labels align")
         band = band_width(blocks, scene)
-        said.append(f"or ignore outlines: --ignore-band {band:g} ({least:g} once aligned)")
+        said.append(f"or ignore outlines: --ignore-band {band:g} ({least:.1f} once aligned)")
     else:
         said.append("no shift is known: the evidence is too weak everywhere")
     late = [d for b in blocks for d in b.dates if taken and d[:10] > taken.isoformat()]
     if late:
         said.append(f"{len(late)} features were last edited after the image was taken ({taken})")
     return said
+
+
+def ages(blocks: tuple[Block, ...], taken: date | None) -> str:
+    """When the labels were last edited, against when the image was taken, in words."""
+    dates = sorted(d for b in blocks for d in b.dates)
+    image = (
+        f"the image was taken on {taken}"
+        if taken
+        else ("the image does not say when it was taken (--image-date)")
+    )
+    if not dates:
+        return f"no feature says when it was last edited; {image}"
+    middle = dates[(len(dates) - 1) // 2]
+    return f"last edited {dates[0]} to {dates[-1]}, {middle} in the median; {image}"
 
 
 def band_width(blocks: tuple[Block, ...], scene: Scene) -> float:

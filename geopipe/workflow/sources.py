@@ -62,7 +62,9 @@ def label_source(choice: Labelled, scheme: ClassScheme, scene: Scene) -> LabelSo
         labels = LimitedLabels(labels, Area.open(choice.area, scene.geobox))
     if choice.align:
         labels = aligned(labels, scene, choice.max_shift)
-    return BandedLabels(labels, choice.ignore_band) if choice.ignore_band else labels
+    if not choice.ignore_band:
+        return labels
+    return BandedLabels(labels, choice.ignore_band, scene.geobox)
 
 
 def aligned(labels: LabelSource, scene: Scene, most: float) -> LabelSource:

@@ -1,0 +1,199 @@
+"""The methods that are compared: each trains what it needs and gives metrics and a map."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.learn import CoarsePlan
+from geopipe.nets import MapNet, RefineNet
+from geopipe.score.metrics import Metrics
+from geopipe.workflow.evaluation import Evaluation
+from reproduce.maggiori import crf, forest
+from reproduce.site import Site
+
+BEYOND = 15
+"""Iterations that a refinement trained for five is run for, to see whether it diverges."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a method did with one seed."""
+
+    steps: tuple[Metrics, ...]
+    """On the test scene after 0, 1... iterations; one for a method without any."""
+    map: Path
+    """The class map of the test scene."""
+    model: Path | None = None
+    trained: tuple[Metrics, ...] = ()
+    """On the tile it was trained on, where that is asked."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the tables."""
+
+    name: str
+    does: Callable[[Site, int], Run]
+    paper: tuple[float, ...] = ()
+    """Overall accuracy, mean IoU, IoU of building, road, background in the paper, percent."""
+
+
+def coarse_model(site: Site, seed: int) -> Path:
+    """The CNN on noisy labels, which all the paper's methods start from."""
+    return site.coarse(f"raw-{seed}", site.labels("train"), CoarsePlan(seed=seed))
+
+
+def cnn(site: Site, seed: int) -> Run:
+    """The coarse CNN alone."""
+    model = coarse_model(site, seed)
+    return _evaluated(site.evaluated(f"raw-{seed}", model), model)
+
+
+def rnn(site: Site, seed: int) -> Run:
+    """The refinement of the paper."""
+    return _refined(site, seed, "rnn")
+
+
+def agnostic(site: Site, seed: int) -> Run:
+    """One update function for all classes."""
+    return _refined(site, seed, "agnostic", class_agnostic=True)
+
+
+def unshared(site: Site, seed: int) -> Run:
+    """Own weights for each iteration."""
+    return _refined(site, seed, "unshared", recurrent=False)
+
+
+def _refined(site: Site, seed: int, tag: str, **changes: bool) -> Run:
+    name = f"{tag}-{seed}"
+    model = site.refined(name, coarse_model(site, seed), site.refine_plan(seed, **changes))
+    known = site.evaluated(name, model, "enhance").steps
+    return _evaluated(site.evaluated(name, model), model, known)
+
+
+def beyond(site: Site, seed: int) -> Run:
+    """The refinement of the paper, run for more iterations than it was trained for."""
+    trained = rnn(site, seed).model
+    assert trained is not None
+    name = f"beyond-{seed}"
+    longer = site.out / name / "refined.safetensors"
+
+    def unroll(_: str) -> None:
+        model = Checkpoint.load(trained)
+        short = model.net.refine
+        assert short is not None
+        refine = RefineNet(
+            short.bands, short.classes, iterations=BEYOND, class_agnostic=short.class_agnostic
+        )
+        refine.load_state_dict(short.state_dict())
+        model.with_net(MapNet(model.net.coarse, refine.eval()), {}).save(longer)
+
+    site.done(f"{name}-unrolled", [trained], {"iterations": BEYOND}, longer, unroll)
+    return _evaluated(site.evaluated(name, longer), longer)
+
+
+def with_crf(site: Site, seed: int) -> Run:
+    """The dense CRF on the coarse CNN's scores, its energy chosen on the enhancement tile."""
+    return _crf(site, seed, "crf", (0.0,))
+
+
+def with_shares_and_crf(site: Site, seed: int) -> Run:
+    """As above, the scores first corrected for the class shares of the enhancement tile."""
+    return _crf(site, seed, "crf-shares", crf.TAUS)
+
+
+def with_shares(site: Site, seed: int) -> Run:
+    """The coarse CNN with that correction alone."""
+    return _crf(site, seed, "crf-shares", crf.TAUS, alone=True)
+
+
+def _crf(site: Site, seed: int, tag: str, taus: Sequence[float], *, alone: bool = False) -> Run:
+    folder = site.out / f"{tag}-{seed}"
+    found, source = folder / "search.json", coarse_model(site, seed)
+    maps = {False: folder / "map.tif", True: folder / "alone.tif"}
+
+    def search(_: str) -> None:
+        model = Checkpoint.load(source)
+        best = crf.search(model, site.scene("enhance"), site.labels("enhance"), taus)
+        crf.apply(model, site.scene("test"), best.best, maps[False])
+        crf.apply(model, site.scene("test"), best.alone.energy, maps[True])
+        found.write_text(json.dumps(best.to_dict(), indent=1))
+
+    inputs = [source, site.labels("enhance")]
+    site.done(f"{tag}-{seed}", inputs, {"taus": list(taus)}, found, search)
+    name = f"{tag}-{seed}-alone" if alone else f"{tag}-{seed}"
+    return Run((site.scored(name, maps[alone]),), maps[alone], source)
+
+
+def forest_on_noisy(site: Site, seed: int) -> Run:
+    """A random forest on OpenStreetMap's labels."""
+    return _forest(site, seed, "forest-noisy")
+
+
+def forest_on_accurate(site: Site, seed: int) -> Run:
+    """A random forest on the enhancement tile."""
+    return _forest(site, seed, "forest-accurate")
+
+
+def _forest(site: Site, seed: int, tag: str) -> Run:
+    made = site.out / f"{tag}-{seed}" / "map.tif"
+    accurate = (site.scene("enhance"), site.labels("enhance"))
+    noisy = (site.scene("train"), site.labels("train"))
+
+    def grow(_: str) -> None:
+        if tag == "forest-noisy":
+            grown = forest.train_on_noisy(noisy, accurate, site.scheme, seed)
+        else:
+            grown = forest.train_on_accurate(accurate, site.scheme, seed)
+        forest.apply(grown, site.scene("test"), site.scheme, made)
+
+    site.done(f"{tag}-{seed}", [accurate[1], noisy[1]], {"seed": seed}, made, grow)
+    return Run((site.scored(f"{tag}-{seed}", made),), made)
+
+
+def unet(site: Site, seed: int) -> Run:
+    """A U-Net straight on the noisy labels."""
+    model = site.coarse(f"unet-{seed}", site.labels("train"), CoarsePlan.of("unet", seed=seed))
+    return _evaluated(site.evaluated(f"unet-{seed}", model), model)
+
+
+def unet_tuned(site: Site, seed: int) -> Run:
+    """The same U-Net fine-tuned on the enhancement tile."""
+    return _tuned(site, seed, "unet-tuned", unet(site, seed))
+
+
+def cnn_tuned(site: Site, seed: int) -> Run:
+    """The coarse CNN fine-tuned on the enhancement tile."""
+    return _tuned(site, seed, "cnn-tuned", cnn(site, seed))
+
+
+def _tuned(site: Site, seed: int, tag: str, start: Run) -> Run:
+    assert start.model is not None
+    model = site.finetuned(f"{tag}-{seed}", start.model, seed)
+    return _evaluated(site.evaluated(f"{tag}-{seed}", model), model)
+
+
+def _evaluated(found: Evaluation, model: Path, known: tuple[Metrics, ...] = ()) -> Run:
+    return Run(found.steps, found.maps[-1], model, known)
+
+
+METHODS = {
+    "cnn": Method("CNN", cnn, (96.72, 48.32, 38.92, 9.34, 96.69)),
+    "crf": Method("CNN+CRF", with_crf, (96.96, 44.15, 29.05, 6.62, 96.78)),
+    "agnostic": Method("class-agnostic CNN+RNN", agnostic, (97.78, 65.30, 59.12, 39.03, 97.74)),
+    "rnn": Method("CNN+RNN", rnn, (98.24, 72.90, 69.16, 51.32, 98.20)),
+    "unshared": Method("non-recurrent", unshared),
+    "beyond": Method("CNN+RNN, run on", beyond),
+    "shares": Method("CNN, class shares corrected", with_shares),
+    "crf-shares": Method("CNN+CRF, class shares corrected", with_shares_and_crf),
+    "cnn-tuned": Method("CNN fine-tuned", cnn_tuned),
+    "unet": Method("U-Net", unet),
+    "unet-tuned": Method("U-Net fine-tuned", unet_tuned),
+    "forest-noisy": Method("random forest, OSM labels", forest_on_noisy),
+    "forest-accurate": Method("random forest, accurate tile", forest_on_accurate),
+}
+"""In the order of the tables; the paper's first."""

@@ -1,0 +1,111 @@
+"""Section IV of Maggiori et al. 2017, and what a user would do without it, on one protocol.
+
+    python -m reproduce.maggiori.run --sites forez banepa --seeds 0 1 2
+
+Trains and maps what is not there yet below ``outputs/reproduce/`` (hours on a CPU; a run that was
+stopped goes on) and writes ``docs/results/maggiori/``: JSON, Markdown and figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.grid import Window
+from geopipe.score.metrics import Metrics
+from geopipe.workflow.closeups import choose_places
+from reproduce.facts import facts
+from reproduce.maggiori import figures, filters
+from reproduce.maggiori.methods import METHODS, Run
+from reproduce.maggiori.page import SHOWN, write_page
+from reproduce.maggiori.sensitivity import CASES
+from reproduce.site import Site
+
+OUT = Path("outputs/reproduce")
+RESULTS = Path("docs/results/maggiori")
+SIDE = 300
+"""Scene pixels a side of a close-up."""
+
+
+def main() -> None:
+    """Run what is asked for, then write what that gave."""
+    parser = argparse.ArgumentParser(description="the paper's experiments")
+    parser.add_argument("--sites", nargs="+", default=["forez", "banepa"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES),
+                        help="sensitivity, on the simulated scene, first seed")  # fmt: skip
+    parser.add_argument("--no-page", action="store_true", help="only run")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    found: dict[str, Any] = {}
+    for name in args.sites:
+        site = Site.open(name, OUT / name)
+        runs = {m: [METHODS[m].does(site, seed) for seed in args.seeds] for m in args.methods}
+        cases = {
+            case: CASES[case].does(site, args.seeds[0])
+            for case in (args.cases if name == "forez" else ())
+        }
+        found[name] = _tables(runs, cases)
+        if not args.no_page:
+            found[name]["filters"] = draw(site, runs, RESULTS / name)
+    if not args.no_page:
+        command = "python -m reproduce.maggiori.run"
+        tables = {**facts(command), "seeds": args.seeds, "sites": found}
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / "maggiori.json").write_text(json.dumps(tables, indent=1) + "\n")
+        write_page(RESULTS / "README.md", tables)
+
+
+def _tables(runs: dict[str, list[Run]], cases: dict[str, tuple[Metrics, ...]]) -> dict[str, Any]:
+    def plain(steps: tuple[Metrics, ...]) -> list[dict[str, Any]]:
+        return [m.to_dict() for m in steps]
+
+    return {
+        "methods": {
+            m: [{"test": plain(r.steps), "tile": plain(r.trained)} for r in of_seeds]
+            for m, of_seeds in runs.items()
+        },
+        "cases": {case: plain(steps) for case, steps in cases.items()},
+    }
+
+
+def draw(site: Site, runs: dict[str, list[Run]], folder: Path) -> dict[str, Any]:
+    """The figures of one site; returns what the filters were found to be."""
+    names = {m: METHODS[m].name for m in runs}
+    shown = [m for m in SHOWN if m in runs]
+    curves = [m for m in ("crf", "agnostic", "beyond", "unshared") if m in runs]
+    figures.over_iterations(
+        folder / "iterations.png", {names[m]: [r.steps for r in runs[m]] for m in curves}
+    )
+    figures.class_bars(
+        folder / "classes.png", {names[m]: [r.steps[-1] for r in runs[m]] for m in shown}
+    )
+    truth, test = site.labels("test"), site.scene("test")
+    places = choose_places(truth, 4, SIDE)
+    maps = {"truth": truth, **{names[m]: runs[m][0].map for m in shown}}
+    notes = {names[m]: f"mean IoU {100 * runs[m][0].steps[-1].mean_iou:.1f} %" for m in shown}
+    whole = figures.read_place(test, Window.of_shape(test.shape), maps, site.scheme)
+    figures.full_maps(folder / "maps.png", whole, site.scheme, notes)
+    near = [figures.read_place(test, place, maps, site.scheme) for place in places]
+    figures.close_ups(folder / "close-ups.png", near, site.scheme)
+    if "rnn" not in runs or runs["rnn"][0].model is None:
+        return {}
+    model = Checkpoint.load(runs["rnn"][0].model)
+    of_class = site.scheme.names[1:]
+    rows = [(place, of_class[i % len(of_class)]) for i, place in enumerate(places)]
+    figures.fuzzy_maps(folder / "fuzzy.png", figures.fuzzy_rows(model, test, truth, rows))
+    found = filters.compare(model, test, places[0])
+    _, scores = filters.net_scores(model, test, places[0])
+    listed = filters.list_filters(filters.refinement(model), list(scores[1:]))
+    figures.kernels(folder / "filters.png", filters.refinement(model), listed)
+    figures.responses(folder / "responses.png", figures.respond(model, test, places[0]))
+    return found
+
+
+if __name__ == "__main__":
+    main()
