@@ -289,7 +289,8 @@ class Chain:
             return
         scene, truth, size = open_scene(test), self.labels("test"), self.workflow.report
         try:  # what the training labels say here, where they reach this far
-            labels = label_source(self.workflow.train, self.scheme, scene)
+            as_they_are = self.workflow.train.model_copy(update={"align": False, "ignore_band": 0})
+            labels = label_source(as_they_are, self.scheme, scene)
         except LabelError:
             noisy = None
         else:

@@ -1,5 +1,6 @@
 """A workflow's words turned into scenes and labels."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from shapely import union_all
 from shapely.geometry.base import BaseGeometry
 
 from geopipe.classes import ClassScheme
-from geopipe.errors import ConfigError, SceneError
+from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.grid import NetGrid, Tiling
 from geopipe.labels import (
     Area,
@@ -27,6 +28,8 @@ from geopipe.raster.scene import opened
 from geopipe.register import Plane, QuickLook, estimate_field
 from geopipe.register.check import moved_labels
 from geopipe.workflow.schema import FETCH, Labelled, SceneChoice, Workflow
+
+log = logging.getLogger(__name__)
 
 _SHARED = 1e-6
 """Share of the test region that rounding may give to its neighbour."""
@@ -68,9 +71,18 @@ def label_source(choice: Labelled, scheme: ClassScheme, scene: Scene) -> LabelSo
 
 
 def aligned(labels: LabelSource, scene: Scene, most: float) -> LabelSource:
-    """`labels` with their vectors moved to where the image shows them; what they cover stays."""
-    plane = Plane.of(scene, labels)
-    field = estimate_field(plane, QuickLook.fit(plane, labels), most)
+    """`labels` with their vectors moved to where the image shows them; what they cover stays.
+
+    With a warning they stay as they are where nothing can be learnt of them: label rasters, classes
+    with hardly a pixel.
+    """
+    try:
+        plane = Plane.of(scene, labels)
+        belief = QuickLook.fit(plane, labels)
+    except LabelError as e:
+        log.warning("the labels of %s are not aligned: %s", scene.path, e.message)
+        return labels
+    field = estimate_field(plane, belief, most)
     moved = moved_labels(plane.labels, field)
     return LimitedLabels(moved, labels.area) if isinstance(labels, LimitedLabels) else moved
 

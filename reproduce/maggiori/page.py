@@ -45,7 +45,8 @@ def _site(name: str, site: dict[str, Any]) -> Iterator[str]:
     }
     yield from _methods({m: [steps[-1] for steps in r] for m, r in runs.items() if m != "beyond"})
     yield from ("", f"![Iterations]({name}/iterations.png)", "")
-    yield from _iterations({m: runs[m] for m in ("agnostic", "beyond", "unshared") if m in runs})
+    longest = "beyond" if "beyond" in runs else "rnn"
+    yield from _iterations({m: runs[m] for m in ("agnostic", longest, "unshared") if m in runs})
     yield from _overfitting(site)
     if site["cases"]:
         cases = {c: [Metrics.from_dict(t) for t in ts] for c, ts in site["cases"].items()}
@@ -78,7 +79,8 @@ def _methods(finals: dict[str, list[Metrics]]) -> Iterator[str]:
 
 
 def _iterations(runs: dict[str, list[tuple[Metrics, ...]]]) -> Iterator[str]:
-    steps = [t for t in (*range(6), 8, 10, BEYOND) if t < max(len(r[0]) for r in runs.values())]
+    most = max((len(of_seeds[0]) for of_seeds in runs.values()), default=0)
+    steps = [t for t in (*range(6), 8, 10, BEYOND) if t < most]
     yield "Mean IoU after each iteration; trained for five, run on beyond:"
     yield ""
     yield "| method | " + " | ".join(map(str, steps)) + " |"

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from geopipe.classes import IGNORE
-from geopipe.learn.loss import labelled_cross_entropy
+from geopipe.learn.loss import generalised_cross_entropy, labelled_cross_entropy
 
 
 def test_the_mean_over_labelled_pixels():
@@ -33,3 +33,44 @@ def test_unknown_pixels_have_no_gradient():
     labelled_cross_entropy(scores, labels).backward()
     moved = scores.grad.abs().sum(1)[0] > 0
     assert moved.equal(labels[0] != IGNORE)
+
+
+def test_generalised_cross_entropy_is_its_definition():
+    scores = torch.randn(2, 3, 5, 6, dtype=torch.float64)
+    labels = torch.randint(0, 3, (2, 5, 6), dtype=torch.uint8)
+    labels[1, :, 2] = IGNORE
+    chance = np.exp(scores.numpy()) / np.exp(scores.numpy()).sum(1, keepdims=True)
+    known = labels.numpy() != IGNORE
+    n, r, c = np.nonzero(known)
+    right = chance[n, labels.numpy()[known], r, c]
+    for q in (0.1, 0.7, 1.0):
+        oracle = ((1 - right**q) / q).mean()
+        assert generalised_cross_entropy(scores, labels, q).item() == pytest.approx(
+            oracle, rel=1e-4
+        )
+
+
+def test_generalised_cross_entropy_ends_in_the_cross_entropy():
+    scores, labels = torch.randn(1, 3, 8, 8), torch.randint(0, 3, (1, 8, 8), dtype=torch.uint8)
+    near = generalised_cross_entropy(scores, labels, 1e-4).item()
+    assert near == pytest.approx(labelled_cross_entropy(scores, labels).item(), rel=1e-3)
+
+
+def test_a_wrong_label_pulls_less_than_in_the_cross_entropy():
+    """A pixel that is surely of another class than its label."""
+    labels = torch.zeros(1, 1, 1, dtype=torch.uint8)
+    pulls = []
+    for loss in (labelled_cross_entropy, lambda s, y: generalised_cross_entropy(s, y, 0.7)):
+        scores = torch.tensor([0.0, 6.0]).view(1, 2, 1, 1).requires_grad_()
+        loss(scores, labels).backward()
+        pulls.append(scores.grad.abs().max().item())
+    assert pulls[1] < 0.05 * pulls[0]
+
+
+def test_a_batch_without_a_label_costs_nothing_with_the_robust_loss():
+    scores = torch.randn(2, 3, 4, 4).requires_grad_()
+    nothing = torch.full((2, 4, 4), IGNORE, dtype=torch.uint8)
+    loss = generalised_cross_entropy(scores, nothing, 0.7)
+    loss.backward()
+    assert loss.item() == 0
+    assert (scores.grad == 0).all()
