@@ -65,7 +65,7 @@ def main() -> None:
 def simulated(tile: str, scheme: ClassScheme) -> dict[str, Any]:
     """The simulated map, whose shift field is known; the truth itself; the map at random places."""
     sys.path.insert(0, str(SAMPLES))
-    from _osm import _road_shift, osm_shift  # type: ignore
+    from _osm import _road_shift, osm_shift
 
     scene = Scene.open(SAMPLES / f"{tile}.tif")
     osm, truth = (

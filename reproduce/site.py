@@ -76,8 +76,8 @@ class Site:
     # -- labels
 
     def labels(self, role: str) -> Path:
-        """The labels that the workflow names for a role, burned."""
-        choice = self.role(role)
+        """The labels that the workflow names for a role, burned as they are."""
+        choice = self.role(role).model_copy(update={"align": False, "ignore_band": 0.0})
         return self.burned(
             role,
             role,
@@ -158,7 +158,8 @@ class Site:
 
     def refine_plan(self, seed: int, **changes: Any) -> RefinePlan:
         """The refinement as the workflow wants it."""
-        plan = RefinePlan(**self.workflow.refinement.model_dump(), seed=seed)
+        chosen = self.workflow.refinement.model_dump(exclude={"kind"}, exclude_none=True)
+        plan = RefinePlan(**chosen, seed=seed)
         return replace(plan, **changes)
 
     # -- judging
@@ -170,7 +171,7 @@ class Site:
 
         def judge(_: str) -> None:
             evaluate_steps(
-                self.scene(role), model, truth, fresh_folder(folder), Engine(restart=True)
+                self.scene(role), [model], truth, fresh_folder(folder), Engine(restart=True)
             )
 
         self.done(f"{name.replace('/', '-')}-{role}", [model, truth], {}, folder, judge)

@@ -227,7 +227,9 @@ def _checkup(
 
     choice = Labelled(scene=scene, bands=bands, nodata=nodata, labels=osm, layer=layer, area=area)
     place = open_scene(choice)
-    return Checkup(place, label_source(choice, load_scheme(classes), place), model, most)
+    up = Checkup(place, label_source(choice, load_scheme(classes), place), model, most)
+    _ = up.plane  # a raster of labels is refused before it is read as a table
+    return up
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

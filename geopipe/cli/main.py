@@ -113,7 +113,7 @@ def run(workflow: Path, settings: tuple[str, ...], as_json: bool) -> None:
         return
     if outcome.mean_iou:
         curve = " -> ".join(f"{100 * x:.1f}" for x in outcome.mean_iou)
-        click.echo(f"mean IoU on the test scene, CNN then each iteration: {curve} %")
+        click.echo(f"mean IoU on the test scene, step by step: {curve} %")
     for folder in outcome.maps:
         click.echo(f"map:    {folder / 'classes.tif'}")
     click.echo(f"model:  {outcome.model}")

@@ -43,8 +43,12 @@ def close_up(
     noisy: tuple[str, LabelSource] | None,
     truth: Path,
     evaluation: Evaluation,
+    names: tuple[str, str],
 ) -> CloseUp:
-    """Image, noisy labels (where they reach), truth, CNN, each iteration, refined map."""
+    """Image, noisy labels (where they reach), truth, first map, each iteration, refined map.
+
+    `names`: of the first and the last map.
+    """
     raster = scene.read(window)
     panels = []
     if noisy:
@@ -53,8 +57,9 @@ def close_up(
     panels.append(("truth", _read(truth, window)))
     *before, last = evaluation.maps
     for t, path in enumerate(before):
-        panels.append(("CNN" if t == 0 else f"iteration {t}", _read(path, window)))
-    panels.append((f"CNN+RNN ({len(before)})" if before else "CNN", _read(last, window)))
+        panels.append((names[0] if t == 0 else f"iteration {t}", _read(path, window)))
+    after = f" ({len(before)})" if len(before) > 1 else ""
+    panels.append((names[1] + after if before else names[0], _read(last, window)))
     title = f"rows {window.row}-{window.bottom}, columns {window.col}-{window.right}"
     return CloseUp(title, _photo(raster), tuple(panels))
 

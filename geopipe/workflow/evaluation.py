@@ -1,8 +1,10 @@
 """How the map does on a test scene after each iteration of the refinement."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,17 +41,22 @@ class Evaluation:
 
 
 def evaluate_steps(
-    scene: Scene, model_path: Path, truth: Path, folder: Path, engine: Engine
+    scene: Scene, models: Sequence[Path], truth: Path, folder: Path, engine: Engine
 ) -> None:
-    """Map `scene` after each iteration into `folder` and compare with the raster `truth`."""
-    model = Checkpoint.load(model_path)
-    steps = tuple(range(model.net.iterations + 1))
-    files = map_scene(scene, model_path, folder, engine, iterations=steps)
-    tables = []
-    for t, made in enumerate(files.classes):
-        write_class_cog(made, _map(folder, t), model.scheme, {})
-        tables.append(evaluate(_map(folder, t), truth, scheme=model.scheme).to_dict())
-    forget_tiles(folder)
+    """Map `scene` after each iteration into `folder` and compare with the raster `truth`.
+
+    Several `models` follow each other as iterations do: a net, and what became of it.
+    """
+    tables: list[dict[str, Any]] = []
+    for path in models:
+        model = Checkpoint.load(path)
+        steps = tuple(range(model.net.iterations + 1))
+        files = map_scene(scene, path, folder, engine, iterations=steps)
+        for made in files.classes:
+            target = _map(folder, len(tables))
+            write_class_cog(made, target, model.scheme, {})
+            tables.append(evaluate(target, truth, scheme=model.scheme).to_dict())
+        forget_tiles(folder)
     (folder / _FILE).write_text(json.dumps({"iterations": tables}, indent=1))
 
 

@@ -19,6 +19,7 @@ from geopipe.grid import NetGrid
 from geopipe.jobs import Budget, Engine, Workers, choose_device
 from geopipe.labels import RasterLabels, write_labels
 from geopipe.learn.coarse import CoarsePlan, train_coarse
+from geopipe.learn.finetune import FinetunePlan, finetune
 from geopipe.learn.fit import Fitted
 from geopipe.learn.pool import Pool, build_pool
 from geopipe.learn.refine import RefinePlan, train_refinement
@@ -204,7 +205,10 @@ class Chain:
 
     def _refinement_step(self, choice: Labelled) -> Step:
         w = self.workflow
-        plan = RefinePlan(**w.refinement.model_dump(), seed=w.seed)
+        if w.refinement.kind == "finetune":
+            return self._finetuning_step(choice)
+        chosen = w.refinement.model_dump(exclude={"kind"}, exclude_none=True)
+        plan = RefinePlan(**chosen, seed=w.seed)
 
         def train(key: str) -> None:
             coarse = Checkpoint.load(self.coarse)
@@ -217,6 +221,23 @@ class Chain:
 
         inputs = [*scene_files(choice), self.labels("enhance"), self.coarse]
         parameters = {"plan": asdict(plan), "bands": choice.bands, "nodata": choice.nodata}
+        return Step("refinement", inputs, parameters, [self.refined, _record(self.refined)], train)
+
+    def _finetuning_step(self, choice: Labelled) -> Step:
+        w = self.workflow
+        shared = {"steps", "batch", "lr", "augment", "jitter", "balanced", "precision"}
+        plan = FinetunePlan(
+            **w.refinement.model_dump(include=shared, exclude_none=True), seed=w.seed
+        )
+
+        def train(key: str) -> None:
+            model = Checkpoint.load(self.coarse)
+            pool = self._pool("enhance", model.net, plan.patch)
+            _, record = finetune(model, pool, plan, out=self.refined, key=key, device=self.device)
+            record.save(_record(self.refined))
+
+        inputs = [*scene_files(choice), self.labels("enhance"), self.coarse]
+        parameters = {"finetune": asdict(plan), "bands": choice.bands, "nodata": choice.nodata}
         return Step("refinement", inputs, parameters, [self.refined, _record(self.refined)], train)
 
     # -- mapping and judging
@@ -247,15 +268,21 @@ class Chain:
         def judge(_: str) -> None:
             evaluate_steps(
                 open_scene(choice),
-                self.model,
+                self._judged(),
                 self.labels("test"),
                 fresh_folder(folder),
                 self.engine,
             )
 
-        inputs = [*scene_files(choice), self.model, self.labels("test")]
+        inputs = [*scene_files(choice), *self._judged(), self.labels("test")]
         parameters = {"choice": choice.model_dump(mode="json")}
         return Step("evaluation", inputs, parameters, [folder], judge)
+
+    def _judged(self) -> list[Path]:
+        """The models whose maps are compared; a refinement holds the net before it."""
+        w = self.workflow
+        tuned = w.enhance is not None and w.refinement.kind == "finetune"
+        return [self.coarse, self.refined] if tuned else [self.model]
 
     def evaluation(self) -> Evaluation | None:
         """How the map did after each iteration; None without a test scene."""
@@ -273,8 +300,8 @@ class Chain:
         report = Report(
             title=self.workflow.name,
             scheme=self.scheme,
-            summary=in_words(evaluation.steps if evaluation else ()),
-            metrics=methods(evaluation.steps) if evaluation else (),
+            summary=in_words(evaluation.steps if evaluation else (), self.workflow.names),
+            metrics=methods(evaluation.steps, self.workflow.names) if evaluation else (),
             iterations=evaluation.steps if evaluation and len(evaluation.steps) > 1 else (),
             curves=curves({name: Fitted.load(_record(p)) for name, p in paths.items()}),
             closeups=tuple(self._closeups(self.workflow.test, evaluation)),
@@ -296,7 +323,7 @@ class Chain:
         else:
             noisy = ("training labels", labels)
         for place in choose_places(truth, size.closeups, size.closeup_px):
-            yield close_up(scene, place, noisy, truth, evaluation)
+            yield close_up(scene, place, noisy, truth, evaluation, self.workflow.names)
 
     def _facts(self) -> tuple[tuple[str, str], ...]:
         model = Checkpoint.load(self.model)

@@ -82,9 +82,14 @@ class CoarseChoice(Section):
 class RefinementChoice(Section):
     """Training of the refinement; defaults as in Maggiori et al. 2017, section III."""
 
-    steps: int = Field(default=1500, gt=0)
+    kind: Literal["rnn", "finetune"] = "rnn"
+    """The paper's recurrent net, or all weights of the net before it trained on (its U-Net gains
+    most); of what follows ``finetune`` takes steps, batch, lr, augment, jitter, balanced."""
+    steps: int | None = Field(default=None, gt=0)
+    """Default 1500, of fine-tuning 300."""
     batch: int = Field(default=16, gt=0)
-    lr: float = Field(default=0.01, gt=0)
+    lr: float | None = Field(default=None, gt=0)
+    """Default 0.01 (AdaGrad), of fine-tuning 0.0003 (AdamW)."""
     iterations: int = Field(default=5, ge=1, le=50)
     class_agnostic: bool = False
     recurrent: bool = True
@@ -105,6 +110,13 @@ class ReportChoice(Section):
     """Scene pixels a side."""
 
 
+class NoisyChoice(Labelled):
+    """The scene that the score net learns from, with labels that may be wrong."""
+
+    align: bool = True
+    """Move the vectors to where the image shows them, first."""
+
+
 class Workflow(Section):
     """labels -> train coarse -> train refinement -> map -> evaluate -> report."""
 
@@ -117,7 +129,7 @@ class Workflow(Section):
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
     workers: int = Field(default=0, ge=0)
-    train: Labelled
+    train: NoisyChoice
     enhance: Labelled | None = None
     test: Labelled | None = None
     map: MapChoice = MapChoice()
@@ -135,6 +147,13 @@ class Workflow(Section):
                     "the test scene is also trained on: give both an `area`, the two apart"
                 )
         return self
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of the score net, and of what the accurate tile makes of it."""
+        net = {"cnn": "CNN", "unet": "U-Net"}[self.coarse.net]
+        made = {"rnn": f"{net}+RNN", "finetune": f"{net} fine-tuned"}[self.refinement.kind]
+        return net, made
 
     def map_scenes(self) -> tuple[SceneChoice, ...]:
         """The scenes to map."""

@@ -90,7 +90,7 @@ def aligned(labels: LabelSource, scene: Scene, most: float) -> LabelSource:
 def check_scenes(workflow: Workflow) -> None:
     """Raise for scenes that a step could not use, before any of them runs."""
     train = open_scene(workflow.train)
-    trained = {"train": workflow.train}
+    trained: dict[str, Labelled] = {"train": workflow.train}
     if workflow.enhance:
         trained["enhance"] = workflow.enhance
     for name, choice in trained.items():

@@ -7,23 +7,23 @@ from geopipe.score.metrics import Metrics
 from geopipe.workflow.report import Curve
 
 
-def methods(steps: Sequence[Metrics]) -> tuple[tuple[str, Metrics], ...]:
-    """The coarse net and, where there is one, its refinement."""
+def methods(steps: Sequence[Metrics], names: tuple[str, str]) -> tuple[tuple[str, Metrics], ...]:
+    """The score net and, where there is one, what the accurate tile made of it; and their names."""
     first, *later = steps
-    return (("CNN", first), ("CNN+RNN", later[-1])) if later else (("CNN", first),)
+    return ((names[0], first), (names[1], later[-1])) if later else ((names[0], first),)
 
 
-def in_words(steps: Sequence[Metrics]) -> str:
-    """One sentence for those who read no table."""
+def in_words(steps: Sequence[Metrics], names: tuple[str, str]) -> str:
+    """One sentence for those who read no table; `names` as above."""
     if not steps:
         return "No test scene was given, so how good the map is remains unknown."
     first, last = 100 * steps[0].mean_iou, 100 * steps[-1].mean_iou
     if len(steps) == 1:
-        return f"The coarse CNN reaches {first:.1f} % mean IoU on the test scene."
+        return f"The {names[0]} reaches {first:.1f} % mean IoU on the test scene."
     verb = "lifts" if last >= first else "lowers"
     return (
-        f"The refinement {verb} mean IoU on the test scene from {first:.1f} % (CNN) to "
-        f"{last:.1f} % (CNN+RNN), {last - first:+.1f} points."
+        f"The accurate tile {verb} mean IoU on the test scene from {first:.1f} % ({names[0]}) to "
+        f"{last:.1f} % ({names[1]}), {last - first:+.1f} points."
     )
 
 

@@ -78,7 +78,7 @@ def _noisier(path: Path, times: int) -> Path:
     if not times:
         return SAMPLES / "truth.gpkg"
     sys.path.insert(0, str(SAMPLES))
-    from _osm import LEFT_OUT, ROADS_MISSING, _road_shift, osm_shift  # type: ignore
+    from _osm import LEFT_OUT, ROADS_MISSING, _road_shift, osm_shift
 
     rng = np.random.default_rng(0)
     path.unlink(missing_ok=True)

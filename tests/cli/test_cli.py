@@ -258,7 +258,7 @@ def test_run_tells_how_good_the_map_is_and_where_it_lies(geopipe, tiles):
     again = geopipe("run", tiles / "tiny.toml", "--set", "coarse.steps=1")
     assert again.code == 0
     first, *paths = again.out.splitlines()
-    assert first.startswith("mean IoU on the test scene, CNN then each iteration: ")
+    assert first.startswith("mean IoU on the test scene, step by step: ")
     assert [p.split()[0] for p in paths] == ["map:", "model:", "report:"]
     assert all(Path(p.split()[1]).is_file() for p in paths)
     model = json.loads((tiles / "made/coarse.json").read_text())

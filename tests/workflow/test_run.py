@@ -14,6 +14,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 import shapely
+import torch
 from tiny_place import LEFT, TOP, draw_place, fingerprints
 
 from geopipe.checkpoint import Checkpoint
@@ -283,6 +284,25 @@ def test_without_enhancement_the_test_judges_the_coarse_net(run, tiles):
     assert len(outcome.mean_iou) == 1
     report = json.loads(outcome.report.with_suffix(".json").read_text())
     assert list(report["metrics"]) == ["CNN"]
+
+
+def test_a_u_net_that_is_fine_tuned_is_judged_before_and_after(run):
+    outcome = run(coarse__net="unet", coarse__steps="4", refinement__kind="finetune")
+    report = json.loads(outcome.report.with_suffix(".json").read_text())
+    assert list(report["metrics"]) == ["U-Net", "U-Net fine-tuned"]
+    assert len(outcome.mean_iou) == 2
+    before, after = (Checkpoint.load(outcome.model.with_name(n)) for n in
+                     ("coarse.safetensors", "refined.safetensors"))  # fmt: skip
+    assert after.net.refine is None
+    changed = [
+        not torch.equal(a, b)
+        for a, b in zip(before.net.parameters(), after.net.parameters(), strict=True)
+    ]
+    assert all(changed)
+    with rasterio.open(outcome.maps[0] / "classes.tif") as src:
+        mapped = src.read(1)
+    with rasterio.open(outcome.model.parent / "evaluation/classes-1.tif") as src:
+        np.testing.assert_array_equal(src.read(1), mapped)
 
 
 def test_without_a_test_the_refined_net_maps(run, tiles):

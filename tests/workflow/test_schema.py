@@ -142,7 +142,7 @@ def test_settings_make_tables_that_the_file_does_not_have(load, tmp_path, monkey
         ({"coarse__step": "5"}, ["unknown key 'coarse.step'", "did you mean 'steps'?"]),
         ({"sed": "5"}, ["unknown key 'sed'", "did you mean 'seed'?"]),
         ({"enhance__scen": "x"}, ["'enhance.scen'", "did you mean 'scene'?"]),
-        ({"refinement__xyzzy": "1"}, ["'refinement.xyzzy'", "known keys: steps, batch"]),
+        ({"refinement__xyzzy": "1"}, ["'refinement.xyzzy'", "known keys: kind, steps"]),
         ({"coarse__steps": "many"}, ["coarse.steps", "valid integer", "'many'"]),
         ({"coarse__steps": "0"}, ["coarse.steps", "greater than 0"]),
         ({"coarse__momentum": "1"}, ["coarse.momentum", "less than 1"]),
