@@ -52,9 +52,18 @@ def write_aligned(
             pyogrio.write_dataframe(
                 frame, part, layer=table.name, driver="GPKG", layer_metadata=about or None,
                 dataset_options={"VERSION": "1.2"}, append=False,
+                layer_options={"FID": _free("fid", frame), "GEOMETRY_NAME": _free("geom", frame)},
             )  # fmt: skip
     metres = np.concatenate([np.empty(0), *lengths])
     return Moved(total, len(metres), metres)
+
+
+def _free(name: str, frame: gpd.GeoDataFrame) -> str:
+    """`name`, or one like it that no column of `frame` has."""
+    taken = {str(c).casefold() for c in frame.columns if c != frame.geometry.name}
+    while name in taken:
+        name = f"{name}_"
+    return name
 
 
 def _moved(table: Table, field: ShiftField) -> tuple[gpd.GeoDataFrame, np.ndarray]:
@@ -95,8 +104,8 @@ def _shifted(
         metres[which] = _means(metres, owner, len(shapes))[owner[which]]
         moved = put(metres)
     ground = [shapely.get_coordinates(reproject(s, crs, place.local)) for s in (shapes, moved)]
-    moves = _means(np.subtract(*map(shapely.get_coordinates, ground[::-1])), owner, len(shapes))
-    # What did not move is nan where the local CRS cannot hold it.
+    with np.errstate(invalid="ignore"):  # infinite where the local CRS cannot hold a place
+        moves = _means(ground[1] - ground[0], owner, len(shapes))
     return moved, np.where(np.abs(moves).max(1, keepdims=True) >= 1e-6, moves, 0)
 
 

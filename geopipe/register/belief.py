@@ -20,6 +20,8 @@ _SAMPLES = 8000
 _SCALES_M = (0.5, 1.5, 4.0)
 _HALO_M = 24.0
 _TILE = 1024
+_AT_ONCE = 1 << 16
+"""Pixels that are judged at a time."""
 _COARSE_M = 1.0
 """Pixels that are judged: several of the plane's where those are finer, which saves time."""
 
@@ -76,9 +78,11 @@ class QuickLook:
         colours = _checkerboard(self.plane, outer)[::step, ::step]
         out = np.zeros((self.classes, *valid.shape), np.float32)
         for colour, half in enumerate(self.halves):
-            chosen = valid & (colours == colour)
-            if chosen.any():
-                out[:, chosen] = half.predict_proba(features[:, chosen].T).T
+            chosen = np.flatnonzero(valid & (colours == colour))
+            for start in range(0, len(chosen), _AT_ONCE):
+                at = chosen[start : start + _AT_ONCE]
+                seen = features.reshape(len(features), -1)[:, at].T
+                out.reshape(self.classes, -1)[:, at] = half.predict_proba(seen).T
         return np.asarray(out.repeat(step, 1).repeat(step, 2)[(slice(None), *window.within(outer))])
 
 
@@ -133,20 +137,20 @@ def _features(plane: Plane, window: Window) -> tuple[np.ndarray, np.ndarray]:
     mean = np.array([b[valid].mean() if valid.any() else 0.0 for b in image])[:, None, None]
     image = np.where(valid, image, mean).astype(np.float32)
     grey = image.mean(0)
+    inner = slice(halo // step, -(halo // step))
     found: list[np.ndarray] = []
     for scale in (s / plane.gsd / step for s in _SCALES_M):
-        found += [ndimage.gaussian_filter(band, scale) for band in image]
-        found.append(ndimage.gaussian_gradient_magnitude(grey, scale))
+        found += [ndimage.gaussian_filter(band, scale)[inner, inner] for band in image]
+        found.append(ndimage.gaussian_gradient_magnitude(grey, scale)[inner, inner])
         blurred = ndimage.gaussian_filter(grey, 2 * scale)
         squares = ndimage.gaussian_filter(grey**2, 2 * scale)
-        found.append(np.sqrt(np.maximum(squares - blurred**2, 0)))
-    inner = slice(halo // step, -(halo // step))
-    return np.stack(found)[:, inner, inner], valid[inner, inner]
+        found.append(np.sqrt(np.maximum(squares - blurred**2, 0))[inner, inner])
+    return np.stack(found), valid[inner, inner]
 
 
 def _checkerboard(plane: Plane, window: Window) -> np.ndarray:
     """(h, w) 0 or 1."""
-    side = plane.px(_CELL_M)
+    side = max(1, min(plane.px(_CELL_M), min(plane.shape) // 4))
     rows = (window.row + np.arange(window.height)) // side
     cols = (window.col + np.arange(window.width)) // side
     return np.asarray((rows[:, None] + cols[None]) % 2)

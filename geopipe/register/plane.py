@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Self
 
 import numpy as np
+import shapely
 from odc.geo.geobox import GeoBox
 
 from geopipe.checkpoint import net_image
@@ -93,10 +94,7 @@ class Plane:
         around = window_geobox(self.geobox, window)
         for at in np.sort(self.labels.index.query(around.extent.geom)):
             shape = self.labels.shapes[at]
-            left, bottom, right, top = shape.bounds
-            corners = self.to_px(
-                np.array([(left, top), (right, bottom), (left, bottom), (right, top)])
-            )
+            corners = self.to_px(shapely.get_coordinates(shape))
             (r0, c0), (r1, c1) = np.floor(corners.min(0)), np.ceil(corners.max(0))
             for row, height in _cuts(int(r0), int(r1), side):
                 for col, width in _cuts(int(c0), int(c1), side):
