@@ -30,7 +30,8 @@ from geopipe.grid import Window, ground_gsd
 from geopipe.labels import Area, LimitedLabels, VectorLabels, open_labels
 from geopipe.raster import Scene
 from geopipe.raster.scene import window_geobox
-from geopipe.register.check import Block, moved_labels
+from geopipe.register import moved_labels
+from geopipe.register.check import Block
 from geopipe.register.checkfile import rows
 from geopipe.score.metrics import Metrics
 from geopipe.workflow.checkup import Checkup, suggestions

@@ -15,6 +15,7 @@ from geopipe.progress import progress
 from geopipe.raster.scene import window_geobox
 from geopipe.register.belief import Belief
 from geopipe.register.field import SHEET_PX, Node, ShiftField
+from geopipe.register.fit import moved_labels
 from geopipe.register.plane import Plane
 
 NEAR_M = 4.0
@@ -75,18 +76,6 @@ class Block:
         if self.phantoms > PHANTOMS * self.features:
             found.append("doubtful features")
         return ", ".join(found) or ("no evidence" if self.refused else "good")
-
-
-def moved_labels(labels: VectorLabels, shifts: ShiftField) -> VectorLabels:
-    """The labels with every vertex moved by the field of its class."""
-    shapes, plane = labels.shapes.copy(), shifts.plane
-    for class_id in np.unique(labels.ids):
-        which = labels.ids == class_id
-        xy = shapely.get_coordinates(shapes[which])
-        target = plane.to_px(xy)
-        target = target + shifts.at(target, int(class_id)) / plane.gsd
-        shapes[which] = shapely.set_coordinates(shapes[which], plane.from_px(target))
-    return replace(labels, shapes=shapes)
 
 
 def block_px(plane: Plane, side: float) -> int:

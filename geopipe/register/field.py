@@ -80,6 +80,15 @@ class ShiftField:
     most: float
     """Metres; no shift is longer."""
 
+    @property
+    def classes(self) -> set[int]:
+        """Classes with nodes, believed or not."""
+        return {n.class_id for n in self.nodes}
+
+    def count(self, class_id: int) -> int:
+        """Nodes of a class, believed or not."""
+        return sum(n.class_id == class_id for n in self.nodes)
+
     def of_class(self, class_id: int) -> tuple[Node, ...]:
         """The believed nodes of a class."""
         return tuple(n for n in self.nodes if n.class_id == class_id and not n.refused)

@@ -20,7 +20,7 @@ from geopipe.labels.place import Place, reproject
 from geopipe.labels.tables import Table, open_tables
 from geopipe.raster import Raster, Scene
 from geopipe.raster.scene import window_geobox
-from geopipe.register import Belief, Plane, QuickLook, ShiftField, estimate_field
+from geopipe.register import Belief, Plane, ShiftField, estimate_field, fit_labels
 from geopipe.register.check import Block, block_px, check_blocks
 from geopipe.score.tile import score_window
 
@@ -87,12 +87,26 @@ class Checkup:
         """Where labels and image are held against each other; LabelError for a label raster."""
         return Plane.of(self.scene, self.source)
 
-    @cached_property
+    @property
     def belief(self) -> Belief:
         """The model's, or that of classifiers fitted on the labels."""
+        return self._found[1]
+
+    @property
+    def field(self) -> ShiftField:
+        """Where the labels have to go."""
+        return self._found[0]
+
+    @cached_property
+    def _found(self) -> tuple[ShiftField, Belief]:
         if self.model is None:
-            return QuickLook.fit(self.plane, self.source, self.seed)
-        model = Checkpoint.load(self.model)
+            return fit_labels(self.plane, self.source, self.most, self.seed)
+        belief = ModelBelief(self._fitting(self.model), self.plane)
+        return estimate_field(self.plane, belief, self.most), belief
+
+    def _fitting(self, path: Path) -> Checkpoint:
+        """The model; CheckpointError when it is not for this scene and these labels."""
+        model = Checkpoint.load(path)
         for warning in model.check_fits(self.scene):
             log.warning(warning)
         if model.scheme.names != self.scheme.names:
@@ -101,12 +115,7 @@ class Checkup:
                 f"{', '.join(self.scheme.names)}",
                 "give the model's class scheme with --classes",
             )
-        return ModelBelief(model, self.plane)
-
-    @cached_property
-    def field(self) -> ShiftField:
-        """Where the labels have to go."""
-        return estimate_field(self.plane, self.belief, self.most)
+        return model
 
     def blocks(self, side: float = BLOCK_M) -> tuple[Block, ...]:
         """What is known, block by block of `side` metres, inside the area of the labels."""

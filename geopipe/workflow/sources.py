@@ -25,8 +25,7 @@ from geopipe.labels.place import Place, reproject
 from geopipe.learn import CoarsePlan
 from geopipe.raster import Scene
 from geopipe.raster.scene import opened
-from geopipe.register import Plane, QuickLook, estimate_field
-from geopipe.register.check import moved_labels
+from geopipe.register import Plane, fit_labels, moved_source
 from geopipe.workflow.schema import FETCH, Labelled, SceneChoice, Workflow
 
 log = logging.getLogger(__name__)
@@ -77,14 +76,11 @@ def aligned(labels: LabelSource, scene: Scene, most: float) -> LabelSource:
     with hardly a pixel.
     """
     try:
-        plane = Plane.of(scene, labels)
-        belief = QuickLook.fit(plane, labels)
+        field, _ = fit_labels(Plane.of(scene, labels), labels, most)
     except LabelError as e:
         log.warning("the labels of %s are not aligned: %s", scene.path, e.message)
         return labels
-    field = estimate_field(plane, belief, most)
-    moved = moved_labels(plane.labels, field)
-    return LimitedLabels(moved, labels.area) if isinstance(labels, LimitedLabels) else moved
+    return moved_source(labels, field)
 
 
 def check_scenes(workflow: Workflow) -> None:

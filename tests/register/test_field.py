@@ -8,8 +8,8 @@ import shapely
 from scipy import ndimage
 
 from geopipe.register import ShiftField, estimate_field, field
-from geopipe.register.check import moved_labels
 from geopipe.register.field import CHANCE, EDGE, FEW, ODD, TORN, Node, peak_of
+from geopipe.register.fit import moved_labels
 from geopipe.workflow.checkup import Checkup
 
 
