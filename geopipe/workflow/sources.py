@@ -16,6 +16,7 @@ from geopipe.labels import (
     BandedLabels,
     LabelSource,
     LimitedLabels,
+    VectorLabels,
     default_cache,
     fetch_osm,
     open_labels,
@@ -75,6 +76,10 @@ def aligned(labels: LabelSource, scene: Scene, most: float) -> LabelSource:
     With a warning they stay as they are where nothing can be learnt of them: label rasters, classes
     with hardly a pixel.
     """
+    shapes = labels.labels if isinstance(labels, LimitedLabels) else labels
+    # A class without a shape: whoever burns the labels says so.
+    if isinstance(shapes, VectorLabels) and 0 in shapes.counts[1:]:
+        return labels
     try:
         field, _ = fit_labels(Plane.of(scene, labels), labels, most)
     except LabelError as e:

@@ -117,7 +117,7 @@ def full_maps(
 def close_ups(path: Path, places: Sequence[Place], scheme: ClassScheme) -> None:
     """Rows: places; columns: image and every map."""
     columns = len(places[0].maps) + 1
-    with drawing(path, 1.75 * columns, 1.75 * len(places) + 0.75) as figure:
+    with drawing(path, 1.75 * columns, 1.75 * len(places) + 0.95) as figure:
         table = figure.subplots(len(places), columns, squeeze=False)
         figure.get_layout_engine().set(wspace=0.01, hspace=0.01, w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr,call-arg]
         for i, (place, line) in enumerate(zip(places, table, strict=True)):
