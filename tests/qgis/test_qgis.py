@@ -1,8 +1,5 @@
 """The bundle in QGIS itself: a double-click shows the classes, named and in their colours."""
 
-import json
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +7,7 @@ import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
+from qgis_process import NEEDS_QGIS, said
 
 from geopipe.classes import ClassScheme
 from geopipe.raster.cog import write_class_cog
@@ -27,26 +25,7 @@ SCHEME = ClassScheme.from_dict(
     }
 )
 SCRIPT = Path(__file__).with_name("open_bundle.py")
-# The environment of this Python would make QGIS load the wrong libraries and PROJ data.
-CLEAN = {
-    k: v
-    for k, v in os.environ.items()
-    if not k.startswith(("PYTHON", "PROJ", "GDAL", "VIRTUAL_ENV", "LD_"))
-} | {"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin"}
-
-
-def has_qgis() -> bool:
-    try:
-        command = ["/usr/bin/python3", "-c", "import qgis.core"]
-        return subprocess.run(command, env=CLEAN, capture_output=True, timeout=60).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
-pytestmark = [
-    pytest.mark.qgis,
-    pytest.mark.skipif(not has_qgis(), reason="python3-qgis is not installed"),
-]
+pytestmark = NEEDS_QGIS
 
 
 def town() -> np.ndarray:
@@ -71,15 +50,8 @@ def bundle(tmp_path_factory):
     write_qml(folder / "classes.qml", SCHEME)
     write_polygons(folder / "classes.tif", folder / "classes.gpkg", SCHEME)
     raw.unlink()
-    done = subprocess.run(
-        ["/usr/bin/python3", str(SCRIPT), str(folder)],
-        env=CLEAN | {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    # QGIS 3.22 may crash while it shuts down; what counts has been said by then.
-    assert done.stdout.strip(), done.stderr[-2000:]
-    assert "Warning" not in done.stderr
-    return folder, json.loads(done.stdout.splitlines()[-1])
+    seen = said(SCRIPT, folder, folder)
+    return folder, seen
 
 
 ROWS = [[c.name, c.color] for c in SCHEME.classes]

@@ -1,8 +1,5 @@
 """Checked and aligned labels in QGIS itself: verdicts in their colours, all attributes."""
 
-import json
-import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from PIL import Image
+from qgis_process import NEEDS_QGIS, said
 
 from geopipe.classes import load_scheme
 from geopipe.grid import Window
@@ -27,26 +25,7 @@ from geopipe.register.checkfile import write_check
 from geopipe.register.field import Node
 
 SCRIPT = Path(__file__).with_name("open_labels.py")
-# The environment of this Python would make QGIS load the wrong libraries and PROJ data.
-CLEAN = {
-    k: v
-    for k, v in os.environ.items()
-    if not k.startswith(("PYTHON", "PROJ", "GDAL", "VIRTUAL_ENV", "LD_"))
-} | {"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin"}
-
-
-def has_qgis() -> bool:
-    try:
-        command = ["/usr/bin/python3", "-c", "import qgis.core"]
-        return subprocess.run(command, env=CLEAN, capture_output=True, timeout=60).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
-pytestmark = [
-    pytest.mark.qgis,
-    pytest.mark.skipif(not has_qgis(), reason="python3-qgis is not installed"),
-]
+pytestmark = NEEDS_QGIS
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +43,7 @@ def plane(tmp_path_factory, make_raster_at):
 
 
 def opened(path, *layers):
-    done = subprocess.run(
-        ["/usr/bin/python3", str(SCRIPT), str(path), *layers],
-        env=CLEAN | {"HOME": str(path.parent), "XDG_RUNTIME_DIR": str(path.parent)},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    # QGIS 3.22 may crash while it shuts down; what counts has been said by then.
-    assert done.stdout.strip(), done.stderr[-2000:]
-    assert "Warning" not in done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return said(SCRIPT, path.parent, path, *layers)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["shifts", "no shift"])

@@ -1,12 +1,10 @@
 """Planned points in QGIS itself: a list to choose from, and what is done looks done."""
 
-import json
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from qgis_process import NEEDS_QGIS, said
 
 from geopipe.classes import ClassScheme
 from geopipe.score.design import read_points
@@ -24,26 +22,7 @@ SCHEME = ClassScheme.from_dict(
     }
 )
 SCRIPT = Path(__file__).with_name("open_points.py")
-# The environment of this Python would make QGIS load the wrong libraries and PROJ data.
-CLEAN = {
-    k: v
-    for k, v in os.environ.items()
-    if not k.startswith(("PYTHON", "PROJ", "GDAL", "VIRTUAL_ENV", "LD_"))
-} | {"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin"}
-
-
-def has_qgis() -> bool:
-    try:
-        command = ["/usr/bin/python3", "-c", "import qgis.core"]
-        return subprocess.run(command, env=CLEAN, capture_output=True, timeout=60).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
-pytestmark = [
-    pytest.mark.qgis,
-    pytest.mark.skipif(not has_qgis(), reason="python3-qgis is not installed"),
-]
+pytestmark = NEEDS_QGIS
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +33,8 @@ def opened(tmp_path_factory, make_raster_at):
     points = folder / "points.gpkg"
     plan_points(class_map, points, SampleSize(per_class=5), scheme=SCHEME)
     before = read_points(points)[0]
-    done = subprocess.run(
-        ["/usr/bin/python3", str(SCRIPT), str(points), SCHEME.names[1]],
-        env=CLEAN | {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    # QGIS 3.22 may crash while it shuts down; what counts has been said by then.
-    assert done.stdout.strip(), done.stderr[-2000:]
-    assert "Warning" not in done.stderr
-    return points, before, json.loads(done.stdout.splitlines()[-1])
+    seen = said(SCRIPT, folder, points, SCHEME.names[1])
+    return points, before, seen
 
 
 def test_the_layer_opens_and_says_nothing_of_the_map(opened):
