@@ -96,8 +96,9 @@ class ShiftField:
     def at(self, places: np.ndarray, class_id: int) -> np.ndarray:
         """Metres down and right (n, 2) to add to labels at `places` (n, 2) row, column.
 
-        A mean of the nodes around, by nearness and certainty; it fades to 0 where there are none,
-        and is 0 at places that are not finite.
+        A mean of the nodes around, by nearness and certainty, each shortened by what may be chance
+        in it: a share of (error / length)^2. It fades to 0 where there are no nodes, and is 0 at
+        places that are not finite.
         """
         nodes = self.of_class(class_id)
         metres = np.zeros((len(places), 2))
@@ -105,7 +106,10 @@ class ShiftField:
             return metres
         where = np.array([(n.row, n.col) for n in nodes]) * self.plane.gsd
         moves = np.array([(n.down, n.right) for n in nodes])
-        sure = 1 / (np.array([n.error for n in nodes]) ** 2 + 0.3**2)
+        errors = np.array([n.error for n in nodes])
+        chance = (errors / np.maximum(np.hypot(*moves.T), 1e-9)) ** 2
+        moves *= np.maximum(0, 1 - chance)[:, None]
+        sure = 1 / (errors**2 + 0.3**2)
         tree, known = cKDTree(where), np.flatnonzero(np.isfinite(places).all(1))
         for start in range(0, len(known), _AT_ONCE):
             at = known[start : start + _AT_ONCE]

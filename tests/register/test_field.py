@@ -166,6 +166,14 @@ def test_inside_equal_nodes_it_is_what_they_say(plane):
     assert np.allclose(ShiftField(plane, tuple(nodes), 8.0).at(at, 1), (1, -2), atol=0.1)
 
 
+@pytest.mark.parametrize(("error", "left"), [(1.0, 0.8), (2.0, 0.2), (2.5, 0.0)])
+def test_what_may_be_chance_does_not_move_labels(plane, error, left):
+    nodes = [node(r, c, error=error) for r in range(0, 600, 50) for c in range(0, 600, 50)]
+    at = np.random.default_rng(0).uniform(100, 450, (200, 2))
+    moved = ShiftField(plane, tuple(nodes), 8.0).at(at, 1)
+    assert np.allclose(moved, (left, -2 * left), atol=0.1)
+
+
 def test_many_places_are_looked_up_in_parts(plane, monkeypatch):
     rng = np.random.default_rng(0)
     nodes = tuple(node(*rng.integers(0, 600, 2), *rng.uniform(-3, 3, 2)) for _ in range(40))
