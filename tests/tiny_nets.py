@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from geopipe.nets import MapNet, RefineNet
+from geopipe.nets import MapNet, RefineNet, ScoreNet
 
 
-class Tiny(nn.Module):
+class Tiny(ScoreNet):
     """A coarse net of any stride s: output (0, 0) lies on input (2 s, 2 s), and it looks so far.
 
     Convolution 2 s x 2 s of stride s, 3 x 3, and a transposed one that brings s x s back.
@@ -63,7 +63,7 @@ class Placing(Tiny):
         return scores + torch.linspace(0, 1, scores.shape[-1])
 
 
-class Blocky(nn.Module):
+class Blocky(ScoreNet):
     """Means of 4 x 4 px counted from the tile's corner, for tiles of any size: its stride is 4."""
 
     def __init__(self, declared):
@@ -77,7 +77,7 @@ class Blocky(nn.Module):
         return blocks[..., 4 : rows - 4, 4 : cols - 4]
 
 
-class Squeeze(nn.Module):
+class Squeeze(ScoreNet):
     """Squeeze-excite without a pooling layer."""
 
     def __init__(self, channels):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from geopipe.nets import MapNet
+from geopipe.nets import MapNet, RefineNet
 from geopipe.nets.refine import FILTERS, HIDDEN, KERNEL, Update
 
 TOLERANCE = 1e-3
@@ -58,10 +58,11 @@ class AsWritten(nn.Module):
     def __init__(self, folded: MapNet) -> None:
         super().__init__()
         self.coarse, self.halo = folded.coarse, folded.halo
-        self.recurrent = folded.refine is None or folded.refine.recurrent
+        refine = folded.refine if isinstance(folded.refine, RefineNet) else None
+        self.recurrent = refine is None or refine.recurrent
         self.iterations = folded.iterations
         self.steps = nn.ModuleList()
-        for update in folded.refine.updates if folded.refine else ():
+        for update in refine.updates if refine else ():
             assert isinstance(update, Update)
             self.steps.append(Step(update, folded.coarse.bands))
         self.eval().requires_grad_(False)

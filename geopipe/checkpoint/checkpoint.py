@@ -14,7 +14,7 @@ from torch import Tensor
 from geopipe import __version__
 from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError
-from geopipe.nets import MapNet, RefineNet, build_net
+from geopipe.nets import MapNet, build_net, build_refinement
 from geopipe.raster import Scene
 
 _FORMAT = 1
@@ -74,12 +74,7 @@ class Checkpoint:
             "geopipe": __version__,
             "bands": self.bands,
             "architecture": self.net.coarse.architecture,
-            "refine": refine
-            and {
-                "iterations": refine.iterations,
-                "class_agnostic": refine.class_agnostic,
-                "recurrent": refine.recurrent,
-            },
+            "refine": refine and refine.architecture,
             "scheme": self.scheme.to_dict(),
             "mean": self.mean,
             "std": self.std,
@@ -137,11 +132,11 @@ class Checkpoint:
     def _of(cls, header: dict[str, Any], state: dict[str, Tensor], path: str) -> "Checkpoint":
         scheme = ClassScheme.from_dict(header["scheme"], path)
         bands, refine = header["bands"], header["refine"]
-        if refine and not 1 <= refine["iterations"] <= _MOST_ITERATIONS:
+        if refine and not 1 <= refine.get("iterations", 1) <= _MOST_ITERATIONS:
             raise ValueError(f"{refine['iterations']} iterations")
         net = MapNet(
             build_net(bands, len(scheme), **header.get("architecture", {})),
-            RefineNet(bands, len(scheme), **refine) if refine else None,
+            build_refinement(bands, len(scheme), **refine) if refine else None,
         )
         net.load_state_dict(state)
         if not (len(header["mean"]) == len(header["std"]) == bands and header["gsd"] > 0):

@@ -15,7 +15,9 @@ from geopipe.cli.doctor import doctor
 from geopipe.cli.labels import labels
 from geopipe.cli.map import map_
 from geopipe.cli.options import AS_JSON, CLASSES, PATH
+from geopipe.cli.patches import patches
 from geopipe.cli.seams import verify_seams
+from geopipe.cli.transfer import transfer
 from geopipe.errors import ConfigError, GeopipeError
 
 
@@ -127,5 +129,5 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-for command in (labels, map_, verify_seams, doctor, assess):
+for command in (labels, map_, verify_seams, doctor, assess, patches, transfer):
     main.add_command(command)

@@ -28,6 +28,9 @@ SKIPPED = 3
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32",
               show_default=True, help="bfloat16: only where 99.9 % of a sample agree.")  # fmt: skip
 @click.option("--scores", is_flag=True, help="Add scores.tif, the probability of each class.")
+@click.option("--confidence/--no-confidence", default=None,
+              help="Add confidence.tif, the probability of the best class  "
+              "[default: with a model of patches]")  # fmt: skip
 @click.option("--vectors", is_flag=True, help="Add classes.gpkg, polygons.")
 @click.option("--right-angles", is_flag=True, help="With --vectors: square corners for buildings.")
 @click.option("--skip-bad", is_flag=True, help="Unreadable tiles become nodata; exit code 3.")
@@ -41,9 +44,9 @@ SKIPPED = 3
 def map_(
     scenes: tuple[str, ...], model: Path, out_dir: Path, device: str, workers: int,
     threads: int | None, scheduler: str | None, ram_mb: int | None, vram_mb: int | None,
-    core: int | None, precision: str, scores: bool, vectors: bool, right_angles: bool,
-    skip_bad: bool, restart: bool, inexact: bool, dry_run: bool, overwrite: bool,
-    bands: tuple[int, ...] | None, nodata: float | None, as_json: bool,
+    core: int | None, precision: str, scores: bool, confidence: bool | None, vectors: bool,
+    right_angles: bool, skip_bad: bool, restart: bool, inexact: bool, dry_run: bool,
+    overwrite: bool, bands: tuple[int, ...] | None, nodata: float | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Map each SCENE with MODEL into the folder OUT_DIR, which opens right in QGIS.
 
@@ -67,7 +70,7 @@ def map_(
         restart,
         inexact,
     )
-    options = MapOptions(engine, scores, vectors, right_angles, overwrite)
+    options = MapOptions(engine, scores, confidence, vectors, right_angles, overwrite)
     paths = scene_paths(scenes)
     alone = len(paths) == 1 and paths[0] == scenes[0]
     if dry_run:

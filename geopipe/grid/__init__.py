@@ -1,6 +1,7 @@
 """Pixel planes: windows, tilings, and lengths on the ground. No pixels, no files."""
 
 from geopipe.grid.ground import ground_gsd
+from geopipe.grid.mirror import mirrored
 from geopipe.grid.netgrid import NetGrid
 from geopipe.grid.taps import Taps, average_taps, bilinear_taps
 from geopipe.grid.tiling import Tile, Tiling
@@ -15,4 +16,5 @@ __all__ = [
     "average_taps",
     "bilinear_taps",
     "ground_gsd",
+    "mirrored",
 ]

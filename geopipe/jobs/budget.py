@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import ConfigError
 from geopipe.grid import NetGrid
+from geopipe.grid.tiling import BLOCK
 from geopipe.jobs.run import Workers
 from geopipe.raster import Scene
 
 CORE = 1024
 """Scene pixels a side of a tile's core, unless memory is short."""
 _CORES = (1024, 768, 512, 256)
+_PATCH_CORE = 2048
+"""About the side of a core for a net that looks at patches: cells that a core's border cuts are
+computed on both sides of it."""
 PROCESS_MB = 330
 """A process with torch and GDAL loaded and GDAL's cache full, before its first tile."""
 _FIXED_MB = 30
@@ -53,7 +57,7 @@ class Budget:
         processes = workers.count + 1  # this one hands out the tiles, or computes them
         at_least = max(workers.count, 1)
         smallest = None
-        for core in (self.core,) if self.core else _CORES:
+        for core in (self.core,) if self.core else _cores(scene, model):
             tile, vram = tile_mb(scene, model, core), on_gpu * gpu_tile_mb(scene, model, core)
             for at_once in range(wanted, at_least - 1, -1) if wanted else (0,):
                 smallest = Need(
@@ -77,6 +81,17 @@ class Budget:
             f"{smallest.vram_mb} MB",
             "give more, or fewer --workers" if workers.count > 1 else "give more",
         )
+
+
+def _cores(scene: Scene, model: Checkpoint) -> tuple[int, ...]:
+    """Sides of cores to choose from; of patches, first one that cuts no cell, if there is."""
+    if not model.net.patchwise:
+        return _CORES
+    cells = [f * model.net.stride for f in NetGrid.of(scene.geobox, model.gsd).factor]
+    whole = math.lcm(BLOCK, *(round(c) for c in cells))
+    if all(c == round(c) for c in cells) and whole <= 2 * _PATCH_CORE:
+        return (_PATCH_CORE // whole * whole or whole, *_CORES)
+    return (_PATCH_CORE, *_CORES)
 
 
 def tile_mb(scene: Scene, model: Checkpoint, core: int) -> float:

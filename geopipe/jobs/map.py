@@ -54,6 +54,8 @@ class MapFiles:
     """Rasters with the scene's GeoBox: one class map per requested step, and the scores."""
 
     classes: tuple[Path, ...]
+    confidence: Path | None
+    """Of the best class, where it was asked for."""
     scores: Path | None
     areas: tuple[float, ...]
     """Square metres on the ground of each class in the last class map."""
@@ -77,14 +79,23 @@ class MapPlan:
 
 
 def plan_map(
-    scene: Scene, model_path: Path, engine: Engine, *, with_scores: bool = False
+    scene: Scene,
+    model_path: Path,
+    engine: Engine,
+    *,
+    with_scores: bool = False,
+    with_confidence: bool = False,
 ) -> MapPlan:
     """The plan of a map, its time from computing one tile in the middle of the scene."""
     model = Checkpoint.load(model_path)
     need = engine.budget.fit(scene, model, engine.workers, choose_device(engine.device))
     tiling = Tiling(scene.shape, need.core)
     grid = NetGrid.of(scene.geobox, model.gsd)
-    job = _job(scene, model, model_path, engine, (model.net.iterations,), with_scores)
+    job = replace(
+        _job(scene, model, model_path, engine, (model.net.iterations,)),
+        with_scores=with_scores,
+        with_confidence=with_confidence,
+    )
     rows, cols = tiling.grid
     middle = tiling[rows // 2 * cols + cols // 2]
     threads = torch.get_num_threads()
@@ -96,7 +107,7 @@ def plan_map(
         seconds = (time.perf_counter() - start) * math.ceil(len(tiling) / max(need.at_once, 1))
     finally:
         torch.set_num_threads(threads)
-    bands = len(model.scheme) * with_scores
+    bands = len(model.scheme) * with_scores + with_confidence
     return MapPlan(
         len(tiling),
         round(model.net.halo * max(grid.factor)),
@@ -120,6 +131,7 @@ def map_scene(
     *,
     iterations: Sequence[int] | None = None,
     with_scores: bool = False,
+    with_confidence: bool = False,
 ) -> MapFiles:
     """Compute the class map after each of `iterations` (default: the last) into `folder`.
 
@@ -136,14 +148,20 @@ def map_scene(
     if Path(scene.path).exists():  # workers of a cluster may run in another folder
         scene = replace(scene, path=str(Path(scene.path).resolve()))
     tiling, classes = Tiling(scene.shape, need.core), len(model.scheme)
-    _require_disk(folder, math.prod(scene.shape), len(steps), with_scores * classes)
+    _require_disk(
+        folder, math.prod(scene.shape), len(steps), with_scores * classes + with_confidence
+    )
     start = time.monotonic()
 
     def begin() -> None:
         nonlocal start
         start = time.monotonic()
 
-    job = _job(scene, model, model_path, engine, steps, with_scores)
+    job = replace(
+        _job(scene, model, model_path, engine, steps),
+        with_scores=with_scores,
+        with_confidence=with_confidence,
+    )
     if engine.precision != "float32":
         require_agreement(job, tiling)
     folder = folder.resolve()
@@ -170,24 +188,30 @@ def map_scene(
     finally:
         journal.close()
     seconds = time.monotonic() - start
-    class_maps, scores = _mosaics(folder, job, tiling, classes)
+    class_maps, confidence, scores = _mosaics(folder, job, tiling, classes)
     in_order = tuple(bad[i] for i in sorted(bad))
-    return MapFiles(class_maps, scores, tuple(areas.tolist()), in_order, seconds)
+    return MapFiles(class_maps, confidence, scores, tuple(areas.tolist()), in_order, seconds)
 
 
 def _mosaics(
     folder: Path, job: TileJob, tiling: Tiling, classes: int
-) -> tuple[tuple[Path, ...], Path | None]:
-    """The class maps and the scores that the tiles make up."""
+) -> tuple[tuple[Path, ...], Path | None, Path | None]:
+    """The class maps, the confidence and the scores that the tiles make up."""
     geobox, tiles, steps = job.scene.geobox, Path(job.folder), job.iterations
     class_maps = tuple(folder / f"classes-{t}.tmp.vrt" for t in steps)
     for band, path in enumerate(class_maps):
         write_mosaic(path, geobox, tiling, tiles, range(band, band + 1))
-    if not job.with_scores:
-        return class_maps, None
-    scores = folder / "scores.tmp.vrt"
-    write_mosaic(scores, geobox, tiling, tiles, range(len(steps), len(steps) + classes))
-    return class_maps, scores
+    made: list[Path | None] = []
+    first = len(steps)
+    for name, bands in (
+        ("confidence", int(job.with_confidence)),
+        ("scores", classes * job.with_scores),
+    ):
+        made.append(folder / f"{name}.tmp.vrt" if bands else None)
+        if made[-1]:
+            write_mosaic(made[-1], geobox, tiling, tiles, range(first, first + bands))
+        first += bands
+    return class_maps, made[0], made[1]
 
 
 @contextmanager
@@ -214,7 +238,6 @@ def _job(
     model_path: Path,
     engine: Engine,
     steps: tuple[int, ...],
-    with_scores: bool,
 ) -> TileJob:
     """Fails now, not in the first tile, when the model has fewer steps."""
     if not all(0 <= t <= model.net.iterations for t in steps):
@@ -225,7 +248,7 @@ def _job(
         file_hash(model_path),
         choose_device(engine.device),
         steps,
-        with_scores,
+        with_scores=False,
         precision=engine.precision,
         skip_bad=engine.skip_bad,
     )
@@ -253,6 +276,7 @@ def _inputs(job: TileJob, core: int) -> dict[str, Any]:
         "precision": job.precision,
         "iterations": list(job.iterations),
         "scores": job.with_scores,
+        "confidence": job.with_confidence,
     }
 
 

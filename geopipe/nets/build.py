@@ -1,20 +1,26 @@
-"""Score nets by name."""
+"""Nets by name."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from geopipe.nets.coarse import CoarseNet
+from geopipe.nets.patches import PatchNet
+from geopipe.nets.refine import RefineNet
 from geopipe.nets.scorenet import ScoreNet
+from geopipe.nets.segments import SegmentVote
 from geopipe.nets.unet import UNet
 
 NetName = Literal["cnn", "unet"]
+"""Those that are trained from scratch on a scene and its labels."""
 
 
-def build_net(bands: int, classes: int, net: NetName = "cnn", **sizes: int) -> ScoreNet:
-    """An untrained score net; `sizes`: `base` and `depth` of a U-Net.
+def build_net(bands: int, classes: int, net: str = "cnn", **sizes: Any) -> ScoreNet:
+    """An untrained score net; `sizes`: `base` and `depth` of a U-Net, what a PatchNet takes.
 
     The CNN is the default, for models of before there was another. Raises ValueError for a name
     or sizes that there are not.
     """
+    if net == "patches":
+        return PatchNet(bands, classes, **sizes)
     if not all(type(n) is int for n in sizes.values()):
         raise ValueError(f"sizes of a net: {sizes}")
     if net == "cnn" and not sizes:
@@ -22,3 +28,10 @@ def build_net(bands: int, classes: int, net: NetName = "cnn", **sizes: int) -> S
     if net == "unet" and sizes.keys() <= {"base", "depth"}:
         return UNet(bands, classes, **sizes)
     raise ValueError(f"no net {net!r} of {sizes}")
+
+
+def build_refinement(bands: int, classes: int, **header: Any) -> RefineNet | SegmentVote:
+    """An untrained refinement from what a Checkpoint says of it; TypeError for unknown keys."""
+    if "segments" in header:
+        return SegmentVote(classes, **header["segments"])
+    return RefineNet(bands, classes, **header)

@@ -26,16 +26,18 @@ def nonlocal_layers(net: nn.Module) -> list[str]:
     attention, recurrence over positions, upsampling whose factor follows from the tile's size, and
     dropout that is switched on.
 
-    Not named, for they are local: norm over channels (LocalResponseNorm, LayerNorm of one
+    Not named, for they are local: the backbone of a patchwise net, which is shown one patch at a
+    time; norm over channels (LocalResponseNorm, LayerNorm of one
     dimension), softmax over channels, pooling, upsampling by a factor, and padding of any mode. A
     padded convolution is wrong only within its reach of the tile's border, which is trimmed when
     the halo counts that reach; `check_reach` measures whether it does, and finds what no type of
     layer shows, such as ``x.mean((2, 3))`` in a forward.
     """
+    patchwise = [path for path, m in net.named_modules() if getattr(m, "patchwise", False)]
     return [
         f"{path or 'net'}: {type(module).__name__}"
         for path, module in net.named_modules()
-        if _is_nonlocal(module)
+        if _is_nonlocal(module) and not any(path.startswith(f"{p}.backbone") for p in patchwise)
     ]
 
 

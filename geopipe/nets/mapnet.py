@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from geopipe.errors import ConfigError
 from geopipe.nets.refine import RefineNet
 from geopipe.nets.scorenet import ScoreNet
+from geopipe.nets.segments import SegmentVote
 
 CL = torch.channels_last
 BLOCK = 144
@@ -24,7 +25,7 @@ class MapNet(nn.Module):
     the input on the scene's net grid are multiples of `stride`.
     """
 
-    def __init__(self, coarse: ScoreNet, refine: RefineNet | None = None) -> None:
+    def __init__(self, coarse: ScoreNet, refine: RefineNet | SegmentVote | None = None) -> None:
         super().__init__()
         self.coarse, self.refine = coarse, refine
 
@@ -32,6 +33,11 @@ class MapNet(nn.Module):
     def stride(self) -> int:
         """Pixels between the positions at which the net sees the same phase."""
         return self.coarse.stride
+
+    @property
+    def patchwise(self) -> bool:
+        """Whether its score net looks at patches; see ScoreNet."""
+        return self.coarse.patchwise
 
     @property
     def iterations(self) -> int:
@@ -58,7 +64,7 @@ class MapNet(nn.Module):
         if self.refine is None or not any(iterations):
             return [center(scores, size)] * len(iterations)
         image = center(image, scores.shape[-2:])
-        if image.is_cuda:
+        if image.is_cuda or isinstance(self.refine, SegmentVote):
             steps = self.refine.steps(scores, image)
             return [center(steps[t], size) for t in iterations]
         margin = self.halo - self.coarse.reach

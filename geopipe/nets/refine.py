@@ -4,7 +4,7 @@ Maggiori et al. 2017 (IEEE TGRS 55:9), section II, equations 5-8, and section II
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +105,15 @@ class RefineNet(nn.Module):
         self.updates = nn.ModuleList(
             Update(bands, classes, class_agnostic) for _ in range(1 if recurrent else iterations)
         )
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What `build_refinement` makes an untrained one from (JSON values)."""
+        return {
+            "iterations": self.iterations,
+            "class_agnostic": self.class_agnostic,
+            "recurrent": self.recurrent,
+        }
 
     @property
     def reach(self) -> int:

@@ -18,6 +18,10 @@ class ScoreNet(nn.Module):
     """Pixels between the positions at which the net sees the same phase."""
     reach: int
     """Pixels of context used up on each side."""
+    patchwise: bool = False
+    """Whether it looks at whole patches around cells of `stride` px, each the same size: then an
+    image is continued by its mirror image, where others see its mean, and layers that pool a whole
+    patch are local."""
     floats: int
     """float32 values per input pixel that a forward without gradients holds at most, about."""
 

@@ -23,6 +23,8 @@ from geopipe.raster.scene import opened
 
 SCORE_STEPS = 250
 """A score of 1.0 as stored in scores.tif: score = value / 250, 255 = no value."""
+CONFIDENCE = "confidence"
+"""Name of the band that holds the best class's score."""
 
 _BLOCK = 512
 _READ = 2048
@@ -88,6 +90,27 @@ def write_score_cog(
     _translate(source, target, tags, describe, verify, top=SCORE_STEPS, overviews="AVERAGE")
 
 
+def write_confidence_cog(source: Path, target: Path, tags: Mapping[str, str]) -> None:
+    """Turn `source`, one uint8 band of 0..250 (255 = nodata), into the confidence map `target`.
+
+    Its one band states scale 1/250. Raises SceneError as `write_class_cog` does.
+    """
+
+    def describe(vrt: ET.Element) -> None:
+        (band,) = vrt.findall("VRTRasterBand")
+        for name, text in (("Description", CONFIDENCE), ("ColorInterp", "Gray"), ("Offset", "0")):
+            _set(band, name, text)
+        _set(band, "Scale", repr(1 / SCORE_STEPS))
+
+    def verify(part: Path) -> None:
+        with opened(part) as src:
+            if src.descriptions != (CONFIDENCE,):
+                raise SceneError(f"{target} lost its band's name while it was written")
+
+    _require(source, bands=1)
+    _translate(source, target, tags, describe, verify, top=SCORE_STEPS, overviews="AVERAGE")
+
+
 def read_scheme(path: Path) -> ClassScheme | None:
     """Names and colours of a class map's first band; None when the file names fewer than two.
 
@@ -107,13 +130,14 @@ def read_scheme(path: Path) -> ClassScheme | None:
         except ValueError:
             table = {}
     classes = [
-        {"name": name if name.strip() else f"class {i}", "color": _hex(table.get(i), i)}
+        {"name": name if name.strip() else f"class {i}", "color": color_of(table.get(i), i)}
         for i, name in enumerate(names[:IGNORE])
     ]
     return ClassScheme.from_dict({"name": path.stem, "classes": classes}, str(path))
 
 
-def _hex(rgba: tuple[int, ...] | None, index: int) -> str:
+def color_of(rgba: tuple[int, ...] | None, index: int) -> str:
+    """``#rrggbb`` of a colour table's entry, or one of its own for the class `index`."""
     if rgba is None:  # hues a golden section apart never repeat
         rgba = tuple(round(255 * x) for x in colorsys.hsv_to_rgb(index * 0.618 % 1, 0.6, 0.8))
     return "#" + bytes(rgba[:3]).hex()

@@ -19,7 +19,7 @@ import geopipe
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import SceneError
 from geopipe.grid import ground_gsd
-from geopipe.raster.cog import SCORE_STEPS
+from geopipe.raster.cog import CONFIDENCE, SCORE_STEPS
 
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 _DEGREES = 1e-7
@@ -33,7 +33,8 @@ _KINDS: dict[str, tuple[str, list[str]]] = {
     ".qml": (pystac.MediaType.XML, ["style"]),
     ".xml": (pystac.MediaType.XML, ["metadata"]),
 }
-_TITLES = {"classes": "Class map", "scores": "Score of each class", "polygons": "Class polygons"}
+_TITLES = {"classes": "Class map", "confidence": "Score of the best class",
+           "scores": "Score of each class", "polygons": "Class polygons"}  # fmt: skip
 
 
 def write_item(
@@ -48,9 +49,10 @@ def write_item(
 ) -> Path:
     """Write ``item.json`` (STAC 1.1) into `folder` and return its path.
 
-    `assets`: key -> file; ``classes`` and ``scores`` are described as what `write_class_cog` and
-    `write_score_cog` make. `created`: an ISO 8601 time, also the item's ``datetime`` unless
-    `properties` has one of its own. Raises SceneError without a CRS or with an impossible time.
+    `assets`: key -> file; ``classes``, ``confidence`` and ``scores`` are described as what
+    `write_class_cog` and its fellows make. `created`: an ISO 8601 time, also the item's
+    ``datetime`` unless `properties` has one of its own. Raises SceneError without a CRS or with an
+    impossible time.
     """
     if geobox.crs is None:
         raise SceneError("a map without a CRS has no footprint")
@@ -67,7 +69,7 @@ def write_item(
         href = href if href.startswith("../") else f"./{href}"
         asset = pystac.Asset(href, _TITLES.get(key), media_type=media_type, roles=list(roles))
         item.add_asset(key, asset)
-        if key in ("classes", "scores"):
+        if key in ("classes", "confidence", "scores"):
             _describe(asset, key, geobox, scheme)
     return _write(folder / "item.json", item.to_dict(include_self_link=False))
 
@@ -81,10 +83,11 @@ def _describe(asset: pystac.Asset, key: str, geobox: GeoBox, scheme: ClassScheme
         "spatial_resolution": round(sum(ground_gsd(geobox)) / 2, 6),
     }
     raster = RasterExtension.ext(asset, add_if_missing=True)
-    if key == "scores":
+    if key != "classes":
+        names = scheme.names if key == "scores" else (CONFIDENCE,)
         scaled = {**common, "scale": 1 / SCORE_STEPS, "offset": 0.0}
-        raster.bands = [RasterBand.create(**scaled) for _ in scheme.classes]
-        asset.extra_fields["bands"] = [{"name": name} for name in scheme.names]
+        raster.bands = [RasterBand.create(**scaled) for _ in names]
+        asset.extra_fields["bands"] = [{"name": name} for name in names]
         return
     raster.bands = [RasterBand.create(**common)]
     ClassificationExtension.ext(asset, add_if_missing=True).classes = [

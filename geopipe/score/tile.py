@@ -14,7 +14,7 @@ from torch import Tensor
 from geopipe.checkpoint import Checkpoint, averaged
 from geopipe.classes import IGNORE
 from geopipe.errors import JobError, SceneError
-from geopipe.grid import NetGrid, Tile, Window, bilinear_taps
+from geopipe.grid import NetGrid, Tile, Window, bilinear_taps, mirrored
 from geopipe.nets.allocator import keep_pages
 from geopipe.nets.resample import enlarge, is_whole, resample
 from geopipe.raster import Scene
@@ -61,11 +61,17 @@ class _View:
         grid = NetGrid.of(scene.geobox, model.gsd)
         core = grid.interpolated_from(window).snap(model.net.stride)
         read = core.expand(model.net.halo)
+        seen = mirrored(read, grid.shape) if model.net.patchwise else None
+        if seen:
+            read = seen[0]
         source = grid.averaged_from(read)
         raster = scene.read(source)
         valid = raster.valid[window.within(source)].copy()
         with torch.inference_mode():
             image = model.normalise(*averaged(raster, grid, read, device))[None]
+            if seen:
+                rows, cols = (torch.from_numpy(at).to(device) for at in seen[1:])
+                image = image[..., rows, :][..., cols]
         return cls(window, grid, core, image, valid)
 
     def on_scene(self, scores: Tensor) -> Tensor:
@@ -133,8 +139,9 @@ class TileDone:
 class TileJob:
     """All a worker needs to map a tile: paths and integers. It opens the files itself.
 
-    A tile's file holds the class map after each of `iterations` and, `with_scores`, the
-    probability of each class after the last, uint8: SCORE_STEPS x probability.
+    A tile's file holds the class map after each of `iterations` and, after the last, the
+    probability of the best class (`with_confidence`) and of each (`with_scores`), uint8:
+    SCORE_STEPS x probability.
     """
 
     scene: Scene
@@ -147,6 +154,7 @@ class TileJob:
     """Where the files go."""
     precision: Precision = "float32"
     skip_bad: bool = False
+    with_confidence: bool = False
 
     def __call__(self, tile: Tile) -> TileDone:
         """Map `tile` into its file."""
@@ -174,14 +182,16 @@ class TileJob:
             return self._nothing(tile, len(model.scheme))
         steps = _scores(model, view, self.iterations, self.precision)
         bands = [best_class(s)[None] for s in steps]
-        if self.with_scores:
-            bands.append(torch.softmax(steps[-1], 0).mul(SCORE_STEPS).round().to(torch.uint8))
+        if self.with_scores or self.with_confidence:
+            levels = torch.softmax(steps[-1], 0).mul(SCORE_STEPS).round().to(torch.uint8)
+            bands += [levels.amax(0, keepdim=True)] * self.with_confidence
+            bands += [levels] * self.with_scores
         data: np.ndarray = torch.cat(bands).cpu().numpy()
         data[:, ~valid] = IGNORE
         return data
 
     def _nothing(self, tile: Tile, classes: int) -> np.ndarray:
-        bands = len(self.iterations) + self.with_scores * classes
+        bands = len(self.iterations) + self.with_confidence + self.with_scores * classes
         return np.full((bands, *tile.core.shape), IGNORE, np.uint8)
 
     def _model(self) -> Checkpoint:

@@ -29,7 +29,7 @@ from geopipe.jobs import (
     unfinished,
 )
 from geopipe.raster import Scene
-from geopipe.raster.cog import write_class_cog, write_score_cog
+from geopipe.raster.cog import write_class_cog, write_confidence_cog, write_score_cog
 from geopipe.raster.remote import shown
 from geopipe.raster.scene import opened
 from geopipe.raster.scenes import scene_names
@@ -47,8 +47,9 @@ _MARK = "item.json"
 _WHOLE = "map"
 """Where in ``FOLDER.part`` the bundle is built."""
 _OURS = (
-    "classes.tif", "classes.tif.aux.xml", "classes.qml", "classes.gpkg", "scores.tif",
-    "scores.tif.aux.xml", "item.json", "report.html", "report.json", "report.md",
+    "classes.tif", "classes.tif.aux.xml", "classes.qml", "classes.gpkg", "confidence.tif",
+    "confidence.tif.aux.xml", "scores.tif", "scores.tif.aux.xml", "item.json", "report.html",
+    "report.json", "report.md",
 )  # fmt: skip
 """What a new bundle replaces; everything else in the folder stays."""
 
@@ -59,6 +60,8 @@ class MapOptions:
 
     engine: Engine = field(default_factory=Engine)
     scores: bool = False
+    confidence: bool | None = None
+    """Add the probability of the best class; None: with a model that looks at patches."""
     vectors: bool = False
     right_angles: bool = False
     """Outlines of buildings in `vectors` get right angles."""
@@ -85,9 +88,9 @@ def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptio
     """Map `scene` with the Checkpoint at `model_path` into `folder`, whole or not at all.
 
     ``classes.tif`` (COG with names, colours, provenance) and its ``.aux.xml`` and ``.qml``,
-    ``scores.tif`` and ``classes.gpkg`` where asked for, ``item.json`` (STAC), ``report.html`` with
-    its figures as JSON and Markdown. Raises GeopipeError; then `folder` is as it was, and the tiles
-    that are done wait in ``FOLDER.part`` for the next run.
+    ``confidence.tif``, ``scores.tif`` and ``classes.gpkg`` where asked for, ``item.json`` (STAC),
+    ``report.html`` with its figures as JSON and Markdown. Raises GeopipeError; then `folder` is as
+    it was, and the tiles that are done wait in ``FOLDER.part`` for the next run.
     """
     check_target(folder, overwrite=options.overwrite)
     start = time.monotonic()
@@ -157,7 +160,14 @@ def _build(scene: Scene, model_path: Path, part: Path, options: MapOptions) -> M
     notes = warnings_for(scene, model)
     for note in notes:
         log.warning(note)
-    files = map_scene(scene, model_path, part, options.engine, with_scores=options.scores)
+    files = map_scene(
+        scene,
+        model_path,
+        part,
+        options.engine,
+        with_scores=options.scores,
+        with_confidence=_sure(model, options),
+    )
     tags = provenance(scene, model, model_path) | {"precision": options.engine.precision}
     if files.bad:
         tags["bad_tiles"] = "; ".join(files.bad)
@@ -259,6 +269,10 @@ def overview(scene: Scene, class_map: Path) -> tuple[np.ndarray, np.ndarray]:
         return image, src.read(1, out_shape=image.shape[1:])
 
 
+def _sure(model: Checkpoint, options: MapOptions) -> bool:
+    return model.net.patchwise if options.confidence is None else options.confidence
+
+
 def _rasters(
     files: MapFiles, model: Checkpoint, whole: Path, tags: dict[str, str]
 ) -> dict[str, Path]:
@@ -266,6 +280,9 @@ def _rasters(
     write_class_cog(files.classes[-1], assets["classes"], model.scheme, tags)
     write_qml(whole / "classes.qml", model.scheme)
     assets["style"] = whole / "classes.qml"
+    if files.confidence:
+        assets["confidence"] = whole / "confidence.tif"
+        write_confidence_cog(files.confidence, assets["confidence"], tags)
     if files.scores:
         assets["scores"] = whole / "scores.tif"
         write_score_cog(files.scores, assets["scores"], model.scheme, tags)
@@ -301,7 +318,13 @@ def plan_bundle(
     if options.right_angles:
         model.scheme.id_of(SQUARED)  # fails now, not after hours
     notes = warnings_for(scene, model)
-    plan = plan_map(scene, model_path, options.engine, with_scores=options.scores)
+    plan = plan_map(
+        scene,
+        model_path,
+        options.engine,
+        with_scores=options.scores,
+        with_confidence=_sure(model, options),
+    )
     need = plan.need
     told: dict[str, str | int] = {
         "scene": f"{scene.shape[1]} x {scene.shape[0]} px, bands {scene.bands}, {scene.dtype}",

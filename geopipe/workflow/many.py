@@ -61,7 +61,11 @@ def _is_made(target: Path, tags: dict[str, str], options: MapOptions) -> bool:
     except (OSError, ValueError, KeyError):
         return False
     tags = tags | {"precision": options.engine.precision}
-    wanted = {"scores.tif": options.scores, "classes.gpkg": options.vectors}
+    wanted = {
+        "scores.tif": options.scores,
+        "confidence.tif": options.confidence,
+        "classes.gpkg": options.vectors,
+    }
     return (
         {k: known.get(k) for k in tags} == tags
         and all((target / name).exists() for name, asked in wanted.items() if asked)

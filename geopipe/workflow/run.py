@@ -248,7 +248,7 @@ class Chain:
 
     def _map_step(self, choice: SceneChoice) -> Step:
         w, folder = self.workflow, self.map_folder(choice)
-        options = MapOptions(self.engine, w.map.scores, w.map.vectors, overwrite=True)
+        options = MapOptions(self.engine, w.map.scores, vectors=w.map.vectors, overwrite=True)
 
         def make(_: str) -> None:
             write_bundle(open_scene(choice), self.model, folder, options)

@@ -194,7 +194,7 @@ def net_scores(model: Checkpoint, scene: Scene, window: Window) -> tuple[np.ndar
 
 def refinement(model: Checkpoint) -> RefineNet:
     """The model's refinement; ConfigError when it has none."""
-    if model.net.refine is None:
+    if not isinstance(model.net.refine, RefineNet):
         raise ConfigError("the model has no refinement, so no filters M_i", "give a refined model")
     return model.net.refine
 

@@ -85,7 +85,7 @@ def beyond(site: Site, seed: int) -> Run:
     def unroll(_: str) -> None:
         model = Checkpoint.load(trained)
         short = model.net.refine
-        assert short is not None
+        assert isinstance(short, RefineNet)
         refine = RefineNet(
             short.bands, short.classes, iterations=BEYOND, class_agnostic=short.class_agnostic
         )

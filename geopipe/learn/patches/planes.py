@@ -1,0 +1,131 @@
+"""Planes: images on a net's grid, scenes and chips alike, that patches are cut from."""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geopipe.checkpoint import net_image
+from geopipe.classes import IGNORE
+from geopipe.errors import LabelError
+from geopipe.grid import NetGrid, Window, mirrored
+from geopipe.labels import LabelSource
+from geopipe.raster import Scene
+from geopipe.raster.chips import Chip
+from geopipe.raster.scene import window_geobox
+
+_KEPT = 512
+"""Decoded chips that stay in memory (77 MB of 224 x 224 RGB)."""
+
+
+class Plane(Protocol):
+    """An image on the net's grid, and its labels if it has any."""
+
+    @property
+    def path(self) -> str:
+        """The file it is from."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in net pixels."""
+        ...
+
+    def pixels(self, window: Window) -> tuple[Tensor, Tensor]:
+        """Image (bands, h, w) float32 and validity (h, w) of a window inside the plane."""
+        ...
+
+    def labels(self, window: Window) -> np.ndarray:
+        """Class ids (h, w) uint8 of a window inside the plane; IGNORE where unknown."""
+        ...
+
+
+@dataclass(frozen=True)
+class ChipPlane:
+    """A chip, whose pixels are taken for the net's."""
+
+    chip: Chip
+    bands: int
+    class_id: int = IGNORE
+    """Of all its pixels, unless it has a `mask`."""
+    mask: str = ""
+    """An image of class ids with the chip's size."""
+    unlabelled: int = IGNORE
+    """What the mask holds where it says nothing."""
+
+    @property
+    def path(self) -> str:
+        return self.chip.path
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        _, height, width = _decoded(self.chip, self.bands).shape
+        return height, width
+
+    def pixels(self, window: Window) -> tuple[Tensor, Tensor]:
+        part = _decoded(self.chip, self.bands)[(slice(None), *window.slices)]
+        return (
+            torch.from_numpy(part.astype(np.float32)),
+            torch.ones(window.shape, dtype=torch.bool),
+        )
+
+    def labels(self, window: Window) -> np.ndarray:
+        if not self.mask:
+            return np.full(window.shape, self.class_id, np.uint8)
+        ids = _decoded(Chip(self.mask), 1)[0]
+        if ids.shape != self.shape:
+            raise LabelError(
+                f"{self.mask} is {ids.shape[1]} x {ids.shape[0]} px, {self.path} is "
+                f"{self.shape[1]} x {self.shape[0]}",
+                "a mask has its chip's size",
+            )
+        part = ids[window.slices]
+        return np.where(part == self.unlabelled, IGNORE, part).astype(np.uint8)
+
+
+@lru_cache(_KEPT)
+def _decoded(chip: Chip, bands: int) -> np.ndarray:
+    return chip.read(bands)
+
+
+@dataclass(frozen=True)
+class ScenePlane:
+    """A scene on the net's grid."""
+
+    scene: Scene
+    gsd: float
+    source: LabelSource | None = None
+
+    @property
+    def path(self) -> str:
+        return self.scene.path
+
+    @cached_property
+    def grid(self) -> NetGrid:
+        """The net's plane over the scene's."""
+        return NetGrid.of(self.scene.geobox, self.gsd)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.grid.shape
+
+    def pixels(self, window: Window) -> tuple[Tensor, Tensor]:
+        return net_image(self.scene, self.grid, window)
+
+    def labels(self, window: Window) -> np.ndarray:
+        if self.source is None:
+            return np.full(window.shape, IGNORE, np.uint8)
+        return self.source.read(window_geobox(self.grid.geobox(self.scene.geobox), window))
+
+
+def look(plane: Plane, window: Window) -> tuple[Tensor, Tensor]:
+    """As `Plane.pixels`, of any window: beyond its edges the plane is continued by its mirror
+    image, as in mapping.
+    """
+    part, rows, cols = mirrored(window, plane.shape)
+    image, valid = plane.pixels(part)
+    at = torch.from_numpy(rows)[:, None], torch.from_numpy(cols)[None]
+    return image[(slice(None), *at)], valid[at]

@@ -1,0 +1,140 @@
+"""Fine-tune a backbone on patches of all sizes (Tong et al. 2020, section III)."""
+
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (the field's usual name)
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.errors import ConfigError
+from geopipe.learn.fit import Fitted, fit
+from geopipe.learn.patches.cells import Cells
+from geopipe.learn.patches.planes import look
+from geopipe.learn.pool import symmetric
+from geopipe.learn.precision import Precision, training_autocast
+from geopipe.nets import MapNet, PatchNet
+from geopipe.nets.patches import resized
+
+
+@dataclass(frozen=True)
+class PatchPlan:
+    """How a patch classifier learns: AdamW, a lower rate for what was learnt on ImageNet."""
+
+    steps: int = 300
+    batch: int = 32
+    lr: float = 1e-3
+    """Of the new last layer."""
+    backbone_lr: float = 2e-4
+    """Of the pretrained part; 0 freezes it."""
+    weight_decay: float = 1e-4
+    jitter: float = 0.2
+    """Deviation of a random change of light, in deviations of the image."""
+    seed: int = 0
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch) < 1 or min(self.lr, self.backbone_lr) < 0:
+            raise ConfigError(
+                f"steps={self.steps}, batch={self.batch}, lr={self.lr:g}, "
+                f"backbone_lr={self.backbone_lr:g}: at least one step and patch, no negative rate"
+            )
+
+
+def train_patches(
+    model: Checkpoint,
+    cells: Cells,
+    plan: PatchPlan,
+    *,
+    out: Path,
+    key: str,
+    device: str = "cpu",
+    known: dict[str, Any],
+) -> tuple[Checkpoint, Fitted]:
+    """Train a copy of the model's PatchNet on the cells' patches and save it as `out`.
+
+    Every patch is of a random size; classes take turns. Batch norm keeps its ImageNet statistics:
+    a patch's scores must not depend on the others of its batch. `key`: digest of data and
+    parameters, decides whether an interrupted training goes on; `known`: what the Checkpoint says
+    of its making. Raises LabelError when a class has no cell.
+    """
+    net = patch_net(model)
+    cells.require(model.scheme)
+    net = deepcopy(net).to(device).requires_grad_().eval()
+    if not plan.backbone_lr:
+        net.backbone.requires_grad_(False)
+    tuned = model.with_net(MapNet(net, model.net.refine), known)
+    draw = _Draws(tuned, net, cells, plan)
+    groups = [
+        {"params": net.head.parameters(), "lr": plan.lr},
+        {"params": net.backbone.parameters(), "lr": plan.backbone_lr},
+    ]
+
+    def loss(step: int) -> Tensor:
+        images, ids = draw.batch(step * plan.batch)
+        with training_autocast(device, plan.precision):
+            scores = net.logits(images.to(device))
+        return F.cross_entropy(scores.float(), ids.to(device))
+
+    record = fit(
+        net,
+        loss,
+        torch.optim.AdamW(
+            groups if plan.backbone_lr else groups[:1], weight_decay=plan.weight_decay
+        ),
+        plan.steps,
+        label="training on patches",
+        resume=out.with_suffix(".resume"),
+        key=key,
+    )
+    net.requires_grad_(False)
+    tuned = tuned.with_net(tuned.net, {"patches": {**asdict(plan), "cells": _counts(cells, model)}})
+    tuned.save(out)
+    return tuned, record
+
+
+def patch_net(model: Checkpoint) -> PatchNet:
+    """The model's net of patches; ConfigError when it has another."""
+    net = model.net.coarse
+    if not isinstance(net, PatchNet):
+        raise ConfigError(
+            "the model classifies pixels, not patches", "give one that geopipe patches train made"
+        )
+    return net
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """Patch `number` depends on (seed, number) alone, so a resumed training draws the same."""
+
+    model: Checkpoint
+    net: PatchNet
+    cells: Cells
+    plan: PatchPlan
+
+    def batch(self, first: int) -> tuple[Tensor, Tensor]:
+        """Images (batch, 3, side, side) and class ids (batch,) int64."""
+        drawn = [self._patch(number) for number in range(first, first + self.plan.batch)]
+        return torch.stack([image for image, _ in drawn]), torch.tensor([k for _, k in drawn])
+
+    def _patch(self, number: int) -> tuple[Tensor, int]:
+        rng = np.random.default_rng([self.plan.seed, number])
+        classes = sorted(self.cells.by_class)
+        class_id = classes[number % len(classes)]
+        mine = self.cells.by_class[class_id]
+        index = int(mine[rng.integers(len(mine))])
+        size = int(rng.choice(self.net.sizes))
+        plane = self.cells.planes[self.cells.at[index, 0]]
+        image = self.model.normalise(*look(plane, self.cells.window(index, size)))
+        image = resized(image[None], self.net.side)[0]
+        offset, gain = rng.normal(size=2)
+        image = image * (1 + self.plan.jitter * gain / 2) + self.plan.jitter * offset
+        return symmetric(image, int(rng.integers(8))), class_id
+
+
+def _counts(cells: Cells, model: Checkpoint) -> dict[str, int]:
+    return {model.scheme.names[k]: len(v) for k, v in cells.by_class.items()}

@@ -1,0 +1,140 @@
+"""Whether training on chosen target samples is likely to gain anything, told without target labels.
+
+No such figure is certain: without assumptions on the shift the target's accuracy cannot be known
+(Garg et al. 2022, section 3). So several are asked, and one that warns is enough to abstain.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An estimate and its 95 % interval (bootstrap percentiles); nan where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+    def times(self, factor: float) -> "Figure":
+        """The same in another unit."""
+        return Figure(self.value * factor, self.low * factor, self.high * factor)
+
+
+UNKNOWN = Figure(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Caution:
+    """When to abstain."""
+
+    separable: float = 0.6
+    """AUC of the domain classifier, at its low end, from which domains are taken to differ."""
+    skill: float = 0.6
+    """Least skill of reverse validation, 1: like source samples, 0: like guessing."""
+    gain: float = 1.0
+    """Least points of accuracy to be gained."""
+    far: float = 1.8
+    """Most distance to the nearest source sample, in distances of held-out source samples."""
+    passed: float = 0.25
+    """Least share of target samples that pass both stages, in shares of the held-out source's."""
+    share: float = 0.2
+    """A class has vanished if its share of what passes is less than so many of its shares of the
+    source."""
+    samples: int = 50
+    """Least held-out source samples, and kept ones, that figures are computed from."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The figures, and why to abstain."""
+
+    samples: tuple[int, int, int]
+    """Held-out source samples, target samples, kept ones."""
+    vanished: tuple[int, ...]
+    """Ids of source classes with (almost) no kept sample."""
+    reasons: tuple[str, ...]
+    """Why to abstain; empty: go on."""
+    domain_auc: Figure = UNKNOWN
+    """0.5: source and target look alike; 1: they are told apart without fail."""
+    a_distance: float = math.nan
+    """Proxy A-distance 2 (1 - 2 error), from 0 to 2 (Ben-David et al. 2010)."""
+    distance: float = math.nan
+    """Median distance from a target sample to the nearest source sample, divided by that of
+    held-out source samples; far from all it knows a net is sure of anything (Sun et al. 2022, ICML,
+    arXiv 2204.06507)."""
+    passed: float = math.nan
+    """Share of target samples that pass both stages, divided by that of held-out source samples."""
+    source_accuracy: Figure = UNKNOWN
+    """On held-out source samples, weighted to the target's mix of predicted classes."""
+    target_accuracy: Figure = UNKNOWN
+    """Estimated by average thresholded confidence."""
+    room: Figure = UNKNOWN
+    """Points of accuracy between the two."""
+    skill: Figure = UNKNOWN
+    """Of reverse validation, chance taken off: 1: kept samples teach like source samples."""
+    changed: float = math.nan
+    """Share of target samples that training on the kept ones gives another class."""
+    gain: Figure = UNKNOWN
+    """Points of accuracy on the target; see `weigh`."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether nothing speaks against training."""
+        return not self.reasons
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; null for nan."""
+
+        def plain(x: Any) -> Any:
+            if isinstance(x, dict):
+                return {k: plain(v) for k, v in x.items()}
+            if isinstance(x, list | tuple):
+                return [plain(v) for v in x]
+            return None if isinstance(x, float) and not math.isfinite(x) else x
+
+        return dict(plain(asdict(self)))
+
+
+def doubts(e: Evidence, caution: Caution) -> Iterator[str]:
+    """One sentence for each thing that speaks against training."""
+    if not e.domain_auc.low >= caution.separable:
+        yield (
+            f"Source and target look alike: a classifier tells them apart with an AUC of "
+            f"{e.domain_auc}, whose low end would have to reach {caution.separable:.2f}."
+        )
+    if not e.distance <= caution.far:
+        yield (
+            f"The target is foreign: its samples lie {e.distance:.2f} times as far from the "
+            f"nearest source sample as held-out ones do, and {caution.far:.2f} is the most."
+        )
+    if not e.passed >= caution.passed:
+        yield (
+            f"Few samples pass: {100 * e.passed:.0f} % of the share of held-out source samples "
+            f"that do, and {100 * caution.passed:.0f} % is the least."
+        )
+    if not e.skill.low >= caution.skill:
+        yield (
+            f"The pseudo-labels do not teach the source back: reverse validation has a skill of "
+            f"{e.skill}, whose low end would have to reach {caution.skill:.2f}."
+        )
+    if not e.room.low > 0:
+        yield (
+            f"There may be no room for a gain: the source model is estimated to lose {e.room} "
+            f"points of accuracy on the target, and the low end is not above 0."
+        )
+    if not e.gain.value >= caution.gain:
+        yield (
+            f"There is little to gain: {e.gain} points of accuracy are estimated, and "
+            f"{caution.gain:.2f} is the least."
+        )
+    if e.vanished:
+        yield (
+            f"{len(e.vanished)} of the source's classes have vanished, with ids "
+            f"{', '.join(map(str, e.vanished))}: almost no sample of them is kept."
+        )

@@ -1,0 +1,19 @@
+"""Nets of ImageNet: one table, one way to build them, features by name."""
+
+from geopipe.nets.backbones.build import build_backbone
+from geopipe.nets.backbones.convert import filled_backbone, is_counter
+from geopipe.nets.backbones.library import torchvision_models
+from geopipe.nets.backbones.net import BackboneNet
+from geopipe.nets.backbones.table import BACKBONES, Backbone, Feature, backbone
+
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "BackboneNet",
+    "Feature",
+    "backbone",
+    "build_backbone",
+    "filled_backbone",
+    "is_counter",
+    "torchvision_models",
+]

@@ -1,0 +1,52 @@
+"""Backbones by name, untrained."""
+
+import torch
+from torch import nn
+
+from geopipe.nets.backbones import caffe, library, lite
+from geopipe.nets.backbones.net import BackboneNet
+from geopipe.nets.backbones.table import backbone
+
+_OWN = {
+    "efficientnet_lite0": lite.efficientnet_lite0_blocks,
+    "googlenet": caffe.googlenet_blocks,
+    "caffenet": caffe.caffenet_blocks,
+    "cnn_m": caffe.cnn_m_blocks,
+}
+
+
+def build_backbone(
+    name: str, upto: str = "logits", generator: torch.Generator | None = None
+) -> BackboneNet:
+    """An untrained net of `BACKBONES`, in training mode, without a network access.
+
+    `upto`: the last feature it needs; the blocks behind are left out (fc6 of VGG alone is 400 MB).
+    Raises ConfigError for a name or feature that there is not.
+    """
+    net = empty_backbone(name)[0].cut(upto).to_empty(device="cpu")
+    initialise(net, generator)
+    return net
+
+
+def empty_backbone(name: str) -> tuple[BackboneNet, dict[str, str]]:
+    """The net without memory behind its tensors (device "meta"), and the keys of its weights.
+
+    The second is each key of the net's published weights with the key it has in `BackboneNet`.
+    """
+    spec = backbone(name)
+    with torch.device("meta"):
+        blocks, published = _OWN[name]() if name in _OWN else library.torchvision_blocks(name)
+    net = BackboneNet(spec, blocks)
+    ours = {id(tensor): key for key, tensor in net.state_dict(keep_vars=True).items()}
+    return net, {key: ours[id(tensor)] for key, tensor in published.items()}
+
+
+def initialise(net: nn.Module, generator: torch.Generator | None = None) -> None:
+    """Start values for every layer: He et al. 2015 (ICCV), of `generator` or torch's own."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.reset_parameters()

@@ -1,0 +1,128 @@
+"""Chips: stored image samples, in folders named after their classes."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning
+
+from geopipe.errors import SceneError
+from geopipe.raster.opening import GDAL_ERRORS, listening, opened
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jp2"})
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """Where a stored sample lies and the name of its class, its folder's ("" where none)."""
+
+    path: str
+    class_name: str = ""
+
+    def read(self, bands: int = 3) -> np.ndarray:
+        """Pixels (bands, h, w) in the file's dtype; grey is repeated, alpha is left out.
+
+        Raises SceneError when the file cannot be read whole or has another number of bands.
+        """
+        try:
+            with _placeless(), opened(self.path) as src, listening() as signals:
+                alpha = src.colorinterp[-1] == ColorInterp.alpha
+                count = src.count - alpha
+                if count not in (1, bands):
+                    raise SceneError(
+                        f"{self.path} has {count} bands, {bands} are needed",
+                        "give chips with the bands of the model",
+                    )
+                pixels = np.asarray(src.read(list(range(1, count + 1))))
+                if signals.errors:  # GDAL calls it a success, yet it is none
+                    raise SceneError(f"cannot read {self.path}: {signals.errors[0]}", _DAMAGED)
+        except GDAL_ERRORS as e:
+            raise SceneError(f"cannot read {self.path}: {e.__cause__ or e}", _DAMAGED) from e
+        if src.driver == "PNG" and not _is_whole_png(Path(self.path)):
+            raise SceneError(f"cannot read {self.path}: it ends before its last chunk", _DAMAGED)
+        return np.broadcast_to(pixels, (bands, *pixels.shape[1:]))
+
+
+_DAMAGED = "the file is truncated or damaged; --skip-bad leaves such chips out"
+
+
+@dataclass(frozen=True)
+class ChipFolder:
+    """The chips below a folder, in the order of their paths."""
+
+    root: Path
+    chips: tuple[Chip, ...]
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """List images in `root` and its folders; raises SceneError when there are none.
+
+        A chip's class is the folder it lies in; `root` itself is no class. Names starting with a
+        dot are left out.
+        """
+        if not root.is_dir():
+            raise SceneError(f"there is no folder {root}", "give a folder of chips")
+        found = sorted(
+            p
+            for p in root.rglob("*")
+            if p.suffix.lower() in SUFFIXES
+            and not any(part.startswith(".") for part in p.relative_to(root).parts)
+        )
+        if not found:
+            raise SceneError(
+                f"{root} holds no image", f"known are {', '.join(sorted(SUFFIXES))} files"
+            )
+        return cls(
+            root,
+            tuple(Chip(str(p), "" if p.parent == root else p.parent.name) for p in found),
+        )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the folders with chips, sorted."""
+        return tuple(sorted({c.class_name for c in self.chips} - {""}))
+
+    def readable(self, *, skip_bad: bool, bands: int = 3) -> Self:
+        """The chips that can be read; the others raise SceneError, or are named where `skip_bad`.
+
+        Decodes every file once.
+        """
+        good: list[Chip] = []
+        bad: list[str] = []
+        for chip in self.chips:
+            try:
+                chip.read(bands)
+                good.append(chip)
+            except SceneError as e:
+                if not skip_bad:
+                    raise
+                bad.append(e.message)
+        if bad:
+            shown = "; ".join(bad[:5]) + ("; ..." if len(bad) > 5 else "")
+            log.warning("%d of %d chips left out: %s", len(bad), len(self.chips), shown)
+        if not good:
+            raise SceneError(f"none of the {len(bad)} images in {self.root} can be read", _DAMAGED)
+        return type(self)(self.root, tuple(good))
+
+
+def _is_whole_png(path: Path) -> bool:
+    """GDAL fills what is missing of a PNG with zeros and says nothing."""
+    with path.open("rb") as file:
+        file.seek(-12, 2)
+        return file.read()[4:8] == b"IEND"
+
+
+@contextmanager
+def _placeless() -> Iterator[None]:
+    """Chips need no place on Earth."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield

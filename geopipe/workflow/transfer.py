@@ -1,0 +1,301 @@
+"""Carry a patch model to a new place or sensor without labels of it (Tong et al. 2020)."""
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.classes import IGNORE
+from geopipe.errors import ConfigError, LabelError
+from geopipe.learn.patches import Cells, PatchPlan, embed, patch_net, train_patches
+from geopipe.learn.patches.planes import look
+from geopipe.learn.transfer import (
+    Caution,
+    Evidence,
+    Fate,
+    Selection,
+    SourceSamples,
+    TargetSamples,
+    TransferPlan,
+    choose,
+    weigh,
+)
+from geopipe.workflow.contactsheet import Near, Row, Sheet, shown, write_sheet
+from geopipe.workflow.patches import Source, key_of, source_digest
+from geopipe.workflow.pseudolabels import write_pseudo_labels
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 8
+"""Kept and refused patches of a class on the contact sheet."""
+_NEAR = 4
+TUNING = PatchPlan(steps=150, lr=3e-4, backbone_lr=1e-4)
+"""Stage 3: lower rates than a first training."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How to transfer."""
+
+    choice: TransferPlan = field(default_factory=TransferPlan)
+    caution: Caution = field(default_factory=Caution)
+    plan: PatchPlan = TUNING
+    rounds: int = 1
+    mix: float = 0.5
+    """Share of the patches of stage 3 that are the source's; 0: none."""
+    most: int = 6000
+    """Cells that are looked at on each side, by lot where there are more."""
+    force: bool = False
+    """Train although the evidence for a gain is weak."""
+    device: str = "cpu"
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.mix < 1 and self.rounds >= 1 and self.most >= 1):
+            raise ConfigError(
+                f"mix={self.mix:g}, rounds={self.rounds}, most={self.most}: mix is from 0 to below "
+                "1, at least one round and one cell"
+            )
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was chosen in a round, and what speaks for training on it."""
+
+    chosen: Selection
+    evidence: Evidence
+    target: Cells
+    """The cells that were looked at, in the order of `chosen`."""
+
+    def to_dict(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "samples": self.chosen.table(names),
+            "evidence": self.evidence.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a transfer made."""
+
+    model: Path
+    sheet: Path
+    pseudo_labels: tuple[Path, ...]
+    rounds: tuple[Round, ...]
+    trained: int
+    """Rounds after which the model was trained; 0: it is the source model."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the last round was not trained on; empty where it was."""
+        return self.rounds[-1].evidence.reasons if self.trained < len(self.rounds) else ()
+
+
+def transfer(
+    model_path: Path,
+    source: Source,
+    target: Source,
+    out: Path,
+    options: Transfer,
+    *,
+    overwrite: bool = False,
+) -> Outcome:
+    """Train the model on target samples that it labelled itself, or keep it, and save it as `out`.
+
+    Beside `out` lie, of the same name, ``.html`` (contact sheet), ``.json`` (counts and evidence)
+    and, of scenes, the pseudo-labels as rasters. Where the evidence for a gain is weak, `out` is
+    the source model and the outcome says why. Raises LabelError when no sample is kept and
+    training is forced.
+    """
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out} exists already", "give another name or --overwrite")
+    model = Checkpoint.load(model_path)
+    net = patch_net(model)
+    known = Cells.of(source.planes(model.scheme, model.gsd, labelled=True), net.stride)
+    known = known.chosen(known.ids != IGNORE)
+    known.require(model.scheme)
+    held = _held_out(model, known, max(net.sizes))
+    drawn = _by_lot(known.ids, options.most, options.choice.seed)
+    known, held = known.chosen(drawn), held[drawn]
+    there = Cells.of(target.planes(model.scheme, model.gsd, labelled=False), net.stride)
+    there = there.chosen(_by_lot(there.ids, options.most, options.choice.seed))
+    rounds: list[Round] = []
+    trained, path = 0, model_path
+    for number in range(1, options.rounds + 1):
+        found = _look(model, path, known, held, there, options)
+        rounds.append(found)
+        for reason in found.evidence.reasons:
+            log.warning("round %d: %s", number, reason)
+        if number == 1:
+            sheet = _write_sheet(out, model, found, known)
+        if found.evidence.reasons and not options.force:
+            break
+        fresh = out.with_name(f"{out.stem}.round{number}{out.suffix}")
+        model = _trained(model, path, known.chosen(~held), found, fresh, options)
+        trained, path = number, fresh
+    pseudo = write_pseudo_labels(out, rounds[0].target, rounds[0].chosen, model.scheme)
+    outcome = Outcome(out, sheet, pseudo, tuple(rounds), trained)
+    _finish(outcome, model, options)
+    return outcome
+
+
+def _look(
+    model: Checkpoint,
+    path: Path,
+    known: Cells,
+    held: np.ndarray,
+    there: Cells,
+    options: Transfer,
+) -> Round:
+    """Stages 1 and 2, and the evidence."""
+    model.net.to(options.device)
+    digest = file_hash(path)
+    ours, theirs = (
+        embed(model, digest, cells, cache=options.cache, device=options.device)
+        for cells in (known, there)
+    )
+    cells = there.chosen(theirs.valid)
+    weights = patch_net(model).weights
+    source = SourceSamples(
+        ours.features, ours.summed(weights), known.ids, held, images=known.at[:, 0]
+    )
+    target = TargetSamples(
+        theirs.features[theirs.valid],
+        theirs.summed(weights)[theirs.valid],
+        cells.at,
+        theirs.digests[theirs.valid],
+    )
+    chosen = choose(source, target, options.choice, options.device)
+    evidence = weigh(source, target, chosen, options.choice, options.caution)
+    return Round(chosen, evidence, cells)
+
+
+def _trained(
+    model: Checkpoint, path: Path, known: Cells, found: Round, out: Path, options: Transfer
+) -> Checkpoint:
+    """Stage 3: the model trained on the kept samples, and on the share `mix` of source ones."""
+    kept = found.chosen.kept
+    if not len(kept):
+        raise LabelError(
+            "no target sample is kept, so there is nothing to train on",
+            "lower --threshold or --agreement",
+        )
+    cells = found.target.chosen(kept).labelled(found.chosen.labels[kept])
+    if options.mix:
+        cells = cells.joined(known.chosen(_mixed_in(cells, known, options)))
+    key = key_of(file_hash(path), asdict(options.plan), cells.at, cells.ids, source_digest(cells))
+    tuned, _ = train_patches(
+        model, cells, options.plan, out=out, key=key, device=options.device,
+        known={"transferred_from": file_hash(path), "kept": len(kept), "mix": options.mix},
+    )  # fmt: skip
+    return tuned
+
+
+def _mixed_in(cells: Cells, known: Cells, options: Transfer) -> np.ndarray:
+    """Source cells for each class: their share of its cells is `mix`; a class without kept ones
+    gets as many as the others have in the mean, so that it is not forgotten.
+    """
+    rng = np.random.default_rng(options.choice.seed)
+    typical = len(cells) / max(len(cells.by_class), 1)
+    drawn = []
+    for class_id, mine in sorted(known.by_class.items()):
+        here = len(cells.by_class.get(class_id, ())) or typical
+        count = math.ceil(here * options.mix / (1 - options.mix))
+        drawn.append(rng.permutation(mine)[:count])
+    return np.concatenate(drawn)
+
+
+def _held_out(model: Checkpoint, known: Cells, largest: int) -> np.ndarray:
+    """(n,) bool: the cells that the model's training held out; of another source, as many."""
+    made = model.provenance
+    if made.get("source") != source_digest(known):
+        log.warning("the model was not trained on this source; a fifth of it is held out")
+    share, seed = made.get("hold_out", 0.2), made.get("hold_out_seed", 0)
+    return known.split(share, seed, largest)[1]
+
+
+def _by_lot(ids: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Indices of at most `most` cells, of each class its share by turns."""
+    if len(ids) <= most:
+        return np.arange(len(ids))
+    rng = np.random.default_rng(seed)
+    lot = rng.permutation(len(ids))
+    turn = np.empty(len(ids), np.int64)
+    for class_id in np.unique(ids):
+        mine = lot[ids[lot] == class_id]
+        turn[mine] = np.arange(len(mine))
+    return np.sort(lot[np.argsort(turn[lot], kind="stable")][:most])
+
+
+def _write_sheet(out: Path, model: Checkpoint, found: Round, known: Cells) -> Path:
+    chosen, size = found.chosen, sorted(patch_net(model).sizes)[len(patch_net(model).sizes) // 2]
+
+    def rows() -> Iterator[Row]:
+        for i in shown(chosen, _SHOWN).tolist():
+            near = zip(
+                chosen.neighbours.indices[i, :_NEAR].tolist(),
+                chosen.neighbours.distances[i, :_NEAR].tolist(),
+                strict=True,
+            )
+            plane = found.target.planes[found.target.at[i, 0]]
+            yield Row(
+                _picture(found.target, i, size),
+                int(chosen.labels[i]),
+                float(chosen.confidence[i]),
+                Fate(int(chosen.fates[i])),
+                tuple(
+                    Near(_picture(known, j, size), int(known.ids[j]), far)
+                    for j, far in near
+                    if j >= 0
+                ),
+                Path(plane.path).name,
+            )
+
+    return write_sheet(
+        out.with_name(out.name + ".html"),
+        Sheet(
+            f"Pseudo-labels for {out.name}",
+            model.scheme,
+            tuple(rows()),
+            chosen.counts(),
+            f"{len(chosen.kept)} of {len(chosen.labels)} target patches are kept.",
+            found.evidence.reasons,
+        ),
+        _SHOWN,
+        _NEAR,
+    )
+
+
+def _picture(cells: Cells, index: int, size: int) -> np.ndarray:
+    """The patch of `size` px around a cell (3, size, size) uint8."""
+    image, _ = look(cells.planes[cells.at[index, 0]], cells.window(index, size))
+    return image.clamp(0, 255).round().numpy().astype(np.uint8)
+
+
+def _finish(outcome: Outcome, model: Checkpoint, options: Transfer) -> None:
+    """The model under its own name, what is known of it beside it; the rounds' files go."""
+    out, names = outcome.model, model.scheme.names
+    model.net.to("cpu")
+    told = {
+        "rounds": [r.to_dict(names) for r in outcome.rounds],
+        "trained": outcome.trained,
+        "abstained": list(outcome.reasons),
+        "choice": options.choice.to_dict(),
+    }
+    note = {"transfer": {"trained": outcome.trained, "abstained": list(outcome.reasons)}}
+    replace(model, provenance={**model.provenance, **note}).save(out)
+    beside = out.with_name(out.name + ".json")
+    part = beside.with_name(beside.name + ".part")
+    part.write_text(json.dumps(told, indent=1) + "\n")
+    part.replace(beside)
+    for number in range(1, len(outcome.rounds) + 1):
+        with suppress(FileNotFoundError):
+            out.with_name(f"{out.stem}.round{number}{out.suffix}").unlink()

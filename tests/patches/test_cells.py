@@ -1,0 +1,128 @@
+"""Cells: where patches are centred, which class they have, how they are read and split."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from geopipe.classes import IGNORE
+from geopipe.errors import LabelError
+from geopipe.labels import RasterLabels
+from geopipe.learn.patches import Cells, ChipPlane, ScenePlane
+from geopipe.learn.patches.planes import look
+from geopipe.raster import Scene
+from geopipe.raster.chips import Chip
+
+
+class ArrayPlane:
+    """A plane of ids that are their own picture."""
+
+    path = "array"
+
+    def __init__(self, ids):
+        self.ids, self.shape = ids, ids.shape
+
+    def labels(self, window):
+        return self.ids[window.slices]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 20), st.integers(0, 99))
+def test_a_cell_has_the_class_of_most_of_its_labelled_pixels(height, width, cell, seed):
+    rng = np.random.default_rng(seed)
+    coarse = rng.choice([0, 1, 2, IGNORE], (height // cell + 2, width // cell + 2))
+    ids = coarse.repeat(cell, 0).repeat(cell, 1)[cell // 2 :, cell // 3 :][:height, :width]
+    ids = np.where(rng.random((height, width)) < 0.2, 3, ids).astype(np.uint8)
+    cells = Cells.of([ArrayPlane(ids)], cell)
+    for (_, row, col), found in zip(cells.at.tolist(), cells.ids.tolist(), strict=True):
+        part = ids[row * cell : (row + 1) * cell, col * cell : (col + 1) * cell].ravel()
+        counts = np.bincount(part, minlength=256)[:IGNORE]
+        known = counts.sum()
+        clear = 2 * known >= cell**2 and 2 * counts.max() >= known
+        assert found == (counts.argmax() if clear else IGNORE)
+    rows, cols = cells.at[:, 1:].max(0) + 1
+    assert abs(rows * cell - height) <= max(cell / 2, cell - height)
+    assert abs(cols * cell - width) <= max(cell / 2, cell - width)
+
+
+def test_blocks_hold_each_cell_once(monkeypatch):
+    planes = [ArrayPlane(np.zeros((70, 300), np.uint8)), ArrayPlane(np.zeros((8, 8), np.uint8))]
+    cells = Cells.of(planes, 4)
+    cells = cells.chosen(np.random.default_rng(0).permutation(len(cells))[: len(cells) // 2])
+    seen = np.zeros(len(cells), int)
+    for plane, window, indices in cells.blocks():
+        seen[indices] += 1
+        assert all(cells.planes[i] is plane for i in cells.at[indices, 0])
+        for _, row, col in cells.at[indices].tolist():
+            assert window.row <= 4 * row
+            assert 4 * row + 4 <= window.bottom
+            assert window.col <= 4 * col
+            assert 4 * col + 4 <= window.right
+        assert window.height <= 64
+        assert window.width <= 64
+    assert (seen == 1).all()
+
+
+def test_images_are_held_out_whole(chips):
+    from geopipe.raster.chips import ChipFolder
+
+    names = ChipFolder.open(chips).class_names
+    planes = [ChipPlane(c, 3, names.index(c.class_name)) for c in ChipFolder.open(chips).chips]
+    cells = Cells.of(planes, 16)
+    learnt, held = cells.split(0.3, 0, 32)
+    assert (learnt ^ held).all()
+    out = np.unique(cells.at[held, 0])
+    assert not np.isin(cells.at[learnt, 0], out).any()
+    assert np.bincount([planes[i].class_id for i in out]).tolist() == [3] * 5
+    assert not np.array_equal(held, cells.split(0.3, 1, 32)[1])
+
+
+def test_of_one_scene_no_patch_looks_into_what_is_held_out():
+    cells = Cells.of([ArrayPlane(np.zeros((400, 100), np.uint8))], 10)
+    learnt, held = cells.split(0.25, 0, 50)
+    lowest = 10 * cells.at[held, 1].min()
+    assert held.mean() == pytest.approx(0.25, abs=0.03)
+    windows = [cells.window(i, 50) for i in np.flatnonzero(learnt)]
+    assert max(w.bottom for w in windows) <= lowest
+
+
+def test_masks_say_what_each_pixel_is(tmp_path):
+    ids = np.full((32, 32), 7, np.uint8)
+    ids[:16, 16:] = 2
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "c.png")
+    Image.fromarray(ids).save(tmp_path / "m.png")
+    plane = ChipPlane(Chip(str(tmp_path / "c.png")), 3, 1, str(tmp_path / "m.png"), 7)
+    assert Cells.of([plane], 16).ids.tolist() == [IGNORE, 2, IGNORE, IGNORE]
+    Image.fromarray(ids[:31]).save(tmp_path / "m2.png")
+    other = ChipPlane(Chip(str(tmp_path / "c.png")), 3, 1, str(tmp_path / "m2.png"))
+    with pytest.raises(LabelError, match="32 x 31"):
+        Cells.of([other], 16)
+
+
+def test_ids_without_a_class_are_told(scheme):
+    cells = Cells.of([ArrayPlane(np.full((32, 32), 5, np.uint8))], 16)
+    with pytest.raises(LabelError, match="--unlabelled 5"):
+        cells.require(scheme)
+    with pytest.raises(LabelError, match="farmland, forest, meadow, water"):
+        cells.labelled(np.zeros(4)).require(scheme)
+
+
+def test_a_scene_and_its_labels_lie_on_each_other(mosaic, scheme, tmp_path, make_raster):
+    path, ids = mosaic
+    scene = Scene.open(path)
+    truth = make_raster(ids[None], "ids.tif", crs="EPSG:32631", transform=scene.geobox.affine)
+    plane = ScenePlane(scene, 4, RasterLabels.open(truth, scheme))
+    cells = Cells.of([plane], 16)
+    assert np.array_equal(cells.ids, cells.at[:, 2] // 4)
+    image, valid = look(plane, cells.window(0, 32))
+    pixels = np.pad(scene.read().data, ((0, 0), (8, 8), (8, 8)), mode="symmetric")[:, :32, :32]
+    assert np.array_equal(image.numpy(), pixels)
+    assert valid.all()
+
+
+def test_cells_of_two_sources_are_joined():
+    a, b = (Cells.of([ArrayPlane(np.full((8, 8), k, np.uint8))], 4) for k in (1, 2))
+    both = a.joined(b)
+    assert both.ids.tolist() == [1] * 4 + [2] * 4
+    assert [both.planes[i].ids[0, 0] for i in both.at[:, 0]] == both.ids.tolist()
