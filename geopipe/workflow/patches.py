@@ -14,7 +14,7 @@ import torch
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.checkpoint.weights import load_backbone, weights_hash
 from geopipe.classes import IGNORE, ClassScheme, load_scheme
-from geopipe.errors import ConfigError, LabelError, SceneError
+from geopipe.errors import ConfigError, LabelError
 from geopipe.labels import open_labels
 from geopipe.learn.patches import (
     Cells,
@@ -26,6 +26,7 @@ from geopipe.learn.patches import (
     patch_net,
     train_patches,
 )
+from geopipe.learn.patches.planes import require_bytes
 from geopipe.nets import MapNet, PatchNet, SegmentVote
 from geopipe.nets.backbones import backbone
 from geopipe.raster import Scene
@@ -51,7 +52,7 @@ class Design:
     segments: bool = True
     """Segments of the image outline the classes of the map."""
 
-    def model(self, scheme: ClassScheme, dtype: str) -> Checkpoint:
+    def model(self, scheme: ClassScheme) -> Checkpoint:
         """The pretrained model before its first step.
 
         Raises ConfigError for sizes that make no net, CheckpointError without weights.
@@ -70,7 +71,7 @@ class Design:
             net.head.bias.zero_()
         vote = SegmentVote(len(scheme)) if self.segments else None
         return Checkpoint(
-            MapNet(net.eval(), vote), scheme, spec.mean, spec.std, dtype, self.gsd,
+            MapNet(net.eval(), vote), scheme, spec.mean, spec.std, "uint8", self.gsd,
             {"pretrained": {"backbone": self.backbone, "sha256": weights_hash(net.backbone)}},
         )  # fmt: skip
 
@@ -113,6 +114,7 @@ class Source:
                 planes += self._chips(folder, scheme, labelled=labelled)
             else:
                 scene = Scene.open(path, self.bands, self.nodata)
+                require_bytes(path, scene.dtype)
                 source = open_labels(self.labels, scheme, scene.geobox) if self.labels else None
                 if labelled and source is None:
                     raise LabelError(f"{path} is a scene without labels", "give --labels")
@@ -212,7 +214,7 @@ def train(
     cells = Cells.of(source.planes(scheme, design.gsd, labelled=True), design.cell)
     cells = cells.chosen(cells.ids != IGNORE)
     learnt, held = split(cells, training.hold_out, plan.seed, design)
-    model = design.model(scheme, _dtype(cells))
+    model = design.model(scheme)
     known = {
         "design": asdict(design), "hold_out": training.hold_out, "hold_out_seed": plan.seed,
         "source": source_digest(cells),
@@ -254,22 +256,6 @@ def source_digest(cells: Cells) -> str:
     """sha256 over names and places of labelled cells: whether two runs saw the same source."""
     names = "\n".join("/".join(Path(p.path).parts[-2:]) for p in cells.planes)
     return key_of(names, cells.at, cells.ids)
-
-
-def _dtype(cells: Cells) -> str:
-    found = set()
-    for plane in cells.planes[:1]:
-        if isinstance(plane, ScenePlane):
-            found.add(plane.scene.dtype)
-        elif isinstance(plane, ChipPlane):
-            found.add(str(plane.chip.read().dtype))
-    dtype = found.pop() if found else "uint8"
-    if dtype != "uint8":
-        raise SceneError(
-            f"{cells.planes[0].path} is {dtype}; backbones know images of 8 bits",
-            "rescale it, e.g. gdal_translate -ot Byte -scale",
-        )
-    return dtype
 
 
 def key_of(*values: object) -> str:

@@ -78,7 +78,18 @@ def test_typical_distance_is_that_of_a_grid_whatever_is_twice_in_it():
 
 
 def test_a_repeated_digest_is_told_from_its_first():
-    assert repeated(np.array([b"b", b"a", b"b", b"b"])).tolist() == [False, False, True, True]
+    digests = np.array([b"b", b"a", b"b", b"b", b"c"])
+    assert repeated(digests).tolist() == [False, False, True, True, False]
+    assert repeated(digests, np.array([b"c", b"d"])).tolist() == [False, False, True, True, True]
+
+
+def test_a_sample_that_the_source_has_is_a_duplicate():
+    w = world(0, count=40)
+    s, there = w.source, np.arange(len(w.truth))
+    source = SourceSamples(s.features, s.probabilities, s.classes, s.held_out, digests=there + 190)
+    target = TargetSamples(w.target.features, w.target.probabilities, digests=there)
+    duplicates = choose(source, target, TransferPlan(least=1)).fates == Fate.DUPLICATE
+    np.testing.assert_array_equal(duplicates, there >= 190)
 
 
 def line_world(target, probabilities, **more):

@@ -93,8 +93,8 @@ def test_another_mix_of_classes_is_no_other_domain():
 
 
 def test_a_moderate_shift_goes_on_and_gains():
-    goes = [evidence(world(seed, shift=2)) for seed in range(12)]
-    assert sum(e.goes_on for e in goes) >= 5
+    goes = [evidence(world(seed, shift=2)) for seed in range(8)]
+    assert sum(e.goes_on for e in goes) >= 4
     for e in goes:
         assert e.domain_auc.low > 0.9
         assert e.a_distance > 1

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geopipe.checkpoint import net_image
 from geopipe.classes import IGNORE
-from geopipe.errors import LabelError
+from geopipe.errors import LabelError, SceneError
 from geopipe.grid import NetGrid, Window, mirrored
 from geopipe.labels import LabelSource
 from geopipe.raster import Scene
@@ -88,7 +88,18 @@ class ChipPlane:
 
 @lru_cache(_KEPT)
 def _decoded(chip: Chip, bands: int) -> np.ndarray:
-    return chip.read(bands)
+    pixels = chip.read(bands)
+    require_bytes(chip.path, str(pixels.dtype))
+    return pixels
+
+
+def require_bytes(path: str, dtype: str) -> None:
+    """Raise SceneError unless the pixels are of 8 bits, as the images of ImageNet are."""
+    if dtype != "uint8":
+        raise SceneError(
+            f"{path} is {dtype}; pretrained nets know images of 8 bits",
+            "rescale it, e.g. gdal_translate -ot Byte -scale",
+        )
 
 
 @dataclass(frozen=True)

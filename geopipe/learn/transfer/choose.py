@@ -61,7 +61,7 @@ def choose(
     require_same_kind(source, target)
     labels, confidence, fates = assign(target, plan.threshold)
     if target.digests is not None:
-        fates[repeated(target.digests)] = Fate.DUPLICATE
+        fates[repeated(target.digests, source.digests)] = Fate.DUPLICATE
     asked = np.flatnonzero(fates == Fate.KEPT)
     known = np.flatnonzero(~source.held_out)
     found = nearest(source.features[known], target.features[asked], plan.neighbours, device)

@@ -24,6 +24,8 @@ class SourceSamples:
     """(n,) bool: those that the source model was not trained on"""
     images: np.ndarray | None = None
     """(n,) which image each is from, where known: samples of one image are not independent"""
+    digests: np.ndarray | None = None
+    """(n,) comparable with the target's: a target sample that the source has tells nothing new"""
 
     def __post_init__(self) -> None:
         _normalise(self, "source")
@@ -34,7 +36,8 @@ class SourceSamples:
                 f"{classes} classes",
                 "give ids from 0",
             )
-        _require_length(len(self.features), "source", self.classes, self.held_out, self.images)
+        more = self.classes, self.held_out, self.images, self.digests
+        _require_length(len(self.features), "source", *more)
         if self.held_out.all() or not self.held_out.any():
             raise LabelError(
                 f"{int(self.held_out.sum())} of {len(ids)} source samples are held out",

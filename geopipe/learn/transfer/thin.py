@@ -21,11 +21,11 @@ def typical_distance(features: np.ndarray, seed: int) -> float:
     return float(np.median(second[second > 0])) if (second > 0).any() else 0.0
 
 
-def repeated(digests: np.ndarray) -> np.ndarray:
-    """(n,) bool: whether the same digest came before."""
+def repeated(digests: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+    """(n,) bool: whether the same digest came before, or is among the `known` (m,)."""
     again = np.ones(len(digests), bool)
     again[np.unique(digests, return_index=True)[1]] = False
-    return again
+    return again if known is None else np.asarray(again | np.isin(digests, known))
 
 
 def spread(

@@ -1,0 +1,154 @@
+"""The crops of the Gaofen Image Dataset and foreign photographs, and how they are divided."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from geopipe.classes import IGNORE, ClassScheme, load_scheme
+from geopipe.errors import LabelError, SceneError
+from geopipe.learn.patches import Cells, ChipPlane
+from geopipe.raster.chips import ChipFolder
+from geopipe.workflow.patches import Source
+
+GSD = 4.0
+"""Metres per pixel of Gaofen-2's multispectral bands."""
+CELL = 56
+UNLABELLED = 5
+"""Id in the masks of the crops."""
+FINE = {
+    "industrial_land": "built-up",
+    "urban_residential": "built-up",
+    "rural_residential": "built-up",
+    "traffic_land": "built-up",
+    "paddy_field": "farmland",
+    "irrigated_land": "farmland",
+    "dry_cropland": "farmland",
+    "garden_plot": "farmland",
+    "arbor_woodland": "forest",
+    "shrub_land": "forest",
+    "natural_grassland": "meadow",
+    "artificial_grassland": "meadow",
+    "river": "water",
+    "lake": "water",
+    "pond": "water",
+}
+"""The fifteen classes of the target, merged as Tong et al. 2020 do (their Fig. 2)."""
+FOREIGN = {
+    "buildings": "built-up",
+    "denseresidential": "built-up",
+    "mediumresidential": "built-up",
+    "sparseresidential": "built-up",
+    "mobilehomepark": "built-up",
+    "agricultural": "farmland",
+    "forest": "forest",
+    "chaparral": "forest",
+    "golfcourse": "meadow",
+    "river": "water",
+}
+"""Classes of UC Merced that have a counterpart. Chaparral counts as forest, since the dataset's
+forest holds shrub land; golf courses as meadow, since it holds artificial grassland. Left out:
+beaches (half sand), harbours (boats on water), roads and all that is a single object."""
+
+
+def scheme() -> ClassScheme:
+    """The five classes."""
+    return load_scheme("land-cover")
+
+
+def data_folder(name: str) -> Path:
+    """A folder of the real data; SceneError where it is missing."""
+    root = Path(os.environ.get("GEOPIPE_DATA", "../shared/data"))
+    if not (root / name).is_dir():
+        raise SceneError(
+            f"there is no folder {root / name}",
+            f"set GEOPIPE_DATA to the folder that holds {name}/",
+        )
+    return root / name
+
+
+def crops(images: Path, masks: Path) -> Cells:
+    """All cells of all crops below a folder, with the class of most of their labelled pixels."""
+    source = Source((str(images),), masks=masks, unlabelled=UNLABELLED)
+    return Cells.of(source.planes(scheme(), GSD, labelled=True), CELL)
+
+
+def photographs(folder: Path, each: int) -> Cells:
+    """`each` photographs of every class, whose class is that of the folder they lie in."""
+    chips = [c for c in ChipFolder.open(folder).chips if c.class_name in FOREIGN]
+    taken = by_turns([c.class_name for c in chips], FOREIGN, each)
+    ids = scheme().id_of
+    return Cells.of(
+        [ChipPlane(chips[i], 3, ids(FOREIGN[chips[i].class_name])) for i in taken], CELL
+    )
+
+
+def by_turns(names: Sequence[str], merged: Mapping[str, str], each: int) -> list[int]:
+    """Indices of `each` of every merged class, its fine ones by turns; fewer where there are no
+    more.
+    """
+    seen: dict[str, int] = {}
+    turn = []
+    for name in names:
+        turn.append(seen.get(name, 0))
+        seen[name] = turn[-1] + 1
+    order = sorted(range(len(names)), key=lambda i: (turn[i], names[i]))
+    taken: dict[str, list[int]] = {}
+    for i in order:
+        taken.setdefault(merged[names[i]], []).append(i)
+    return sorted(i for found in taken.values() for i in found[:each])
+
+
+def folders(cells: Cells) -> list[str]:
+    """Of each plane, the name of the folder it lies in: its scene class."""
+    return [Path(plane.path).parent.name for plane in cells.planes]
+
+
+def check_merged(cells: Cells, merged: Mapping[str, str], classes: ClassScheme) -> None:
+    """Raise LabelError where most cells of a folder are not of the class it is merged into."""
+    names = np.array(folders(cells))[cells.at[:, 0]]
+    for name in np.unique(names):
+        ids = cells.ids[(names == name) & (cells.ids != IGNORE)]
+        found = np.bincount(ids, minlength=len(classes)).argmax()
+        if name not in merged or classes.names[found] != merged[name]:
+            raise LabelError(
+                f"most cells of {name} are {classes.names[found]}, not "
+                f"{merged.get(name, 'of a class that is known')}",
+                "labels and folders do not belong together",
+            )
+
+
+def of_planes(cells: Cells, planes: np.ndarray) -> Cells:
+    """The cells of these planes."""
+    return cells.chosen(np.isin(cells.at[:, 0], planes))
+
+
+def halves(names: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of two halves, class by class; the second has the odd one of a class."""
+    first, second = [], []
+    for k, name in enumerate(sorted(set(names))):
+        mine = [i for i, n in enumerate(names) if n == name]
+        lot = np.random.default_rng([seed, k]).permutation(mine)
+        first.append(lot[: len(mine) // 2])
+        second.append(lot[len(mine) // 2 :])
+    return np.sort(np.concatenate(first)), np.sort(np.concatenate(second))
+
+
+def balanced(names: Sequence[str], among: np.ndarray, each: int, seed: int) -> np.ndarray:
+    """At most `each` of every class, of the indices `among`."""
+    drawn = []
+    for k, name in enumerate(sorted(set(names))):
+        mine = [i for i in among.tolist() if names[i] == name]
+        drawn.append(np.random.default_rng([seed, k]).permutation(mine)[:each])
+    return np.sort(np.concatenate(drawn)).astype(np.int64)
+
+
+def names_digest(cells: Cells) -> str:
+    """sha256 over the crops' names: whether two runs saw the same ones."""
+    numbers = np.unique(cells.at[:, 0]).tolist()
+    names = ["/".join(Path(cells.planes[i].path).parts[-3:]) for i in numbers]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
