@@ -8,6 +8,8 @@ from geopipe.errors import ConfigError
 from geopipe.grid import NetGrid
 from geopipe.grid.tiling import BLOCK
 from geopipe.jobs.run import Workers
+from geopipe.nets import RefineNet, SegmentVote
+from geopipe.nets.segments import FLOATS
 from geopipe.raster import Scene
 
 CORE = 1024
@@ -99,7 +101,8 @@ def tile_mb(scene: Scene, model: Checkpoint, core: int) -> float:
     net, read = _pixels(scene, model, core)
     bands, classes = model.bands, len(model.scheme)
     on_scene = core**2 * (4 * classes * 3 + 10)  # enlarged scores, their rows, the best of them
-    on_net = net * 4 * (2 * bands + 3 * classes + model.net.coarse.floats)  # image, scores, layers
+    votes = FLOATS if isinstance(model.net.refine, SegmentVote) else 0
+    on_net = net * 4 * (2 * bands + 3 * classes + max(model.net.coarse.floats, votes))
     as_read = read * (bands * 6 + 2)
     return _FIXED_MB + (max(on_scene, as_read) + on_net) / 1e6
 
@@ -108,7 +111,7 @@ def gpu_tile_mb(scene: Scene, model: Checkpoint, core: int) -> float:
     """Memory of one tile on a GPU, which refines it whole."""
     net, read = _pixels(scene, model, core)
     classes = len(model.scheme)
-    hidden = 32 * classes * 3 if model.net.refine else 0
+    hidden = 32 * classes * 3 if isinstance(model.net.refine, RefineNet) else 0
     layers = net * 4 * max(hidden, model.net.coarse.floats)
     return (layers + read * 5 * model.bands + core**2 * 12 * classes) / 1e6
 

@@ -1,6 +1,6 @@
 """Object voting: coarse scores take the outlines of segments, which never exceed a known extent.
 
-Tong et al. 2020 (Remote Sensing of Environment 237:111322), section 3.3: patches are classified,
+Tong et al. 2020 (Remote Sensing of Environment 237:111322): patches are classified,
 and in the segments of a hierarchical segmentation the majority decides. Segmentation by Boruvka
 rounds: Wei et al. 2018 (IEEE TIP 27:10, 4838-4849). Extents are bounded so that tiles agree, in the
 spirit of Lassalle et al. 2015 (IEEE TGRS 53:10, 5473-5485).
@@ -34,11 +34,17 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
+LEAST = 1e-6
+"""Share whose logarithm stands for none."""
+FLOATS = 40
+"""float32 values per pixel that are held at most, about."""
+
+
 class SegmentVote(nn.Module):
-    """Scores to shares of votes, per pixel averaged over its segments of all `scales`.
+    """Scores to log shares of votes, per pixel averaged over its segments of all `scales`.
 
     Inputs (N, classes, H + 2 reach, W + 2 reach) and (N, bands, the same), the image normalised
-    and 0 in all bands where it is invalid; output (N, classes, H, W) in [0, 1], summing to 1. A
+    and 0 in all bands where it is invalid; output (N, classes, H, W), whose softmax is the shares. A
     pixel votes for the class of its highest score. Invalid ones neither vote nor join, and keep
     their own vote. Nothing is learned, and no gradient passes.
 
@@ -83,7 +89,7 @@ class SegmentVote(nn.Module):
         bands = image.detach().float().cpu().numpy()
         core = np.s_[..., self.reach : self.reach + height, self.reach : self.reach + width]
         shares = [self._shares(v, b, core) for v, b in zip(votes, bands, strict=True)]
-        u1 = torch.from_numpy(np.stack(shares)).permute(0, 3, 1, 2)
+        u1 = torch.from_numpy(np.stack(shares)).permute(0, 3, 1, 2).clamp(min=LEAST).log()
         return [scores, u1.to(scores.device, torch.float32)]
 
     def _shares(self, votes: NDArray[np.int64], image: NDArray[np.float32], core: Any) -> Floats:
