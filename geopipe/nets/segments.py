@@ -44,8 +44,8 @@ class SegmentVote(nn.Module):
     """Scores to log shares of votes, per pixel averaged over its segments of all `scales`.
 
     Inputs (N, classes, H + 2 reach, W + 2 reach) and (N, bands, the same), the image normalised
-    and 0 in all bands where it is invalid; output (N, classes, H, W), whose softmax is the shares. A
-    pixel votes for the class of its highest score. Invalid ones neither vote nor join, and keep
+    and 0 in all bands where it is invalid; output (N, classes, H, W), whose softmax is the shares.
+    A pixel votes for the class of its highest score. Invalid ones neither vote nor join, and keep
     their own vote. Nothing is learned, and no gradient passes.
 
     `scales`: largest sides of the segments in pixels, increasing; segments of a scale are unions of
