@@ -42,3 +42,7 @@ class ConfigError(GeopipeError, ValueError):
 
 class JobError(GeopipeError):
     """A tile failed while a scene was processed."""
+
+
+class ChipIndexError(GeopipeError):
+    """A chip index is missing, damaged, half built, or was made with another model."""

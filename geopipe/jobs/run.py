@@ -10,16 +10,27 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
 from geopipe.errors import ConfigError, GeopipeError, JobError
-from geopipe.grid import Tile
 from geopipe.nets.allocator import give_back, keep_pages
 from geopipe.raster.opening import release
 
 R = TypeVar("R")
+
+
+class Numbered(Protocol):
+    """A piece of work: a tile of a scene, or some chips; ``str`` names it in errors."""
+
+    @property
+    def index(self) -> int:
+        """Its number, in the order of the work."""
+        ...
+
+
+T = TypeVar("T", bound=Numbered)
 
 AHEAD = 2
 """Tasks in flight per thread: one at work, one waiting; results never pile up in memory."""
@@ -61,11 +72,11 @@ HERE = Workers()
 
 
 def run_tiles(
-    job: Callable[[Tile], R],
-    tiles: Iterable[Tile],
+    job: Callable[[T], R],
+    tiles: Iterable[T],
     workers: Workers,
     ready: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Tile, R]]:
+) -> Iterator[tuple[T, R]]:
     """Yield (tile, job(tile)) as they are done, in any order; `ready()` once the workers stand.
 
     Raises JobError naming the tile that failed; a GeopipeError of the job passes unchanged.
@@ -85,8 +96,8 @@ def run_tiles(
 
 
 def _here(
-    job: Callable[[Tile], R], tiles: Iterable[Tile], threads: int
-) -> Iterator[tuple[Tile, R]]:
+    job: Callable[[T], R], tiles: Iterable[T], threads: int
+) -> Iterator[tuple[T, R]]:
     keep_pages()
     waiting, before = iter(tiles), torch.get_num_threads()
     try:
@@ -115,7 +126,7 @@ def _begin_thread() -> None:
         torch.cuda.set_stream(torch.cuda.Stream())
 
 
-def _named(job: Callable[[Tile], R], tile: Tile) -> R:
+def _named(job: Callable[[T], R], tile: T) -> R:
     """job(tile), with what fails named by its tile."""
     try:
         return job(tile)
@@ -127,7 +138,7 @@ def _named(job: Callable[[Tile], R], tile: Tile) -> R:
         raise JobError(f"tile {tile}: {type(e).__name__}: {e}") from e
 
 
-def _portable(job: Callable[[Tile], R], tiles: Sequence[Tile]) -> list[R | GeopipeError]:
+def _portable(job: Callable[[T], R], tiles: Sequence[T]) -> list[R | GeopipeError]:
     """What each tile gave, up to the first error, which leaves its cause behind.
 
     An error is returned and not raised: the causes of GDAL's cannot be pickled, and what was done
@@ -144,7 +155,7 @@ def _portable(job: Callable[[Tile], R], tiles: Sequence[Tile]) -> list[R | Geopi
     return found
 
 
-def _groups(tiles: Iterable[Tile], size: int) -> Iterator[list[Tile]]:
+def _groups(tiles: Iterable[T], size: int) -> Iterator[list[T]]:
     """Neighbouring tiles in groups of GROUP, fewer towards the end, so that all end together."""
     waiting = iter(tiles)
     near = deque(islice(waiting, AHEAD * size * GROUP))
@@ -155,8 +166,8 @@ def _groups(tiles: Iterable[Tile], size: int) -> Iterator[list[Tile]]:
 
 
 def _distributed(
-    job: Callable[[Tile], R], tiles: Iterable[Tile], client: object, size: int
-) -> Iterator[tuple[Tile, R]]:
+    job: Callable[[T], R], tiles: Iterable[T], client: object, size: int
+) -> Iterator[tuple[T, R]]:
     from distributed import Client, as_completed
     from distributed.client import FutureCancelledError
     from distributed.comm.core import CommClosedError
@@ -166,7 +177,7 @@ def _distributed(
     waiting = _groups(tiles, size)
     running = {}
 
-    def submit(group: list[Tile]) -> object:
+    def submit(group: list[T]) -> object:
         future = client.submit(_portable, job, group, pure=False)
         running[future.key] = group
         return future

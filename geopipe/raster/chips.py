@@ -113,6 +113,15 @@ class ChipFolder:
         return type(self)(self.root, tuple(good))
 
 
+def require_bytes(path: str, dtype: str) -> None:
+    """Raise SceneError unless the pixels are of 8 bits, as the images of ImageNet are."""
+    if dtype != "uint8":
+        raise SceneError(
+            f"{path} is {dtype}; pretrained nets know images of 8 bits",
+            "rescale it, e.g. gdal_translate -ot Byte -scale",
+        )
+
+
 def _is_whole_png(path: Path) -> bool:
     """GDAL fills what is missing of a PNG with zeros and says nothing."""
     with path.open("rb") as file:

@@ -26,11 +26,10 @@ from geopipe.learn.patches import (
     patch_net,
     train_patches,
 )
-from geopipe.learn.patches.planes import require_bytes
 from geopipe.nets import MapNet, PatchNet, SegmentVote
 from geopipe.nets.backbones import backbone
 from geopipe.raster import Scene
-from geopipe.raster.chips import ChipFolder
+from geopipe.raster.chips import ChipFolder, require_bytes
 from geopipe.raster.cog import color_of, read_scheme
 from geopipe.score.metrics import Metrics
 
@@ -66,6 +65,7 @@ class Design:
         except ValueError as e:
             raise ConfigError(str(e)) from e
         net.backbone = load_backbone(self.backbone, self.weights, upto="pooled")
+        net.backbone.to(memory_format=torch.channels_last)
         with torch.no_grad():  # every class as likely at first
             net.head.weight.zero_()
             net.head.bias.zero_()

@@ -12,6 +12,11 @@ from geopipe.raster.chips import Chip, ChipFolder
 from geopipe.score.tile import score_window
 
 
+@pytest.fixture(autouse=True)
+def no_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+
+
 @pytest.fixture
 def cells(chips):
     planes = [ChipPlane(c, 3) for c in ChipFolder.open(chips).chips[::4]]
@@ -101,3 +106,12 @@ def test_invalid_cells_are_told(model, make_raster):
     cells = Cells.of([ScenePlane(scene, 1)], 16)
     invalid = embed(model, "m", cells).valid.reshape(4, 4)
     assert np.array_equal(~invalid, [[1, 0, 0, 0], [1, 0, 0, 0], [0] * 4, [0] * 4])
+
+
+@pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="no bfloat16 instructions")
+def test_bfloat16_is_near(model, cells, monkeypatch):
+    exact = embed(model, "m", cells)
+    monkeypatch.undo()
+    near = embed(model, "m", cells)
+    assert not np.array_equal(near.features, exact.features)
+    assert np.abs(near.probabilities - exact.probabilities).mean() < 0.01

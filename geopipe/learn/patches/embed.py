@@ -14,6 +14,7 @@ from geopipe.errors import SceneError
 from geopipe.learn.patches.cells import Cells
 from geopipe.learn.patches.planes import look
 from geopipe.learn.patches.train import patch_net
+from geopipe.learn.precision import training_autocast
 from geopipe.progress import progress
 
 
@@ -46,7 +47,8 @@ def embed(
 ) -> Embedded:
     """Run the model's net over the patches of all cells.
 
-    Blocks of cells are read once for all sizes. With `cache`, what was computed lies there in a
+    Blocks of cells are read once for all sizes, and computed in bfloat16 where the device has it:
+    these figures choose and train, they are no map. With `cache`, what was computed lies there in a
     file per block, named after the pixels and `digest` (of the model): a run that was killed goes
     on, and equal pixels are never computed twice. `model` is on `device` already.
     """
@@ -101,7 +103,8 @@ def _computed(
     net = patch_net(model)
     with torch.inference_mode():
         shown = model.normalise(image.to(device), valid.to(device))[None]
-        features, probabilities = (x[:, 0] for x in net.by_size(shown))
+        with training_autocast(device, "auto"):
+            features, probabilities = (x[:, 0].float() for x in net.by_size(shown))
         shares = features.new_tensor(net.weights)[:, None, None, None]
         mean = (features * shares).sum(0).permute(1, 2, 0)
         largest = net.patches(image[None], max(net.sizes))[0][0]

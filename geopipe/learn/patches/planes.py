@@ -10,11 +10,11 @@ from torch import Tensor
 
 from geopipe.checkpoint import net_image
 from geopipe.classes import IGNORE
-from geopipe.errors import LabelError, SceneError
+from geopipe.errors import LabelError
 from geopipe.grid import NetGrid, Window, mirrored
 from geopipe.labels import LabelSource
 from geopipe.raster import Scene
-from geopipe.raster.chips import Chip
+from geopipe.raster.chips import Chip, require_bytes
 from geopipe.raster.scene import window_geobox
 
 _KEPT = 512
@@ -91,15 +91,6 @@ def _decoded(chip: Chip, bands: int) -> np.ndarray:
     pixels = chip.read(bands)
     require_bytes(chip.path, str(pixels.dtype))
     return pixels
-
-
-def require_bytes(path: str, dtype: str) -> None:
-    """Raise SceneError unless the pixels are of 8 bits, as the images of ImageNet are."""
-    if dtype != "uint8":
-        raise SceneError(
-            f"{path} is {dtype}; pretrained nets know images of 8 bits",
-            "rescale it, e.g. gdal_translate -ot Byte -scale",
-        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,193 @@
+"""Recipe: how an image becomes a vector. Describer: the net that does it."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (the field's usual name)
+
+from geopipe.checkpoint.weights import load_backbone, weights_hash
+from geopipe.errors import ChipIndexError, ConfigError
+from geopipe.nets.allocator import keep_pages
+from geopipe.nets.backbones import BackboneNet, backbone
+from geopipe.retrieve.normal import Norm, normalised
+
+Pooling = Literal["flat", "mean", "max", "gem"]
+BATCH = 32
+"""Images that go through the net at once."""
+_GEM = 3.0
+_LOADING = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How an image becomes a vector; JSON values only."""
+
+    backbone: str = "efficientnet_lite0"
+    feature: str = "pooled"
+    """pool5, fc6, fc7, c5, pooled... of `BACKBONES`."""
+    side: int = 0
+    """Pixels a side that an image is resized to; 0: what the net was trained with."""
+    pooling: Pooling = "flat"
+    """Of a map: all its values (as the paper's pool5), or one per channel."""
+    norm: Norm = "gauss"
+    turns: int = 1
+    """Views that are averaged: 1, 4 (quarter turns) or 8 (and their mirror images)."""
+    scales: tuple[float, ...] = (1.0,)
+    """Views at several sizes, as shares of `side`, are averaged too."""
+
+    def __post_init__(self) -> None:
+        spec = backbone(self.backbone)
+        if self.feature not in spec.features:
+            raise ConfigError(
+                f"{self.backbone} has no feature {self.feature!r}",
+                f"one of {', '.join(spec.features)}",
+            )
+        if self.turns not in (1, 4, 8) or not self.scales or min(self.scales) <= 0:
+            raise ConfigError(
+                f"turns={self.turns}, scales={self.scales}: 1, 4 or 8 turns, positive scales"
+            )
+        if self.side and self.side * min(self.scales) < 32:
+            raise ConfigError(f"side={self.side} at scale {min(self.scales):g} is below 32 px")
+
+    @property
+    def px(self) -> int:
+        """Pixels a side of an image."""
+        return self.side or backbone(self.backbone).px
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe that `to_dict` told; TypeError or KeyError for other values."""
+        return cls(**{**values, "scales": tuple(values["scales"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(replace(self, side=self.px)), "scales": list(self.scales)}
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A recipe and the weights it means: what an index was made with."""
+
+    recipe: Recipe
+    weights: str
+    """As for `load_backbone`."""
+    sha256: str = ""
+    """Of the weights; "" where they were not loaded yet."""
+    device: str = "cpu"
+
+    def loaded(self) -> "Model":
+        """The same, with the hash of the weights that there are."""
+        return replace(self, sha256=_net(self.recipe, self.weights, self.device)[1])
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the vectors, as JSON values."""
+        return {**self.recipe.to_dict(), "weights_sha256": self.sha256}
+
+    def require(self, known: Mapping[str, Any]) -> None:
+        """ChipIndexError naming what differs from the identity `known` of an index."""
+        mine = self.identity()
+        different = [key for key in known if mine.get(key) != known[key]]
+        if different:
+            told = "; ".join(f"{k}: {_short(known[k])}, not {_short(mine[k])}" for k in different)
+            raise ChipIndexError(
+                f"the index was made with another model ({told})",
+                "use that model, or build another index",
+            )
+
+    def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Vectors (n, d) float32 of images, each (3, h, w) uint8 of any size.
+
+        Raises ChipIndexError when the weights are others than `sha256` says.
+        """
+        net, found = _net(self.recipe, self.weights, self.device)
+        if self.sha256 and found != self.sha256:
+            raise ChipIndexError(
+                f"{self.weights} holds other weights ({_short(found)}) than the index was made "
+                f"with ({_short(self.sha256)})",
+                "give that file by --weights",
+            )
+        parts = [
+            _described(net, self.recipe, images[i : i + BATCH], self.device)
+            for i in range(0, len(images), BATCH)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 64 else text
+
+
+@lru_cache(maxsize=1)
+def _loaded(recipe: Recipe, weights: str, device: str) -> tuple[BackboneNet, str]:
+    keep_pages()
+    net = load_backbone(recipe.backbone, weights, upto=recipe.feature).requires_grad_(False)
+    digest = weights_hash(net)
+    return net.to(device), digest
+
+
+def _net(recipe: Recipe, weights: str, device: str) -> tuple[BackboneNet, str]:
+    with _LOADING:  # threads that start together would each load one
+        return _loaded(recipe, weights, device)
+
+
+def _described(
+    net: BackboneNet, recipe: Recipe, images: Sequence[np.ndarray], device: str
+) -> np.ndarray:
+    """Mean of the normalised vectors of all views, normalised."""
+    with torch.inference_mode():
+        shown = torch.stack([resized(image, recipe.px) for image in images]).to(device)
+        views = [
+            _pooled(net.feature(view.contiguous(), recipe.feature), recipe.pooling)
+            for scale in recipe.scales
+            for view in _turned(net.normalise(_scaled(shown, recipe.px, scale)), recipe.turns)
+        ]
+    found = [normalised(v.float().cpu().numpy(), recipe.norm) for v in views]
+    return found[0] if len(found) == 1 else normalised(np.mean(found, 0), recipe.norm)
+
+
+def resized(image: np.ndarray, px: int) -> Tensor:
+    """(3, h, w) uint8 to (3, px, px) float32, 0..255, by antialiased bilinear interpolation."""
+    pixels = torch.from_numpy(np.array(image, np.float32))[None]
+    return _scaled(pixels, px, 1.0)[0]
+
+
+def _scaled(images: Tensor, px: int, scale: float) -> Tensor:
+    side = round(px * scale)
+    if images.shape[2:] == (side, side):
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+
+
+def _turned(images: Tensor, turns: int) -> list[Tensor]:
+    quarters = [torch.rot90(images, k, (2, 3)) for k in range(1 if turns == 1 else 4)]
+    return quarters + [q.flip(3) for q in quarters if turns == 8]
+
+
+def _pooled(feature: Tensor, pooling: Pooling) -> Tensor:
+    """A map (n, c, h, w) to vectors (n, d); vectors pass."""
+    if feature.ndim == 2:
+        return feature
+    match pooling:
+        case "flat":
+            return feature.flatten(1)
+        case "mean":
+            return feature.mean((2, 3))
+        case "max":
+            return feature.amax((2, 3))
+        case "gem":
+            return generalised_mean(feature)
+
+
+def generalised_mean(feature: Tensor, power: float = _GEM) -> Tensor:
+    """(n, c, h, w) to (n, c): (mean of x^p)^(1/p) of what is positive.
+
+    Radenovic, Tolias, Chum 2019 (TPAMI), eq. (3): p = 1 is the mean, infinite p the maximum.
+    """
+    return feature.clamp(min=1e-6).pow(power).mean((2, 3)).pow(1 / power)
