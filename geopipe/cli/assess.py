@@ -9,7 +9,7 @@ import click
 from geopipe.cli.options import AS_JSON, CLASSES, OVERWRITE, PATH
 
 if TYPE_CHECKING:
-    from geopipe.score.design import Design
+    from geopipe.score.assess.design import Design
 
 
 @click.group()
@@ -55,8 +55,8 @@ def plan(
     if per_class is not None and target_ci is not None:
         raise click.UsageError("give --per-class or --target-ci, not both")
     from geopipe.classes import load_scheme
-    from geopipe.score.points import plan_points
-    from geopipe.score.sampling import SampleSize
+    from geopipe.score.assess.points import plan_points
+    from geopipe.score.assess.sampling import SampleSize
 
     width = 0.02 if target_ci is None else target_ci
     size = SampleSize(per_class, width, minimum, expected)
@@ -115,8 +115,8 @@ def report(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Estimate accuracies and areas of MAP from POINTS whose `truth` is filled in."""
-    from geopipe.score.assess import assess as judge
-    from geopipe.score.assessment import check_report, write_report
+    from geopipe.score.assess.assessment import check_report, write_report
+    from geopipe.score.assess.judge import assess as judge
 
     if out is not None:
         check_report(out, overwrite)

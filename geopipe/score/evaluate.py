@@ -20,8 +20,8 @@ from geopipe.labels import Area, open_labels
 from geopipe.progress import progress
 from geopipe.raster.cog import read_scheme
 from geopipe.raster.scene import opened, window_geobox
+from geopipe.score.assess.pixels import windows
 from geopipe.score.metrics import Metrics
-from geopipe.score.pixels import windows
 
 _SIDE = 2048
 """Windows hold at most about _SIDE x _SIDE pixels."""

@@ -7,9 +7,9 @@ import pytest
 from qgis_process import NEEDS_QGIS, said
 
 from geopipe.classes import ClassScheme
-from geopipe.score.design import read_points
-from geopipe.score.points import plan_points
-from geopipe.score.sampling import SampleSize
+from geopipe.score.assess.design import read_points
+from geopipe.score.assess.points import plan_points
+from geopipe.score.assess.sampling import SampleSize
 
 SCHEME = ClassScheme.from_dict(
     {

@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from geopipe.errors import ConfigError, LabelError
-from geopipe.score.olofsson import Estimate, Stratum, estimate, sample_size
-from geopipe.score.sampling import MOST, SampleSize, allocate
+from geopipe.score.assess.olofsson import Estimate, Stratum, estimate, sample_size
+from geopipe.score.assess.sampling import MOST, SampleSize, allocate
 
 # Olofsson et al. 2014, section 5 and table 8: 30 m pixels, deforestation to stable non-forest.
 PAPER = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])

@@ -14,12 +14,12 @@ from affine import Affine
 
 from geopipe.classes import IGNORE, load_scheme
 from geopipe.errors import ConfigError, GeopipeError, LabelError, SceneError
-from geopipe.score import pixels as module
-from geopipe.score.assess import assess
-from geopipe.score.design import read_points
-from geopipe.score.pixels import ClassPixels, Fingerprint, GroundAreas, census
-from geopipe.score.points import draw_pixels, plan_points
-from geopipe.score.sampling import SampleSize
+from geopipe.score.assess import pixels as module
+from geopipe.score.assess.design import read_points
+from geopipe.score.assess.judge import assess
+from geopipe.score.assess.pixels import ClassPixels, Fingerprint, GroundAreas, census
+from geopipe.score.assess.points import draw_pixels, plan_points
+from geopipe.score.assess.sampling import SampleSize
 
 SCHEME = load_scheme("buildings-roads")
 TEN = SampleSize(per_class=10)
@@ -391,7 +391,7 @@ def test_95_of_100_plans_hold_the_truth(class_map, tmp_path):
     mapped = np.where(rng.random(truth.shape) < 0.25, rng.choice(3, truth.shape), truth)
     pixels = ClassPixels.open(class_map(mapped.astype(np.uint8)), SCHEME.names)
     found = census(pixels)
-    from geopipe.score.olofsson import Stratum, estimate
+    from geopipe.score.assess.olofsson import Stratum, estimate
 
     strata = Stratum(SCHEME.names, found.pixels, found.area_m2)
     goal = [(mapped == truth).mean(), *(np.bincount(truth.ravel()) / truth.size)]

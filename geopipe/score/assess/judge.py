@@ -13,10 +13,10 @@ from odc.geo.geobox import GeoBox
 from geopipe.classes import IGNORE
 from geopipe.errors import LabelError, SceneError
 from geopipe.labels.place import Place
-from geopipe.score.assessment import Assessment
-from geopipe.score.design import Design, read_points
-from geopipe.score.olofsson import Stratum, estimate
-from geopipe.score.pixels import ClassPixels, Fingerprint, GroundAreas
+from geopipe.score.assess.assessment import Assessment
+from geopipe.score.assess.design import Design, read_points
+from geopipe.score.assess.olofsson import Stratum, estimate
+from geopipe.score.assess.pixels import ClassPixels, Fingerprint, GroundAreas
 
 _ALIGNED = 1e-3
 """Planes whose corners match to a thousandth of a pixel are the same plane."""

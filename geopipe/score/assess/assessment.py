@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from geopipe.errors import LabelError
-from geopipe.score.design import Design
-from geopipe.score.olofsson import Estimate, Estimates
+from geopipe.score.assess.design import Design
+from geopipe.score.assess.olofsson import Estimate, Estimates
 
 _METHOD = (
     "Stratified estimators of Olofsson et al. 2014 (Remote Sensing of Environment 148:42-57),"

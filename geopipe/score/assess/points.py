@@ -10,9 +10,9 @@ from geopipe.classes import ClassScheme
 from geopipe.errors import ConfigError, LabelError
 from geopipe.labels.place import Place
 from geopipe.raster.cog import read_scheme
-from geopipe.score.design import Design, read_points, write_points
-from geopipe.score.pixels import Census, ClassPixels, census
-from geopipe.score.sampling import SampleSize, allocate
+from geopipe.score.assess.design import Design, read_points, write_points
+from geopipe.score.assess.pixels import Census, ClassPixels, census
+from geopipe.score.assess.sampling import SampleSize, allocate
 
 
 @dataclass(frozen=True, eq=False)

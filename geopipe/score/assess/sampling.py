@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from geopipe.errors import ConfigError
-from geopipe.score.olofsson import Z95, sample_size
+from geopipe.score.assess.olofsson import Z95, sample_size
 
 DOMINANT, OTHER = 0.9, 0.7
 """User's accuracies conjectured for the largest class of a map and for the others."""
