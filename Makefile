@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup lint test forez-map map results bench endure label-check noisy-labels reproduce-maggiori test-qgis sample-tiles clean
+.PHONY: help setup lint test forez-map map results bench endure label-check noisy-labels reproduce-maggiori reproduce-gid test-qgis sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,7 @@ results: setup ## the figures of docs/results, three seeds each (an hour)
 
 bench: setup ## speed and memory against other ways; writes docs/results/bench/ (an hour)
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.patches
 
 endure: setup ## kill a mapping 32 times and compare its bytes; writes docs/results/bench/kill.md
 	$(BIN)/python -m benchmarks.endure
@@ -62,6 +63,9 @@ noisy-labels: setup ## ways to learn from noisy labels, three seeds; writes docs
 
 reproduce-maggiori: setup ## the paper's experiments; writes docs/results/maggiori/ (hours)
 	$(BIN)/python -m reproduce.maggiori.run
+
+reproduce-gid: setup ## land cover by patches, transfer without labels; needs GEOPIPE_DATA; writes docs/results/gid/ (hours)
+	$(BIN)/python -m reproduce.gid.run
 
 sample-tiles: setup ## make sample_tiles/ anew from its generator
 	$(BIN)/python sample_tiles/make.py

@@ -34,6 +34,7 @@ def patches() -> None:
               help="A file of the backbone's weights; auto: its package or hub.")  # fmt: skip
 @click.option("--sizes", default="56,112,224", show_default=True, metavar="N,N,N",
               help="Patches around a cell, px.")  # fmt: skip
+@click.option("--size-weights", metavar="X,X,X", help="Of their probabilities  [default: alike]")
 @click.option("--cell", type=click.IntRange(4), help="Pixels a side  [default: smallest patch]")
 @click.option("--side", type=click.IntRange(32), default=128, show_default=True,
               help="Pixels that each patch is resized to.")  # fmt: skip
@@ -55,9 +56,10 @@ def patches() -> None:
 def train(
     sources: tuple[str, ...], out: Path, gsd: float, classes: str | None, labels: Path | None,
     masks: Path | None, unlabelled: int, backbone: str, weights: str, sizes: str,
-    cell: int | None, side: int, no_segments: bool, steps: int, lr: float, backbone_lr: float,
-    hold_out: float, seed: int, skip_bad: bool, device: str, cache: Path | None,
-    overwrite: bool, bands: tuple[int, ...] | None, nodata: float | None, as_json: bool,
+    size_weights: str | None, cell: int | None, side: int, no_segments: bool, steps: int,
+    lr: float, backbone_lr: float, hold_out: float, seed: int, skip_bad: bool, device: str,
+    cache: Path | None, overwrite: bool, bands: tuple[int, ...] | None, nodata: float | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Train the model OUT on SOURCE: folders of chips, a folder per class, or a labelled scene.
 
@@ -68,10 +70,11 @@ def train(
     from geopipe.learn.patches import PatchPlan
     from geopipe.workflow import patches as work
 
-    wanted = numbers(sizes)
+    wanted = tuple(int(n) for n in numbers(sizes, int))
     design = work.Design(
-        backbone, weights, wanted, cell or min(wanted), side, gsd, segments=not no_segments
-    )
+        backbone, weights, wanted, cell or min(wanted), side, gsd,
+        numbers(size_weights, float) if size_weights else None, not no_segments,
+    )  # fmt: skip
     plan = PatchPlan(steps, lr=lr, backbone_lr=backbone_lr, seed=seed)
     training = work.Training(design, plan, hold_out, choose_device(device), cache)
     source = work.Source(sources, labels, masks, unlabelled, skip_bad, bands, nodata)
@@ -88,9 +91,9 @@ def train(
     click.echo(f"model: {out}")
 
 
-def numbers(text: str) -> tuple[int, ...]:
+def numbers(text: str, kind: type[int] | type[float]) -> tuple[float, ...]:
     """``56,112`` as numbers; UsageError otherwise."""
     try:
-        return tuple(int(part) for part in text.split(","))
+        return tuple(kind(part) for part in text.split(","))
     except ValueError as e:
-        raise click.UsageError(f"--sizes {text}: give numbers, e.g. 56,112,224") from e
+        raise click.UsageError(f"{text}: give numbers, e.g. 56,112,224") from e

@@ -1,5 +1,6 @@
 """Chips: stored image samples, in folders named after their classes."""
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -89,6 +90,20 @@ class ChipFolder:
     def class_names(self) -> tuple[str, ...]:
         """Names of the folders with chips, sorted."""
         return tuple(sorted({c.class_name for c in self.chips} - {""}))
+
+    def unique(self) -> Self:
+        """The first of all chips with the same bytes; the others are counted in a warning.
+
+        A copy in another part of a split would be judged by what was learnt by heart.
+        """
+        first: dict[bytes, Chip] = {}
+        for chip in self.chips:
+            with Path(chip.path).open("rb") as file:
+                first.setdefault(hashlib.file_digest(file, "sha256").digest(), chip)
+        copies = len(self.chips) - len(first)
+        if copies:
+            log.warning("%d of %d chips are copies of others, left out", copies, len(self.chips))
+        return type(self)(self.root, tuple(first.values()))
 
     def readable(self, *, skip_bad: bool, bands: int = 3) -> Self:
         """The chips that can be read; the others raise SceneError, or are named where `skip_bad`.

@@ -44,6 +44,8 @@ def whole_scores(
     image = down @ raster.data.astype(np.float64) @ along.T / np.maximum(share, 1e-6)
     size = torch.Size(m.shape[1] for _, m in back)
     pixels, valid = (torch.from_numpy(x).to(device) for x in (image, share > 1e-6))
+    if net.patchwise:
+        pixels, valid = (_mirrored(x, (row, col), grid.shape) for x in (pixels, valid))
     scores = _bare(net, model.normalise(pixels.float(), valid)[None], size)
     return np.asarray(back[0][1] @ scores.cpu().double().numpy() @ back[1][1].T, np.float32)
 
@@ -54,6 +56,17 @@ def _bare(net: MapNet, image: Tensor, size: torch.Size) -> Tensor:
         if net.refine:
             scores = net.refine.steps(scores, center(image, scores.shape[-2:]))[-1]
         return center(scores, size)[0]
+
+
+def _mirrored(x: Tensor, corner: tuple[int, int], plane: tuple[int, int]) -> Tensor:
+    """(..., h, w) from `corner` on, what lies beyond the plane replaced by its mirror image."""
+    for axis, (first, n) in enumerate(zip(corner, plane, strict=True), x.ndim - 2):
+        stop = first + x.shape[axis]
+        inside = x.narrow(axis, max(-first, 0), min(stop, n) - max(first, 0))
+        pads = [(0, 0)] * x.ndim
+        pads[axis] = (max(-first, 0), max(stop - n, 0))
+        x = torch.from_numpy(np.pad(inside.cpu().numpy(), pads, "symmetric")).to(x.device)
+    return x
 
 
 def _average(first: int, n: int, factor: float, start: int, count: int) -> np.ndarray:

@@ -48,6 +48,8 @@ class Design:
     side: int = 128
     gsd: float = 1.0
     """Metres per pixel of the patches."""
+    size_weights: tuple[float, ...] | None = None
+    """Weights of the sizes' probabilities; None: all alike."""
     segments: bool = True
     """Segments of the image outline the classes of the map."""
 
@@ -60,7 +62,7 @@ class Design:
         try:
             net = PatchNet(
                 3, len(scheme), backbone=self.backbone, sizes=self.sizes, cell=self.cell,
-                side=self.side,
+                side=self.side, weights=self.size_weights,
             )  # fmt: skip
         except ValueError as e:
             raise ConfigError(str(e)) from e
@@ -110,7 +112,7 @@ class Source:
         planes: list[Plane] = []
         for path in self.paths:
             if Path(path).is_dir():
-                folder = ChipFolder.open(Path(path)).readable(skip_bad=self.skip_bad)
+                folder = ChipFolder.open(Path(path)).unique().readable(skip_bad=self.skip_bad)
                 planes += self._chips(folder, scheme, labelled=labelled)
             else:
                 scene = Scene.open(path, self.bands, self.nodata)

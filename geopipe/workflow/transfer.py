@@ -139,7 +139,7 @@ def transfer(
         if found.evidence.reasons and not options.force:
             break
         fresh = out.with_name(f"{out.stem}.round{number}{out.suffix}")
-        model = _trained(model, path, known.chosen(~held), found, fresh, options)
+        model = tuned_on(model, path, known.chosen(~held), found, fresh, options)
         trained, path = number, fresh
     pseudo = write_pseudo_labels(out, rounds[0].target, rounds[0].chosen, model.scheme)
     outcome = Outcome(out, sheet, pseudo, tuple(rounds), trained)
@@ -178,7 +178,7 @@ def _look(
     return Round(chosen, evidence, cells)
 
 
-def _trained(
+def tuned_on(
     model: Checkpoint, path: Path, known: Cells, found: Round, out: Path, options: Transfer
 ) -> Checkpoint:
     """Stage 3: the model trained on the kept samples, and on the share `mix` of source ones."""

@@ -49,8 +49,9 @@ def patches(
     total += sum(p in parts for p in "BC") * 3 * (tuning + CROP * half)
     total += ("D" in parts) * (tuning + CROP * count.held // 2)
     total += ("E" in parts) * (tuning + PHOTOGRAPH * count.photographs * 3 // 2)
-    # The usual threshold and the usual number of neighbours are one plan, but two rows.
-    total += (in_f and train) * (len(THRESHOLDS) + len(NEIGHBOURS)) * (tuning + CROP * half)
+    # The usual threshold and the usual number of neighbours are one plan in two rows.
+    models = len(THRESHOLDS) + len(NEIGHBOURS) - 1 - ("C" in parts)
+    total += (in_f and train) * models * (tuning + CROP * half)
     return total
 
 

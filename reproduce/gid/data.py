@@ -71,10 +71,30 @@ def data_folder(name: str) -> Path:
     return root / name
 
 
-def crops(images: Path, masks: Path) -> Cells:
-    """All cells of all crops below a folder, with the class of most of their labelled pixels."""
+def crops(images: Path, masks: Path, without: frozenset[str] = frozenset()) -> Cells:
+    """All cells of all crops below a folder, with the class of most of their labelled pixels.
+
+    `without`: names (folder/stem) of crops to leave out.
+    """
     source = Source((str(images),), masks=masks, unlabelled=UNLABELLED)
-    return Cells.of(source.planes(scheme(), GSD, labelled=True), CELL)
+    planes = source.planes(scheme(), GSD, labelled=True)
+    return Cells.of([p for p in planes if named(Path(p.path)) not in without], CELL)
+
+
+def named(path: Path) -> str:
+    """folder/stem: what a crop is called whatever its format."""
+    return f"{path.parent.name}/{path.stem}"
+
+
+def copies(images: Path, of: Path) -> frozenset[str]:
+    """Names of the crops below `images` whose file lies below `of` too, byte by byte."""
+    known = {_content(Path(c.path)) for c in ChipFolder.open(of).chips}
+    found = (Path(c.path) for c in ChipFolder.open(images).chips)
+    return frozenset(named(p) for p in found if _content(p) in known)
+
+
+def _content(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def photographs(folder: Path, each: int) -> Cells:

@@ -19,7 +19,7 @@ from geopipe.learn.transfer.plan import Fate
 from geopipe.score.metrics import Metrics
 from geopipe.workflow.patches import Design, key_of, source_digest, split
 from geopipe.workflow.steps import Step, run_step
-from geopipe.workflow.transfer import TUNING, Round, Transfer, _trained
+from geopipe.workflow.transfer import TUNING, Round, Transfer, tuned_on
 from reproduce.gid import data
 from reproduce.gid.judge import judged
 
@@ -190,7 +190,7 @@ class Lab:
         learnt = known.chosen(~np.isin(known.at[:, 0], domain.held))
 
         def train(_: str) -> None:
-            _trained(self._loaded(self.model_path), self.model_path, learnt, found, out, options)
+            tuned_on(self._loaded(self.model_path), self.model_path, learnt, found, out, options)
 
         what = {
             "tuning": asdict(tuning), "crops": data.names_digest(domain.learn), **domain.made,

@@ -19,7 +19,7 @@ KINDS = {
     ALL: "all sizes",
     SEGMENTS: "all sizes + segments",
 }
-_STAGES = {"sure": "before retrieval", "confirmed": "after retrieval", "kept": "kept"}
+_STAGES = {"sure": "before retrieval", "confirmed": "after retrieval", "kept": "thinned out, kept"}
 _INTRO = (
     "Source: crops of 224 px of Gaofen-2 (4 m) in five classes, split by crop, 80 % to learn from "
     "and 20 % held out; target: crops of other scenes, their fifteen classes merged into the five. "
@@ -29,11 +29,12 @@ _INTRO = (
     "Only the oracle sees labels of the target.",
     "Tong et al. 2020 map whole Gaofen-2 scenes of five classes and report an overall accuracy "
     "near 96 %. These are other figures: they train a ResNet-50 on patches of all 150 scenes, and "
-    "fine-tune a model for each target scene, which they see all of; here EfficientNet-Lite0 learns from some 1100 "
-    "crops for a few hundred steps, one model serves all target crops, most of which were picked "
-    "for one class each and are mapped from their own 224 px, mirrored at the edges: a patch of "
-    "224 px around the corner of a crop is three quarters mirror image. Crops were compressed as "
-    "JPEG once more. Orders of methods can be compared, figures cannot.",
+    "fine-tune a model for each target scene, which they see all of; here EfficientNet-Lite0 "
+    "learns from some 1100 crops for a few hundred steps, and one model serves all target crops. "
+    "Most of these were picked for one class each, and they are mapped from their own 224 px, "
+    "mirrored at the edges: a patch of 224 px around the corner of a crop is more than half "
+    "mirror image. Crops were compressed as JPEG once more. Orders of methods can be compared, "
+    "figures cannot.",
 )
 _NOTES = {
     "A": "The source model alone. Target: all of its crops.",
@@ -206,7 +207,7 @@ def _choices(found: dict[str, Any]) -> Iterator[str]:
              accuracy(run.get("maps"))]
             for name, run in found.items()
         )  # fmt: skip
-        yield from (f"Right {_STAGES[stage]}, percent:", "")
+        yield from (f"Pseudo-labels that are right, {_STAGES[stage]}, percent:", "")
         yield from _table(["", "cells", "all", *names, "OA when trained on"], rows)
         yield ""
 

@@ -55,9 +55,15 @@ class Study:
         return data.crops(self.gid / "source" / "image", self.gid / "source" / "label")
 
     @cached_property
+    def copies(self) -> frozenset[str]:
+        """Target crops that are source crops as well: 52 of 386; nothing may be judged on them."""
+        return data.copies(self.gid / "target" / "image", self.gid / "source" / "image")
+
+    @cached_property
     def target(self) -> Cells:
         """All cells of the fifteen-class crops, in five classes."""
-        cells = data.crops(self.gid / "target" / "image", self.gid / "target" / "label")
+        target = self.gid / "target"
+        cells = data.crops(target / "image", target / "label", self.copies)
         data.check_merged(cells, data.FINE, data.scheme())
         return cells
 
@@ -70,7 +76,7 @@ class Study:
             told.unlink(missing_ok=True)
             write_seen(self.gid / "target" / "image", folder, self.sensor)
             told.write_text(wanted)
-        return data.crops(folder, self.gid / "target" / "label")
+        return data.crops(folder, self.gid / "target" / "label", self.copies)
 
     @cached_property
     def photos(self) -> Cells:
@@ -170,8 +176,9 @@ def ablations(study: Study, lab: Lab, *, train: bool) -> dict[str, Any]:
                 "precision": precision(chosen, domain.learn.ids, data.scheme().names),
             }
             if train and len(chosen.kept):
-                path = lab.tuned(f"shifted-{name}", domain, lab.look(domain, plan), plan)
-                maps = lab.judged(f"shifted-{name}", path, domain.judge, domain.made)
+                which = "shifted-both" if plan == usual else f"shifted-{name}"
+                path = lab.tuned(which, domain, lab.look(domain, plan), plan)
+                maps = lab.judged(which, path, domain.judge, domain.made)
                 found[name]["maps"] = _plain(maps)
         out.write_text(json.dumps(found, indent=1))
 

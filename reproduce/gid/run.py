@@ -74,7 +74,7 @@ def _run(args: argparse.Namespace) -> None:
     _say_cost(args, study, settings, labs[0])
     parts: dict[str, Any] = {}
     for lab in labs:
-        for part in (p for p in PARTS if p in args.parts):
+        for part in (p for p in PARTS if p in args.parts and (p != "F" or lab is labs[0])):
             print(f"seed {lab.seed}, part {part}: {PARTS[part]}", flush=True)
             if part == "A":
                 parts.setdefault(part, []).append(scales(study, lab))
@@ -82,7 +82,7 @@ def _run(args: argparse.Namespace) -> None:
                 methods = list(METHODS) if part in "BC" else ["none", "both"]
                 found = {"seed": lab.seed, **moved(part, study, lab, methods)}
                 parts.setdefault(part, []).append(found)
-            elif lab is labs[0]:
+            else:
                 parts[part] = ablations(study, lab, train=args.train_ablations)
     if not args.no_page:
         _write(args, study, labs[0], {p: parts[p] for p in PARTS if p in parts})

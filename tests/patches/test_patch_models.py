@@ -63,6 +63,14 @@ def test_a_scene_is_mapped_into_a_bundle_with_its_confidence(trained, mosaic, tm
     assert assets["confidence"]["bands"] == [{"name": "confidence"}]
 
 
+def test_tiles_of_a_patch_model_show_no_seams(trained, mosaic):
+    done = run("verify-seams", mosaic[0], trained[0], "--json")
+    said = json.loads(done.stdout)
+    assert said["ok"]
+    assert said["max_difference"] < 1e-4
+    assert said["max_score"] > 0.1
+
+
 def test_labels_of_a_scene_train_too(mosaic, tmp_path, make_raster):
     path, ids = mosaic
     with rasterio.open(path) as src:
@@ -81,6 +89,7 @@ def test_labels_of_a_scene_train_too(mosaic, tmp_path, make_raster):
     ("words", "says"),
     [
         (["--sizes", "16,31"], "even number of pixels larger"),
+        (["--size-weights", "0,0"], "weights [0.0, 0.0] for 2 sizes"),
         (["--backbone", "lenet"], "efficientnet_lite0"),
         (["--weights", "no-such-file.pth"], "no-such-file.pth"),
         (["--classes", "buildings"], "no class of 'buildings'"),

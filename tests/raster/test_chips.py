@@ -81,3 +81,15 @@ def test_unreadable_chips_are_an_error_or_named(tmp_path, caplog):
         (tmp_path / chip.path).write_bytes(b"")
     with pytest.raises(SceneError, match="none of the 5 images"):
         ChipFolder.open(root).readable(skip_bad=True)
+
+
+def test_copies_are_left_out_and_counted(tmp_path, caplog):
+    root = folder(tmp_path)
+    other = RGB.copy()
+    other[0, 0] ^= 1
+    Image.fromarray(other).save(root / "b" / "3.png")
+    with caplog.at_level(logging.WARNING):
+        left = ChipFolder.open(root).unique()
+    names = [tuple(c.path.rsplit("/", 2)[1:]) for c in left.chips]
+    assert names == [("a", "1.png"), ("a", "2.JPG"), ("b", "3.png")]
+    assert "2 of 5 chips are copies" in caplog.text

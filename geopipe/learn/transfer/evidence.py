@@ -135,6 +135,6 @@ def doubts(e: Evidence, caution: Caution) -> Iterator[str]:
         )
     if e.vanished:
         yield (
-            f"{len(e.vanished)} of the source's classes have vanished, with ids "
-            f"{', '.join(map(str, e.vanished))}: almost no sample of them is kept."
+            f"Almost no sample is kept of source classes with ids "
+            f"{', '.join(map(str, e.vanished))}: they have vanished."
         )
