@@ -12,6 +12,7 @@ import argparse
 import json
 import statistics
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +61,24 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--options", nargs="+", default=list(OPTIONS), choices=list(OPTIONS))
     parser.add_argument("--steps", type=int, default=CoarsePlan.steps)
+    parser.add_argument("--only-done", action="store_true", help="run nothing, show what is done")
     parser.add_argument("--no-page", action="store_true", help="only run")
     args = parser.parse_args()
     found: dict[str, Any] = {}
     for name in args.sites:
-        site = Site.open(name, OUT / name)
-        runs = {
-            option: [judged(site, option, seed, args.steps) for seed in args.seeds]
-            for option in args.options
-        }
+        site = Site.open(name, OUT / name, only_done=args.only_done)
+
+        def run(option: str, seed: int, site: Site = site) -> Metrics:
+            return judged(site, option, seed, args.steps)
+
+        runs = {o: site.each(args.seeds, partial(run, o)) for o in args.options}
+        runs = {o: of_seeds for o, of_seeds in runs.items() if of_seeds}
         found[name] = {
             "band_m": band_of(site),
-            "labels": {option: label_quality(site, option) for option in args.options},
-            "options": {o: [m.to_dict() for m in ms] for o, ms in runs.items()},
+            "labels": {option: label_quality(site, option) for option in runs},
+            "options": {
+                o: {str(seed): m.to_dict() for seed, m in ms.items()} for o, ms in runs.items()
+            },
         }
     if not args.no_page:
         write(found, args.seeds, args.steps)
@@ -147,18 +153,23 @@ def write(found: dict[str, Any], seeds: list[int], steps: int) -> None:
 
 
 def _table(site: dict[str, Any]) -> list[str]:
-    runs = {o: [Metrics.from_dict(t) for t in ts] for o, ts in site["options"].items()}
-    names = next(iter(runs.values()))[0].names
+    runs = {
+        o: {seed: Metrics.from_dict(t) for seed, t in ts.items()}
+        for o, ts in site["options"].items()
+    }
+    names = next(iter(runs["raw"].values())).names
     lines = [
-        "| labels | mean IoU | gain | overall accuracy | "
+        "| labels | seeds | mean IoU | gain | overall accuracy | "
         + " | ".join(f"IoU {n}" for n in names)
         + " | IoU of the labels themselves |",
-        "|---|" + "---:|" * (len(names) + 4),
+        "|---|" + "---:|" * (len(names) + 5),
     ]
-    for option, ms in runs.items():
-        gains = [m.mean_iou - r.mean_iou for m, r in zip(ms, runs["raw"], strict=True)]
+    for option, of_seeds in runs.items():
+        ms = list(of_seeds.values())
+        gains = [m.mean_iou - runs["raw"][seed].mean_iou for seed, m in of_seeds.items()]
         cells = [
             f"{OPTIONS[option].says}",
+            f"{len(ms)}",
             spread([m.mean_iou for m in ms]),
             "" if option == "raw" else _signed(gains),
             spread([m.overall_accuracy for m in ms]),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import ClassScheme, load_scheme
@@ -26,7 +27,14 @@ from geopipe.workflow.schema import Labelled, Workflow, load_workflow
 from geopipe.workflow.sources import label_files, label_source, open_scene, scene_files
 from geopipe.workflow.steps import Step, fresh_folder, run_step
 
+log = logging.getLogger(__name__)
+
 Action = Callable[[str], None]
+R = TypeVar("R")
+
+
+class NotDoneError(Exception):
+    """A step that a page of what is there would have to run."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +47,14 @@ class Site:
     name: str
     workflow: Workflow
     out: Path
+    only_done: bool = False
+    """Nothing is run: a step that is not done raises NotDoneError."""
 
     @classmethod
-    def open(cls, name: str, out: Path, settings: dict[str, str] | None = None) -> Site:
+    def open(cls, name: str, out: Path, *, only_done: bool = False) -> Site:
         """The site of ``workflows/<name>.toml``."""
-        return cls(name, load_workflow(Path("workflows") / f"{name}.toml", settings), out)
+        workflow = load_workflow(Path("workflows") / f"{name}.toml")
+        return cls(name, workflow, out, only_done)
 
     @cached_property
     def scheme(self) -> ClassScheme:
@@ -69,9 +80,24 @@ class Site:
         do: Action,
     ) -> Path:
         """Make `output` by `do` unless it is current; returns it."""
+
+        def refuse(_: str) -> None:
+            raise NotDoneError(name)
+
+        action = refuse if self.only_done else do
         output.parent.mkdir(parents=True, exist_ok=True)
-        run_step(Step(name, inputs, parameters, [output], do), self.out / ".steps")
+        run_step(Step(name, inputs, parameters, [output], action), self.out / ".steps")
         return output
+
+    def each(self, seeds: Sequence[int], run: Callable[[int], R]) -> dict[int, R]:
+        """Seed -> what `run` made; with `only_done` without the seeds that are not done."""
+        found = {}
+        for seed in seeds:
+            try:
+                found[seed] = run(seed)
+            except NotDoneError as e:
+                log.info("%s: %s is not done, left out", self.name, e)
+        return found
 
     # -- labels
 

@@ -65,11 +65,12 @@ def _site(name: str, site: dict[str, Any]) -> Iterator[str]:
 
 def _methods(finals: dict[str, list[Metrics]]) -> Iterator[str]:
     names = next(iter(finals.values()))[0].names
-    yield "| method | OA | mean IoU | " + " | ".join(f"IoU {n}" for n in names) + " | paper: OA, " \
-          "mean IoU |"  # fmt: skip
-    yield "|---|" + "---:|" * (len(names) + 3)
+    classes = " | ".join(f"IoU {n}" for n in names)
+    yield f"| method | seeds | OA | mean IoU | {classes} | paper: OA, mean IoU |"
+    yield "|---|" + "---:|" * (len(names) + 4)
     for m, found in finals.items():
         cells = [
+            f"{len(found)}",
             spread([x.overall_accuracy for x in found]),
             spread([x.mean_iou for x in found]),
             *(spread([x.iou[k] for x in found]) for k in range(len(names))),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,22 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES),
                         help="sensitivity, on the simulated scene, first seed")  # fmt: skip
+    parser.add_argument("--only-done", action="store_true", help="run nothing, show what is done")
     parser.add_argument("--no-page", action="store_true", help="only run")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     found: dict[str, Any] = {}
     for name in args.sites:
-        site = Site.open(name, OUT / name)
-        runs = {m: [METHODS[m].does(site, seed) for seed in args.seeds] for m in args.methods}
+        site = Site.open(name, OUT / name, only_done=args.only_done)
+        runs = {
+            m: list(site.each(args.seeds, partial(METHODS[m].does, site)).values())
+            for m in args.methods
+        }
+        runs = {m: of_seeds for m, of_seeds in runs.items() if of_seeds}
         cases = {
-            case: CASES[case].does(site, args.seeds[0])
+            case: of_seed[args.seeds[0]]
             for case in (args.cases if name == "forez" else ())
+            if (of_seed := site.each(args.seeds[:1], partial(CASES[case].does, site)))
         }
         found[name] = _tables(runs, cases)
         if not args.no_page:
