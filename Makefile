@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup lint test forez-map map results bench endure label-check noisy-labels reproduce-maggiori reproduce-gid test-qgis sample-tiles clean
+.PHONY: help setup lint test forez-map map results bench endure label-check noisy-labels reproduce-maggiori reproduce-gid reproduce-scenes reproduce-retrieval test-qgis sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,7 @@ results: setup ## the figures of docs/results, three seeds each (an hour)
 
 bench: setup ## speed and memory against other ways; writes docs/results/bench/ (an hour)
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.patches
 
 endure: setup ## kill a mapping 32 times and compare its bytes; writes docs/results/bench/kill.md
@@ -61,11 +62,17 @@ label-check: setup ## what the check says of known and real shifts; writes docs/
 noisy-labels: setup ## ways to learn from noisy labels, three seeds; writes docs/results/noisy-labels.md (hours)
 	$(BIN)/python -m reproduce.noisy_labels
 
+reproduce-retrieval: setup ## chip retrieval with pretrained CNNs; writes docs/results/retrieval/ (an hour)
+	$(BIN)/python -m reproduce.retrieval.run
+
 reproduce-maggiori: setup ## the paper's experiments; writes docs/results/maggiori/ (hours)
 	$(BIN)/python -m reproduce.maggiori.run
 
 reproduce-gid: setup ## land cover by patches, transfer without labels; needs GEOPIPE_DATA; writes docs/results/gid/ (hours)
 	$(BIN)/python -m reproduce.gid.run
+
+reproduce-scenes: setup ## scene classification: fusion, attention maps; needs GEOPIPE_DATA; writes docs/results/scenes/ (hours)
+	$(BIN)/python -m reproduce.scenes.run $(ARGS)
 
 sample-tiles: setup ## make sample_tiles/ anew from its generator
 	$(BIN)/python sample_tiles/make.py

@@ -74,7 +74,7 @@ def several(job: Idle, tiles: Iterable[Tile], address: str) -> Iterator[Done]:
     groups: Any = in_groups(tiles, GROUP)
     task: Any = Several(job)
     for group, done in run_tiles(task, groups, Workers(scheduler=address)):
-        yield list(zip(group, done, strict=True))  # type: ignore[call-overload]
+        yield list(zip(group, done, strict=True))
 
 
 def gathered(job: Idle, tiles: Iterable[Tile], address: str, *, count: int = 1) -> Iterator[Done]:

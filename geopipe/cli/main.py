@@ -12,10 +12,12 @@ import click
 from geopipe import __version__
 from geopipe.cli.assess import assess
 from geopipe.cli.doctor import doctor
+from geopipe.cli.index import index
 from geopipe.cli.labels import labels
 from geopipe.cli.map import map_
 from geopipe.cli.options import AS_JSON, CLASSES, PATH
 from geopipe.cli.patches import patches
+from geopipe.cli.scenes import scenes
 from geopipe.cli.seams import verify_seams
 from geopipe.cli.transfer import transfer
 from geopipe.errors import ConfigError, GeopipeError
@@ -129,5 +131,5 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-for command in (labels, map_, verify_seams, doctor, assess, patches, transfer):
+for command in (labels, map_, verify_seams, doctor, assess, patches, transfer, scenes, index):
     main.add_command(command)

@@ -95,9 +95,7 @@ def run_tiles(
         yield from _distributed(job, tiles, client, max(workers.at_once, _threads(client)))
 
 
-def _here(
-    job: Callable[[T], R], tiles: Iterable[T], threads: int
-) -> Iterator[tuple[T, R]]:
+def _here(job: Callable[[T], R], tiles: Iterable[T], threads: int) -> Iterator[tuple[T, R]]:
     keep_pages()
     waiting, before = iter(tiles), torch.get_num_threads()
     try:

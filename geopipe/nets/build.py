@@ -5,6 +5,7 @@ from typing import Any, Literal
 from geopipe.nets.coarse import CoarseNet
 from geopipe.nets.patches import PatchNet
 from geopipe.nets.refine import RefineNet
+from geopipe.nets.scenes.chipnet import ChipNet
 from geopipe.nets.scorenet import ScoreNet
 from geopipe.nets.segments import SegmentVote
 from geopipe.nets.unet import UNet
@@ -14,13 +15,16 @@ NetName = Literal["cnn", "unet"]
 
 
 def build_net(bands: int, classes: int, net: str = "cnn", **sizes: Any) -> ScoreNet:
-    """An untrained score net; `sizes`: `base` and `depth` of a U-Net, what a PatchNet takes.
+    """An untrained score net; `sizes`: `base` and `depth` of a U-Net, what a PatchNet or a
+    ChipNet takes.
 
     The CNN is the default, for models of before there was another. Raises ValueError for a name
     or sizes that there are not.
     """
     if net == "patches":
         return PatchNet(bands, classes, **sizes)
+    if net == "scenes":
+        return ChipNet(bands, classes, **sizes)
     if not all(type(n) is int for n in sizes.values()):
         raise ValueError(f"sizes of a net: {sizes}")
     if net == "cnn" and not sizes:

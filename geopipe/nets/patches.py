@@ -60,7 +60,8 @@ class PatchNet(ScoreNet):
         self.reach = -(-(max(sizes) - cell) // 2 // cell) * cell
         self.floats = 3 + BATCH * side**2 * 48 // (16 * cell) ** 2
         # Channels last: depthwise convolutions take half the time on a CPU.
-        self.backbone = build_backbone(backbone, "pooled").to(memory_format=CL)
+        self.backbone = build_backbone(backbone, "pooled")
+        self.backbone.to(memory_format=CL)  # type: ignore[call-overload]  # as torch's own docs do
         self.head = nn.Linear(self.backbone.width("pooled"), classes)
 
     @property

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,8 @@ class Chip:
                         "give chips with the bands of the model",
                     )
                 pixels = np.asarray(src.read(list(range(1, count + 1))))
+                if bands == 3 and src.colorinterp[0] == ColorInterp.palette:
+                    pixels = _coloured(pixels[0], src.colormap(1))
                 if signals.errors:  # GDAL calls it a success, yet it is none
                     raise SceneError(f"cannot read {self.path}: {signals.errors[0]}", _DAMAGED)
         except GDAL_ERRORS as e:
@@ -135,6 +137,14 @@ def require_bytes(path: str, dtype: str) -> None:
             f"{path} is {dtype}; pretrained nets know images of 8 bits",
             "rescale it, e.g. gdal_translate -ot Byte -scale",
         )
+
+
+def _coloured(ids: np.ndarray, table: Mapping[int, tuple[int, ...]]) -> np.ndarray:
+    """(3, h, w) uint8: the colours that a palette gives the values of `ids` (h, w)."""
+    colours = np.zeros((3, 256), np.uint8)
+    for value, colour in table.items():
+        colours[:, value] = colour[:3]
+    return colours[:, ids]
 
 
 def _is_whole_png(path: Path) -> bool:

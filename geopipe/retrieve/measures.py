@@ -10,7 +10,7 @@ Of a query q, NG(q) items are relevant: those of its class, without itself. Rank
     NMRR(q) = MRR(q) / (1.25 K(q) - 0.5 (1 + NG(q)))
     ANMRR   = mean of NMRR(q): 0 where every relevant item comes first, 1 where none is found
 
-(Manjunath, Ohm, Vasudevan, Yamada 2001, "Color and texture descriptors", IEEE TCSVT 11 (6); MPEG-7.)
+(MPEG-7; Manjunath, Ohm, Vasudevan, Yamada 2001, "Color and texture descriptors", IEEE TCSVT 11.)
 """
 
 from collections.abc import Iterator
@@ -63,9 +63,7 @@ class Judged:
     @cached_property
     def by_class(self) -> dict[str, "Judged"]:
         """Class -> the same of its queries alone."""
-        return {
-            self.classes[k]: self._of(self.class_ids == k) for k in np.unique(self.class_ids)
-        }
+        return {self.classes[k]: self._of(self.class_ids == k) for k in np.unique(self.class_ids)}
 
     def _of(self, mine: np.ndarray) -> "Judged":
         return Judged(
@@ -93,13 +91,16 @@ class Judged:
 
 
 def judge_vectors(
-    vectors: np.ndarray, class_names: list[str], queries: np.ndarray | None = None
+    vectors: np.ndarray,
+    class_names: list[str],
+    queries: np.ndarray | None = None,
+    moved: np.ndarray | None = None,
 ) -> Judged:
     """Every labelled image, or those of the rows `queries`, asks for all others; itself excluded.
 
     `vectors`: (n, d) floats, compared by Euclidean distance; of equal ones the first comes first.
-    `class_names`: n, "" where unknown: those images neither ask nor are found. Raises ConfigError
-    when no class has two images.
+    `class_names`: n, "" where unknown: those images neither ask nor are found. `moved`: (n, d),
+    what the images ask with, if not their vectors. Raises ConfigError when no class has two images.
     """
     names, ids, labelled, left_out = _classes(class_names)
     asked = np.arange(len(vectors)) if queries is None else queries
@@ -116,7 +117,7 @@ def judge_vectors(
     largest = int(counts[np.unique(ids[asked])].max()) - 1
     parts = [
         judge_ranking(ids[labelled][order] == ids[q], largest)
-        for q, order in _rankings(pool, at[asked], asked)
+        for q, order in _rankings(pool, at[asked], asked, vectors if moved is None else moved)
     ]
     ap, nmrr, precision, recall = (np.array(x) for x in zip(*parts, strict=True))
     return Judged(names, ids[asked], ap, nmrr, precision, recall, left_out)
@@ -135,14 +136,16 @@ def _classes(
 
 
 def _rankings(
-    pool: np.ndarray, at: np.ndarray, asked: np.ndarray
+    pool: np.ndarray, at: np.ndarray, asked: np.ndarray, asking: np.ndarray
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Of each query its row, and the other rows of `pool` by distance; `at`: its row in `pool`."""
-    pool = pool - pool.mean(0)  # small numbers lose fewer digits in what follows
+    middle = pool.mean(0)  # small numbers lose fewer digits in what follows
+    pool = pool - middle
     squares = np.einsum("nd,nd->n", pool, pool)
     for first in range(0, len(asked), _QUERIES):
         mine = at[first : first + _QUERIES]
-        distances = squares - 2 * (pool[mine] @ pool.T)  # + |q|^2, the same for a whole row
+        with_ = asking[asked[first : first + _QUERIES]].astype(np.float32) - middle
+        distances = squares - 2 * (with_ @ pool.T)  # + |q|^2, the same for a whole row
         distances[np.arange(len(mine)), mine] = -np.inf  # itself first, and left out
         orders = np.argsort(distances, axis=1, kind="stable")[:, 1:]
         yield from zip(asked[first : first + _QUERIES].tolist(), orders, strict=True)

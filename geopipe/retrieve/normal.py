@@ -20,14 +20,14 @@ def gaussian(vectors: np.ndarray) -> np.ndarray:
     centred = wide - wide.mean(1, keepdims=True)
     sigma = centred.std(1, keepdims=True)
     spread = np.divide(centred, 3 * sigma, out=np.zeros_like(centred), where=sigma > 0)
-    return ((1 + spread) / 2).astype(np.float32)
+    return np.asarray((1 + spread) / 2, np.float32)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Vectors (n, d) of length 1, float32; zero stays zero."""
     length = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     out = np.divide(vectors, length, out=np.zeros(vectors.shape), where=length > 0)
-    return out.astype(np.float32)
+    return np.asarray(out, np.float32)
 
 
 def normalised(vectors: np.ndarray, norm: Norm) -> np.ndarray:

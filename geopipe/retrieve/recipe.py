@@ -4,6 +4,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -82,8 +83,10 @@ class Model:
     device: str = "cpu"
 
     def loaded(self) -> "Model":
-        """The same, with the hash of the weights that there are."""
-        return replace(self, sha256=_net(self.recipe, self.weights, self.device)[1])
+        """The same, with the hash of the weights that there are, and where their file is."""
+        path = Path(self.weights)
+        weights = str(path.resolve()) if path.is_file() else self.weights
+        return replace(self, weights=weights, sha256=_net(self.recipe, weights, self.device)[1])
 
     def identity(self) -> dict[str, Any]:
         """What decides the vectors, as JSON values."""
@@ -127,6 +130,7 @@ def _short(value: object) -> str:
 @lru_cache(maxsize=1)
 def _loaded(recipe: Recipe, weights: str, device: str) -> tuple[BackboneNet, str]:
     keep_pages()
+    torch.backends.cudnn.allow_tf32 = False  # vectors of a GPU are to be those of a processor
     net = load_backbone(recipe.backbone, weights, upto=recipe.feature).requires_grad_(False)
     digest = weights_hash(net)
     return net.to(device), digest

@@ -27,6 +27,14 @@ def test_grey_is_repeated_and_alpha_left_out(tmp_path):
     assert np.array_equal(Chip(str(tmp_path / "alpha.png")).read(), RGB.transpose(2, 0, 1))
 
 
+def test_palettes_give_their_colours_and_masks_their_ids(tmp_path):
+    image = Image.fromarray(RGB).quantize(16)
+    image.save(tmp_path / "p.png")
+    chip = Chip(str(tmp_path / "p.png"))
+    assert np.array_equal(chip.read(), np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+    assert np.array_equal(chip.read(1)[0], np.asarray(image))
+
+
 def test_other_numbers_of_bands_are_refused(tmp_path, make_raster):
     path = make_raster(RNG.integers(0, 9, (4, 8, 8), dtype=np.uint8), photometric="minisblack")
     with pytest.raises(SceneError, match="4 bands, 3 are needed"):

@@ -55,7 +55,7 @@ class AttentionNet(nn.Module):
         self.looker_head = nn.Linear(self.looker.width, classes)
         self.rgb = Branch(part, spec)
         self.sft = SpatialFeatureTransformer(self.rgb.width)
-        cells = -(-side // 32) ** 2 if flat else 1
+        cells = ((side + 31) // 32) ** 2 if flat else 1
         self.width = self.rgb.width * cells
         self.head = nn.Linear(self.width, classes)
 
@@ -83,7 +83,7 @@ class AttentionNet(nn.Module):
 
     def fused(self, image: Tensor, grey: Tensor) -> Tensor:
         """As `features`, of an image and its attention map (N, 1, side, side)."""
-        fused = self.rgb.maps(image) * self.sft(grey)
+        fused: Tensor = self.rgb.maps(image) * self.sft(grey)
         return fused.flatten(1) if self.flat else fused.mean((2, 3))
 
     def forward(self, image: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from geopipe.nets.patches import BATCH, LEAST, resized
 from geopipe.nets.scenes.attention import AttentionNet
@@ -104,9 +104,3 @@ class ChipNet(ScoreNet):
         rest = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
         groups: list[dict[str, Any]] = [{"params": rest, "lr": new}]
         return [{"params": old, "lr": pretrained}, *groups] if pretrained else groups
-
-
-def reset_head(layer: nn.Linear) -> None:
-    """Every class as likely at first."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)

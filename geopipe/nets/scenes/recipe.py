@@ -1,4 +1,4 @@
-"""What a scene classifier is made of, read from a word such as ``fusion:googlenet.im+alexnet.c5``."""
+"""What a scene classifier is made of, as in ``fusion:googlenet.im+alexnet.c5``."""
 
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -42,7 +42,7 @@ class Recipe:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """``finetune:NET``, ``fusion:A+B`` or ``ddrl-am[:NET]``, NET with ``.FEATURE`` where wanted.
+        """``finetune:NET``, ``fusion:A+B`` or ``ddrl-am[:NET]``; NET may name a ``.FEATURE``.
 
         Raises ConfigError for anything else.
         """

@@ -1,0 +1,29 @@
+"""Center loss (Wen et al. 2016, ECCV): features of a class lie near their center."""
+
+import torch
+from torch import Tensor
+
+
+def center_loss(features: Tensor, classes: Tensor, centers: Tensor) -> Tensor:
+    """Half the squared distance of features (n, d) to the centers (k, d) of their classes (n,).
+
+    Li et al., eq. 5, but the mean over the batch where they sum, as the cross-entropy beside it is
+    a mean too: one factor of both (eq. 6). The gradient for a feature is (x - c) / n; centers get
+    none, `moved` is how they learn.
+    """
+    return (features - centers[classes]).square().sum(1).mean() / 2
+
+
+@torch.no_grad()
+def moved(centers: Tensor, features: Tensor, classes: Tensor, lr: float) -> Tensor:
+    """The centers after a step of SGD towards the means of their classes in this batch.
+
+    c + lr (mean - c) for each class that the batch has; the others stay. Wen et al. divide by one
+    more than there are of a class, which pulls less on classes with few.
+    """
+    count = torch.zeros(len(centers), device=centers.device).index_add_(
+        0, classes, torch.ones(len(classes), device=centers.device)
+    )
+    total = torch.zeros_like(centers).index_add_(0, classes, features.to(centers.dtype))
+    mean = total / count.clamp(min=1)[:, None]
+    return torch.where(count[:, None] > 0, torch.lerp(centers, mean, lr), centers)

@@ -1,0 +1,226 @@
+"""Fine-tune scene classifiers: one CNN, two fused ones, or DDRL-AM in its two steps."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (the field's usual name)
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint.weights import weights_hash
+from geopipe.errors import ConfigError
+from geopipe.learn.fit import fit
+from geopipe.learn.pool import symmetric
+from geopipe.learn.precision import training_autocast
+from geopipe.learn.scenes.center import center_loss, moved
+from geopipe.learn.scenes.pictures import Pictures
+from geopipe.learn.scenes.plan import ScenePlan
+from geopipe.learn.scenes.predict import cams, chip_net
+from geopipe.nets import MapNet
+from geopipe.nets.scenes import AttentionNet, ChipNet, VectorNet, attention_map
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Chips with their classes."""
+
+    pictures: Pictures
+    ids: np.ndarray
+    """(n,) uint8, of all pictures."""
+    rows: np.ndarray
+    """Which of them these are."""
+
+    def key(self) -> str:
+        """sha256 over pixels and classes."""
+        digest = hashlib.sha256(f"{self.pictures.side}".encode())
+        for i in self.rows.tolist():
+            digest.update(f"{self.pictures.digests[i]} {self.ids[i]}\n".encode())
+        return digest.hexdigest()
+
+
+def trained(
+    model: Checkpoint, samples: Samples, plan: ScenePlan, *, folder: Path, device: str = "cpu"
+) -> Checkpoint:
+    """A copy of `model` trained on the samples, on the processor.
+
+    It is kept in `folder`, named after all that decides it: asked for again it is loaded, and a
+    training that was killed goes on. Equal start, samples, plan and device give equal weights.
+    """
+    net = chip_net(model)
+    attentive = isinstance(net.backbone, AttentionNet)
+    if not attentive and plan.attention != "predicted":
+        raise ConfigError(
+            f"{net.recipe} has no attention map to take of the true class", "that is for ddrl-am"
+        )
+    start = weights_hash(net)
+    parts = [start, net.architecture, asdict(plan), samples.key(), device.partition(":")[0]]
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    file = folder / f"trained-{key[:32]}.safetensors"
+    if file.is_file():
+        return Checkpoint.load(file)
+    net = deepcopy(net)
+    seen = None
+    if isinstance(net.backbone, AttentionNet):
+        seen = _look(net, model, samples, plan, folder, device)
+    _fit(net.to(device), _Draws(model, net, samples, plan, seen), file, key, device)
+    net.eval().requires_grad_(False).to("cpu")
+    done = model.with_net(MapNet(net), {"training": {**asdict(plan), "chips": len(samples.rows)}})
+    done.save(file)
+    return done
+
+
+def _look(
+    net: ChipNet,
+    model: Checkpoint,
+    samples: Samples,
+    plan: ScenePlan,
+    folder: Path,
+    device: str,
+) -> np.ndarray:
+    """Step 1: its net is put into `net`; returns its maps of the samples (n, h, w)."""
+    inner = net.backbone
+    assert isinstance(inner, AttentionNet)
+    first = looker(net)
+    step1 = trained(
+        model.with_net(MapNet(first), {}), samples, plan.plain(), folder=folder, device=device
+    )
+    tuned = chip_net(step1).backbone
+    assert isinstance(tuned, VectorNet)
+    inner.looker.net.load_state_dict(tuned.pretrained[0].net.state_dict())
+    inner.looker_head.load_state_dict(tuned.head.state_dict())
+    known = samples.ids if plan.attention == "true" else None
+    return cams(model.with_net(MapNet(net), {}), samples.pictures, samples.rows, known, device)
+
+
+def looker(net: ChipNet) -> ChipNet:
+    """Step 1 of a DDRL-AM net before its training, as ``finetune:NET`` alone would be."""
+    inner = net.backbone
+    assert isinstance(inner, AttentionNet)
+    made = {**net.architecture, "model": f"finetune:{inner.rgb.part.backbone}", "flat": False}
+    del made["net"]
+    first = ChipNet(net.bands, net.classes, **made)
+    assert isinstance(first.backbone, VectorNet)
+    first.backbone.pretrained[0].net.load_state_dict(inner.rgb.net.state_dict())
+    zero(first.backbone.head)
+    return first.eval()
+
+
+def zero(head: nn.Linear) -> None:
+    """Every class as likely at first."""
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+
+
+class _Lesson(nn.Module):
+    """What is learnt: the net, and the centers of its features."""
+
+    centers: Tensor
+
+    def __init__(self, net: ChipNet) -> None:
+        super().__init__()
+        self.net = net
+        device = next(net.parameters()).device
+        self.register_buffer("centers", torch.zeros(net.classes, net.backbone.width, device=device))
+
+
+def _fit(net: ChipNet, draw: "_Draws", file: Path, key: str, device: str) -> None:
+    plan, steps = draw.plan, draw.steps
+    net.learning()
+    lesson = _Lesson(net)
+    groups = net.rates(plan.pretrained_lr, plan.lr)
+    if not plan.pretrained_lr:
+        for branch in net.backbone.pretrained:
+            branch.requires_grad_(False)
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.999), eps=1e-8, amsgrad=True)
+    rates = [group["lr"] for group in optimizer.param_groups]
+
+    def loss(step: int) -> Tensor:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * plan.rate(step, steps)
+        image, grey, ids = draw.batch(step, device)
+        with _seeded(device, plan.seed, step), training_autocast(device, plan.precision):
+            inner = net.backbone
+            features = (
+                inner.features(image) if isinstance(inner, VectorNet) else inner.fused(image, grey)
+            )
+            scores = inner.head(features)
+        value = F.cross_entropy(scores.float(), ids)
+        if plan.center:
+            seen = features.float()
+            value = value + plan.center * center_loss(seen, ids, lesson.centers)
+            lesson.centers.copy_(moved(lesson.centers, seen.detach(), ids, plan.center_lr))
+        return value
+
+    label = f"training {net.recipe}"
+    fit(lesson, loss, optimizer, steps, label=label, resume=file.with_suffix(".resume"), key=key)
+
+
+@contextmanager
+def _seeded(device: str, seed: int, step: int) -> Iterator[None]:
+    """Dropout that depends on the step alone, so that a resumed training goes on as it would."""
+    devices = [torch.device(device)] if device != "cpu" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed * 1_000_003 + step)
+        yield
+
+
+@dataclass(frozen=True, eq=False)
+class _Draws:
+    """Batch `step` depends on (seed, step) alone."""
+
+    model: Checkpoint
+    net: ChipNet
+    samples: Samples
+    plan: ScenePlan
+    cams: np.ndarray | None
+    """(n, h, w) of the samples, for DDRL-AM."""
+
+    @property
+    def size(self) -> int:
+        """Chips of a batch."""
+        return min(self.plan.batch, len(self.samples.rows))
+
+    @property
+    def each(self) -> int:
+        """Batches of an epoch; what is left over changes from epoch to epoch."""
+        return len(self.samples.rows) // self.size
+
+    @property
+    def steps(self) -> int:
+        """Batches of the training."""
+        return self.plan.epochs * self.each
+
+    def batch(self, step: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (n, 3, side, side), attention maps (n, 1, side, side) or nothing, classes (n,)."""
+        epoch, turn = divmod(step, self.each)
+        order = np.random.default_rng([self.plan.seed, 0, epoch]).permutation(
+            len(self.samples.rows)
+        )
+        mine = order[turn * self.size : (turn + 1) * self.size]
+        rows = self.samples.rows[mine]
+        image = self.samples.pictures.batch(rows).to(device)
+        shown = self.model.normalise(image.float(), torch.ones((), dtype=torch.bool, device=device))
+        if self.cams is not None:
+            grey = attention_map(torch.from_numpy(self.cams[mine]).to(device), self.net.side)
+            shown = torch.cat([shown, grey], 1)
+        if self.plan.augment:
+            kinds = np.random.default_rng([self.plan.seed, 1, step]).integers(8, size=len(mine))
+            shown = _turned(shown, torch.from_numpy(kinds).to(device))
+        ids = torch.from_numpy(self.samples.ids[rows].astype(np.int64)).to(device)
+        return shown[:, :3], shown[:, 3:], ids
+
+
+def _turned(images: Tensor, kinds: Tensor) -> Tensor:
+    """Each image by its own symmetry of the square: turned by quarters, flipped, both."""
+    out = torch.empty_like(images)
+    for kind in range(8):
+        chosen = kinds == kind
+        out[chosen] = symmetric(images[chosen], kind)
+    return out

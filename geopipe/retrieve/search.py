@@ -1,0 +1,185 @@
+"""Nearest vectors of an index: exactly, or from candidates that an approximate search finds.
+
+Exact search reads the mapped vectors block by block, so it needs no more memory than a block.
+Approximate searches (faiss) live in a file beside the vectors; what they find is measured again
+with the vectors themselves, and chips that came after they were made are searched exactly.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+
+from geopipe.errors import ChipIndexError, ConfigError
+
+Kind = Literal["exact", "ivf", "hnsw", "pq"]
+LARGE = 200_000
+"""Chips from which on an approximate search is made unless another choice is given."""
+_BLOCK_BYTES = 64 << 20
+_CANDIDATES = 10
+"""Candidates per wanted neighbour that are measured again."""
+_TRAINED = 50
+"""Vectors per cluster that clusters are learnt from."""
+_PROBED = 16
+"""One cluster of so many is looked into, at least 8."""
+_PQ_VALUES = 4
+"""Values of a vector that share a byte in a product-quantised search."""
+
+_UNTYPED: Any = faiss
+"""Constructors whose several forms its types do not tell."""
+
+Neighbours = tuple[np.ndarray, np.ndarray]
+"""Euclidean distances (m, k) float32, nearest first, and numbers (m, k) int64; -1 where none."""
+
+
+def exact(vectors: np.ndarray, queries: np.ndarray, k: int, first: int = 0) -> Neighbours:
+    """The k nearest of `vectors` (n, d; perhaps mapped) to each query (m, d); equals by number.
+
+    `first`: the number of the first vector.
+    """
+    queries = np.ascontiguousarray(queries, np.float32)
+    rows = max(1, _BLOCK_BYTES // max(1, vectors.shape[1] * 4))
+    best = _none(len(queries), 0)
+    for start in range(0, len(vectors), rows):
+        block = np.ascontiguousarray(vectors[start : start + rows], np.float32)
+        squares, ids = faiss.knn(queries, block, min(k, len(block)))
+        ids = np.where(ids >= 0, ids + (start + first), -1)
+        best = _merged(best, (np.sqrt(np.maximum(squares, 0)), ids), k)
+    return best
+
+
+def _none(queries: int, k: int) -> Neighbours:
+    return np.full((queries, k), np.inf, np.float32), np.full((queries, k), -1, np.int64)
+
+
+def _merged(a: Neighbours, b: Neighbours, k: int) -> Neighbours:
+    distances, ids = (np.concatenate(x, 1) for x in zip(a, b, strict=True))
+    order = np.lexsort((ids, np.where(ids < 0, np.inf, distances)))[:, :k]
+    return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Searcher:
+    """Finds neighbours in `vectors`, with the help of an approximate search if there is one."""
+
+    vectors: np.ndarray
+    """(n, d)"""
+    approximate: Any = None
+    """A faiss index of the first ones."""
+
+    def search(self, queries: np.ndarray, k: int) -> Neighbours:
+        """The min(k, n) nearest; distances are exact, but an approximate search may miss some."""
+        k = min(k, len(self.vectors))
+        if self.approximate is None or k < 1:
+            return exact(self.vectors, queries, k)
+        queries = np.ascontiguousarray(queries, np.float32)
+        covered = self.approximate.ntotal
+        _, candidates = self.approximate.search(queries, min(k * _CANDIDATES, covered))
+        found = _none(len(queries), k)
+        for i, row in enumerate(candidates):
+            ids = np.unique(row[row >= 0])
+            near, at = exact(np.asarray(self.vectors[ids]), queries[i : i + 1], k)
+            found[0][i, : near.shape[1]], found[1][i, : at.shape[1]] = near[0], ids[at[0]]
+        if covered == len(self.vectors):
+            return found
+        return _merged(found, exact(self.vectors[covered:], queries, k, covered), k)
+
+    def recall(self, k: int = 10, queries: int = 64, seed: int = 0) -> float:
+        """Share of the true k nearest of vectors drawn by lot that are found, 0..1."""
+        drawn = np.random.default_rng(seed).permutation(len(self.vectors))[:queries]
+        asked = np.asarray(self.vectors[np.sort(drawn)], np.float32)
+        truth, mine = exact(self.vectors, asked, k)[1], self.search(asked, k)[1]
+        hits = [len(np.intersect1d(a, b)) for a, b in zip(truth, mine, strict=True)]
+        return float(np.sum(hits) / max(truth.size, 1))
+
+
+def choose_kind(wanted: str, count: int) -> Kind:
+    """`wanted`, where "auto" is exact below LARGE chips and IVF from there on."""
+    if wanted == "auto":
+        return "exact" if count < LARGE else "ivf"
+    if wanted not in ("exact", "ivf", "hnsw", "pq"):
+        raise ConfigError(f"no search {wanted!r}", "auto, exact, ivf, hnsw or pq")
+    return wanted  # type: ignore[return-value]  # the line above has checked it
+
+
+def make(kind: Kind, vectors: np.ndarray, advance: Callable[[int], None] = lambda n: None) -> Any:
+    """A faiss index over all `vectors` (n, d), read block by block; None for "exact"."""
+    if kind == "exact":
+        return None
+    count, width = vectors.shape
+    if count < 64:
+        raise ConfigError(f"{count} chips need no {kind} search", "use exact")
+    index = _empty(kind, count, width)
+    if not index.is_trained:
+        most = min(count, _TRAINED * max(getattr(index, "nlist", 0), 256))
+        drawn = np.sort(np.random.default_rng(0).permutation(count)[:most])
+        index.train(np.ascontiguousarray(vectors[drawn], np.float32))
+    rows = max(1, _BLOCK_BYTES // (width * 4))
+    for start in range(0, count, rows):
+        block = np.ascontiguousarray(vectors[start : start + rows], np.float32)
+        index.add(block)
+        advance(len(block))
+    return index
+
+
+def _empty(kind: Kind, count: int, width: int) -> Any:
+    half = faiss.ScalarQuantizer.QT_fp16
+    clusters = max(4, min(int(4 * np.sqrt(count)), count // 39))
+    coarse: Any = faiss.IndexFlatL2(width)
+    index: Any
+    if kind == "hnsw":
+        index = _UNTYPED.IndexHNSWSQ(width, half, 32)
+        index.hnsw.efConstruction, index.hnsw.efSearch = 80, 128
+        return index
+    if kind == "ivf":
+        index = _UNTYPED.IndexIVFScalarQuantizer(coarse, width, clusters, half, faiss.METRIC_L2)
+    else:
+        pieces = max(p for p in range(1, max(2, width // _PQ_VALUES) + 1) if width % p == 0)
+        index = _UNTYPED.IndexIVFPQ(coarse, width, clusters, pieces, 8 if count >= 9984 else 4)
+        # Hundreds of clusterings of a few values each: more points would change little.
+        index.pq.cp.niter, index.pq.cp.max_points_per_centroid = 10, 64
+    index.nprobe = min(clusters, max(8, clusters // _PROBED))
+    index.cp.seed = 0
+    return index
+
+
+def save(index: Any, path: Path) -> int:
+    """Write `path`, whole or not at all; returns its bytes."""
+    part = path.with_name(path.name + ".part")
+    try:
+        faiss.write_index(index, str(part))
+        size = part.stat().st_size
+        part.replace(path)
+    except (RuntimeError, OSError) as e:
+        raise ChipIndexError(f"cannot write {path}: {e}", "is there room?") from e
+    finally:
+        part.unlink(missing_ok=True)
+    return size
+
+
+def load(folder: Path, told: Mapping[str, Any], vectors: np.ndarray) -> Searcher:
+    """The searcher that the header's `search` describes, its file mapped from the disk.
+
+    ChipIndexError where the file is missing or damaged.
+    """
+    path = folder / str(told["file"])
+    try:
+        if path.stat().st_size != told["size"]:
+            raise ChipIndexError(
+                f"{path} has {path.stat().st_size} bytes, not {told['size']}",
+                "make it anew: geopipe index build with --search",
+            )
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+    except (RuntimeError, OSError) as e:
+        if isinstance(e, ChipIndexError):
+            raise
+        said = " ".join(str(e).split())[:160]
+        raise ChipIndexError(
+            f"cannot read {path}: {said}", "make it anew: geopipe index build with --search"
+        ) from e
+    if index.ntotal > len(vectors) or index.d != vectors.shape[1]:
+        raise ChipIndexError(f"{path} is of {index.ntotal} x {index.d} values, not of this index")
+    return Searcher(vectors, index)

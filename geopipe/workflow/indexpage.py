@@ -1,0 +1,232 @@
+"""The page of an answer or an evaluation: one HTML file that holds all it shows."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import shapely
+from markupsafe import Markup
+from PIL import Image
+
+from geopipe.errors import SceneError
+from geopipe.retrieve.measures import Judged
+from geopipe.workflow.figures import Curve, Picture, chart, photo
+from geopipe.workflow.indexeval import Evaluation
+from geopipe.workflow.indexhits import polygon
+from geopipe.workflow.indexquery import Answer, Asker, Hit
+from geopipe.workflow.report import downscale
+
+_SIDE = 140
+"""Pixels of the longer side of a thumbnail."""
+_MAP_PX = 900
+_MAPS = 6
+"""Scenes whose maps are drawn: those with most hits."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    role: str
+    name: str
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A hit on the page."""
+
+    rank: int
+    number: int
+    distance: float
+    similarity: float
+    class_name: str
+    place: str
+    picture: Picture | None
+
+
+@dataclass(frozen=True)
+class _Shape:
+    points: str
+    colour: str
+    opacity: float
+    label: str
+    x: float
+    y: float
+    says: str
+
+
+@dataclass(frozen=True)
+class _Map:
+    title: str
+    says: str
+    width: int
+    height: int
+    line: float
+    font: float
+    background: Picture | None
+    shapes: tuple[_Shape, ...]
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What there is to show; an empty field is a section less."""
+
+    title: str
+    summary: str
+    notes: tuple[str, ...] = ()
+    asked: tuple[_Asked, ...] = ()
+    hits: tuple[_Shown, ...] = ()
+    maps: tuple[_Map, ...] = ()
+    chart: Markup | None = None
+    last: int = 0
+    table: tuple[tuple[str, ...], ...] = ()
+
+
+def write_answer(path: Path, answer: Answer, asker: Asker) -> None:
+    """Write what was asked, the hits, and maps of where they are; SceneError where it cannot be."""
+    recipe = asker.model.recipe
+    page = _Page(
+        "Where else does this occur?",
+        f"{len(answer.hits)} nearest of {answer.chips:,} chips, by {recipe.feature} of "
+        f"{recipe.backbone}; d is the Euclidean distance, s the similarity (1 is the same).",
+        answer.notes,
+        tuple(_Asked(e.role, e.name, thumbnail(e.image)) for e in answer.examples),
+        tuple(_shown(h, asker) for h in answer.hits),
+        tuple(_maps(answer)),
+    )
+    _write(path, page)
+
+
+def write_evaluation(path: Path, found: Evaluation) -> None:
+    """Write figures by class and the precision-recall plot; SceneError where it cannot be."""
+    judged = found.judged
+    page = _Page(
+        "How good the answers are",
+        f"mAP {100 * judged.mean_ap:.1f} %, ANMRR {judged.anmrr:.3f}, over {len(judged.ap):,} "
+        f"queries among {found.labelled:,} chips; {found.model['feature']} of "
+        f"{found.model['backbone']}.",
+        tuple(found.warnings()),
+        chart=Markup(chart(pr_curve([("all classes", judged)]), "pr")),
+        last=int(judged.retrieved[-1]) if len(judged.retrieved) else 0,
+        table=table_of(judged),
+    )
+    _write(path, page)
+
+
+def pr_curve(named: Sequence[tuple[str, Judged]]) -> Curve:
+    """The precision-recall curve of one or several rankings."""
+    return Curve(
+        "Precision and recall", "recall", "precision",
+        tuple(
+            (name, tuple(j.recall.mean(0).tolist()), tuple(j.precision.mean(0).tolist()))
+            for name, j in named
+        ),
+    )  # fmt: skip
+
+
+def table_of(judged: Judged) -> tuple[tuple[str, ...], ...]:
+    """Figures by class as text, head and mean included."""
+    tens = np.flatnonzero(judged.retrieved == 10)
+    rows = [("class", "queries", "mAP %", "ANMRR", "precision at 10")]
+    for name, one in (*judged.by_class.items(), ("all", judged)):
+        at = f"{one.precision[:, tens[0]].mean():.3f}" if len(tens) else "-"
+        ap, nmrr = f"{100 * one.mean_ap:.1f}", f"{one.anmrr:.3f}"
+        rows.append((name, str(len(one.ap)), ap, nmrr, at))
+    return tuple(rows)
+
+
+def thumbnail(image: np.ndarray) -> Picture:
+    """`image` (3, h, w) uint8 as a small JPEG; one that is smaller is enlarged."""
+    pixels = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)), "RGB")
+    scale = _SIDE / max(pixels.size)
+    size = (max(1, round(pixels.width * scale)), max(1, round(pixels.height * scale)))
+    how = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+    return photo(np.asarray(pixels.resize(size, how)).transpose(2, 0, 1))
+
+
+def _shown(hit: Hit, asker: Asker) -> _Shown:
+    picture = None
+    with suppress(SceneError):  # moved or deleted since
+        picture = thumbnail(asker.picture(hit.row))
+    row, name = hit.row, Path(hit.row.source).name
+    windowed = any(s.path == row.source for s in asker.index.header.scenes)
+    place = f"{name}, row {row.row}, column {row.col}" if windowed else name
+    return _Shown(hit.rank, hit.number, hit.distance, hit.similarity, row.class_name, place,
+                  picture)  # fmt: skip
+
+
+def _maps(answer: Answer) -> list[_Map]:
+    """A map of each scene with hits, with most first, and one of the hits in no scene by CRS."""
+    scenes = {s.path: s for s in answer.scenes}
+    groups: dict[str, list[Hit]] = {}
+    for hit in answer.hits:
+        if hit.row.crs:
+            groups.setdefault(hit.row.source if hit.row.source in scenes else hit.row.crs,
+                              []).append(hit)  # fmt: skip
+    order = sorted(groups, key=lambda key: (-len(groups[key]), key))
+    return [_map(key, groups[key], answer) for key in order[:_MAPS]]
+
+
+def _map(key: str, hits: Sequence[Hit], answer: Answer) -> _Map:
+    entry = next((s for s in answer.scenes if s.path == key), None)
+    asked = [e for e in answer.examples if e.row.crs and (
+        e.row.source == key if entry else e.row.crs == key)]  # fmt: skip
+    rows = [*(h.row for h in hits), *(e.row for e in asked)]
+    if entry is not None:  # in the scene's own pixels, so that it lies straight whatever its CRS
+        to_px = ~entry.scene.geobox.affine
+        shapes = [np.array([to_px * tuple(c) for c in r.corners]) for r in rows]
+        low, high = np.zeros(2), np.array(entry.shape[::-1], float)
+    else:
+        shapes = [np.array(polygon(r, key).exterior.coords)[:4] * (1, -1) for r in rows]
+        low, high = np.min([s.min(0) for s in shapes], 0), np.max([s.max(0) for s in shapes], 0)
+        low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    scale = _MAP_PX / max(float((high - low).max()), 1e-9)
+    width, height = (max(40, round(float(x))) for x in (high - low) * scale)
+    labels = [*(str(h.rank) for h in hits), *("?" for _ in asked)]
+    says = [*(f"rank {h.rank}, distance {h.distance:.4g}" for h in hits), *(e.name for e in asked)]
+    colours = [*(_colour(h.rank, len(answer.hits)) for h in hits), *("#00e5ff" for _ in asked)]
+    drawn = [
+        _shape((s - low) * scale, colour, label, text)
+        for s, colour, label, text in zip(shapes, colours, labels, says, strict=True)
+    ]
+    background = None
+    if entry is not None:
+        with suppress(SceneError):
+            background = photo(downscale(entry.scene, _MAP_PX))
+    title = Path(key).name if entry else (key if len(key) < 20 else "other chips")
+    many = f"{len(hits)} of {len(answer.hits)} hits"
+    return _Map(title, many, width, height, 2.5, 16.0, background, tuple(reversed(drawn)))
+
+
+def _shape(points: np.ndarray, colour: str, label: str, says: str) -> _Shape:
+    middle = shapely.Polygon(points).centroid
+    text = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return _Shape(text, colour, 0.18, label, round(middle.x, 1), round(middle.y, 1), says)
+
+
+def _colour(rank: int, of: int) -> str:
+    """Red for the nearest to blue for the farthest hit."""
+    at = (rank - 1) / max(1, of - 1)
+    near, middle, far = np.array([214, 39, 40]), np.array([244, 192, 79]), np.array([63, 127, 179])
+    rgb = near + (middle - near) * 2 * at if at < 0.5 else middle + (far - middle) * (2 * at - 1)
+    return "#" + bytes(np.round(rgb).astype(np.uint8)).hex()
+
+
+def _write(path: Path, page: _Page) -> None:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = (files("geopipe.workflow") / "indexpage.html").read_text(encoding="utf-8")
+    text = environment.from_string(template).render(page=page)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as e:
+        raise SceneError(f"cannot write the page {path}: {e.strerror}") from e
+    finally:
+        with suppress(OSError):
+            part.unlink()

@@ -1,0 +1,1 @@
+"""Scene classification as a tool: training, classification, evaluation, heat maps."""

@@ -1,0 +1,60 @@
+"""A folder of results that appears whole, and the work on the way to it."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from geopipe.errors import ConfigError, GeopipeError, SceneError
+
+
+def check_free(out: Path, *, overwrite: bool) -> None:
+    """ConfigError where `out` is there already (an empty folder is not)."""
+    there = any(out.iterdir()) if out.is_dir() else out.exists()
+    if there and not overwrite:
+        raise ConfigError(f"{out} exists already", "give another name or --overwrite")
+    if out.is_file() and overwrite:
+        raise ConfigError(f"{out} is a file", "give a folder to write into")
+
+
+@contextmanager
+def whole_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A folder to write into that becomes `out` when all went well, and is gone when not.
+
+    With `overwrite`, files of the same names are replaced and all others stay.
+    """
+    check_free(out, overwrite=overwrite)
+    part = out.with_name(out.name + ".part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        if not out.exists():
+            part.rename(out)
+            return
+        for file in sorted(part.iterdir()):
+            file.replace(out / file.name)
+    except OSError as e:
+        if isinstance(e, GeopipeError):
+            raise
+        raise SceneError(f"cannot write {out}: {e}", "is the folder writable?") from e
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def work_folder(out: Path, cache: Path | None) -> Iterator[Path]:
+    """Where what is made on the way to `out` is kept: `cache`, or else ``OUT.work``.
+
+    Without a cache it goes when `out` is made, or cannot be; a run that was killed finds it again.
+    """
+    if cache:
+        yield cache
+        return
+    work = out.with_name(out.name + ".work")
+    try:
+        yield work
+    except GeopipeError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work, ignore_errors=True)

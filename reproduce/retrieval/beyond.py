@@ -1,0 +1,117 @@
+"""Beyond the paper: what each option gains, and what feedback does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from geopipe.retrieve import Judged, judge_vectors
+from geopipe.retrieve.measures import judge_ranking
+from geopipe.retrieve.normal import Norm, Whitening, expanded, rocchio
+from geopipe.retrieve.recipe import Recipe
+from geopipe.retrieve.search import exact
+from reproduce.retrieval.lab import Images, Net, describe
+
+SHOWN = 10
+"""Images that a user looks at before saying yes and no."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way beyond the paper."""
+
+    name: str
+    judged: Judged
+    width: int
+    ms: float
+    """Per image, of the net."""
+
+
+def options(images: Images, net: Net, cache: Path) -> Iterator[Option]:
+    """The pooled feature of `net`, and it with each option alone, then some together."""
+    base = Recipe(net.backbone, "pooled")
+    plain = describe(images, base, net.weights, cache)
+    classes = images.classes
+
+    def judged(
+        name: str, vectors: np.ndarray, ms: float, moved: np.ndarray | None = None
+    ) -> Option:
+        return Option(name, judge_vectors(vectors, classes, moved=moved), vectors.shape[1], ms)
+
+    yield judged("pooled, Gaussian (the paper's)", plain.vectors, plain.ms)
+    recipes = {
+        "length 1 instead of Gaussian": replace(base, norm="l2"),
+        "not normalised": replace(base, norm="none"),
+        "maximum of the last map": replace(base, feature="c5", pooling="max"),
+        "GeM, p = 3, of the last map": replace(base, feature="c5", pooling="gem"),
+        "4 turns": replace(base, turns=4),
+        "8 turns and mirror images": replace(base, turns=8),
+        "scales 1 and 0.7": replace(base, scales=(1.0, 0.7)),
+        "256 px": replace(base, side=256),
+    }
+    for name, recipe in recipes.items():
+        found = describe(images, recipe, net.weights, cache)
+        yield judged(name, found.vectors, found.ms)
+    most = min(len(classes) - 1, plain.vectors.shape[1])
+    for components in (n for n in (64, 128, 256, 512) if n <= most):
+        for whiten in (False, True):
+            fitted = Whitening.fit(plain.vectors, components, whiten=whiten)
+            name = f"PCA to {components}" + ", whitened" * whiten
+            yield judged(name, fitted.apply(plain.vectors), plain.ms)
+    for n in (3, 5, 10):
+        moved = expansions(plain.vectors, n, base.norm)
+        yield judged(f"query expansion by {n}", plain.vectors, plain.ms, moved)
+    best = describe(images, replace(base, turns=8), net.weights, cache)
+    reduced = Whitening.fit(best.vectors, min(256, most)).apply(best.vectors)
+    yield judged(f"8 turns, PCA to {reduced.shape[1]}, whitened", reduced, best.ms)
+    moved = expansions(reduced, 5, "l2")
+    yield judged("the same, query expansion by 5", reduced, best.ms, moved)
+
+
+def expansions(vectors: np.ndarray, number: int, norm: Norm) -> np.ndarray:
+    """(n, d): each vector with the first it finds, itself left out."""
+    _, ids = exact(vectors, vectors, number + 1)
+    out = []
+    for i, row in enumerate(ids):
+        others = [j for j in row.tolist() if j != i][:number]
+        out.append(expanded(vectors[i], vectors[others], norm))
+    return np.array(out)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """mAP over the images that the user has not judged, before and after."""
+
+    before: float
+    like: float
+    both: float
+
+
+def feedback(vectors: np.ndarray, classes: list[str], norm: Norm) -> Feedback:
+    """Every image asks; the user says yes and no to the SHOWN first hits by their class.
+
+    Judged on all other images alone, so that what was shown does not count twice.
+    """
+    names = np.array(classes)
+    _, ids = exact(vectors, vectors, SHOWN + 1)
+    found: dict[str, list[float]] = {"before": [], "like": [], "both": []}
+    for q in range(len(names)):
+        shown = [j for j in ids[q].tolist() if j != q][:SHOWN]
+        right = names[shown] == names[q]
+        left = np.setdiff1d(np.arange(len(names)), [q, *shown])
+        if not (names[left] == names[q]).any():
+            continue
+        good, bad = vectors[shown][right], vectors[shown][~right]
+        asked = {
+            "before": vectors[q],
+            "like": rocchio(vectors[q], good, bad[:0], norm),
+            "both": rocchio(vectors[q], good, bad, norm),
+        }
+        for way, query in asked.items():
+            order = np.argsort(((vectors[left] - query) ** 2).sum(1), kind="stable")
+            relevant = (names[left] == names[q])[order]
+            found[way].append(judge_ranking(relevant, int(relevant.sum()))[0])
+    return Feedback(*(float(np.mean(found[k])) for k in ("before", "like", "both")))

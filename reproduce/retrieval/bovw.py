@@ -1,0 +1,44 @@
+"""The shallow comparator: bags of visual words (Yang and Newsam 2013, the paper's [6]).
+
+Dense DAISY descriptors of scikit-image in grey, words by k-means of scikit-learn, counts of words
+made to sum to 1, Euclidean distance. Yang and Newsam take SIFT at salient points; dense descriptors
+serve the same end and come from a kept library.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from skimage.feature import daisy
+from sklearn.cluster import MiniBatchKMeans
+
+from reproduce.retrieval.lab import Images
+
+WORDS = 150
+_STEP, _SIDE = 10, 256
+_SAMPLED = 100_000
+
+
+def bags(images: Images, cache: Path, words: int = WORDS, seed: int = 0) -> np.ndarray:
+    """(n, words) float32: shares of the visual words in each image."""
+    path = cache / f"bovw-{words}-{len(images.items)}.npy"
+    if path.exists():
+        return np.asarray(np.load(path))
+    cache.mkdir(parents=True, exist_ok=True)
+    each = max(1, _SAMPLED // len(images.items))
+    rng = np.random.default_rng(seed)
+    found = [descriptors(item.path) for item in images.items]
+    sample = np.concatenate([rng.permutation(d)[:each] for d in found])
+    kmeans = MiniBatchKMeans(words, random_state=seed, n_init=3, batch_size=4096).fit(sample)
+    counts = [np.bincount(kmeans.predict(d), minlength=words) / len(d) for d in found]
+    np.save(path, np.array(counts, np.float32))
+    return np.array(counts, np.float32)
+
+
+def descriptors(path: str) -> np.ndarray:
+    """(points, 104) float32 of an image in grey, at _SIDE px."""
+    grey = Image.open(path).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+    found = daisy(np.asarray(grey), step=_STEP, radius=12, rings=2, histograms=6, orientations=8)
+    return np.asarray(found.reshape(-1, found.shape[2]), np.float32)

