@@ -14,7 +14,6 @@ from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 from geopipe.nets.backbones import build_backbone
 from geopipe.nets.scorenet import ScoreNet
 
-CL = torch.channels_last
 BATCH = 32
 """Patches that go through the backbone at once: more is no quicker on a CPU and takes memory."""
 LEAST = 1e-6
@@ -59,9 +58,7 @@ class PatchNet(ScoreNet):
         self.weights = tuple(w / sum(shares) for w in shares)
         self.reach = -(-(max(sizes) - cell) // 2 // cell) * cell
         self.floats = 3 + BATCH * side**2 * 48 // (16 * cell) ** 2
-        # Channels last: depthwise convolutions take half the time on a CPU.
         self.backbone = build_backbone(backbone, "pooled")
-        self.backbone.to(memory_format=CL)  # type: ignore[call-overload]  # as torch's own docs do
         self.head = nn.Linear(self.backbone.width("pooled"), classes)
 
     @property
@@ -102,15 +99,14 @@ class PatchNet(ScoreNet):
         features, probabilities = [], []
         for part in torch.arange(rows.numel(), device=patches.device).split(BATCH):
             index = torch.unravel_index(part, rows)
-            shown = resized(patches[index], self.side)
-            feature = self.backbone(shown.contiguous(memory_format=CL))
+            feature = self.backbone(resized(patches[index], self.side))
             features.append(feature)
             probabilities.append(self.head(feature).softmax(1))
         return torch.cat(features), torch.cat(probabilities)
 
     def logits(self, patches: Tensor) -> Tensor:
         """Scores (n, classes) before the softmax of patches (n, 3, side, side), for training."""
-        found: Tensor = self.head(self.backbone(patches.contiguous(memory_format=CL)))
+        found: Tensor = self.head(self.backbone(patches))
         return found
 
 

@@ -28,7 +28,6 @@ from geopipe.learn.patches import (
 )
 from geopipe.nets import MapNet, PatchNet, SegmentVote
 from geopipe.nets.backbones import backbone
-from geopipe.nets.patches import CL
 from geopipe.raster import Scene
 from geopipe.raster.chips import ChipFolder, require_bytes
 from geopipe.raster.cog import color_of, read_scheme
@@ -68,7 +67,6 @@ class Design:
         except ValueError as e:
             raise ConfigError(str(e)) from e
         net.backbone = load_backbone(self.backbone, self.weights, upto="pooled")
-        net.backbone.to(memory_format=CL)  # type: ignore[call-overload]
         with torch.no_grad():  # every class as likely at first
             net.head.weight.zero_()
             net.head.bias.zero_()

@@ -101,7 +101,9 @@ def test_blocks_in_a_row_are_the_librarys_forward(name):
     theirs.load_state_dict({key: state[ours_key] for key, ours_key in published.items()})
     x = image(64)
     with torch.no_grad():
-        torch.testing.assert_close(ours.eval().feature(x, "logits"), theirs(x))
+        torch.testing.assert_close(
+            ours.eval().feature(x, "logits"), theirs(x), rtol=1e-3, atol=1e-4
+        )
 
 
 def test_feature_runs_no_later_block():

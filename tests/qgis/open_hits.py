@@ -38,7 +38,7 @@ def draw(layers, path):
     settings.setLayers(layers)
     settings.setBackgroundColor(QColor("white"))
     settings.setDestinationCrs(layers[0].crs())
-    settings.setExtent(layers[0].extent().buffered(20))
+    settings.setExtent(layers[-1].extent().buffered(20))
     settings.setOutputSize(QSize(400, 300))
     job = QgsMapRendererParallelJob(settings)
     job.start()

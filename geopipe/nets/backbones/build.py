@@ -25,7 +25,7 @@ def build_backbone(
     """
     net = empty_backbone(name)[0].cut(upto).to_empty(device="cpu")
     initialise(net, generator)
-    return net
+    return net.arranged()
 
 
 def empty_backbone(name: str) -> tuple[BackboneNet, dict[str, str]]:

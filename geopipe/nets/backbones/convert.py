@@ -44,7 +44,7 @@ def filled_backbone(name: str, raw: dict[str, Tensor], where: str) -> BackboneNe
     } | state
     _drop_missing(net, missing, where)
     net.load_state_dict({key: state[key] for key in net.state_dict()}, assign=True)
-    return net
+    return net.arranged()
 
 
 def _drop_missing(net: BackboneNet, missing: list[str], where: str) -> None:

@@ -40,7 +40,7 @@ class BackboneNet(nn.Module):
     def feature(self, image: Tensor, which: str = "pooled") -> Tensor:
         """The map (N, width, h', w') or vector (N, width) named `which`; runs no later block."""
         feature = self._feature(which)
-        x = image
+        x = image.contiguous(memory_format=torch.channels_last)
         for block in self._up_to(feature).values():
             x = block(x)
         return x.mean((2, 3)) if feature.pooled else x
@@ -56,6 +56,14 @@ class BackboneNet(nn.Module):
         give them lower rates.
         """
         return list(self._up_to(self._feature(which)).values())
+
+    def arranged(self) -> Self:
+        """The net with its weights laid out channels last, in place.
+
+        So depthwise convolutions take half the time on a CPU, and `feature` gives them their image.
+        """
+        nn.Module.to(self, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
 
     def cut(self, which: str) -> Self:
         """Drop, in place, the blocks that `feature(which)` does not run. Returns the net."""
