@@ -12,7 +12,7 @@ from geopipe.cli.options import AS_JSON, BANDS, NODATA, OVERWRITE, PATH
 if TYPE_CHECKING:
     from geopipe.jobs import Workers
     from geopipe.retrieve import Model
-    from geopipe.workflow.indexquery import Answer, Asker
+    from geopipe.workflow.index.query import Answer, Asker
 
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N")
 WEIGHTS = click.option("--weights", metavar="FILE",
@@ -95,7 +95,7 @@ def build(
 
     The same command goes on with a build that stopped. Equal chips are kept once.
     """
-    from geopipe.workflow.indexing import BuildPlan, Cutting, build_index
+    from geopipe.workflow.index.build import BuildPlan, Cutting, build_index
 
     plan = BuildPlan(
         Cutting(size, step or size / 2, valid, bands, nodata), dtype, search, skip_bad,
@@ -183,9 +183,9 @@ def query(
     from geopipe.jobs import choose_device
     from geopipe.register.outfile import check_target
     from geopipe.retrieve.box import Box
-    from geopipe.workflow.indexhits import write_hits
-    from geopipe.workflow.indexpage import write_answer
-    from geopipe.workflow.indexquery import Asked, Asker, Wishes
+    from geopipe.workflow.index.hits import write_hits
+    from geopipe.workflow.index.page import write_answer
+    from geopipe.workflow.index.query import Asked, Asker, Wishes
 
     if not (image or box or like):
         raise click.UsageError("give IMAGE, --box or --like")
@@ -257,8 +257,8 @@ def evaluate(
 
     Every chip asks for all others, itself excluded.
     """
-    from geopipe.workflow.indexeval import evaluate_index
-    from geopipe.workflow.indexpage import table_of, write_evaluation
+    from geopipe.workflow.index.evaluate import evaluate_index
+    from geopipe.workflow.index.page import table_of, write_evaluation
 
     _page_target(page, overwrite=overwrite)
     found = evaluate_index(folder, queries, seed)
@@ -305,9 +305,9 @@ def heatmap(
     OUT is a Cloud Optimized GeoTIFF: correlation of the features, 1 is the same.
     """
     from geopipe.jobs import choose_device
-    from geopipe.workflow.indexheat import heatmap as make
-    from geopipe.workflow.indexquery import Asker
-    from geopipe.workflow.indexsources import Cutting
+    from geopipe.workflow.index.heat import heatmap as make
+    from geopipe.workflow.index.query import Asker
+    from geopipe.workflow.index.sources import Cutting
 
     asker = Asker.open(folder, weights, choose_device(device))
     cuts = [s.cut[0] for s in asker.index.header.scenes]

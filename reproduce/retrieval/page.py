@@ -10,7 +10,7 @@ from pathlib import Path
 
 from geopipe.retrieve import Judged
 from geopipe.workflow.figures import chart
-from geopipe.workflow.indexpage import pr_curve
+from geopipe.workflow.index.page import pr_curve
 from reproduce.retrieval import paper
 from reproduce.retrieval.beyond import SHOWN, Feedback, Option
 

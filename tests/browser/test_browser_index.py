@@ -11,10 +11,10 @@ import pytest
 from test_browser import CHROMIUM, chromium
 
 from geopipe.retrieve.box import Box
-from geopipe.workflow.indexeval import evaluate_index
-from geopipe.workflow.indexing import build_index
-from geopipe.workflow.indexpage import write_answer, write_evaluation
-from geopipe.workflow.indexquery import Asked, Asker, Wishes
+from geopipe.workflow.index.build import build_index
+from geopipe.workflow.index.evaluate import evaluate_index
+from geopipe.workflow.index.page import write_answer, write_evaluation
+from geopipe.workflow.index.query import Asked, Asker, Wishes
 
 pytestmark = [
     pytest.mark.chromium,

@@ -7,8 +7,8 @@ import pytest
 from qgis_process import NEEDS_QGIS, said
 
 from geopipe.retrieve import ChipRow
-from geopipe.workflow.indexhits import write_hits
-from geopipe.workflow.indexquery import Answer, Example, Hit
+from geopipe.workflow.index.hits import write_hits
+from geopipe.workflow.index.query import Answer, Example, Hit
 
 SCRIPT = Path(__file__).with_name("open_hits.py")
 pytestmark = NEEDS_QGIS

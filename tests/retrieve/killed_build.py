@@ -7,19 +7,19 @@ from pathlib import Path
 from retrieve_world import PLAN, SMALL
 
 from geopipe.retrieve import Model
-from geopipe.workflow import indexing, indexsources
+from geopipe.workflow.index import build, sources
 
 PART, FILES = 6, 3
 
 
 def in_small_parts(patch):
     """`patch(module, name, value)`: builds as this one's."""
-    patch(indexing, "PART", PART)
-    patch(indexsources, "PART", PART)
-    patch(indexsources, "FILES", FILES)
+    patch(build, "PART", PART)
+    patch(sources, "PART", PART)
+    patch(sources, "FILES", FILES)
 
 
-def main(folder, *sources):
+def main(folder, *given):
     in_small_parts(setattr)
     describe = Model.describe
 
@@ -28,7 +28,7 @@ def main(folder, *sources):
         return describe(self, images)
 
     Model.describe = slowly
-    indexing.build_index(sources, Path(folder), Model(SMALL, "random:0"), PLAN)
+    build.build_index(given, Path(folder), Model(SMALL, "random:0"), PLAN)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from PIL import Image
 
 from geopipe.jobs import Workers
 from geopipe.retrieve import Model, Recipe
-from geopipe.workflow.indexing import BuildPlan, Cutting, build_index
+from geopipe.workflow.index.build import BuildPlan, Cutting, build_index
 
 NAMES = ("field", "forest", "roofs", "water")
 COLOURS = np.array([(190, 170, 90), (40, 90, 50), (180, 80, 70), (40, 70, 130)])

@@ -21,8 +21,8 @@ from geopipe.jobs import Workers
 from geopipe.retrieve import ChipIndex, Model, Recipe
 from geopipe.retrieve.header import NAME, Header
 from geopipe.retrieve.pieces import Piece
-from geopipe.workflow import indexing
-from geopipe.workflow.indexing import Cutting, build_index
+from geopipe.workflow.index import build
+from geopipe.workflow.index.build import Cutting, build_index
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -226,7 +226,7 @@ def test_an_approximate_search_on_request(tmp_path, model):
 @given(st.permutations(range(8)))
 def test_pieces_go_in_in_their_order(order):
     done = ((Piece(i + 3), str(i)) for i in order)
-    assert [text for _, text in indexing._in_order(done, 3)] == list("01234567")
+    assert [text for _, text in build._in_order(done, 3)] == list("01234567")
 
 
 def test_threads_make_the_same_bytes(tmp_path, built, chips, scene, model):

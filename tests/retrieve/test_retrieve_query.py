@@ -17,7 +17,7 @@ from retrieve_world import NAMES, PLAN, draw_chips, ground
 from geopipe.cli import main
 from geopipe.retrieve import ChipIndex
 from geopipe.retrieve.box import Box
-from geopipe.workflow.indexing import build_index
+from geopipe.workflow.index.build import build_index
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOFS = "500136,4699880,500184,4699932"

@@ -15,9 +15,9 @@ from PIL import Image
 from geopipe.errors import SceneError
 from geopipe.retrieve.measures import Judged
 from geopipe.workflow.figures import Curve, Picture, chart, photo
-from geopipe.workflow.indexeval import Evaluation
-from geopipe.workflow.indexhits import polygon
-from geopipe.workflow.indexquery import Answer, Asker, Hit
+from geopipe.workflow.index.evaluate import Evaluation
+from geopipe.workflow.index.hits import polygon
+from geopipe.workflow.index.query import Answer, Asker, Hit
 from geopipe.workflow.report import downscale
 
 _SIDE = 140

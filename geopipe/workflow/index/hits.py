@@ -15,7 +15,7 @@ from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import category_qml
 from geopipe.register.outfile import whole
 from geopipe.retrieve.rows import ChipRow
-from geopipe.workflow.indexquery import Answer, Hit
+from geopipe.workflow.index.query import Answer, Hit
 
 LAYER, ASKED = "hits", "asked"
 _COLOURS = ("#b2182b", "#e8793e", "#f4c04f", "#8fc3c9", "#3f7fb3")

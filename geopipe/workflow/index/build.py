@@ -23,8 +23,8 @@ from geopipe.retrieve.pieces import FileItem, Piece, PieceDone, PieceJob, load_v
 from geopipe.retrieve.recipe import Model
 from geopipe.retrieve.rows import ChipRow
 from geopipe.retrieve.store import ChipIndex, Writer
-from geopipe.workflow.indexsearch import make_searchable
-from geopipe.workflow.indexsources import (
+from geopipe.workflow.index.search import make_searchable
+from geopipe.workflow.index.sources import (
     PART,
     BuildPlan,
     Cutting,

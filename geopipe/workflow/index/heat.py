@@ -20,8 +20,8 @@ from geopipe.retrieve.header import SceneEntry
 from geopipe.retrieve.normal import similarity
 from geopipe.retrieve.pieces import Piece, chip_shape, mean_colour, read_windows
 from geopipe.retrieve.recipe import Model
-from geopipe.workflow.indexquery import Asked, Asker
-from geopipe.workflow.indexsources import Cutting, scene_entry
+from geopipe.workflow.index.query import Asked, Asker
+from geopipe.workflow.index.sources import Cutting, scene_entry
 
 _SQUARE = 8
 STEPS = 250

@@ -1,0 +1,1 @@
+"""The index of chips as a tool: building, asking, judging, heat maps."""
