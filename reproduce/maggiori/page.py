@@ -31,7 +31,7 @@ def write_page(path: Path, tables: dict[str, Any]) -> None:
         "percent. The paper's column: its Pléiades test tile (Fig. 7a), other images than ours, so "
         "the order of the methods can be compared and the figures cannot. Ours train for fewer "
         "steps (a CPU): 1200 of the CNN, 1500 of the refinement (800 at Banepa) where the paper "
-        "has 50,000.",
+        "has 50,000. Methods and seeds that a table lacks were not run yet.",
     ]
     for name, site in tables["sites"].items():
         lines += ["", f"## {_TITLES.get(name, name)}", "", *_site(name, site)]

@@ -28,8 +28,8 @@ from reproduce.site import Site
 
 OUT = Path("outputs/reproduce")
 RESULTS = Path("docs/results/maggiori")
-SIDE = 300
-"""Scene pixels a side of a close-up."""
+SIDES = (300, 200, 120, 60)
+"""Scene pixels a side of a close-up: the largest that the labelled part of a scene holds."""
 
 
 def main() -> None:
@@ -93,7 +93,7 @@ def draw(site: Site, runs: dict[str, list[Run]], folder: Path) -> dict[str, Any]
         folder / "classes.png", {names[m]: [r.steps[-1] for r in runs[m]] for m in shown}
     )
     truth, test = site.labels("test"), site.scene("test")
-    places = choose_places(truth, 4, SIDE)
+    places = next(filter(None, (choose_places(truth, 4, side) for side in SIDES)), [])
     maps = {"truth": truth, **{names[m]: runs[m][0].map for m in shown}}
     notes = {names[m]: f"mean IoU {100 * runs[m][0].steps[-1].mean_iou:.1f} %" for m in shown}
     whole = figures.read_place(test, Window.of_shape(test.shape), maps, site.scheme)
