@@ -193,6 +193,21 @@ def test_checks_are_recorded_and_do_not_steer(training, pools, tmp_path):
     assert_same(model, train(pools, tmp_path / "b.model")[0])
 
 
+def test_a_robust_loss_follows_a_quarter_of_cross_entropy(pools, tmp_path, monkeypatch):
+    """A random net is sure and wrong, where a robust loss is flat."""
+    losses = []
+    for name in ("generalised_cross_entropy", "labelled_cross_entropy"):
+        real = getattr(coarse_module, name)
+
+        def noted(*args, name=name, real=real):
+            losses.append((name[0], *args[2:]))
+            return real(*args)
+
+        monkeypatch.setattr(coarse_module, name, noted)
+    coarse(pools, tmp_path / "a.model", replace(COARSE, steps=8, robust=0.7))
+    assert losses == [("l",)] * 2 + [("g", 0.7)] * 6
+
+
 def test_a_learning_rate_that_blows_up_is_an_error(pools, tmp_path):
     plan = CoarsePlan(steps=30, batch=1, patch=16, lr=1e9, precision="float32")
     with pytest.raises(ConfigError, match="lower the learning rate"):
