@@ -10,6 +10,13 @@ from geopipe.cli.options import AS_JSON, BANDS, NODATA, OVERWRITE, PATH
 SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Leave out chips that cannot be read.")
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N")
 CACHE = click.option("--cache", type=PATH, help="A folder in which features are kept.")
+LABELS = click.option("--labels", type=PATH,
+                      help="Of the only labelled scene: vectors or a class raster.")  # fmt: skip
+MASKS = click.option("--masks", type=PATH,
+                     help="A folder with an image of ids for each labelled chip.")  # fmt: skip
+UNLABELLED = click.option("--unlabelled", type=click.IntRange(0, 255), default=255,
+                          show_default=True,
+                          help="Id of pixels without a class in the masks.")  # fmt: skip
 SCHEME = "A class scheme: land-cover, a TOML file  [default: the names of the folders]"
 
 
@@ -24,10 +31,9 @@ def patches() -> None:
 @click.option("--gsd", type=click.FloatRange(0, min_open=True), required=True, metavar="METRES",
               help="Of a pixel that the net sees; chips are taken to have it.")  # fmt: skip
 @click.option("--classes", help=SCHEME)
-@click.option("--labels", type=PATH, help="Of the only scene: vectors or a class raster.")
-@click.option("--masks", type=PATH, help="A folder with an image of class ids for each chip.")
-@click.option("--unlabelled", type=click.IntRange(0, 255), default=255, show_default=True,
-              help="Id of pixels without a class in the masks.")  # fmt: skip
+@LABELS
+@MASKS
+@UNLABELLED
 @click.option("--backbone", default="efficientnet_lite0", show_default=True,
               help="efficientnet_lite0, resnet50, vgg16... (docs/backbones.md)")  # fmt: skip
 @click.option("--weights", default="auto", show_default=True,

@@ -6,17 +6,16 @@ from pathlib import Path
 import click
 
 from geopipe.cli.options import AS_JSON, BANDS, NODATA, OVERWRITE, PATH
-from geopipe.cli.patches import CACHE, DEVICE, SKIP_BAD
+from geopipe.cli.patches import CACHE, DEVICE, LABELS, MASKS, SKIP_BAD, UNLABELLED
 
 
 @click.command()
 @click.argument("model", type=PATH)
 @click.option("--source", "sources", multiple=True, required=True, metavar="DIR|SCENE",
               help="What the model was trained on.")  # fmt: skip
-@click.option("--labels", type=PATH, help="Of the only source scene: vectors or a class raster.")
-@click.option("--masks", type=PATH, help="A folder with an image of class ids per source chip.")
-@click.option("--unlabelled", type=click.IntRange(0, 255), default=255, show_default=True,
-              help="Id of pixels without a class in the masks.")  # fmt: skip
+@LABELS
+@MASKS
+@UNLABELLED
 @click.option("--target", "targets", multiple=True, required=True, metavar="DIR|SCENE",
               help="Where the model is to go; no label of it is looked at.")  # fmt: skip
 @click.option("--out", type=PATH, required=True, help="The new model.")

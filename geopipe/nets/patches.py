@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
 from geopipe.nets.backbones import build_backbone
-from geopipe.nets.scorenet import ScoreNet
+from geopipe.nets.scorenet import LEAST, ScoreNet
 
 BATCH = 32
 """Patches that go through the backbone at once: more is no quicker on a CPU and takes memory."""
-LEAST = 1e-6
-"""Probability whose logarithm stands for none."""
 
 
 class PatchNet(ScoreNet):

@@ -4,6 +4,9 @@ from typing import Any
 
 from torch import nn
 
+LEAST = 1e-6
+"""Probability whose logarithm stands for none."""
+
 
 class ScoreNet(nn.Module):
     """Image (N, bands, h, w) float32, normalised, to scores (N, classes, h - 2 reach, ...).

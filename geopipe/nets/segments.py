@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geopipe.errors import ConfigError
+from geopipe.nets.scorenet import LEAST
 
 SCALES = (128,)
 """Largest sides of the segments, net pixels: on average a little larger than a patch of 56 px."""
@@ -34,8 +35,6 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-LEAST = 1e-6
-"""Share whose logarithm stands for none."""
 FLOATS = 40
 """float32 values per pixel that are held at most, about."""
 

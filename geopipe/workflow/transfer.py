@@ -122,7 +122,8 @@ def transfer(
     known = Cells.of(source.planes(model.scheme, model.gsd, labelled=True), net.stride)
     known = known.chosen(known.ids != IGNORE)
     known.require(model.scheme)
-    held = _held_out(model, known, max(net.sizes))
+    learnt, held = _split(model, known, max(net.sizes))
+    known, held = known.chosen(learnt | held), held[learnt | held]
     drawn = _by_lot(known.ids, options.most, options.choice.seed)
     known, held = known.chosen(drawn), held[drawn]
     there = Cells.of(target.planes(model.scheme, model.gsd, labelled=False), net.stride)
@@ -134,13 +135,12 @@ def transfer(
         rounds.append(found)
         for reason in found.evidence.reasons:
             log.warning("round %d: %s", number, reason)
-        if number == 1:
-            sheet = _write_sheet(out, model, found, known)
         if found.evidence.reasons and not options.force:
             break
         fresh = out.with_name(f"{out.stem}.round{number}{out.suffix}")
         model = tuned_on(model, path, known.chosen(~held), found, fresh, options)
         trained, path = number, fresh
+    sheet = _write_sheet(out, model, rounds[0], known)
     pseudo = write_pseudo_labels(out, rounds[0].target, rounds[0].chosen, model.scheme)
     outcome = Outcome(out, sheet, pseudo, tuple(rounds), trained)
     _finish(outcome, model, options)
@@ -213,13 +213,16 @@ def _mixed_in(cells: Cells, known: Cells, options: Transfer) -> np.ndarray:
     return np.concatenate(drawn)
 
 
-def _held_out(model: Checkpoint, known: Cells, largest: int) -> np.ndarray:
-    """(n,) bool: the cells that the model's training held out; of another source, as many."""
+def _split(model: Checkpoint, known: Cells, largest: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) bool each: the cells that the model's training learnt from, and those that it held out.
+
+    Of another source a share as large is held out.
+    """
     made = model.provenance
     if made.get("source") != source_digest(known):
         log.warning("the model was not trained on this source; a fifth of it is held out")
     share, seed = made.get("hold_out", 0.2), made.get("hold_out_seed", 0)
-    return known.split(share, seed, largest)[1]
+    return known.split(share, seed, largest)
 
 
 def _by_lot(ids: np.ndarray, most: int, seed: int) -> np.ndarray:

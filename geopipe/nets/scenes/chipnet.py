@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geopipe.nets.patches import BATCH, LEAST, resized
+from geopipe.nets.patches import BATCH, resized
 from geopipe.nets.scenes.attention import AttentionNet
 from geopipe.nets.scenes.recipe import Recipe
 from geopipe.nets.scenes.vector import VectorNet
-from geopipe.nets.scorenet import ScoreNet
+from geopipe.nets.scorenet import LEAST, ScoreNet
 
 _LEAST_SIDE = 32
 
