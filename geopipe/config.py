@@ -59,7 +59,13 @@ def _explain(model: type[BaseModel], error: Any) -> str:
     if error["type"] == "extra_forbidden":
         known = _fields(model, parents)
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-        advice = f"did you mean '{near[0]}'?" if near else "known keys: " + ", ".join(known)
+        homes = [n for n in model.model_fields if str(key) in _fields(model, [n])]
+        if parents and homes:
+            advice = f"which [{homes[0]}] has"
+        elif near:
+            advice = f"did you mean '{near[0]}'?"
+        else:
+            advice = "known keys: " + ", ".join(known)
         return f"unknown key '{where}', {advice}"
     if error["type"] == "missing":
         return f"key '{where}' is missing"

@@ -315,7 +315,7 @@ def _page(tables: dict[str, Any]) -> list[str]:
                 "" if r[k] is None else f"{r[k]:.2f}" for k in ("dx_m", "dy_m", "error_m")
             )
             lines.append(f"| {r['row']}, {r['column']} | {r['features']} | {shift} | {missing} | "
-                         f"{r['phantoms']} | {r['verdict']} |")  # fmt: skip
+                         f"{r['doubtful']} | {r['verdict']} |")  # fmt: skip
         lines += ["", f"![{name}](label-check/{name}.png)"]
     return lines
 

@@ -14,6 +14,22 @@ LEFT, TOP = 789_000.0, 6_501_000.0
 """Lambert-93, where a projected metre is one on the ground to a thousandth."""
 GSD = 0.5
 
+ROLES = """
+name = "tiny"
+out = "made"
+device = "cpu"
+[train]
+scene = "train.tif"
+labels = "train.gpkg"
+[enhance]
+scene = "enhance.tif"
+labels = "enhance.gpkg"
+[test]
+scene = "test.tif"
+labels = "test.gpkg"
+"""
+"""The head of a workflow over three places that `draw_place` made."""
+
 
 def write_scene(path, data, *, crs="EPSG:2154", transform=None, **profile):
     """`data` (bands, h, w) as a GeoTIFF."""

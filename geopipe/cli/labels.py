@@ -235,7 +235,7 @@ def _checkup(
 def _table(rows: list[dict[str, Any]]) -> str:
     """Blocks with features as text."""
     lines = [f"{'at (m)':>13s} {'class':10s} {'features':>8s} {'dx':>6s} {'dy':>6s} {'+-':>5s} "
-             f"{'score':>5s} {'missing':>7s} {'phantoms':>8s} {'edited':10s} verdict"]  # fmt: skip
+             f"{'score':>5s} {'missing':>7s} {'doubtful':>8s} {'edited':10s} verdict"]  # fmt: skip
     for r in rows:
         if not r["features"] and r["verdict"] == "no labels":
             continue
@@ -247,6 +247,6 @@ def _table(rows: list[dict[str, Any]]) -> str:
         why = f" ({r['refused']})" if r["refused"] and r["features"] else ""
         lines.append(
             f"{r['row']:6d},{r['column']:6d} {r['class']:10s} {r['features']:8d} {shift} "
-            f"{missing:>7s} {r['phantoms']:8d} {r['median_date'] or '-':10s} {r['verdict']}{why}"
+            f"{missing:>7s} {r['doubtful']:8d} {r['median_date'] or '-':10s} {r['verdict']}{why}"
         )
     return "\n".join(lines)

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ def _one_line(e: BaseException) -> str:
 @click.option("-v", "--verbose", count=True, help="More words; -vv: tracebacks.")
 def main(verbose: int) -> None:
     """Very-high-resolution satellite scenes in, building and road maps out."""
+    # A raster without a place: where one is needed, the error says so.
+    warnings.filterwarnings("ignore", "Dataset has no geotransform")
     already = logging.getLogger().handlers[:]
     logging.basicConfig(
         level=[logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)],

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 PATH = click.Path(path_type=Path)
-CLASSES = "A class scheme that ships (buildings-roads, buildings) or a TOML file."
+CLASSES = "A class scheme that ships (buildings-roads, buildings, land-cover) or a TOML file."
 _UNITS = {"": 1.0, "MB": 1.0, "GB": 1000.0, "MIB": 1.048576, "GIB": 1073.741824, "M": 1.0, "G": 1e3}
 
 

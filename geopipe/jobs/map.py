@@ -303,7 +303,7 @@ def choose_device(name: str) -> str:
     if kind == "cuda" and (name == kind or index.isdecimal()):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:
-            raise ConfigError(f"no device {name}: {count} GPU(s) found", "use --device cpu")
+            raise ConfigError(f"no device {name}: {count} GPU(s) found", "choose the device cpu")
     elif name != "cpu":
         raise ConfigError(f"device '{name}' is not one of auto, cpu, cuda:N")
     return name

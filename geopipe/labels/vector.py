@@ -148,5 +148,5 @@ def _nothing(
     return LabelError(
         f"{'OSM does' if is_osm else 'the labels do'} not overlap the scene: "
         f"{source} lies at {where}; the scene at {place.lonlat()}",
-        "check the place and the CRS of both, or get OSM for this scene with --fetch",
+        "check the place and the CRS of both, or have OSM fetched for this scene",
     )

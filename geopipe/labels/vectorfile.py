@@ -61,6 +61,7 @@ def read_vector_file(
     """
     layers = list(_layers(path, layer))
     found: list[Features] = []
+    strange: list[str] = []
     credit = ""
     for one in layers:
         plan = _Columns.of(one, scheme)
@@ -75,6 +76,7 @@ def read_vector_file(
         frame = _frame(one, plan.names, near)
         class_ids = _class_ids(frame, plan, scheme)
         if class_ids is None and plan.only_class(scheme) and len(frame):
+            strange += _class_names(frame, plan)
             continue
         features = _gather(frame, plan, Gathering(scheme, one.crs, near), class_ids)
         if not len(frame) and one.bounds is not None:
@@ -84,7 +86,7 @@ def read_vector_file(
         if _says_osm(one, frame, plan, named=class_ids is None):
             credit = OSM_CREDIT
     if not found:
-        raise _unusable(path, layers, scheme)
+        raise _unusable(path, layers, scheme, strange)
     return found, credit
 
 
@@ -235,6 +237,11 @@ def _class_ids(
     return given if any(isinstance(g, int) for g in given) else None
 
 
+def _class_names(frame: gpd.GeoDataFrame, plan: _Columns) -> list[str]:
+    """The values of column ``class``, once each."""
+    return sorted({n for v in frame[plan.class_] if (n := clean(v)) is not None})
+
+
 def _gather(
     frame: gpd.GeoDataFrame,
     plan: _Columns,
@@ -302,11 +309,25 @@ def _unreadable(path: Path, error: Exception) -> LabelError:
     )
 
 
-def _unusable(path: Path, layers: Sequence[Layer], scheme: ClassScheme) -> LabelError:
+def _unusable(
+    path: Path, layers: Sequence[Layer], scheme: ClassScheme, strange: Sequence[str] = ()
+) -> LabelError:
+    """`strange`: what stands in columns ``class`` and is no class of the scheme."""
     columns = list(dict.fromkeys(c for layer in layers for c in layer.columns))
-    shown = ", ".join(columns[:30]) + (", ..." if len(columns) > 30 else "")
-    return LabelError(
-        f"{path} does not say which class a feature is: it has the columns {shown or '(none)'}",
-        f"wanted: one of {', '.join(naming_keys(scheme))}, other_tags, or a column 'class' with "
-        + ", ".join(scheme.names),
+    what = (
+        f"its column 'class' holds {_some(strange)}"
+        if strange
+        else (f"it has the columns {_some(columns) or '(none)'}")
     )
+    names = f"a column 'class' with {', '.join(scheme.names)}"
+    keys = naming_keys(scheme)
+    return LabelError(
+        f"{path} does not say which class a feature is: {what}",
+        f"wanted: one of {', '.join(keys)}, other_tags, or {names}"
+        if keys
+        else f"wanted: {names}, or a class scheme with rules for tags, such as buildings-roads",
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")

@@ -92,6 +92,8 @@ def _check_target(scene: Scene, out: Path, overwrite: bool) -> None:
         raise LabelError(f"{out} exists already", "give another name or --overwrite")
     if not out.parent.is_dir():
         raise LabelError(f"there is no folder {out.parent}", "make it first")
+    if out.suffix.lower() not in (".tif", ".tiff"):
+        raise LabelError(f"{out} would hold a GeoTIFF", "call it .tif")
 
 
 def _described(source: LabelSource, counts: LabelCounts) -> dict[str, str]:

@@ -195,7 +195,7 @@ def build_pool(
     if missing:
         raise LabelError(
             f"the labels of {scene.path} have no pixel of class {', '.join(missing)}",
-            "give labels that have it, or a class scheme without it",
+            "give labels that have it, or a class scheme without it, like buildings",
         )
     return pool
 

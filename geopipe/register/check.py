@@ -28,7 +28,7 @@ _BLUR_M = 2.0
 """Belief is blurred before it is counted: single bright pixels are no buildings."""
 _BINS = 64
 INCOMPLETE = 0.3
-PHANTOMS = 0.2
+DOUBTFUL = 0.2
 """Shares from which on a block is called incomplete, or its features doubtful."""
 
 
@@ -54,7 +54,7 @@ class Block:
     """Of the class by the image, and far from any label; nan: the image does not tell."""
     missing: float = np.nan
     """Share of what should be labelled."""
-    phantoms: int = 0
+    doubtful: int = 0
     """Features on ground that looks less like their class than what is around labels."""
     dates: tuple[str, ...] = field(default=(), repr=False)
     """ISO dates of the features that have one, sorted."""
@@ -73,7 +73,7 @@ class Block:
             found.append("shifted")
         if self.missing > INCOMPLETE:
             found.append("incomplete")
-        if self.phantoms > PHANTOMS * self.features:
+        if self.doubtful > DOUBTFUL * self.features:
             found.append("doubtful features")
         return ", ".join(found) or ("no evidence" if self.refused else "good")
 
@@ -280,7 +280,7 @@ def _block(counted: _Counted, nodes: list[Node], eye: _Eye, gsd: float) -> Block
         area,
         missing_m2=missing,
         missing=missing / (area + missing) if area + missing > 0 else np.nan,
-        phantoms=int((known < eye.ground).sum()) if tells else 0,
+        doubtful=int((known < eye.ground).sum()) if tells else 0,
     )
     if not believed:
         reasons = Counter(n.refused for n in nodes).most_common(1)

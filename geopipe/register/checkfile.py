@@ -38,7 +38,7 @@ _COLUMNS = {
     "row": "int64", "column": "int64", "class": "object", "verdict": "object",
     "features": "int64", "area_m2": "float64", "dx_m": "float64", "dy_m": "float64",
     "error_m": "float64", "score": "float64", "refused": "object", "missing_m2": "float64",
-    "missing_share": "float64", "phantoms": "int64", "oldest": "object", "median_date": "object",
+    "missing_share": "float64", "doubtful": "int64", "oldest": "object", "median_date": "object",
     "newest": "object",
 }  # fmt: skip
 """Types of the fields, also where nothing is known in any block."""
@@ -93,7 +93,7 @@ def rows(plane: Plane, blocks: Sequence[Block]) -> list[dict[str, object]]:
             "refused": b.refused,
             "missing_m2": None if np.isnan(b.missing_m2) else round(b.missing_m2, 1),
             "missing_share": None if np.isnan(b.missing) else round(b.missing, 3),
-            "phantoms": b.phantoms,
+            "doubtful": b.doubtful,
             "oldest": min(b.dates, default=None),
             "median_date": median_date(b.dates),
             "newest": max(b.dates, default=None),

@@ -148,12 +148,14 @@ class Chain:
             source = label_source(choice, self.scheme, scene)
             target = self.labels(name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            counts = write_labels(scene, source, target, overwrite=True)
+            told = {"labels": str(choice.labels), "align": str(choice.align),
+                    "ignore_band_m": f"{choice.ignore_band:g}"}  # fmt: skip
+            counts = write_labels(scene, source, target, overwrite=True, tags=told)
             if counts.missing:
                 raise LabelError(
                     f"the {name} labels {choice.labels} have no pixel of class "
                     f"{', '.join(counts.missing)} on {choice.scene}",
-                    "give labels that have it, or a class scheme without it",
+                    "give labels that have it, or a class scheme without it, like buildings",
                 )
 
         inputs = [*scene_files(choice), *label_files(choice, self.scheme)]

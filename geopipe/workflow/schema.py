@@ -219,6 +219,8 @@ def _anchor(key: str, value: Any, base: Path) -> Any:
         return str(base / value)
     if key not in _PATHS or value == FETCH:
         return value
+    if value == "":
+        raise ConfigError(f"'{key}' is empty", "give a path, or leave it out")
     if isinstance(value, list):
         return [_anchor(key, v, base) for v in value]
     if not isinstance(value, str):

@@ -225,6 +225,11 @@ def labels_without_tags(box):
     return box.labels(None, box.vectors(colour=["red"]))
 
 
+@case(r"bad.gpkg does not say .*: its column 'class' holds shed - .*building")
+def labels_of_a_class_that_there_is_not(box):
+    return box.labels(None, box.vectors(**{"class": ["shed"]}))
+
+
 @case(r"bad.geojson.* - ")
 def labels_of_broken_json(box):
     return box.labels(None, box.text("bad.geojson", '{"type": "FeatureCollection", "feat'))
@@ -279,6 +284,11 @@ def labels_of_classes_half_described(box):
 
 
 # -- outputs
+
+
+@case(r"l.png would hold a GeoTIFF - call it .tif")
+def labels_that_are_called_a_picture(box):
+    return ["labels", box.scene, box.osm, box.out / "l.png"]
 
 
 @case(r"l.tif exists already - give another name or --overwrite", stays=["l.tif"])
@@ -391,7 +401,7 @@ def map_with_an_odd_core(box):
     return box.map(None, None, "--core", 300)
 
 
-@case(r"no device cuda:9: \d GPU\(s\) found - use --device cpu")
+@case(r"no device cuda:9: \d GPU\(s\) found - choose the device cpu")
 def map_on_a_gpu_that_is_not_there(box):
     return box.map(None, None, "--device", "cuda:9")
 
@@ -445,6 +455,20 @@ def evaluate_of_colours(box):
     return ["evaluate", box.scene, box.osm, "--classes", "buildings"]
 
 
+@case(
+    r"scene.gpkg does not say .* - wanted: a column 'class' with nothing, roof, or a .*scheme with"
+)
+def evaluate_with_names_that_no_tag_leads_to(box):
+    from geopipe.classes import ClassScheme
+    from geopipe.raster.cog import write_class_cog
+
+    raw = write_scene(box.inputs / "raw.tif", np.zeros((1, 60, 60), np.uint8), nodata=255)
+    classes = [{"name": n, "color": "#102030"} for n in ("nothing", "roof")]
+    scheme = ClassScheme.from_dict({"name": "tops", "classes": classes})
+    write_class_cog(raw, box.inputs / "m.tif", scheme, {})
+    return ["evaluate", box.inputs / "m.tif", box.osm]
+
+
 @case(r"the labels do not overlap the scene.* - ")
 def evaluate_elsewhere(box):
     mapped = write_scene(box.inputs / "m.tif", np.zeros((1, 60, 60), np.uint8))
@@ -478,6 +502,16 @@ def run_of_a_picture(box):
 @case(r"cannot read none.toml: No such file or directory - check the path")
 def run_of_nothing(box):
     return ["run", "none.toml"]
+
+
+@case(r"'area' is empty - give a path, or leave it out")
+def run_with_an_empty_path(box):
+    return box.run("--set", "train.area=")
+
+
+@case(r"unknown key 'train.robust', which \[coarse\] has")
+def run_with_a_key_of_another_table(box):
+    return box.run("--set", "train.robust=1")
 
 
 @case(r"unknown key 'coarse.step', did you mean 'steps'\?")
@@ -523,8 +557,8 @@ def run_with_a_learning_rate_too_high(box):
 
 
 SAYS_WHAT_TO_DO = re.compile(
-    r" - \w|; try \d|did you mean '|is not one of|not both|Input should|bands 1 to \d|key '\S+' is "
-    r"missing|\(at line"
+    r" - \w|; try \d|did you mean '|which \[coarse\]|is not one of|not both|Input should|bands "
+    r"1 to \d|key '\S+' is missing|\(at line"
 )
 
 

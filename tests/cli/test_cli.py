@@ -8,25 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from tiny_place import draw_place, fingerprints
+from tiny_place import ROLES, draw_place, fingerprints
 
 import geopipe as package
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-WORKFLOW = """
-name = "tiny"
-out = "made"
-device = "cpu"
-[train]
-scene = "train.tif"
-labels = "train.gpkg"
-[enhance]
-scene = "enhance.tif"
-labels = "enhance.gpkg"
-[test]
-scene = "test.tif"
-labels = "test.gpkg"
+WORKFLOW = (
+    ROLES
+    + """
 [coarse]
 steps = 2
 batch = 3
@@ -35,6 +25,7 @@ steps = 2
 batch = 3
 iterations = 2
 """
+)
 
 
 @pytest.fixture

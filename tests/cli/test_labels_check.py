@@ -93,7 +93,7 @@ def test_check_prints_a_table(geopipe, here):
     assert said.code == 0
     head, *rest = said.out.splitlines()
     assert head.split() == ["at", "(m)", "class", "features", "dx", "dy", "+-", "score", "missing",
-                            "phantoms", "edited", "verdict"]  # fmt: skip
+                            "doubtful", "edited", "verdict"]  # fmt: skip
     assert re.match(r" +0, +0 building +\d+ ", rest[0])
     assert re.match(r" +0, +0 road +\d+ ", rest[1]) or "road" in said.out
     assert "labels are off by" in said.out

@@ -255,7 +255,7 @@ def test_the_device_is_the_one_asked_for_or_an_error(monkeypatch):
     assert choose_device("cpu") == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == "cpu"
-    with pytest.raises(ConfigError, match=r"no device cuda: 0 GPU.*use --device cpu"):
+    with pytest.raises(ConfigError, match=r"no device cuda: 0 GPU.*choose the device cpu"):
         choose_device("cuda")
     with pytest.raises(ConfigError, match="'gpu' is not one of auto, cpu, cuda:N"):
         choose_device("gpu")

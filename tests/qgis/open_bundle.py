@@ -3,20 +3,10 @@
 usage: open_bundle.py FOLDER; prints JSON, writes FOLDER/classes.png and FOLDER/polygons.png
 """
 
-import json
 import sys
 
-from qgis.core import (
-    QgsApplication,
-    QgsLayerTreeModel,
-    QgsMapRendererParallelJob,
-    QgsMapSettings,
-    QgsProject,
-    QgsRasterLayer,
-    QgsVectorLayer,
-)
-from qgis.PyQt.QtCore import QSize
-from qgis.PyQt.QtGui import QColor
+from in_qgis import draw, tell
+from qgis.core import QgsLayerTreeModel, QgsProject, QgsRasterLayer, QgsVectorLayer
 
 
 def legend(layer):
@@ -40,21 +30,6 @@ def icon_colour(row):
     return image.pixelColor(image.width() // 2, image.height() // 2).name()
 
 
-def draw(layer, path):
-    """The layer on its own, a map pixel to a file pixel for the class map."""
-    settings = QgsMapSettings()
-    settings.setLayers([layer])
-    settings.setBackgroundColor(QColor("white"))
-    settings.setDestinationCrs(layer.crs())
-    settings.setExtent(layer.extent())
-    settings.setOutputSize(QSize(400, 300))
-    settings.setFlag(QgsMapSettings.Antialiasing, False)
-    job = QgsMapRendererParallelJob(settings)
-    job.start()
-    job.waitForFinished()
-    job.renderedImage().save(path)
-
-
 def seen(layer, picture):
     """What the layer is, as plain values."""
     found = {"valid": layer.isValid(), "crs": layer.crs().authid()}
@@ -62,13 +37,11 @@ def seen(layer, picture):
         e = layer.extent()
         found["extent"] = [e.xMinimum(), e.yMinimum(), e.xMaximum(), e.yMaximum()]
         found["legend"] = legend(layer)
-        draw(layer, picture)
+        draw([layer], picture)
     return found
 
 
 def main(folder):
-    app = QgsApplication([], True)
-    app.initQgis()
     raster = QgsRasterLayer(f"{folder}/classes.tif", "classes")
     found = {"classes": seen(raster, f"{folder}/classes.png")}
     if raster.isValid():
@@ -81,8 +54,7 @@ def main(folder):
     if vectors.isValid():
         found["polygons"]["fields"] = vectors.fields().names()
         found["polygons"]["count"] = vectors.featureCount()
-    sys.stdout.write(json.dumps(found) + "\n")
-    sys.stdout.flush()
+    return found
 
 
-main(sys.argv[1])
+tell(main, *sys.argv[1:])

@@ -3,32 +3,11 @@
 usage: open_labels.py FILE.gpkg LAYER...; prints JSON, writes LAYER.png beside the file
 """
 
-import json
 import sys
 from pathlib import Path
 
-from qgis.core import (
-    QgsApplication,
-    QgsMapRendererParallelJob,
-    QgsMapSettings,
-    QgsVectorLayer,
-)
-from qgis.PyQt.QtCore import QSize
-from qgis.PyQt.QtGui import QColor
-
-
-def draw(layer, path):
-    settings = QgsMapSettings()
-    settings.setLayers([layer])
-    settings.setBackgroundColor(QColor("white"))
-    settings.setDestinationCrs(layer.crs())
-    settings.setExtent(layer.extent())
-    settings.setOutputSize(QSize(400, 300))
-    settings.setFlag(QgsMapSettings.Antialiasing, False)
-    job = QgsMapRendererParallelJob(settings)
-    job.start()
-    job.waitForFinished()
-    job.renderedImage().save(path)
+from in_qgis import draw, tell
+from qgis.core import QgsVectorLayer
 
 
 def seen(layer):
@@ -42,16 +21,13 @@ def seen(layer):
     return found
 
 
-def main(path, layers):
-    app = QgsApplication([], True)
-    app.initQgis()
+def main(path, *layers):
     found = {}
     for name in layers:
         layer = QgsVectorLayer(f"{path}|layername={name}", name, "ogr")
         found[name] = seen(layer)
-        draw(layer, str(Path(path).with_name(f"{name}.png")))
-    sys.stdout.write(json.dumps(found) + "\n")
-    sys.stdout.flush()
+        draw([layer], Path(path).with_name(f"{name}.png"))
+    return found
 
 
-main(sys.argv[1], sys.argv[2:])
+tell(main, *sys.argv[1:])

@@ -58,9 +58,10 @@ def test_what_is_done_looks_done(opened):
     seen = opened[2]
     assert seen["categories"] == [*([n, n] for n in SCHEME.names), ["", "to do"]]
     assert seen["committed"]
-    assert seen["drawn"].pop("1") == SCHEME.names[1]
-    assert set(seen["drawn"].values()) == {"to do"}
-    assert len(seen["drawn"]) == 14
+    drawn = {point: label for point, (label, _) in seen["drawn"].items()}
+    assert drawn.pop("1") == SCHEME.names[1]
+    assert set(drawn.values()) == {"to do"}
+    assert len(drawn) == 14
 
 
 def test_the_design_outlives_the_editing(opened):

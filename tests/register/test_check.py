@@ -31,8 +31,8 @@ def block(**given):
         ({"refused": "x", "down": 9.0, "error": 0.1}, "no evidence"),
         ({"missing": 0.5}, "incomplete"),
         ({"refused": "x", "missing": 0.5}, "incomplete"),
-        ({"phantoms": 3}, "doubtful features"),
-        ({"right": -3.0, "error": 0.1, "missing": 0.4, "phantoms": 9},
+        ({"doubtful": 3}, "doubtful features"),
+        ({"right": -3.0, "error": 0.1, "missing": 0.4, "doubtful": 9},
          "shifted, incomplete, doubtful features"),
         ({"features": 0, "missing_m2": 500.0}, "incomplete"),
         ({"features": 0, "missing_m2": 20.0}, "no labels"),
@@ -122,8 +122,8 @@ def test_what_is_not_there_is_doubtful(gappy, town):
     )  # fmt: skip
     plane = replace(up.plane, labels=more)
     blocks = check_blocks(plane, belief, ShiftField(plane, (), 8.0), 1000.0)
-    assert [b.phantoms for b in blocks if b.class_id == 1] == [1]
-    assert [b.phantoms for b in judged(gappy, 1000.0)] == [0]
+    assert [b.doubtful for b in blocks if b.class_id == 1] == [1]
+    assert [b.doubtful for b in judged(gappy, 1000.0)] == [0]
     assert len(gone)
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tiny_place import draw_place
+from tiny_place import ROLES, draw_place
 
 from geopipe.learn import CoarsePlan
 from geopipe.score.metrics import Metrics
@@ -14,33 +14,26 @@ from reproduce.maggiori.methods import METHODS
 from reproduce.maggiori.page import write_page
 from reproduce.site import Site
 
-WORKFLOW = """
-name = "tiny"
-out = "made"
-[train]
-scene = "train.tif"
-labels = "train.gpkg"
-[enhance]
-scene = "enhance.tif"
-labels = "enhance.gpkg"
-[test]
-scene = "test.tif"
-labels = "test.gpkg"
+WORKFLOW = (
+    ROLES
+    + """
 [refinement]
 steps = 3
 batch = 2
 precision = "float32"
 """
+)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
+    text = WORKFLOW
     for i, name in enumerate(("train", "enhance", "test")):
         draw_place(folder, name, (300, 300), east=500.0 * i, seed=i)
+        text = text.replace(f'"{name}.', f'"../{name}.')
     (folder / "workflows").mkdir()
-    text = WORKFLOW.replace('= "t', '= "../t').replace('= "enh', '= "../enh')
-    (folder / "workflows" / "tiny.toml").write_text(text.replace('"../tiny"', '"tiny"'))
+    (folder / "workflows" / "tiny.toml").write_text(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield Site.open("tiny", folder / "made")

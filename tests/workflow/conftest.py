@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tiny_place import draw_place, lively
+from tiny_place import ROLES, draw_place, lively
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,9 @@ def place(tmp_path_factory, make_model):
     return Place(scene, osm, folder / "coarse.safetensors", folder / "refined.safetensors")
 
 
-WORKFLOW = """
-name = "tiny"
-out = "made"
-device = "cpu"
-[train]
-scene = "train.tif"
-labels = "train.gpkg"
-[enhance]
-scene = "enhance.tif"
-labels = "enhance.gpkg"
-[test]
-scene = "test.tif"
-labels = "test.gpkg"
+WORKFLOW = (
+    ROLES
+    + """
 [map]
 scenes = ["test.tif"]
 [coarse]
@@ -55,6 +45,7 @@ precision = "float32"
 closeups = 1
 closeup_px = 64
 """
+)
 
 
 @pytest.fixture(scope="session")

@@ -123,7 +123,7 @@ def _require_points(strata: Stratum, counts: np.ndarray) -> None:
         names = ", ".join(f"'{strata.names[i]}'" for i in empty)
         share = strata.area[empty].sum() / strata.area.sum()
         raise LabelError(
-            f"no usable point in the mapped class {names}, {100 * share:.2g} % of the area",
+            f"no usable point in the mapped class {names}, {100 * share:.3g} % of the area",
             "fill in the truth of at least two points of each mapped class",
         )
 
