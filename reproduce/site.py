@@ -18,7 +18,7 @@ from geopipe.labels import LabelSource, RasterLabels, write_labels
 from geopipe.learn import CoarsePlan, RefinePlan, build_pool, train_coarse, train_refinement
 from geopipe.learn.finetune import FinetunePlan, finetune
 from geopipe.learn.pool import Pool
-from geopipe.nets import MapNet, RefineNet, build_net
+from geopipe.nets import MapNet, NetName, RefineNet, build_net
 from geopipe.raster import Scene
 from geopipe.score.evaluate import evaluate
 from geopipe.score.metrics import Metrics
@@ -29,6 +29,7 @@ from geopipe.workflow.steps import Step, fresh_folder, run_step
 
 log = logging.getLogger(__name__)
 
+Plan = CoarsePlan | RefinePlan | FinetunePlan
 Action = Callable[[str], None]
 R = TypeVar("R")
 
@@ -125,13 +126,13 @@ class Site:
         inputs = [*scene_files(choice), *files]
         return self.done(f"labels-{name}", inputs, parameters, target, burn)
 
-    def pool(self, role: str, labels: Path, net: MapNet, seed: int) -> Pool:
+    def pool(self, role: str, labels: Path, net: MapNet, plan: Plan) -> Pool:
         """Blocks of the scene of a role with `labels`."""
         scene = self.scene(role)
         grid = NetGrid.of(scene.geobox, self.workflow.gsd)
         source = RasterLabels.open(labels, self.scheme)
         return build_pool(
-            scene, source, grid, halo=net.halo, patch=CoarsePlan.patch, seed=seed, stride=net.stride
+            scene, source, grid, halo=net.halo, patch=plan.patch, seed=plan.seed, stride=net.stride
         )
 
     # -- training
@@ -142,7 +143,7 @@ class Site:
 
         def train(key: str) -> None:
             scene = self.scene("train")
-            pool = self.pool("train", labels, MapNet(build_net(1, 2, plan.net)), plan.seed)
+            pool = self.pool("train", labels, MapNet(build_net(1, 2, plan.net)), plan)
             _, record = train_coarse(
                 pool, self.scheme, plan, dtype=scene.dtype, gsd=self.workflow.gsd, out=out, key=key
             )
@@ -161,26 +162,26 @@ class Site:
         def train(key: str) -> None:
             model = Checkpoint.load(coarse)
             reach = RefineNet(1, 2, iterations=plan.iterations)
-            pool = self.pool("enhance", truth, MapNet(model.net.coarse, reach), plan.seed)
+            pool = self.pool("enhance", truth, MapNet(model.net.coarse, reach), plan)
             _, record = train_refinement(model, pool, plan, out=out, key=key)
             record.save(out.with_suffix(".json"))
 
         step = f"{name.replace('/', '-')}-refined"
         return self.done(step, [coarse, truth], _telling(plan, RefinePlan()), out, train)
 
-    def finetuned(self, name: str, model: Path, seed: int) -> Path:
+    def finetuned(self, name: str, model: Path, seed: int, net: NetName = "cnn") -> Path:
         """`model`, a score net alone, trained on with the enhancement tile."""
         out = self.out / name / "finetuned.safetensors"
-        plan, truth = FinetunePlan(seed=seed), self.labels("enhance")
+        plan, truth = FinetunePlan.of(net, seed=seed), self.labels("enhance")
 
         def train(key: str) -> None:
             start = Checkpoint.load(model)
-            pool = self.pool("enhance", truth, start.net, seed)
+            pool = self.pool("enhance", truth, start.net, plan)
             _, record = finetune(start, pool, plan, out=out, key=key)
             record.save(out.with_suffix(".json"))
 
         step = f"{name.replace('/', '-')}-finetuned"
-        return self.done(step, [model, truth], _telling(plan, FinetunePlan()), out, train)
+        return self.done(step, [model, truth], _telling(plan, FinetunePlan.of(net)), out, train)
 
     def refine_plan(self, seed: int, **changes: Any) -> RefinePlan:
         """The refinement as the workflow wants it."""

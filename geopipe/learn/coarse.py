@@ -10,15 +10,24 @@ import torch
 from torch import Tensor
 
 from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint.weights import load_backbone
 from geopipe.classes import ClassScheme
 from geopipe.learn.fit import Fitted, fit
 from geopipe.learn.loss import generalised_cross_entropy, labelled_cross_entropy
 from geopipe.learn.pool import Pool, Sampling, symmetric
 from geopipe.learn.precision import Precision, training_autocast
 from geopipe.nets import MapNet, NetName, build_net
+from geopipe.nets.liteunet import BACKBONE, LiteUNet
 
 _PLAIN = 0.25
 """Share of the steps that minimise the cross-entropy before a robust loss."""
+
+_VALUES: dict[str, dict[str, Any]] = {
+    "unet": {"steps": 600, "batch": 16, "lr": 1e-3},
+    # Its context is 112 px on each side: larger patches waste less of it.
+    "lite-unet": {"steps": 200, "batch": 4, "patch": 256, "lr": 5e-4},
+}
+"""Of `CoarsePlan`, for nets other than the CNN."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,7 @@ class CoarsePlan:
     """The paper's values; `steps` is what a CPU can afford.
 
     The CNN is trained by SGD, a U-Net by AdamW: `CoarsePlan.of` has the values that suit the net.
+    A LiteUNet starts from weights of ImageNet.
     """
 
     steps: int = 1200
@@ -46,8 +56,7 @@ class CoarsePlan:
     @classmethod
     def of(cls, net: NetName = "cnn", **chosen: Any) -> Self:
         """The plan of `net`, with what is `chosen` instead of its own values."""
-        unet: dict[str, Any] = {"steps": 600, "batch": 16, "lr": 1e-3}
-        return cls(net=net, **{**(unet if net == "unet" else {}), **chosen})
+        return cls(net=net, **{**_VALUES.get(net, {}), **chosen})
 
 
 def train_coarse(
@@ -71,7 +80,10 @@ def train_coarse(
     mean, std = pool.statistics()
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
-        net = MapNet(build_net(len(mean), len(scheme), plan.net))
+        score_net = build_net(len(mean), len(scheme), plan.net)
+    if isinstance(score_net, LiteUNet):
+        score_net.start_from(load_backbone(BACKBONE, upto="c5"))
+    net = MapNet(score_net)
     net.to(device).train()
     checkpoint = Checkpoint(net, scheme, mean, std, dtype, gsd)
     sampling = Sampling(pool, plan.patch, plan.seed, plan.augment, plan.jitter)
@@ -143,7 +155,7 @@ def _robust_loss(
 
 
 def _optimizer(net: MapNet, plan: CoarsePlan) -> torch.optim.Optimizer:
-    if plan.net == "unet":
+    if plan.net != "cnn":
         return torch.optim.AdamW(
             net.parameters(), plan.lr, (plan.momentum, 0.999), weight_decay=plan.weight_decay
         )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 
@@ -13,6 +14,7 @@ from geopipe.learn.coarse import patch_loss
 from geopipe.learn.fit import Fitted, fit
 from geopipe.learn.pool import Pool, Sampling
 from geopipe.learn.precision import Precision
+from geopipe.nets import NetName
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,12 @@ class FinetunePlan:
     balanced: bool = False
     seed: int = 0
     precision: Precision = "auto"
+
+    @classmethod
+    def of(cls, net: NetName = "cnn", **chosen: Any) -> Self:
+        """The plan for `net`, with what is `chosen` instead of its own values."""
+        lite = {"steps": 150, "batch": 8, "patch": 128}
+        return cls(**{**(lite if net == "lite-unet" else {}), **chosen})
 
 
 def finetune(

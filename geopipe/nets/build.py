@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from geopipe.nets.coarse import CoarseNet
+from geopipe.nets.liteunet import LiteUNet
 from geopipe.nets.patches import PatchNet
 from geopipe.nets.refine import RefineNet
 from geopipe.nets.scenes.chipnet import ChipNet
@@ -10,8 +11,8 @@ from geopipe.nets.scorenet import ScoreNet
 from geopipe.nets.segments import SegmentVote
 from geopipe.nets.unet import UNet
 
-NetName = Literal["cnn", "unet"]
-"""Those that are trained from scratch on a scene and its labels."""
+NetName = Literal["cnn", "unet", "lite-unet"]
+"""Those that are trained on a scene and its labels, the last from weights of ImageNet."""
 
 
 def build_net(bands: int, classes: int, net: str = "cnn", **sizes: Any) -> ScoreNet:
@@ -29,6 +30,8 @@ def build_net(bands: int, classes: int, net: str = "cnn", **sizes: Any) -> Score
         raise ValueError(f"sizes of a net: {sizes}")
     if net == "cnn" and not sizes:
         return CoarseNet(bands, classes)
+    if net == "lite-unet" and not sizes:
+        return LiteUNet(bands, classes)
     if net == "unet" and sizes.keys() <= {"base", "depth"}:
         return UNet(bands, classes, **sizes)
     raise ValueError(f"no net {net!r} of {sizes}")

@@ -56,11 +56,11 @@ class UNet(ScoreNet):
         for level in self.down[:-1]:
             x, at = level(x), at + CONVS
             skips.append((x, at))
-            x, at = F.max_pool2d(_trim(x, at % 2), 2), -(-at // 2)
+            x, at = F.max_pool2d(trim(x, at % 2), 2), -(-at // 2)
         x, at = self.down[-1](x), at + CONVS
         for level, up in zip(reversed(self.merge), reversed(self.up), strict=True):
             skip, before = skips.pop()
-            x = torch.cat([_trim(skip, 2 * at - before), up(x)], 1)
+            x = torch.cat([trim(skip, 2 * at - before), up(x)], 1)
             del skip  # else a tile takes half as much memory again
             x, at = level(x), 2 * at + CONVS
         scores: Tensor = self.head(x)
@@ -112,5 +112,6 @@ def _reach(depth: int) -> int:
     return at
 
 
-def _trim(x: Tensor, px: int) -> Tensor:
+def trim(x: Tensor, px: int) -> Tensor:
+    """`x` without `px` rows and columns on each side."""
     return x[..., px:-px, px:-px] if px else x

@@ -228,9 +228,8 @@ class Chain:
     def _finetuning_step(self, choice: Labelled) -> Step:
         w = self.workflow
         shared = {"steps", "batch", "lr", "augment", "jitter", "balanced", "precision"}
-        plan = FinetunePlan(
-            **w.refinement.model_dump(include=shared, exclude_none=True), seed=w.seed
-        )
+        chosen = w.refinement.model_dump(include=shared, exclude_none=True)
+        plan = FinetunePlan.of(w.coarse.net, **chosen, seed=w.seed)
 
         def train(key: str) -> None:
             model = Checkpoint.load(self.coarse)
@@ -335,8 +334,17 @@ class Chain:
             ("machine", f"{os.cpu_count()} processors, {platform.machine()}"),
             ("seed", str(self.workflow.seed)),
             ("model", f"{self.model.name}, sha256 {file_hash(self.model)}"),
+            ("training labels", _as_words(self.workflow.train)),
             ("training", json.dumps(model.provenance, sort_keys=True)),
         )
+
+
+def _as_words(choice: Labelled) -> str:
+    """Which labels, and what is done to them before anything learns from them."""
+    done = ["aligned to the image" if choice.align else "as they are"]
+    if choice.ignore_band:
+        done.append(f"{choice.ignore_band:g} m along outlines ignored")
+    return f"{choice.labels.name}, {', '.join(done)}"
 
 
 def _record(model: Path) -> Path:

@@ -60,14 +60,15 @@ class MapChoice(Section):
 class CoarseChoice(Section):
     """Training of the coarse net; defaults as in Maggiori et al. 2017, section III."""
 
-    net: Literal["cnn", "unet"] = "cnn"
-    """The paper's fully convolutional network, or a U-Net."""
+    net: Literal["cnn", "unet", "lite-unet"] = "cnn"
+    """The paper's fully convolutional network, a U-Net, or one whose way down is EfficientNet-Lite0
+    with weights of ImageNet."""
     steps: int | None = Field(default=None, gt=0)
-    """Default 1200, of a U-Net 600: with more it learns the labels' errors."""
+    """Default 1200, of a U-Net 600, of a lite-unet 200: with more it learns the labels' errors."""
     batch: int | None = Field(default=None, gt=0)
-    """Default 64, of a U-Net 16: a step takes as long."""
+    """Default 64, of a U-Net 16, of a lite-unet 4 (patches of 256 px instead of 64)."""
     lr: float | None = Field(default=None, gt=0)
-    """Default 0.01 (SGD), of a U-Net 0.001 (AdamW)."""
+    """Default 0.01 (SGD), of a U-Net 0.001, of a lite-unet 0.0005 (AdamW)."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=2e-4, ge=0)
     augment: bool = True
@@ -86,8 +87,9 @@ class RefinementChoice(Section):
     """The paper's recurrent net, or all weights of the net before it trained on (its U-Net gains
     most); of what follows ``finetune`` takes steps, batch, lr, augment, jitter, balanced."""
     steps: int | None = Field(default=None, gt=0)
-    """Default 1500, of fine-tuning 300."""
-    batch: int = Field(default=16, gt=0)
+    """Default 1500, of fine-tuning 300, of a lite-unet 150."""
+    batch: int | None = Field(default=None, gt=0)
+    """Default 16, of a lite-unet 8 (patches of 128 px instead of 64)."""
     lr: float | None = Field(default=None, gt=0)
     """Default 0.01 (AdaGrad), of fine-tuning 0.0003 (AdamW)."""
     iterations: int = Field(default=5, ge=1, le=50)
@@ -151,7 +153,7 @@ class Workflow(Section):
     @property
     def names(self) -> tuple[str, str]:
         """Of the score net, and of what the accurate tile makes of it."""
-        net = {"cnn": "CNN", "unet": "U-Net"}[self.coarse.net]
+        net = {"cnn": "CNN", "unet": "U-Net", "lite-unet": "Lite U-Net"}[self.coarse.net]
         made = {"rnn": f"{net}+RNN", "finetune": f"{net} fine-tuned"}[self.refinement.kind]
         return net, made
 

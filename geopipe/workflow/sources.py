@@ -23,7 +23,8 @@ from geopipe.labels import (
     osm_cache_file,
 )
 from geopipe.labels.place import Place, reproject
-from geopipe.learn import CoarsePlan
+from geopipe.learn import CoarsePlan, RefinePlan
+from geopipe.learn.finetune import FinetunePlan
 from geopipe.raster import Scene
 from geopipe.raster.scene import opened
 from geopipe.register import Plane, fit_labels, moved_source
@@ -95,7 +96,7 @@ def check_scenes(workflow: Workflow) -> None:
     if workflow.enhance:
         trained["enhance"] = workflow.enhance
     for name, choice in trained.items():
-        _require_patch(open_scene(choice), workflow.gsd, name)
+        _require_patch(open_scene(choice), workflow.gsd, name, _patch(workflow, name))
         if workflow.test:
             require_apart(workflow.test, choice, name)
     judged = (workflow.test,) if workflow.test else ()
@@ -114,12 +115,21 @@ def check_scenes(workflow: Workflow) -> None:
     Tiling(train.shape, workflow.map.core)
 
 
-def _require_patch(scene: Scene, gsd: float, name: str) -> None:
+def _patch(workflow: Workflow, name: str) -> int:
+    """Pixels a side of a patch that is trained on in a role."""
+    net = workflow.coarse.net
+    if name == "train":
+        return CoarsePlan.of(net).patch
+    tuned = workflow.refinement.kind == "finetune"
+    return FinetunePlan.of(net).patch if tuned else RefinePlan.patch
+
+
+def _require_patch(scene: Scene, gsd: float, name: str, patch: int) -> None:
     rows, cols = NetGrid.of(scene.geobox, gsd).shape
-    if min(rows, cols) < CoarsePlan.patch:
+    if min(rows, cols) < patch:
         raise SceneError(
             f"the {name} scene {scene.path} is {rows} x {cols} px of {gsd:g} m, less than one "
-            f"training patch of {CoarsePlan.patch} x {CoarsePlan.patch}",
+            f"training patch of {patch} x {patch}",
             "give a larger one",
         )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.learn import CoarsePlan
-from geopipe.nets import MapNet, RefineNet
+from geopipe.nets import MapNet, NetName, RefineNet
 from geopipe.score.metrics import Metrics
 from geopipe.workflow.evaluation import Evaluation
 from reproduce.maggiori import crf, forest
@@ -155,15 +156,16 @@ def _forest(site: Site, seed: int, tag: str) -> Run:
     return Run((site.scored(f"{tag}-{seed}", made),), made)
 
 
-def unet(site: Site, seed: int) -> Run:
+def unet(site: Site, seed: int, net: NetName = "unet") -> Run:
     """A U-Net straight on the noisy labels."""
-    model = site.coarse(f"unet-{seed}", site.labels("train"), CoarsePlan.of("unet", seed=seed))
-    return _evaluated(site.evaluated(f"unet-{seed}", model), model)
+    name = f"{net}-{seed}"
+    model = site.coarse(name, site.labels("train"), CoarsePlan.of(net, seed=seed))
+    return _evaluated(site.evaluated(name, model), model)
 
 
-def unet_tuned(site: Site, seed: int) -> Run:
+def unet_tuned(site: Site, seed: int, net: NetName = "unet") -> Run:
     """The same U-Net fine-tuned on the enhancement tile."""
-    return _tuned(site, seed, "unet-tuned", unet(site, seed))
+    return _tuned(site, seed, f"{net}-tuned", unet(site, seed, net), net)
 
 
 def cnn_tuned(site: Site, seed: int) -> Run:
@@ -171,9 +173,9 @@ def cnn_tuned(site: Site, seed: int) -> Run:
     return _tuned(site, seed, "cnn-tuned", cnn(site, seed))
 
 
-def _tuned(site: Site, seed: int, tag: str, start: Run) -> Run:
+def _tuned(site: Site, seed: int, tag: str, start: Run, net: NetName = "cnn") -> Run:
     assert start.model is not None
-    model = site.finetuned(f"{tag}-{seed}", start.model, seed)
+    model = site.finetuned(f"{tag}-{seed}", start.model, seed, net)
     return _evaluated(site.evaluated(f"{tag}-{seed}", model), model)
 
 
@@ -193,6 +195,10 @@ METHODS = {
     "cnn-tuned": Method("CNN fine-tuned", cnn_tuned),
     "unet": Method("U-Net", unet),
     "unet-tuned": Method("U-Net fine-tuned", unet_tuned),
+    "lite-unet": Method("U-Net from ImageNet", partial(unet, net="lite-unet")),
+    "lite-unet-tuned": Method(
+        "U-Net from ImageNet, fine-tuned", partial(unet_tuned, net="lite-unet")
+    ),
     "forest-noisy": Method("random forest, OSM labels", forest_on_noisy),
     "forest-accurate": Method("random forest, accurate tile", forest_on_accurate),
 }

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint.weights import load_backbone
 from geopipe.classes import load_scheme
 from geopipe.errors import ConfigError
 from geopipe.grid import NetGrid, Window
@@ -16,6 +17,7 @@ from geopipe.learn.finetune import FinetunePlan, finetune
 from geopipe.learn.pool import _blocks
 from geopipe.learn.refine import _prepare
 from geopipe.nets import CoarseNet, MapNet, RefineNet, UNet, build_net
+from geopipe.nets.liteunet import BACKBONE, LiteUNet
 from geopipe.raster import Scene
 from geopipe.score.tile import best_class, score_window
 
@@ -57,10 +59,17 @@ def untrained(coarse, **fields):
     return Checkpoint(net, SCHEME, (90.0,) * 3, (60.0,) * 3, "uint8", 1.0, **fields)
 
 
-@pytest.fixture(params=["cnn", "unet"])
+NETS = {
+    "cnn": lambda: CoarseNet(3, 2),
+    "unet": lambda: UNet(3, 2, base=4, depth=2),
+    "lite-unet": lambda: LiteUNet(3, 2),
+}
+
+
+@pytest.fixture(params=NETS)
 def model(request):
     torch.manual_seed(1)
-    return untrained(CoarseNet(3, 2) if request.param == "cnn" else UNet(3, 2, base=4, depth=2))
+    return untrained(NETS[request.param]())
 
 
 def tuned(model, pool, out, plan=PLAN, **options):
@@ -195,6 +204,23 @@ def test_each_net_has_values_of_its_own_unless_others_are_chosen():
     assert (CoarsePlan().steps, CoarsePlan().batch, CoarsePlan().lr) == (1200, 64, 0.01)
     assert CoarsePlan.of("unet") == CoarsePlan(net="unet", steps=600, batch=16, lr=1e-3)
     assert CoarsePlan.of("unet", lr=0.1, steps=3).lr == 0.1
+    assert CoarsePlan.of("lite-unet").patch == 256
+    assert FinetunePlan.of("unet") == FinetunePlan()
+    assert FinetunePlan.of("lite-unet", steps=9) == FinetunePlan(steps=9, batch=8, patch=128)
+
+
+def test_a_lite_unet_starts_from_imagenet(pool_of, tmp_path):
+    """A step of no length leaves the weights that a package ships."""
+    plan = CoarsePlan.of("lite-unet", steps=1, batch=1, patch=16, lr=1e-30, weight_decay=0)
+    pool = pool_of(MapNet(LiteUNet(1, 2)))
+    made, _ = train_coarse(
+        pool, SCHEME, plan, dtype="uint8", gsd=1.0, out=tmp_path / "a.model", key="k"
+    )
+    known = load_backbone(BACKBONE)
+    for name, block in made.net.coarse.down.items():
+        for key, weight in block.named_parameters():
+            torch.testing.assert_close(weight, known.blocks[name].get_parameter(key))
+    assert isinstance(Checkpoint.load(tmp_path / "a.model").net.coarse, LiteUNet)
 
 
 def accuracy(model, place):

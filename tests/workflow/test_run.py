@@ -290,6 +290,7 @@ def test_a_u_net_that_is_fine_tuned_is_judged_before_and_after(run):
     outcome = run(coarse__net="unet", coarse__steps="4", refinement__kind="finetune")
     report = json.loads(outcome.report.with_suffix(".json").read_text())
     assert list(report["metrics"]) == ["U-Net", "U-Net fine-tuned"]
+    assert report["facts"]["training labels"] == "train.gpkg, aligned to the image"
     assert len(outcome.mean_iou) == 2
     before, after = (Checkpoint.load(outcome.model.with_name(n)) for n in
                      ("coarse.safetensors", "refined.safetensors"))  # fmt: skip

@@ -1,0 +1,88 @@
+"""A U-Net whose way down is EfficientNet-Lite0, which may have seen ImageNet."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geopipe.nets.backbones import BackboneNet, build_backbone
+from geopipe.nets.scorenet import ScoreNet
+from geopipe.nets.unet import CONVS, Level, trim
+
+BACKBONE = "efficientnet_lite0"
+_DOWN = {"stage1": 16, "stage2": 24, "stage3": 40, "stage4": 80}
+"""Blocks whose outputs the way up takes, and their channels: at a 2nd, 4th, 8th, 16th."""
+_UP = {"stage3": 48, "stage2": 32, "stage1": 24}
+"""Channels of the way up, where it meets the output of a block."""
+_FINE = 16
+"""Channels at full resolution, where it meets the image itself."""
+_BORDER = 5
+"""Cells of stage 4 that see the backbone's padding: it reaches 73 px beyond a cell, of 16 px."""
+
+
+class LiteUNet(ScoreNet):
+    """Image to one score map per class of the same resolution (Ronneberger et al. 2015).
+
+    Input (N, bands, H, W), H and W multiples of 16; output (N, classes, H - 2 reach, W - 2 reach).
+    The backbone pads as its weights want it; what sees that is cut off before the way up, which
+    never pads.
+    """
+
+    stride = 16
+    reach = 16 * _BORDER + CONVS * (8 + 4 + 2 + 1)
+    floats = 80
+
+    def __init__(self, bands: int, classes: int) -> None:
+        super().__init__()
+        self.bands, self.classes = bands, classes
+        blocks = build_backbone(BACKBONE, "c5").blocks
+        self.down = nn.ModuleDict({name: blocks[name] for name in ("stem", *_DOWN)})
+        first = self.down["stem"].get_submodule("conv")
+        assert isinstance(first, nn.Conv2d)
+        of_bands = type(first)(bands, first.out_channels, 3, 2, bias=False)
+        self.down["stem"].set_submodule("conv", of_bands)
+        self.up, self.merge = nn.ModuleDict(), nn.ModuleDict()
+        given = _DOWN["stage4"]
+        for name, width in _UP.items():
+            self.up[name] = nn.ConvTranspose2d(given, width, 2, stride=2)
+            self.merge[name] = Level(width + _DOWN[name], width)
+            given = width
+        self.fine = Level(bands, _FINE)
+        self.up["image"] = nn.ConvTranspose2d(given, _FINE, 2, stride=2)
+        self.merge["image"] = Level(2 * _FINE, _FINE)
+        self.head = nn.Conv2d(_FINE, classes, 1)
+        nn.init.xavier_normal_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        return {"net": "lite-unet"}
+
+    def start_from(self, backbone: BackboneNet) -> None:
+        """Take the weights of an EfficientNet-Lite0.
+
+        Of other than three bands each sees the mean of the first filters over red, green and blue,
+        scaled so that their sum stays.
+        """
+        for name, block in self.down.items():
+            weights = backbone.blocks[name].state_dict()
+            if name == "stem" and self.bands != 3:
+                mean = weights["conv.weight"].mean(1, keepdim=True) * 3 / self.bands
+                weights["conv.weight"] = mean.expand(-1, self.bands, -1, -1)
+            block.load_state_dict(weights)
+
+    def forward(self, image: Tensor) -> Tensor:
+        # Channels last: as in a UNet; depthwise convolutions gain most.
+        x, skips = image.contiguous(memory_format=torch.channels_last), {}
+        whole = x
+        for name, block in self.down.items():
+            x = skips[name] = block(x)
+        x, at = trim(x, _BORDER), _BORDER
+        for name in _UP:
+            x, at = self.up[name](x), 2 * at
+            x = self.merge[name](torch.cat([trim(skips.pop(name), at), x], 1))
+            at += CONVS
+        x, at = self.up["image"](x), 2 * at
+        x = self.merge["image"](torch.cat([self.fine(trim(whole, at - CONVS)), x], 1))
+        scores: Tensor = self.head(x)
+        return scores.contiguous()
