@@ -99,7 +99,7 @@ def train_on_noisy(
 def train_on_accurate(accurate: tuple[Scene, Path], scheme: ClassScheme, seed: int) -> Forest:
     """Train on the accurate tile alone; each half tunes what the other one trains."""
     height, width = accurate[0].shape
-    half = width // 2
+    half = _middle(*accurate, scheme)
     halves = Window(0, 0, height, half), Window(0, half, height, width - half)
     train, judge = (
         [
@@ -115,6 +115,13 @@ def train_on_accurate(accurate: tuple[Scene, Path], scheme: ClassScheme, seed: i
         np.mean([t.shares for t in train], axis=0),
     )
     return _chosen(both, scores, seed)
+
+
+def _middle(scene: Scene, labels: Path, scheme: ClassScheme) -> int:
+    """The column that halves what is labelled."""
+    truth = RasterLabels.open(labels, scheme).read(scene.geobox)
+    known = np.flatnonzero((truth != IGNORE).any(0))
+    return int(known[0] + known[-1] + 1) // 2 if known.size else scene.shape[1] // 2
 
 
 def apply(forest: Forest, scene: Scene, scheme: ClassScheme, path: Path) -> None:

@@ -106,6 +106,16 @@ def test_a_class_nowhere_in_the_training_is_never_mapped(place, tmp_path, make_r
         assert set(np.unique(src.read(1))) == {0, 2, IGNORE}
 
 
+def test_a_tile_in_a_corner_of_its_scene_is_halved_where_it_lies(place, make_raster):
+    scene, labels = place(1)
+    with rasterio.open(labels) as src:
+        ids = src.read(1)
+    ids[:, 120:] = IGNORE
+    corner = make_raster(ids[None], "corner.tif", nodata=IGNORE)
+    made = forest.train_on_accurate((scene, corner), SCHEME, 0)
+    assert max(score for _, score in made.tuning) > 0.8
+
+
 def test_without_labels_it_says_so(place, make_raster):
     scene, _ = place(1)
     none = make_raster(np.full((1, 280, 300), IGNORE, np.uint8), "none.tif", nodata=IGNORE)

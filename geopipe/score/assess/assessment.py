@@ -104,7 +104,7 @@ class Assessment:
     def to_markdown(self) -> str:
         """A report of its own."""
         found, design, names = self.found, self.design, self.design.names
-        kappa = "n/a" if math.isnan(found.kappa) else f"{found.kappa:.4f}"
+        kappa = "n/a" if math.isnan(found.kappa) else f"{round(found.kappa, 4) + 0.0:.4f}"
         where = f", inside {design.area}" if design.area else ""
         lines = [
             f"# Accuracy of {self.map_name}{where}",

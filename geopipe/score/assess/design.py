@@ -133,7 +133,10 @@ def read_points(path: Path) -> tuple[Design, GeoDataFrame]:
         kept = (pyogrio.read_info(path, layer=LAYER)["dataset_metadata"] or {}).get(_KEY)
         table = pyogrio.read_dataframe(path, layer=LAYER, fid_as_index=True)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, KeyError) as e:
-        raise LabelError(f"cannot read the layer '{LAYER}' of {path}: {e}") from e
+        raise LabelError(
+            f"cannot read the layer '{LAYER}' of {path}: {e}",
+            "give the file that 'geopipe assess plan' wrote and was filled in",
+        ) from e
     if kept is None:
         raise LabelError(
             f"{path} does not hold the design of its points",
