@@ -53,6 +53,9 @@ def transfer(
 ) -> None:  # fmt: skip
     """Carry MODEL, of `geopipe patches train`, to images without labels.
 
+    --labels, --masks and --unlabelled are of the source, which is read as the training read it;
+    --bands and --nodata are of the target.
+
     Target patches that it is sure of, and whose nearest source samples are of the same class, are
     learnt from. Beside OUT lie a contact sheet (.html), the evidence (.json) and, of scenes, the
     pseudo-labels (.tif). Where little speaks for a gain, OUT is MODEL unchanged.
@@ -86,7 +89,7 @@ def transfer(
         }))  # fmt: skip
         return
     click.echo(f"{len(last.chosen.kept)} of {len(last.chosen.labels)} target cells kept")
-    click.echo(f"estimated gain: {last.evidence.gain} points")
+    click.echo(f"estimated gain, points: {last.evidence.gain}")
     for reason in outcome.reasons:
         click.echo(f"abstains: {reason}")
     for name, path in (("model:", outcome.model), ("sheet:", outcome.sheet)):

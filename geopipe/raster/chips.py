@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ class Chip:
 
     path: str
     class_name: str = ""
+    bands: tuple[int, ...] | None = None
+    """1-based numbers of those to read; None: all but alpha."""
 
     def read(self, bands: int = 3) -> np.ndarray:
         """Pixels (bands, h, w) in the file's dtype; grey is repeated, alpha is left out.
@@ -36,13 +38,15 @@ class Chip:
         try:
             with _placeless(), opened(self.path) as src, listening() as signals:
                 alpha = src.colorinterp[-1] == ColorInterp.alpha
-                count = src.count - alpha
-                if count not in (1, bands):
+                chosen = self.bands or range(1, src.count - alpha + 1)
+                wrong = [b for b in chosen if not 1 <= b <= src.count]
+                if wrong or len(chosen) not in (1, bands):
+                    asked = f", not {','.join(map(str, self.bands))}" if self.bands else ""
                     raise SceneError(
-                        f"{self.path} has {count} bands, {bands} are needed",
+                        f"{self.path} has {src.count - alpha} bands, {bands} are needed{asked}",
                         "give chips with the bands of the model",
                     )
-                pixels = np.asarray(src.read(list(range(1, count + 1))))
+                pixels = np.asarray(src.read(list(chosen)))
                 if bands == 3 and src.colorinterp[0] == ColorInterp.palette:
                     pixels = _coloured(pixels[0], src.colormap(1))
                 if signals.errors:  # GDAL calls it a success, yet it is none
@@ -65,11 +69,11 @@ class ChipFolder:
     chips: tuple[Chip, ...]
 
     @classmethod
-    def open(cls, root: Path) -> Self:
+    def open(cls, root: Path, bands: tuple[int, ...] | None = None) -> Self:
         """List images in `root` and its folders; raises SceneError when there are none.
 
         A chip's class is the folder it lies in; `root` itself is no class. Names starting with a
-        dot are left out.
+        dot are left out. `bands`: as of `Chip`.
         """
         if not root.is_dir():
             raise SceneError(f"there is no folder {root}", "give a folder of chips")
@@ -77,6 +81,7 @@ class ChipFolder:
             p
             for p in root.rglob("*")
             if p.suffix.lower() in SUFFIXES
+            and not p.is_dir()
             and not any(part.startswith(".") for part in p.relative_to(root).parts)
         )
         if not found:
@@ -85,7 +90,7 @@ class ChipFolder:
             )
         return cls(
             root,
-            tuple(Chip(str(p), "" if p.parent == root else p.parent.name) for p in found),
+            tuple(Chip(str(p), "" if p.parent == root else p.parent.name, bands) for p in found),
         )
 
     @property
@@ -96,7 +101,8 @@ class ChipFolder:
     def unique(self) -> Self:
         """The first of all chips with the same bytes; the others are counted in a warning.
 
-        A copy in another part of a split would be judged by what was learnt by heart.
+        A copy in another part of a split would be judged by what was learnt by heart. The chips
+        are `readable`.
         """
         first: dict[bytes, Chip] = {}
         for chip in self.chips:
@@ -107,16 +113,17 @@ class ChipFolder:
             log.warning("%d of %d chips are copies of others, left out", copies, len(self.chips))
         return type(self)(self.root, tuple(first.values()))
 
-    def readable(self, *, skip_bad: bool, bands: int = 3) -> Self:
-        """The chips that can be read; the others raise SceneError, or are named where `skip_bad`.
+    def readable(self, check: Callable[[Chip], object] = Chip.read, *, skip_bad: bool) -> Self:
+        """The chips that pass `check`; where it raises SceneError, so does this, or the chip is
+        left out and named (`skip_bad`).
 
-        Decodes every file once.
+        By default decodes every file once.
         """
         good: list[Chip] = []
         bad: list[str] = []
         for chip in self.chips:
             try:
-                chip.read(bands)
+                check(chip)
                 good.append(chip)
             except SceneError as e:
                 if not skip_bad:

@@ -14,7 +14,7 @@ import torch
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.checkpoint.weights import load_backbone, weights_hash
 from geopipe.classes import IGNORE, ClassScheme, load_scheme
-from geopipe.errors import ConfigError, LabelError
+from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.labels import open_labels
 from geopipe.learn.patches import (
     Cells,
@@ -29,7 +29,7 @@ from geopipe.learn.patches import (
 from geopipe.nets import MapNet, PatchNet, SegmentVote
 from geopipe.nets.backbones import backbone
 from geopipe.raster import Scene
-from geopipe.raster.chips import ChipFolder, require_bytes
+from geopipe.raster.chips import SUFFIXES, Chip, ChipFolder, require_bytes
 from geopipe.raster.cog import color_of, read_scheme
 from geopipe.score.metrics import Metrics
 
@@ -90,13 +90,15 @@ class Source:
     """Id that says "not known" in masks."""
     skip_bad: bool = False
     bands: tuple[int, ...] | None = None
+    """1-based numbers of those to read."""
     nodata: float | None = None
+    """Of scenes."""
 
     def scheme(self) -> ClassScheme:
         """The classes that the images themselves tell: names of folders, or of a label raster."""
         names = [name for path in self.paths for name in _folder_names(path)]
         if names:
-            return named_scheme(sorted(dict.fromkeys(names)))
+            return named_scheme(sorted({_plain(n): n for n in names}.values()))
         found = read_scheme(self.labels) if self.labels and self.labels.is_file() else None
         if found is None:
             raise ConfigError("nothing tells which classes there are", "give --classes")
@@ -108,50 +110,69 @@ class Source:
         Raises SceneError for what cannot be read (`skip_bad`: chips are left out), LabelError for
         folders that are no class where `labelled`.
         """
+        folders = [path for path in self.paths if Path(path).is_dir()]
+        if self.labels and (folders or len(self.paths) > 1):
+            raise LabelError(
+                f"{self.labels} cannot belong to {', '.join(self.paths)}",
+                "--labels are of a single scene; chips have --masks, or a folder per class",
+            )
         planes: list[Plane] = []
         for path in self.paths:
-            if Path(path).is_dir():
-                folder = ChipFolder.open(Path(path)).unique().readable(skip_bad=self.skip_bad)
-                planes += self._chips(folder, scheme, labelled=labelled)
+            if path in folders:
+                planes += self._chips(Path(path), scheme, labelled=labelled)
             else:
-                scene = Scene.open(path, self.bands, self.nodata)
-                require_bytes(path, scene.dtype)
-                source = open_labels(self.labels, scheme, scene.geobox) if self.labels else None
-                if labelled and source is None:
-                    raise LabelError(f"{path} is a scene without labels", "give --labels")
-                planes.append(ScenePlane(scene, gsd, source))
-        if self.labels and len(self.paths) > 1:
-            raise LabelError(f"{self.labels} cannot belong to {len(self.paths)} sources")
+                planes.append(self._scene(path, scheme, gsd, labelled=labelled))
         return planes
 
-    def _chips(self, folder: ChipFolder, scheme: ClassScheme, *, labelled: bool) -> list[ChipPlane]:
+    def _scene(self, path: str, scheme: ClassScheme, gsd: float, *, labelled: bool) -> ScenePlane:
+        scene = Scene.open(path, self.bands, self.nodata)
+        require_bytes(path, scene.dtype)
+        if len(scene.bands) != 3:
+            raise SceneError(
+                f"{path} gives {len(scene.bands)} bands, a pretrained net sees 3",
+                "choose 3 with --bands",
+            )
+        source = open_labels(self.labels, scheme, scene.geobox) if self.labels else None
+        if labelled and source is None:
+            raise LabelError(f"{path} is a scene without labels", "give --labels")
+        return ScenePlane(scene, gsd, source)
+
+    def _chips(self, root: Path, scheme: ClassScheme, *, labelled: bool) -> list[ChipPlane]:
+        masked = labelled and self.masks is not None
+
+        def check(chip: Chip) -> None:
+            require_bytes(chip.path, str(chip.read().dtype))
+            if masked:
+                Chip(self._mask(chip, root)).read(1)
+
+        folder = ChipFolder.open(root, self.bands).readable(check, skip_bad=self.skip_bad).unique()
         ids = {_plain(name): i for i, name in enumerate(scheme.names)}
         unknown = [n for n in folder.class_names if _plain(n) not in ids]
-        if labelled and not self.masks and (unknown or not folder.class_names):
+        if labelled and not masked and (unknown or not folder.class_names):
             raise LabelError(
-                f"{folder.root} has folders that are no class of '{scheme.name}': "
+                f"{root} has folders that are no class of '{scheme.name}': "
                 f"{', '.join(unknown) or 'chips without a folder'}",
                 f"classes: {', '.join(scheme.names)}",
             )
         return [
             ChipPlane(
                 c, 3, ids.get(_plain(c.class_name), IGNORE) if labelled else IGNORE,
-                str(self._mask(Path(c.path), folder.root)) if labelled and self.masks else "",
-                self.unlabelled,
+                self._mask(c, root) if masked else "", self.unlabelled,
             )
             for c in folder.chips
         ]  # fmt: skip
 
-    def _mask(self, chip: Path, root: Path) -> Path:
+    def _mask(self, chip: Chip, root: Path) -> str:
         assert self.masks is not None
-        wanted = self.masks / chip.relative_to(root)
-        found = sorted(wanted.parent.glob(f"{wanted.stem}.*"))
+        wanted = self.masks / Path(chip.path).relative_to(root)
+        kinds = sorted(SUFFIXES | {wanted.suffix})
+        found = [p for kind in kinds if (p := wanted.with_suffix(kind)).is_file()]
         if len(found) != 1:
             raise LabelError(
-                f"{len(found)} masks {wanted.with_suffix('')}.* for {chip}",
+                f"{len(found)} masks {wanted.with_suffix('')}.* for {chip.path}",
                 "give one image of class ids for each chip, in folders of the same names",
             )
-        return found[0]
+        return str(found[0])
 
 
 def _folder_names(path: str) -> tuple[str, ...]:
@@ -218,7 +239,7 @@ def train(
     model = design.model(scheme)
     known = {
         "design": asdict(design), "hold_out": training.hold_out, "hold_out_seed": plan.seed,
-        "source": source_digest(cells),
+        "source": source_digest(cells), "bands": source.bands, "nodata": source.nodata,
     }  # fmt: skip
     key = key_of(known, asdict(plan), model.provenance, cells.at[learnt], cells.ids[learnt])
     trained, _ = train_patches(
@@ -235,7 +256,7 @@ def split(cells: Cells, share: float, seed: int, design: Design) -> tuple[np.nda
         raise LabelError(
             f"{len(cells)} labelled cells leave {learnt.sum()} to learn from and {held.sum()} to "
             "judge by",
-            "give more images",
+            "give more images, or a smaller --cell where chips are smaller than half of one",
         )
     return learnt, held
 

@@ -4,7 +4,6 @@ import json
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -111,14 +110,15 @@ def transfer(
     """Train the model on target samples that it labelled itself, or keep it, and save it as `out`.
 
     Beside `out` lie, of the same name, ``.html`` (contact sheet), ``.json`` (counts and evidence)
-    and, of scenes, the pseudo-labels as rasters. Where the evidence for a gain is weak, `out` is
-    the source model and the outcome says why. Raises LabelError when no sample is kept and
-    training is forced.
+    and, of scenes, the pseudo-labels as rasters: those that were trained on last. The source is
+    read as in the model's training. Where the evidence for a gain is weak, `out` is the source
+    model and the outcome says why. Raises LabelError when no sample is kept and training is forced.
     """
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists already", "give another name or --overwrite")
     model = Checkpoint.load(model_path)
     net = patch_net(model)
+    source = _as_trained(source, model)
     known = Cells.of(source.planes(model.scheme, model.gsd, labelled=True), net.stride)
     known = known.chosen(known.ids != IGNORE)
     known.require(model.scheme)
@@ -129,19 +129,25 @@ def transfer(
     there = Cells.of(target.planes(model.scheme, model.gsd, labelled=False), net.stride)
     there = there.chosen(_by_lot(there.ids, options.most, options.choice.seed))
     rounds: list[Round] = []
-    trained, path = 0, model_path
-    for number in range(1, options.rounds + 1):
-        found = _look(model, path, known, held, there, options)
-        rounds.append(found)
-        for reason in found.evidence.reasons:
-            log.warning("round %d: %s", number, reason)
-        if found.evidence.reasons and not options.force:
-            break
-        fresh = out.with_name(f"{out.stem}.round{number}{out.suffix}")
-        model = tuned_on(model, path, known.chosen(~held), found, fresh, options)
-        trained, path = number, fresh
-    sheet = _write_sheet(out, model, rounds[0], known)
-    pseudo = write_pseudo_labels(out, rounds[0].target, rounds[0].chosen, model.scheme)
+    paths = [model_path]
+    try:
+        for number in range(1, options.rounds + 1):
+            found = _look(model, paths[-1], known, held, there, options)
+            rounds.append(found)
+            for reason in found.evidence.reasons:
+                log.warning("round %d: %s", number, reason)
+            if found.evidence.reasons and not options.force:
+                break
+            fresh = out.with_name(f"{out.stem}.round{number}{out.suffix}")
+            model = tuned_on(model, paths[-1], known.chosen(~held), found, fresh, options)
+            paths.append(fresh)
+    finally:
+        for fresh in paths[1:]:
+            fresh.unlink(missing_ok=True)
+    trained = len(paths) - 1
+    told = rounds[max(trained, 1) - 1]
+    sheet = _write_sheet(out, model, told, known)
+    pseudo = write_pseudo_labels(out, told.target, told.chosen, model.scheme)
     outcome = Outcome(out, sheet, pseudo, tuple(rounds), trained)
     _finish(outcome, model, options)
     return outcome
@@ -165,8 +171,9 @@ def _look(
     cells = there.chosen(theirs.valid)
     weights = patch_net(model).weights
     source = SourceSamples(
-        ours.features, ours.summed(weights), known.ids, held, images=known.at[:, 0]
-    )
+        ours.features, ours.summed(weights), known.ids, held,
+        images=known.at[:, 0], digests=ours.digests,
+    )  # fmt: skip
     target = TargetSamples(
         theirs.features[theirs.valid],
         theirs.summed(weights)[theirs.valid],
@@ -174,7 +181,7 @@ def _look(
         theirs.digests[theirs.valid],
     )
     chosen = choose(source, target, options.choice, options.device)
-    evidence = weigh(source, target, chosen, options.choice, options.caution)
+    evidence = weigh(source, target, chosen, options.choice, options.caution, options.device)
     return Round(chosen, evidence, cells)
 
 
@@ -211,6 +218,15 @@ def _mixed_in(cells: Cells, known: Cells, options: Transfer) -> np.ndarray:
         count = math.ceil(here * options.mix / (1 - options.mix))
         drawn.append(rng.permutation(mine)[:count])
     return np.concatenate(drawn)
+
+
+def _as_trained(source: Source, model: Checkpoint) -> Source:
+    """The source, its bands and holes as the model's training read them."""
+    made = model.provenance
+    bands = source.bands or tuple(made.get("bands") or ()) or None
+    return replace(
+        source, bands=bands, nodata=made.get("nodata") if source.nodata is None else source.nodata
+    )
 
 
 def _split(model: Checkpoint, known: Cells, largest: int) -> tuple[np.ndarray, np.ndarray]:
@@ -284,7 +300,7 @@ def _picture(cells: Cells, index: int, size: int) -> np.ndarray:
 
 
 def _finish(outcome: Outcome, model: Checkpoint, options: Transfer) -> None:
-    """The model under its own name, what is known of it beside it; the rounds' files go."""
+    """The model under its own name, what is known of it beside it."""
     out, names = outcome.model, model.scheme.names
     model.net.to("cpu")
     told = {
@@ -299,6 +315,3 @@ def _finish(outcome: Outcome, model: Checkpoint, options: Transfer) -> None:
     part = beside.with_name(beside.name + ".part")
     part.write_text(json.dumps(told, indent=1) + "\n")
     part.replace(beside)
-    for number in range(1, len(outcome.rounds) + 1):
-        with suppress(FileNotFoundError):
-            out.with_name(f"{out.stem}.round{number}{out.suffix}").unlink()

@@ -10,7 +10,7 @@ from geopipe.classes import IGNORE
 from geopipe.errors import LabelError
 from geopipe.labels import RasterLabels
 from geopipe.learn.patches import Cells, ChipPlane, ScenePlane
-from geopipe.learn.patches.planes import look
+from geopipe.learn.patches.planes import Recent, look
 from geopipe.raster import Scene
 from geopipe.raster.chips import Chip
 
@@ -62,6 +62,20 @@ def test_blocks_hold_each_cell_once(monkeypatch):
         assert window.height <= 64
         assert window.width <= 64
     assert (seen == 1).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 400), st.integers(0, 99))
+def test_few_cells_of_many_are_not_read_with_all_between(count, seed):
+    """What `--most` leaves out is not computed."""
+    cells = Cells.of([ArrayPlane(np.zeros((400, 400), np.uint8))], 4)
+    lot = np.random.default_rng(seed).permutation(len(cells))[:count]
+    there, read = [], 0
+    for _, window, indices in cells.chosen(lot).blocks():
+        there += indices.tolist()
+        read += window.height * window.width // 16
+    assert sorted(there) == list(range(count))
+    assert read <= 2 * count
 
 
 def test_images_are_held_out_whole(chips):
@@ -119,6 +133,43 @@ def test_a_scene_and_its_labels_lie_on_each_other(mosaic, scheme, tmp_path, make
     pixels = np.pad(scene.read().data, ((0, 0), (8, 8), (8, 8)), mode="symmetric")[:, :32, :32]
     assert np.array_equal(image.numpy(), pixels)
     assert valid.all()
+
+
+def test_a_label_without_an_image_is_none(mosaic, scheme, make_raster):
+    path, ids = mosaic
+    pixels = Scene.open(path).read().data.copy()
+    pixels[:, :, :100] = 0
+    where = {"crs": "EPSG:32631", "transform": Scene.open(path).geobox.affine}
+    holed = Scene.open(make_raster(pixels, "holed.tif", nodata=0, **where))
+    truth = RasterLabels.open(make_raster(ids[None], "ids.tif", **where), scheme)
+    cells = Cells.of([ScenePlane(holed, 4, truth)], 16)
+    expected = np.where(cells.at[:, 2] < 6, IGNORE, cells.at[:, 2] // 4)
+    assert np.array_equal(cells.ids, expected)
+
+
+def test_labels_are_read_in_blocks():
+    plane, sides = ArrayPlane(np.tile(np.arange(3, dtype=np.uint8).repeat(40), (90, 3))), []
+    cells = Cells.of([plane], 2)
+    real = plane.labels
+    plane.labels = lambda window: sides.append(max(window.shape)) or real(window)
+    assert np.array_equal(Cells.of([plane], 2).ids, cells.ids)
+    assert np.array_equal(cells.ids, cells.at[:, 2] // 20 % 3)
+    assert max(sides) <= 32
+
+
+def test_decoded_chips_take_so_much_memory_and_no_more(chips):
+    found = [Chip(str(p)) for p in sorted(chips.rglob("*.png"))[:6]]
+    size = found[0].read().nbytes
+    recent = Recent(3 * size)
+    for chip in (*found, found[-1], found[0]):
+        assert np.array_equal(recent(chip, 3), chip.read())
+        assert recent.bytes == sum(x.nbytes for x in recent.kept.values()) <= 3 * size
+    assert [c for c, _ in recent.kept] == [*found[-2:], found[0]]
+    assert recent(found[0], 3) is recent(found[0], 3)
+    small = Recent(size - 1)
+    assert small(found[0], 3) is small(found[0], 3)
+    small(found[1], 3)
+    assert len(small.kept) == 1
 
 
 def test_cells_of_two_sources_are_joined():

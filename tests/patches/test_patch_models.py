@@ -1,6 +1,7 @@
 """From a folder of chips to a map, and from a place to another, by the commands that users type."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,97 @@ def test_an_unreadable_chip_stops_it_or_is_left_out(chips, tmp_path):
     run(*words, "--skip-bad")
 
 
+def scene_of(pixels, name, make_raster, like, **how):
+    with rasterio.open(like) as src:
+        return make_raster(pixels, name, crs=src.crs, transform=src.transform, **how)
+
+
+def read(path):
+    with rasterio.open(path) as src:
+        return src.read()
+
+
+@pytest.mark.parametrize("bands", [(1,), (1, 2)])
+def test_scenes_without_three_bands_are_refused(mosaic, tmp_path, make_raster, bands):
+    truth = scene_of(mosaic[1][None], "t.tif", make_raster, mosaic[0])
+    words = ["--labels", truth, "--classes", "land-cover", "--bands", ",".join(map(str, bands))]
+    done = run("patches", "train", mosaic[0], tmp_path / "o" / "m.model", *QUICK, *words, ok=False)
+    assert f"gives {len(bands)} bands" in done.stderr
+    assert "--bands" in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+def in_four_bands(chips, root):
+    """The chips as files of blue, green, red and infrared."""
+    for path in chips.rglob("*.png"):
+        pixels = np.asarray(Image.open(path)).transpose(2, 0, 1)
+        out = root / path.parent.name / f"{path.stem}.tif"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with rasterio.open(
+            out, "w", driver="GTiff", height=pixels.shape[1], width=pixels.shape[2], count=4,
+            dtype="uint8", photometric="minisblack",
+        ) as file:  # fmt: skip
+            file.write(np.concatenate([pixels[::-1], 255 - pixels[:1]]))
+    return root
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_bands_of_chips_are_chosen_and_a_transfer_reads_them_so(chips, tmp_path):
+    four, out = in_four_bands(chips, tmp_path / "four"), tmp_path / "m.model"
+    assert "4 bands, 3" in run("patches", "train", four, out, *QUICK, ok=False).stderr
+    words = [*QUICK, "--steps", 2, "--json"]
+    done = run("patches", "train", four, out, *words, "--bands", "3,2,1")
+    same = run("patches", "train", chips, tmp_path / "same.model", *words)
+    assert json.loads(done.stdout)["held_out"] == json.loads(same.stdout)["held_out"]
+    moved = transfer(out, four, chips, tmp_path / "n.model", "--json")
+    assert json.loads(moved.stdout)["model"]
+
+
+def test_labels_belong_to_a_scene_and_not_to_chips(chips, mosaic, tmp_path):
+    done = run("patches", "train", chips, tmp_path / "m.model", *QUICK, "--labels", mosaic[0],
+               ok=False)  # fmt: skip
+    assert "cannot belong to" in done.stderr
+    assert "--masks" in done.stderr
+
+
+def test_masks_are_found_beside_other_files_and_bad_ones_skipped(chips, tmp_path, caplog):
+    masks = tmp_path / "masks"
+    for path in sorted(chips.rglob("*.png")):
+        out = masks / path.relative_to(chips).with_suffix(".tif")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        side = Image.open(path).size[::-1]
+        Image.fromarray(np.full(side, NAMES.index(path.parent.name), np.uint8)).save(out)
+    (masks / "water" / "0.tif.aux.xml").write_text("<PAMDataset/>")
+    out = tmp_path / "m.model"
+    words = ["patches", "train", chips, out, *QUICK, "--masks", masks, "--steps", 1]
+    run(*words)
+    (masks / "water" / "1.tif").write_bytes(b"no image")
+    assert "1.tif" in run(*words, "--overwrite", ok=False).stderr
+    run(*words, "--overwrite", "--skip-bad")
+    assert "1 of 50 chips left out" in caplog.text
+
+
+def test_a_chip_of_16_bits_is_left_out_as_any_that_is_no_use(chips, tmp_path, caplog):
+    import shutil
+
+    shutil.copytree(chips, tmp_path / "c")
+    Image.fromarray(np.full((48, 48), 900, np.uint16)).save(tmp_path / "c" / "water" / "deep.png")
+    words = ["patches", "train", tmp_path / "c", tmp_path / "m.model", *QUICK, "--steps", 1]
+    assert "deep.png is uint16" in run(*words, ok=False).stderr
+    run(*words, "--skip-bad")
+    assert "deep.png" in caplog.text
+
+
+def test_a_class_may_be_written_in_two_ways(chips, tmp_path):
+    from geopipe.workflow.patches import Source
+
+    for a, b in (("one", "Water"), ("two", "water"), ("two", "x")):
+        (tmp_path / a / b).mkdir(parents=True)
+        (tmp_path / a / b / "0.png").write_bytes((chips / "water" / "0.png").read_bytes())
+    scheme = Source((str(tmp_path / "one"), str(tmp_path / "two"))).scheme()
+    assert [n.casefold() for n in scheme.names] == ["water", "x"]
+
+
 # -- transfer
 
 
@@ -163,7 +255,10 @@ def test_forced_it_trains_and_abstained_it_keeps(trained, chips, elsewhere, tmp_
     same = transfer(trained[0], chips, chips, tmp_path / "s.model", "--json")
     said = json.loads(same.stdout)
     assert said["trained"] == 0
-    assert any("alike" in r or "gain" in r for r in said["reasons"])
+    assert "and 0 kept samples are too few" in said["reasons"][0]
+    (found,) = json.loads((tmp_path / "s.model.json").read_text())["rounds"]
+    fates = found["samples"].values()
+    assert sum(f["duplicate"] for f in fates) == sum(sum(f.values()) for f in fates) == 450
     kept = Checkpoint.load(tmp_path / "s.model").provenance["transfer"]
     assert kept["abstained"] == said["reasons"]
 
@@ -189,6 +284,47 @@ def test_nothing_survives_the_threshold(trained, chips, elsewhere, tmp_path):
     done = transfer(trained[0], chips, elsewhere, out, "--threshold", 1, "--force", ok=False)
     assert "no target sample is kept" in done.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize("bands", ["1", "1,2"])
+def test_a_target_without_three_bands_is_refused(trained, chips, mosaic, tmp_path, bands):
+    out = tmp_path / "o" / "n.model"
+    done = transfer(trained[0], chips, mosaic[0], out, "--bands", bands, ok=False)
+    assert "choose 3 with --bands" in done.stderr
+    assert not out.parent.exists()
+
+
+def test_the_sheet_shows_what_was_learnt_last(trained, chips, elsewhere, tmp_path, monkeypatch):
+    from geopipe.workflow import transfer as work
+
+    real, caps = work.choose, iter((12, 11))
+    monkeypatch.setattr(
+        work, "choose", lambda *a: real(*a[:2], replace(a[2], cap=next(caps)), *a[3:])
+    )
+    out = tmp_path / "n.model"
+    transfer(trained[0], chips, elsewhere, out, "--force", "--rounds", 2)
+    told = json.loads((tmp_path / "n.model.json").read_text())["rounds"]
+    kept = [sum(f["kept"] for f in r["samples"].values()) for r in told]
+    assert kept[0] > kept[1]
+    assert f"{kept[1]} of 360 target patches" in (tmp_path / "n.model.html").read_text()
+
+
+def test_a_round_that_fails_leaves_nothing(trained, chips, elsewhere, tmp_path, monkeypatch):
+    from geopipe.errors import LabelError
+    from geopipe.workflow import transfer as work
+
+    real, calls = work.tuned_on, []
+
+    def second_fails(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise LabelError("no more")
+        return real(*arguments)
+
+    monkeypatch.setattr(work, "tuned_on", second_fails)
+    transfer(trained[0], chips, elsewhere, tmp_path / "n.model", "--force", "--rounds", 2, ok=False)
+    assert len(calls) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_of_pixels_is_refused(chips, elsewhere, tmp_path):

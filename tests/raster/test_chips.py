@@ -50,6 +50,30 @@ def folder(root):
     return root
 
 
+def test_bands_can_be_chosen(tmp_path, make_raster):
+    pixels = RNG.integers(0, 9, (4, 8, 8), dtype=np.uint8)
+    path = make_raster(pixels, photometric="minisblack")
+    assert np.array_equal(Chip(str(path), bands=(4, 1, 3)).read(), pixels[[3, 0, 2]])
+    (chip,) = ChipFolder.open(path.parent, (2, 3, 4)).chips
+    assert np.array_equal(chip.read(), pixels[1:])
+    for wrong in ((1, 2, 5), (0, 1, 2), (1, 2)):
+        with pytest.raises(SceneError, match=f"has 4 bands, .* not {wrong[0]},"):
+            Chip(str(path), bands=wrong).read()
+
+
+def test_folders_are_no_chips_whatever_their_name_and_lost_files_are_named(tmp_path, caplog):
+    root = folder(tmp_path)
+    (root / "a" / "old.tif").mkdir()
+    (root / "b" / "3.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(SceneError, match=r"3\.png"):
+        ChipFolder.open(root).readable(skip_bad=False)
+    with caplog.at_level(logging.WARNING):
+        left = ChipFolder.open(root).readable(skip_bad=True).unique()
+    assert len(left.chips) == 2
+    assert "1 of 5 chips left out" in caplog.text
+    assert "3.png" in caplog.text
+
+
 def test_folders_are_classes(tmp_path):
     found = ChipFolder.open(folder(tmp_path))
     assert found.class_names == ("a", "b")

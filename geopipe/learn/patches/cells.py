@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
@@ -120,19 +121,30 @@ class Cells:
         return Window(row * self.cell - out, col * self.cell - out, size, size)
 
     def blocks(self) -> Iterator[tuple[Plane, Window, np.ndarray]]:
-        """Plane, window of whole cells, and indices of the cells in it; each cell in one block."""
-        keys = np.column_stack([self.at[:, 0], self.at[:, 1:] // BLOCK_CELLS])
-        _, which = np.unique(keys, axis=0, return_inverse=True)
-        order = np.argsort(which, kind="stable")
-        cuts = np.flatnonzero(np.diff(which[order])) + 1
-        for indices in np.split(order, cuts) if len(order) else ():
-            rows, cols = self.at[indices, 1], self.at[indices, 2]
-            first = rows.min() * self.cell, cols.min() * self.cell
-            last = (rows.max() + 1) * self.cell, (cols.max() + 1) * self.cell
-            window = Window(
-                int(first[0]), int(first[1]), int(last[0] - first[0]), int(last[1] - first[1])
-            )
-            yield self.planes[self.at[indices[0], 0]], window, indices
+        """Plane, window of whole cells, and indices of the cells in it; each cell in one block.
+
+        Windows of which less than half is asked for are cut in four, again and again.
+        """
+        side, left = BLOCK_CELLS, np.arange(len(self))
+        while len(left):
+            sparse = []
+            for indices in self._grouped(left, side):
+                first = self.at[indices, 1:].min(0)
+                rows, cols = (self.at[indices, 1:].max(0) + 1 - first).tolist()
+                if side > 1 and 2 * len(indices) < rows * cols:
+                    sparse.append(indices)
+                    continue
+                row, col = (first * self.cell).tolist()
+                window = Window(row, col, rows * self.cell, cols * self.cell)
+                yield self.planes[self.at[indices[0], 0]], window, indices
+            side, left = side // 2, np.concatenate(sparse) if sparse else left[:0]
+
+    def _grouped(self, which: np.ndarray, side: int) -> list[np.ndarray]:
+        """The indices `which`, parted by squares of `side` x `side` cells."""
+        keys = np.column_stack([self.at[which, 0], self.at[which, 1:] // side])
+        _, square = np.unique(keys, axis=0, return_inverse=True)
+        order = np.argsort(square, kind="stable")
+        return np.split(which[order], np.flatnonzero(np.diff(square[order])) + 1)
 
 
 def _majorities(plane: Plane, cell: int, grid: tuple[int, int]) -> np.ndarray:
@@ -140,15 +152,16 @@ def _majorities(plane: Plane, cell: int, grid: tuple[int, int]) -> np.ndarray:
     half are labelled.
     """
     found = np.full(grid, IGNORE, np.uint8)
-    for first in range(0, grid[0], BLOCK_CELLS):
-        rows = min(BLOCK_CELLS, grid[0] - first)
-        window = Window(first * cell, 0, rows * cell, grid[1] * cell).clip(plane.shape)
+    for row, col in product(*(range(0, n, BLOCK_CELLS) for n in grid)):
+        block = found[row : row + BLOCK_CELLS, col : col + BLOCK_CELLS]
+        rows, cols = block.shape
+        window = Window(row * cell, col * cell, rows * cell, cols * cell).clip(plane.shape)
         ids = plane.labels(window)
-        pad = (rows * cell - window.height, grid[1] * cell - window.width)
+        pad = (rows * cell - window.height, cols * cell - window.width)
         ids = np.pad(ids, ((0, pad[0]), (0, pad[1])), constant_values=IGNORE)
-        by_cell = ids.reshape(rows, cell, grid[1], cell).swapaxes(1, 2).reshape(-1, cell * cell)
+        by_cell = ids.reshape(rows, cell, cols, cell).swapaxes(1, 2).reshape(-1, cell * cell)
         counts = np.stack([np.bincount(c, minlength=256)[:IGNORE] for c in by_cell])
         labelled, best = counts.sum(1), counts.argmax(1)
         enough = (labelled >= LABELLED * cell**2) & (counts.max(1) >= LABELLED * labelled)
-        found[first : first + rows] = np.where(enough, best, IGNORE).reshape(rows, grid[1])
+        block[:] = np.where(enough, best, IGNORE).reshape(rows, cols)
     return found.ravel()

@@ -1,7 +1,8 @@
 """Planes: images on a net's grid, scenes and chips alike, that patches are cut from."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -17,8 +18,8 @@ from geopipe.raster import Scene
 from geopipe.raster.chips import Chip, require_bytes
 from geopipe.raster.scene import window_geobox
 
-_KEPT = 512
-"""Decoded chips that stay in memory (77 MB of 224 x 224 RGB)."""
+_KEPT = 128 << 20
+"""Bytes of decoded chips that stay in memory (890 of 224 x 224 px)."""
 
 
 class Plane(Protocol):
@@ -86,11 +87,28 @@ class ChipPlane:
         return np.where(part == self.unlabelled, IGNORE, part).astype(np.uint8)
 
 
-@lru_cache(_KEPT)
-def _decoded(chip: Chip, bands: int) -> np.ndarray:
-    pixels = chip.read(bands)
-    require_bytes(chip.path, str(pixels.dtype))
-    return pixels
+class Recent:
+    """The pixels of chips, those asked for last kept in memory: at most so many bytes, or one."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.kept: OrderedDict[tuple[Chip, int], np.ndarray] = OrderedDict()
+        self.bytes = 0
+
+    def __call__(self, chip: Chip, bands: int) -> np.ndarray:
+        """Pixels (bands, h, w) uint8; SceneError when the chip has none such."""
+        found = self.kept.pop((chip, bands), None)
+        if found is None:
+            found = chip.read(bands)
+            require_bytes(chip.path, str(found.dtype))
+            self.bytes += found.nbytes
+        self.kept[chip, bands] = found
+        while self.bytes > self.most and len(self.kept) > 1:
+            self.bytes -= self.kept.popitem(last=False)[1].nbytes
+        return found
+
+
+_decoded = Recent(_KEPT)
 
 
 @dataclass(frozen=True)
@@ -120,7 +138,9 @@ class ScenePlane:
     def labels(self, window: Window) -> np.ndarray:
         if self.source is None:
             return np.full(window.shape, IGNORE, np.uint8)
-        return self.source.read(window_geobox(self.grid.geobox(self.scene.geobox), window))
+        ids = self.source.read(window_geobox(self.grid.geobox(self.scene.geobox), window))
+        _, valid = self.pixels(window)  # where there is no image a label teaches nothing
+        return np.where(valid.numpy(), ids, IGNORE).astype(np.uint8)
 
 
 def look(plane: Plane, window: Window) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,8 @@ class Figure:
     high: float
 
     def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "unknown"
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
     def times(self, factor: float) -> "Figure":
@@ -43,9 +45,6 @@ class Caution:
     """Most distance to the nearest source sample, in distances of held-out source samples."""
     passed: float = 0.25
     """Least share of target samples that pass both stages, in shares of the held-out source's."""
-    share: float = 0.2
-    """A class has vanished if its share of what passes is less than so many of its shares of the
-    source."""
     samples: int = 50
     """Least held-out source samples, and kept ones, that figures are computed from."""
 
@@ -57,7 +56,7 @@ class Evidence:
     samples: tuple[int, int, int]
     """Held-out source samples, target samples, kept ones."""
     vanished: tuple[int, ...]
-    """Ids of source classes with (almost) no kept sample."""
+    """Ids of source classes that the target seems to lack; see `weigh`."""
     reasons: tuple[str, ...]
     """Why to abstain; empty: go on."""
     domain_auc: Figure = UNKNOWN
@@ -135,6 +134,6 @@ def doubts(e: Evidence, caution: Caution) -> Iterator[str]:
         )
     if e.vanished:
         yield (
-            f"Almost no sample is kept of source classes with ids "
-            f"{', '.join(map(str, e.vanished))}: they have vanished."
+            f"No more samples pass as source classes with ids "
+            f"{', '.join(map(str, e.vanished))} than would by mistake: they have vanished."
         )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.stats import beta
 
 from geopipe.learn.transfer.choose import Selection, choose
 from geopipe.learn.transfer.evidence import UNKNOWN, Caution, Evidence, Figure, doubts
@@ -69,6 +70,8 @@ def weigh(
     a simple classifier of the features learns the kept samples too (two classifiers differ in
     accuracy by no more than in answers). A quarter of it is expected, times the skill of reverse
     validation; the interval of the gain says that it may also be three quarters, or a loss of one.
+    A class has vanished where fewer than `plan.least` samples are kept, or no more pass than would
+    if the target had none of it: see `_vanished`.
     Equal inputs give equal evidence.
     """
     require_same_kind(source, target)
@@ -76,13 +79,12 @@ def weigh(
     sight = _sight(source, target, plan.seed)
     kept, classes = chosen.kept, chosen.classes
     samples = len(sight.held), len(target.features), len(kept)
-    lost = tuple(_vanished(source, chosen, plan.least, caution.share))
     if min(samples) < caution.samples or len(np.unique(chosen.labels[kept])) < 2:
         few = (
             f"{samples[0]} held-out source, {samples[1]} target and {samples[2]} kept samples are "
             f"too few to judge; {caution.samples} of each, of two classes at least, are needed."
         )
-        return Evidence(samples, lost, (few,))
+        return Evidence(samples, (), (few,))
     known = np.flatnonzero(~source.held_out)
     judged = reverse(
         (source.features[known], source.classes[known]),
@@ -94,14 +96,15 @@ def weigh(
     rounds = _resampled(sight, judged, 1 / classes).tolist()
     here, there, room, skill, gain = map(_figure, rounds)
     alike, a_distance = _domains(sight)
+    control = _control(sight, plan, device)
     evidence = Evidence(
         samples,
-        lost,
+        tuple(_vanished(sight, chosen, control, plan.least, 1 - there.low)),
         (),
         domain_auc=alike,
         a_distance=a_distance,
         distance=_distance(sight, device),
-        passed=_passed(sight, chosen, plan, device),
+        passed=_passed(chosen) / max(_passed(control), 1e-12),
         source_accuracy=here,
         target_accuracy=there,
         room=room.times(100),
@@ -212,24 +215,37 @@ def _distance(sight: _Sight, device: str) -> float:
     return float(there / max(here, 1e-12))
 
 
-def _passed(sight: _Sight, chosen: Selection, plan: TransferPlan, device: str) -> float:
+def _control(sight: _Sight, plan: TransferPlan, device: str) -> Selection:
+    """What would be chosen of the held-out source samples, were they the target."""
     held = sight.held[:_LOOKED_AT]
     control = TargetSamples(sight.source.features[held], sight.source.probabilities[held])
-    here, there = (
-        np.isin(x.fates[x.fates != Fate.DUPLICATE], _PASSED).mean()
-        for x in (choose(sight.source, control, plan, device), chosen)
-    )
-    return float(there / max(here, 1e-12))
+    return choose(replace(sight.source, digests=None), control, plan, device)
 
 
-def _vanished(source: SourceSamples, chosen: Selection, least: int, share: float) -> Iterator[int]:
-    """Classes of the source that the target (almost) lacks.
+def _passed(chosen: Selection) -> float:
+    """Share of samples that pass both stages."""
+    return float(np.isin(chosen.fates[chosen.fates != Fate.DUPLICATE], _PASSED).mean())
 
-    Too few are kept, or their share of what passes is less than `share` times that of the source.
+
+def _vanished(
+    sight: _Sight, chosen: Selection, control: Selection, least: int, errors: float
+) -> Iterator[int]:
+    """Classes of the source that the target seems to lack: too few are kept, or all may be wrong.
+
+    Of what the model gets wrong in the `control`, some share passes for a class. Its upper bound
+    (95 %, Clopper and Pearson 1934, Biometrika 26), of the share `errors` of the target that may be
+    wrong, says how many would pass if the target had none of the class.
     """
-    counts = chosen.counts()
-    passed = counts[:, list(_PASSED)].sum(axis=1)
-    there = np.bincount(source.classes, minlength=chosen.classes)
-    rare = passed * there.sum() < share * there * passed.sum()
-    gone = (there >= least) & (rare | (counts[:, Fate.KEPT] < least))
-    yield from (int(k) for k in np.flatnonzero(gone))
+    truth = sight.source.classes[sight.held[: len(control.labels)]]
+    there = np.bincount(sight.source.classes, minlength=chosen.classes)
+    counts, wrong = chosen.counts(), control.labels != truth
+    through = np.bincount(
+        control.labels[wrong & np.isin(control.fates, _PASSED)], minlength=chosen.classes
+    )
+    for k in np.flatnonzero(there >= least).tolist():
+        rest = int(wrong.sum() - through[k])
+        share = beta.ppf(0.95, through[k] + 1, rest) if rest else 1.0
+        by_mistake = share * errors * len(chosen.labels)
+        passed = counts[k, list(_PASSED)].sum()
+        if counts[k, Fate.KEPT] < least or passed <= by_mistake:
+            yield k
