@@ -39,10 +39,10 @@ map: setup ## the same workflow on SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif 
 	@test -n "$(SCENE)" || { echo "usage: make map SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif TRUTH=tile.gpkg] [OUT=folder]"; exit 2; }
 	@test -z "$(ENHANCE)" || test -n "$(TRUTH)" || { echo "ENHANCE needs TRUTH, its accurate outlines"; exit 2; }
 	$(BIN)/geopipe run workflows/new-scene.toml \
-	  --set name="$(notdir $(SCENE))" \
+	  --set name="$$(basename "$(SCENE)")" \
 	  --set train.scene="$(SCENE)" --set map.scenes="$(SCENE)" \
 	  --set train.labels="$(or $(OSM),fetch)" \
-	  --set out="$(or $(OUT),outputs/$(basename $(notdir $(SCENE))))" \
+	  --set out="$(or $(OUT),outputs/$$(basename "$(basename $(SCENE))"))" \
 	  $(if $(ENHANCE),--set enhance.scene="$(ENHANCE)" --set enhance.labels="$(TRUTH)") $(ARGS)
 
 results: setup ## the figures of docs/results, three seeds each (an hour)
@@ -52,6 +52,7 @@ bench: setup ## speed and memory against other ways; writes docs/results/bench/ 
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.patches
+	$(BIN)/python -m benchmarks.chips
 
 endure: setup ## kill a mapping 32 times and compare its bytes; writes docs/results/bench/kill.md
 	$(BIN)/python -m benchmarks.endure

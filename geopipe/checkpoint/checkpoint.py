@@ -97,10 +97,13 @@ class Checkpoint:
                 part.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, path: Path) -> "Checkpoint":
-        """Read `path`; raises CheckpointError for anything but a Checkpoint of this format."""
+    def load(cls, path: Path, command: str = "geopipe run") -> "Checkpoint":
+        """Read `path`; raises CheckpointError for anything but a Checkpoint of this format.
+
+        `command`: what makes models of the kind that is asked for, for the hint of an error.
+        """
         if not path.is_file():
-            raise CheckpointError(f"there is no model {path}", "train one with geopipe run")
+            raise CheckpointError(f"there is no model {path}", f"train one with {command}")
         try:
             with safe_open(path, "pt") as file:
                 header = json.loads((file.metadata() or {})["geopipe"])
@@ -108,12 +111,12 @@ class Checkpoint:
         except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as e:
             what = "it has no header of geopipe's" if isinstance(e, KeyError) else str(e)
             raise CheckpointError(
-                f"{path} is not a geopipe model: {what}", "give a file that geopipe run made"
+                f"{path} is not a geopipe model: {what}", f"give a file that {command} made"
             ) from e
         if not isinstance(header, dict):
             raise CheckpointError(
                 f"{path} is not a geopipe model: its header is no table",
-                "give a file that geopipe run made",
+                f"give a file that {command} made",
             )
         if header.get("format") != _FORMAT:
             raise CheckpointError(

@@ -19,7 +19,8 @@ _LEARNING = (
     click.option("--weights", multiple=True, default=("auto",), show_default=True,
                  help="Of the nets: a file, or auto for package or hub; NET=FILE for one of two."),
     click.option("--frozen", is_flag=True,
-                 help="Leave the nets as they are: logistic regression on their features."),
+                 help="Leave the nets as they are: logistic regression on their features, without "
+                 "epochs, rates and turned chips."),
     click.option("--epochs", type=click.IntRange(1), default=10, show_default=True),
     click.option("--batch", type=click.IntRange(1), default=32, show_default=True),
     click.option("--lr", type=float, default=1e-3, show_default=True, help="Of new layers."),
@@ -31,7 +32,7 @@ _LEARNING = (
                  show_default=True, help="Whose attention map; true: to show what it flatters."),
     click.option("--flat", is_flag=True, help="ddrl-am: classify all values, not their means."),
     click.option("--no-augment", is_flag=True, help="Show chips as they are, not turned."),
-    click.option("--side", type=click.IntRange(32), default=224, show_default=True,
+    click.option("--side", type=click.IntRange(64), default=224, show_default=True,
                  help="Pixels that each chip is resized to."),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
     SKIP_BAD, DEVICE, CACHE, OVERWRITE, AS_JSON,
@@ -136,14 +137,13 @@ def classify(
 @click.option("--folds", type=click.IntRange(2), help="Cross-validation  [default: 5]")
 @click.option("--share", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               help="Random splits instead, which learn from this share of each class.")  # fmt: skip
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True,
-              help="Random splits.")  # fmt: skip
+@click.option("--repeats", type=click.IntRange(1), help="Random splits  [default: 5]")
 @click.option("--tsne/--no-tsne", default=True, show_default=True,
               help="Draw features; with a center loss one without is trained too.")  # fmt: skip
 @_learning
 def evaluate(
-    folder: Path, out: Path, folds: int | None, share: float | None, repeats: int, tsne: bool,
-    as_json: bool, overwrite: bool, **options: Any,
+    folder: Path, out: Path, folds: int | None, share: float | None, repeats: int | None,
+    tsne: bool, as_json: bool, overwrite: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Judge a kind of model on the chips in DIR that it did not learn from.
 
@@ -153,8 +153,10 @@ def evaluate(
 
     if folds and share:
         raise click.UsageError("--folds or --share, not both")
+    if repeats and not share:
+        raise click.UsageError("--repeats is for --share")
     protocol = work.Protocol(
-        0 if share else folds or 5, share or 0.8, repeats, options["seed"], tsne
+        0 if share else folds or 5, share or 0.8, repeats or 5, options["seed"], tsne
     )
     found = work.evaluate(folder, _training(options), protocol, out, overwrite=overwrite)
     (mean, deviation), (kappa, _) = found.spread("overall_accuracy"), found.spread("kappa")

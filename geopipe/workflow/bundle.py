@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -48,10 +49,13 @@ _WHOLE = "map"
 """Where in ``FOLDER.part`` the bundle is built."""
 _OURS = (
     "classes.tif", "classes.tif.aux.xml", "classes.qml", "classes.gpkg", "confidence.tif",
-    "confidence.tif.aux.xml", "scores.tif", "scores.tif.aux.xml", "item.json", "report.html",
-    "report.json", "report.md",
+    "confidence.tif.aux.xml", "scores.tif", "scores.tif.aux.xml", "chips.gpkg", "item.json",
+    "report.html", "report.json", "report.md",
 )  # fmt: skip
 """What a new bundle replaces; everything else in the folder stays."""
+
+More = Callable[[Path], Mapping[str, Path]]
+"""Writes further files into the folder that has the rasters; returns them by their asset's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +88,16 @@ class Bundle:
     """Tiles that could not be read and are nodata."""
 
 
-def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptions) -> Bundle:
+def write_bundle(
+    scene: Scene, model_path: Path, folder: Path, options: MapOptions, more: More | None = None
+) -> Bundle:
     """Map `scene` with the Checkpoint at `model_path` into `folder`, whole or not at all.
 
     ``classes.tif`` (COG with names, colours, provenance) and its ``.aux.xml`` and ``.qml``,
     ``confidence.tif``, ``scores.tif`` and ``classes.gpkg`` where asked for, ``item.json`` (STAC),
-    ``report.html`` with its figures as JSON and Markdown. Raises GeopipeError; then `folder` is as
-    it was, and the tiles that are done wait in ``FOLDER.part`` for the next run.
+    ``report.html`` with its figures as JSON and Markdown, and what `more` makes of these. Raises
+    GeopipeError; then `folder` is as it was, and the tiles that are done wait in ``FOLDER.part``
+    for the next run.
     """
     check_target(folder, overwrite=options.overwrite)
     start = time.monotonic()
@@ -103,7 +110,7 @@ def write_bundle(scene: Scene, model_path: Path, folder: Path, options: MapOptio
                 _put_back(target)
                 check_target(folder, overwrite=options.overwrite)
                 _keep_tiles_only(part)
-                made = _build(scene, model_path, part, options)
+                made = _build(scene, model_path, part, options, more)
                 _move(part / _WHOLE, target)
                 forget_tiles(part)  # only now: a run that is killed before goes on with them
             finally:
@@ -151,7 +158,9 @@ def _put_back(folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _build(scene: Scene, model_path: Path, part: Path, options: MapOptions) -> MapFiles:
+def _build(
+    scene: Scene, model_path: Path, part: Path, options: MapOptions, more: More | None
+) -> MapFiles:
     """Fill the folder `_WHOLE` in `part`; what is made on the way lies beside it."""
     start = time.monotonic()
     model = Checkpoint.load(model_path)
@@ -184,17 +193,15 @@ def _build(scene: Scene, model_path: Path, part: Path, options: MapOptions) -> M
         write_polygons(
             assets["classes"], assets["polygons"], model.scheme, right_angles=options.right_angles
         )
+    if more:
+        assets |= more(whole)
     areas = dict(zip(model.scheme.names, files.areas, strict=True))
     report = Report(
         title=f"Map of {Path(shown(scene.path)).name}",
         scheme=model.scheme,
         overview=overview(scene, assets["classes"]),
         timings=(("mapping", time.monotonic() - start),),
-        facts=(
-            *area_facts(areas),
-            *tags.items(),
-            ("device", choose_device(options.engine.device)),
-        ),
+        facts=(*area_facts(areas), *tags.items(), ("device", choose_device(options.engine.device))),
         notes=tuple(notes),
     )
     assets["report"] = write_report(whole, report)[0]

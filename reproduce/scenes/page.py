@@ -15,7 +15,9 @@ _INTRO = (
     "UC Merced Land Use (2100 chips of 21 classes), each class divided anew for every seed; exact "
     "duplicates are kept on one side. Mean ± standard deviation over the seeds; one chip more or "
     "less is {step:.2f} points of one split. All rows of a kind share splits, seeds, epochs, input "
-    "size and rates; nothing was tuned on the held-out chips.",
+    "size and rates; nothing was tuned on the held-out chips. Minutes are of the run that ended a "
+    "row: what an earlier run or row had made, such as step 1 of the attention maps, is not in "
+    "them.",
     "Papers' figures stand beside ours for orientation. Iftene et al. report on WHU-RS19 with "
     "Caffe's CaffeNet, whose weights could not be had: AlexNet without its fully connected layers "
     "takes its place. Li et al. report on UC Merced 80/20 with the original ResNet-18.",
@@ -38,6 +40,8 @@ def write_page(path: Path, told: dict[str, Any]) -> None:
     for part, title in PARTS.items():
         mine = [row for row in told["rows"] if row["part"] == part]
         if mine:
+            if part == "a" and settings["frozen_side"] != settings["side"]:
+                title += f", chips at {settings['frozen_side']} px"
             lines += ["", f"## {title}", "",
                       "| | overall accuracy, % | kappa | paper, % | minutes |",
                       "|---|---:|---:|---|---:|"]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from geopipe.learn.scenes import ScenePlan
@@ -39,6 +39,8 @@ class Settings:
 
     epochs: int = 40
     side: int = 224
+    frozen_side: int = 224
+    """Of part a, which needs no other: its rows do not train."""
     batch: int = 32
     device: str = "cpu"
     weights: Mapping[str, str] = field(default_factory=dict)
@@ -98,6 +100,9 @@ def _row(
 ) -> Row:
     nets = {p.backbone for p in SceneDesign(model).recipe.parts}
     weights = tuple(f"{n}={settings.weights[n]}" for n in sorted(nets))
+    if frozen:  # neither epochs nor batches: rows stay as they are where these are cut
+        settings = replace(settings, epochs=Settings.epochs, batch=Settings.batch,
+                           side=settings.frozen_side)  # fmt: skip
     plan = ScenePlan(
         settings.epochs, settings.batch, center=center, attention="true" if true else "predicted"
     )

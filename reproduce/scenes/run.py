@@ -55,6 +55,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--share", type=float, default=0.8, help="to learn from")
     parser.add_argument("--epochs", type=int, default=Settings.epochs)
     parser.add_argument("--side", type=int, default=Settings.side)
+    parser.add_argument("--frozen-side", type=int, help="of part a  [default: as --side]")
     parser.add_argument("--batch", type=int, default=Settings.batch)
     parser.add_argument("--weights", nargs="*", default=[], metavar="NET=SOURCE")
     parser.add_argument("--only", default="", help="rows whose name this expression finds")
@@ -71,8 +72,8 @@ def _run(args: argparse.Namespace) -> None:
     if not chips.is_dir():
         raise SceneError(f"there is no folder {chips}", "set GEOPIPE_DATA or give --chips")
     settings = Settings(
-        args.epochs, args.side, args.batch, choose_device(args.device),
-        _weights(args.weights, data / "weights"), args.out / "cache",
+        args.epochs, args.side, args.frozen_side or args.side, args.batch,
+        choose_device(args.device), _weights(args.weights, data / "weights"), args.out / "cache",
     )  # fmt: skip
     wanted = [r for r in rows(settings, args.parts) if re.search(args.only, r.name)]
     told: list[dict[str, Any]] = []
@@ -125,7 +126,8 @@ def _write(args: argparse.Namespace, settings: Settings, told: list[dict[str, An
     held = (1 - args.share) * told[0]["chips"] if told else 1
     page = {
         **facts(" ".join(["python -m reproduce.scenes.run", *sys.argv[1:]])),
-        "settings": {"epochs": settings.epochs, "side": settings.side, "batch": settings.batch,
+        "settings": {"epochs": settings.epochs, "side": settings.side,
+                     "frozen_side": settings.frozen_side, "batch": settings.batch,
                      "share": args.share, "weights": {n: Path(w).name for n, w in
                                                       settings.weights.items()}},
         "seeds": list(range(args.seeds)), "one_chip": 100 / held,

@@ -1,6 +1,7 @@
 """From a folder of chips to a table, a map, an evaluation and heat maps, by what users type."""
 
 import json
+import os
 import shutil
 
 import geopandas as gpd
@@ -15,6 +16,7 @@ from scene_world import NAMES, PX, ground, write_chips
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.cli.main import main
+from geopipe.errors import SceneError
 from geopipe.grid import Window
 from geopipe.raster.cog import read_scheme
 from geopipe.workflow.scenes import classify, evaluate
@@ -71,6 +73,27 @@ def test_every_kind_is_trained_saved_and_used(kind, chips, tmp_path):
     assert Image.open(tmp_path / "h" / "tank0.png").size == (PX, PX)
 
 
+def test_a_model_is_replaced_where_that_is_asked_for(chips, tmp_path):
+    out = tmp_path / "m.model"
+    out.write_bytes(b"an older one")
+    assert "exists already" in run("train", chips, "--out", out, *FROZEN, ok=False).stderr
+    assert out.read_bytes() == b"an older one"
+    run("train", chips, "--out", out, *FROZEN, "--overwrite")
+    assert Checkpoint.load(out).scheme.names == NAMES
+
+
+def test_a_training_in_the_cache_is_not_taken_for_another_model(chips, tmp_path):
+    words = ["--model", "finetune:alexnet", *TINY, "--epochs", 1, "--cache", tmp_path / "cache"]
+    run("train", chips, "--out", tmp_path / "a", *words, "--gsd", 2)
+    renamed = tmp_path / "other"
+    shutil.copytree(chips, renamed)
+    (renamed / "field").rename(renamed / "acre")  # still the first
+    run("train", renamed, "--out", tmp_path / "b", *words, "--gsd", 3)
+    assert len(list((tmp_path / "cache").glob("trained-*"))) == 1
+    made = Checkpoint.load(tmp_path / "b")
+    assert (made.gsd, made.scheme.names[0]) == (3, "acre")
+
+
 # -- chips
 
 
@@ -111,6 +134,8 @@ def test_a_scene_becomes_a_bundle_and_its_chips(mapped, mosaic):
         p.name for p in out.iterdir()
     }
     assert read_scheme(out / "classes.tif").names == NAMES
+    assets = json.loads((out / "item.json").read_text())["assets"]
+    assert assets["chips"]["href"] == "./chips.gpkg"
     chips = gpd.read_file(out / "chips.gpkg")
     assert len(chips) == 30 == sum(said["classes"].values())
     assert (chips["class_id"].to_numpy() == ids.ravel()).mean() > 0.9
@@ -169,7 +194,7 @@ def test_other_steps_and_metres_are_for_use(model, mosaic, tmp_path):
     assert not (tmp_path / "c").exists()
 
 
-def test_killed_before_its_chips_are_written_it_goes_on(
+def test_killed_before_its_chips_are_written_there_is_no_map_and_it_goes_on(
     mapped, model, mosaic, tmp_path, monkeypatch
 ):
     out = tmp_path / "map"
@@ -180,7 +205,7 @@ def test_killed_before_its_chips_are_written_it_goes_on(
 
     monkeypatch.setattr(classify, "write_footprints", dying)
     run("classify", model, mosaic[0], "--out", out, "--device", "cpu", ok=False)
-    assert not (out / "chips.gpkg").exists()
+    assert not out.exists()
     monkeypatch.setattr(classify, "write_footprints", write)
     run("classify", model, mosaic[0], "--out", out, "--device", "cpu")
     ours, theirs = (gpd.read_file(p / "chips.gpkg") for p in (out, mapped[0]))
@@ -253,6 +278,24 @@ def test_killed_it_goes_on_with_its_fold_and_gives_the_same(chips, tmp_path, mon
     assert not (tmp_path / "e.work").exists()
 
 
+def test_an_error_costs_no_fold_that_is_done(chips, tmp_path, monkeypatch, caplog):
+    words = ["evaluate", chips, "--out", tmp_path / "e", *FROZEN, "--folds", 2, "--no-tsne"]
+    judge, done = evaluate.predict, []
+
+    def failing(*args):
+        if done:
+            raise SceneError("cannot write", "is the disk full?")
+        done.append(1)
+        return judge(*args)
+
+    monkeypatch.setattr(evaluate, "predict", failing)
+    assert "cannot write" in run(*words, ok=False).stderr
+    assert "e.work keeps what is done" in caplog.text
+    monkeypatch.setattr(evaluate, "predict", lambda *args: done.append(2) or judge(*args))
+    run(*words)
+    assert done == [1, 2]  # the first fold was there
+
+
 def test_with_a_center_loss_features_are_drawn_without_it_too(chips, tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(evaluate, "scatter", lambda path, points, *_: drawn.update(points))
@@ -322,6 +365,34 @@ def test_odd_names_are_names(tmp_path):
     assert "日本" in Checkpoint.load(tmp_path / "m").scheme.names
 
 
+def test_files_whose_names_are_no_text_are_named_all_the_same(tmp_path):
+    root = write_chips(tmp_path / "c", each=4)
+    odd = os.fsdecode(b"odd\xff.png")
+    (root / "water" / "water0.png").rename(root / "water" / odd)
+    words = [root, "--out", tmp_path / "e", *FROZEN, "--folds", 2]
+    assert "odd\ufffd.png is no text" in run("evaluate", *words, ok=False).stderr
+    run("evaluate", *words, "--skip-bad")
+    told = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    assert [why for why in told["left_out"] if "odd\ufffd.png is no text" in why]
+
+
+def test_folders_of_one_name_are_one_class_and_their_chips_stay_apart(chips, tmp_path):
+    for half in ("north", "south"):
+        shutil.copytree(chips, tmp_path / "c" / half)
+    run("evaluate", tmp_path / "c", "--out", tmp_path / "e", *FROZEN, "--folds", 2)
+    found = pd.read_csv(tmp_path / "e" / "predictions.csv")
+    assert len(set(found["chip"])) == 64
+    assert set(found["class"]) == set(NAMES)
+
+
+def test_more_classes_than_a_map_can_hold_are_told(tmp_path):
+    for n in range(256):
+        (tmp_path / "c" / f"{n:03d}").mkdir(parents=True)
+        (tmp_path / "c" / f"{n:03d}" / "x.png").write_bytes(b"")
+    said = run("train", tmp_path / "c", "--out", tmp_path / "m", *FROZEN, ok=False)
+    assert "256 classes - at most 255" in said.stderr
+
+
 def test_a_bad_chip_is_left_out_where_that_is_asked_for(model, chips, tmp_path):
     root = tmp_path / "c"
     shutil.copytree(chips, root)
@@ -343,6 +414,8 @@ def test_other_bands_and_other_models_are_refused(model, chips, mosaic, tmp_path
     make_model().save(tmp_path / "p.model")
     said = run("classify", tmp_path / "p.model", chips, "--out", tmp_path / "t", ok=False)
     assert "does not classify scenes" in said.stderr
+    said = run("classify", tmp_path / "no.model", chips, "--out", tmp_path / "t", ok=False)
+    assert "geopipe scenes train" in said.stderr
     assert not (tmp_path / "t").exists()
 
 
@@ -362,6 +435,10 @@ def test_a_model_without_metres_asks_for_them(chips, mosaic, tmp_path):
         (["--weights", "nothing.pth"], "nothing.pth"),
         (["--weights", "vgg16=random:0"], "has no such"),
         (["--model", "ddrl-am", "--frozen"], "cannot stay frozen"),
+        (["--frozen", "--attention", "true"], "cannot stay frozen"),
+        (["--flat"], "--flat is for ddrl-am"),
+        (["--weights", "random:0", "--weights", "random:1"], "NET=SOURCE"),
+        (["--model", "ddrl-am:googlenet"], "gives no such"),
         (["--step", 300], "every 300 px"),
         (["--pretrained-lr", -1], "nothing negative"),
     ],
@@ -373,3 +450,9 @@ def test_wrong_options_are_told_in_one_line(words, says, chips, tmp_path):
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_repeats_are_of_random_splits(chips, tmp_path):
+    done = run("evaluate", chips, "--out", tmp_path / "e", *FROZEN, "--repeats", 3, ok=False)
+    assert done.exit_code == 2
+    assert "--repeats is for --share" in done.stderr

@@ -90,7 +90,8 @@ def test_folds_hold_each_chip_out_once_and_never_divide_duplicates(chips, count,
     for k in np.unique(chips.ids):
         counts = [np.sum(chips.ids[s.held] == k) for s in found]
         assert min(counts) >= 1 or "0-0" in chips.digests
-        assert max(counts) - min(counts) <= 5  # a group of three more, one of another class
+        # A group of three more, and three that lie where a chip of another class lies.
+        assert max(counts) - min(counts) <= 6
 
 
 @settings(max_examples=60, deadline=None)
@@ -101,7 +102,7 @@ def test_shares_of_each_class_never_divide_duplicates(chips, share, seed):
         for k in np.unique(chips.ids):
             learnt, all_ = np.sum(chips.ids[split.learn] == k), np.sum(chips.ids == k)
             assert 1 <= learnt < all_ or "0-0" in chips.digests
-            assert abs(learnt - share * all_) <= 5
+            assert abs(learnt - share * all_) <= 7  # the same, and half a chip
 
 
 def test_without_duplicates_folds_are_stratified_exactly():

@@ -58,7 +58,8 @@ def test_a_word_says_what_a_net_is_made_of(word, parts):
 @pytest.mark.parametrize(
     "word",
     ["", "fusion:alexnet", "finetune", "finetune:lenet", "fusion:alexnet.im+vgg16", "ddrl-am:vgg16",
-     "finetune:alexnet+vgg16", "ddrl-am:resnet18.pooled", "svm:alexnet"],
+     "finetune:alexnet+vgg16", "ddrl-am:resnet18.pooled", "svm:alexnet",
+     "ddrl-am:googlenet"],
 )  # fmt: skip
 def test_other_words_are_refused_with_a_way_out(word):
     with pytest.raises(ConfigError) as told:
@@ -255,8 +256,15 @@ def test_it_is_built_from_its_header_and_local(word):
     assert net.patchwise
 
 
+@pytest.mark.parametrize("word", ["fusion:alexnet.pool5+caffenet.fc6", "ddrl-am:mobilenet_v2"])
+@pytest.mark.parametrize("side", [64, 77])
+def test_nets_take_any_side_that_they_accept(word, side):
+    net = frozen(ChipNet(3, 2, model=word, chip=64, step=64, side=side))
+    assert net.classified(torch.randn(1, 3, 64, 64)).shape == (1, 2)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"step": 65}, {"step": 63}, {"step": 0}, {"side": 16}, {"hidden": -1}]
+    "wrong", [{"step": 65}, {"step": 63}, {"step": 0}, {"side": 63}, {"hidden": -1}]
 )
 def test_impossible_grids_are_refused(wrong):
     with pytest.raises(ValueError):

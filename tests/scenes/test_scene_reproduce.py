@@ -1,6 +1,7 @@
 """The driver of the papers' tables, on tiny chips, and its paired tests."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -48,6 +49,9 @@ def test_rows_are_those_whose_weights_are_there():
     names = [(r.part, r.name) for r in rows(settings, "abcd")]
     assert ("c", "fusion:alexnet.c5+alexnet.c5") in names
     assert not any("googlenet" in name for _, name in names)
+    shorter = replace(settings, epochs=8, side=96, batch=16)
+    assert rows(shorter, "a") == rows(settings, "a")
+    assert {r.training.design.side for r in rows(shorter, "bcd")} == {96}
     assert [r.training.plan.center for r in rows(settings, "d")] == [0, 0, 0.5, 0]
 
 

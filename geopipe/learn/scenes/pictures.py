@@ -144,6 +144,9 @@ def _decoded(chip: Chip, side: int) -> tuple[np.ndarray, str, list[int]] | Scene
         require_bytes(chip.path, str(pixels.dtype))
     except SceneError as e:
         return e
+    except UnicodeEncodeError:  # GDAL takes no other
+        name = os.fsencode(chip.path).decode(errors="replace")
+        return SceneError(f"the name of {name} is no text (UTF-8)", "rename it, or --skip-bad")
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).tobytes())
     shown = stretched(torch.from_numpy(np.array(pixels)), side)

@@ -14,7 +14,8 @@ class ScenePlan:
     """Adam with AMSGrad, a lower rate for what was learnt on ImageNet, both falling.
 
     Iftene et al.: the pretrained parts at a lower rate than the softmax, rates decreasing. Li et
-    al., section IV-C: 1e-4 and 1e-3, times 0.1 after every quarter of their 40 epochs.
+    al., section IV-C: 1e-4 and 1e-3, the second times 0.1 after every ten of their 40 epochs; here
+    both fall.
     """
 
     epochs: int = 10

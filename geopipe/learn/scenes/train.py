@@ -63,15 +63,16 @@ def trained(
     parts = [start, net.architecture, asdict(plan), samples.key(), device.partition(":")[0]]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     file = folder / f"trained-{key[:32]}.safetensors"
-    if file.is_file():
-        return Checkpoint.load(file)
+    known = {"training": {**asdict(plan), "chips": len(samples.rows)}}
+    if file.is_file():  # perhaps of a model with other names of classes, or another GSD
+        return model.with_net(Checkpoint.load(file).net, known)
     net = deepcopy(net)
     seen = None
     if isinstance(net.backbone, AttentionNet):
         seen = _look(net, model, samples, plan, folder, device)
     _fit(net.to(device), _Draws(model, net, samples, plan, seen), file, key, device)
     net.eval().requires_grad_(False).to("cpu")
-    done = model.with_net(MapNet(net), {"training": {**asdict(plan), "chips": len(samples.rows)}})
+    done = model.with_net(MapNet(net), known)
     done.save(file)
     return done
 

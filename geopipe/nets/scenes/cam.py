@@ -40,9 +40,10 @@ def linear_cam(maps: Tensor, weight: Tensor, classes: Tensor) -> Tensor:
 
 
 def attention_map(cam: Tensor, side: int) -> Tensor:
-    """A map (N, h, w) as a grey image (N, 1, side, side): bilinear, 0 to 1, its highest value 1.
+    """A map (N, h, w) as a grey image (N, 1, side, side).
 
-    A map that is 0 everywhere (nothing speaks for the class) stays 0.
+    It is scaled to 1 at its highest, then enlarged bilinearly. A map that is 0 everywhere (nothing
+    speaks for the class) stays 0.
     """
     top = cam.amax((1, 2), keepdim=True)
     scaled = torch.where(top > 0, cam / top.clamp(min=torch.finfo(cam.dtype).tiny), 0)

@@ -11,7 +11,8 @@ from geopipe.nets.scenes.recipe import Recipe
 from geopipe.nets.scenes.vector import VectorNet
 from geopipe.nets.scorenet import LEAST, ScoreNet
 
-_LEAST_SIDE = 32
+_LEAST_SIDE = 64
+"""Below, pooling leaves nothing of some nets' maps."""
 
 
 class ChipNet(ScoreNet):

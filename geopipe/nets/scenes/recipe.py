@@ -8,8 +8,9 @@ from geopipe.nets.backbones import backbone
 
 Kind = Literal["finetune", "fusion", "ddrl-am"]
 
-_ATTENTIVE = ("resnet18", "resnet50", "efficientnet_lite0", "mobilenet_v2", "googlenet")
-"""Backbones whose last map is ceil(side / 32) wide, as that of the spatial feature transformer."""
+_ATTENTIVE = ("resnet18", "resnet50", "efficientnet_lite0", "mobilenet_v2")
+"""Backbones whose last map is ceil(side / 32) wide, as that of the spatial feature transformer;
+that of GoogLeNet is narrower at some sides, 112 px for one."""
 _HINT = "e.g. finetune:resnet18, fusion:googlenet.im+alexnet.c5 or ddrl-am"
 
 
@@ -55,7 +56,7 @@ class Recipe:
                 return cls("fusion", tuple(Part.parse(name) for name in names))
             case "ddrl-am", 0 | 1:
                 part = Part.parse(names[0] if names else "resnet18", "c5")
-                if part.backbone not in _ATTENTIVE or part.feature not in ("c5", "im"):
+                if part.backbone not in _ATTENTIVE or part.feature != "c5":
                     raise ConfigError(
                         f"ddrl-am multiplies maps of a 32nd of the image, {names[0]} gives no such",
                         f"one of {', '.join(_ATTENTIVE)}",

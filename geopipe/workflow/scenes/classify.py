@@ -1,6 +1,5 @@
 """Run a scene classifier over chips, or over a whole scene."""
 
-import json
 import math
 import tempfile
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from geopipe.register.outfile import whole
 from geopipe.workflow.bundle import Bundle, MapOptions, write_bundle
 from geopipe.workflow.scenes.output import whole_folder, work_folder
 from geopipe.workflow.scenes.places import footprints, rectangle
-from geopipe.workflow.scenes.training import load_model
+from geopipe.workflow.scenes.training import load_model, path_of
 
 CSV, PARQUET, FOOTPRINTS = "chips.csv", "chips.parquet", "chips.gpkg"
 LAYER = "chips"
@@ -59,8 +58,8 @@ def classify_chips(
         seen = predict(model, pictures, np.arange(len(pictures)), device=device)
         names = np.array(model.scheme.names, dtype=object)
         columns: dict[str, object] = {
-            "chip": [_text(Path(c.path).relative_to(root).as_posix()) for c in pictures.chips],
-            "folder": [_text(c.class_name) for c in pictures.chips],
+            "chip": [path_of(c, root) for c in pictures.chips],
+            "folder": [c.class_name for c in pictures.chips],
             "class": names[seen.best],
             "probability": seen.probabilities.max(1),
         }
@@ -71,11 +70,6 @@ def classify_chips(
     return table
 
 
-def _text(name: str) -> str:
-    """A name of a file as text that a table can hold."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
-
-
 def classify_scene(
     model_path: Path,
     scene: Scene,
@@ -84,21 +78,23 @@ def classify_scene(
     *,
     gsd: float | None = None,
     step: int | None = None,
-) -> tuple[Bundle | None, gpd.GeoDataFrame]:
+) -> tuple[Bundle, gpd.GeoDataFrame]:
     """Classify the chips of a grid over `scene` into the bundle `out`, with ``chips.gpkg`` in it.
 
     `gsd`, `step`: other metres per pixel, or pixels between chips, than the model was made with.
-    The bundle is None where `out` was made by an earlier run that ended before its chips.gpkg.
     """
     model = load_model(model_path)
+    found: list[gpd.GeoDataFrame] = []
     with _adapted(model, model_path, gsd, step) as path:
         fitted = Checkpoint.load(path)
-        bundle = None
-        if not _lacks_footprints(out, path) or options.overwrite:
-            bundle = write_bundle(scene, path, out, replace(options, confidence=True))
-        cells = cells_of(scene, fitted, out)
-        write_footprints(cells, fitted.scheme, out / FOOTPRINTS)
-    return bundle, cells
+
+        def chips(folder: Path) -> dict[str, Path]:
+            found.append(cells_of(scene, fitted, folder))
+            write_footprints(found[0], fitted.scheme, folder / FOOTPRINTS)
+            return {LAYER: folder / FOOTPRINTS}
+
+        bundle = write_bundle(scene, path, out, replace(options, confidence=True), chips)
+    return bundle, found[0]
 
 
 @contextmanager
@@ -125,17 +121,6 @@ def _adapted(model: Checkpoint, path: Path, gsd: float | None, step: int | None)
     with tempfile.TemporaryDirectory() as folder:
         adapted.save(Path(folder) / path.name)
         yield Path(folder) / path.name
-
-
-def _lacks_footprints(out: Path, model: Path) -> bool:
-    """Whether an earlier run made this map and was killed before it wrote the footprints."""
-    classes, chips = out / "classes.tif", out / FOOTPRINTS
-    try:
-        lineage = json.loads((out / "item.json").read_text())["properties"]["processing:lineage"]
-        ours = json.loads(lineage)["model_sha256"] == file_hash(model)
-    except (OSError, ValueError, KeyError):
-        return False
-    return ours and (not chips.exists() or chips.stat().st_mtime < classes.stat().st_mtime)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from geopipe.progress import progress
 from geopipe.score.metrics import Metrics
 from geopipe.workflow.scenes.figures import class_bars, confusion, scatter, tsne
 from geopipe.workflow.scenes.output import check_free, whole_folder, work_folder
-from geopipe.workflow.scenes.training import Labels, SceneTraining, open_labels_of
+from geopipe.workflow.scenes.training import Labels, SceneTraining, open_labels_of, path_of
 
 
 @dataclass(frozen=True)
@@ -111,22 +111,24 @@ def evaluate(
     with work_folder(out, training.cache) as work:
         labels = open_labels_of(root, design.side, work, skip_bad=training.skip_bad)
         splits = protocol.splits(labels)
-        starts = {
-            seed: design.start(
+
+        def start(seed: int) -> Checkpoint:
+            return design.start(
                 labels.scheme, parts, labels.sizes, frozen=training.frozen, seed=seed
             )
-            for seed in set(protocol.seeds)
-        }
+
         done = []
         with progress("folds", len(splits)) as advance:
             for split, seed in zip(splits, protocol.seeds, strict=True):
                 plan = replace(training.plan, seed=seed)
-                done.append(_fold(labels, training, starts[seed], split, plan, work))
+                done.append(_fold(labels, training, start(seed), split, plan, work))
                 advance()
         found = Evaluation(labels.scheme.names, tuple(f.metrics(labels.scheme.names) for f in done))
         drawn = {}
         if protocol.tsne:
-            drawn = dict(_features(labels, training, starts, splits, protocol, work, done[0]))
+            seed = protocol.seeds[0]
+            first, plan = start(seed), replace(training.plan, seed=seed)
+            drawn = dict(_features(labels, training, first, splits[0], plan, work, done[0]))
         with whole_folder(out, overwrite=overwrite) as part:
             _write(part, found, labels, training, protocol, done, drawn)
     return found
@@ -169,21 +171,20 @@ def _fold(
 def _features(
     labels: Labels,
     training: SceneTraining,
-    starts: dict[int, Checkpoint],
-    splits: Sequence[Split],
-    protocol: Protocol,
+    start: Checkpoint,
+    split: Split,
+    plan: ScenePlan,
     work: Path,
     first: Fold,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """t-SNE (n, 2) of the first split's held-out chips; with a center loss, without it too."""
-    seed = protocol.seeds[0]
-    if training.plan.center and not training.frozen:
-        plan = replace(training.plan, center=0.0, center_lr=0.5, seed=seed)
-        bare = _fold(labels, training, starts[seed], splits[0], plan, work)
-        yield "without center loss", tsne(bare.seen.features, seed)
-        yield "with center loss", tsne(first.seen.features, seed)
+    if plan.center:
+        without = replace(plan, center=0.0, center_lr=0.5)
+        bare = _fold(labels, training, start, split, without, work)
+        yield "without center loss", tsne(bare.seen.features, plan.seed)
+        yield "with center loss", tsne(first.seen.features, plan.seed)
     else:
-        yield "features", tsne(first.seen.features, seed)
+        yield "features", tsne(first.seen.features, plan.seed)
 
 
 def _write(
@@ -212,7 +213,7 @@ def _predictions(labels: Labels, done: Sequence[Fold]) -> pd.DataFrame:
     return pd.concat([
         pd.DataFrame({
             "fold": number,
-            "chip": ["/".join(Path(chips[i].path).parts[-2:]) for i in fold.held],
+            "chip": [path_of(chips[i], labels.root) for i in fold.held],
             "class": names[fold.ids], "predicted": names[fold.seen.best],
             "probability": fold.seen.probabilities.max(1),
         })

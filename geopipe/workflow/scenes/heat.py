@@ -52,7 +52,7 @@ def heat_maps(
     """Write the Grad-CAM of each chip into `out`: a picture over the chip, and a raster.
 
     `paths`: chips or folders of them; `class_name`: whose map, by default of the predicted class
-    of each chip. The raster (float32, 0 to 1, 1 at its highest) has the chip's own pixels and
+    of each chip. The raster (float32, 0 to 1) has the chip's own pixels and
     place; there is none of a chip without. Raises SceneError for chips that cannot be read.
     """
     model = load_model(model_path)

@@ -1,11 +1,17 @@
 """A folder of results that appears whole, and the work on the way to it."""
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from geopipe.errors import ConfigError, GeopipeError, SceneError
+
+log = logging.getLogger(__name__)
+
+_DEAR = {".safetensors", ".resume"}
+"""Features, folds and trainings, done or not; what else there is takes seconds to make again."""
 
 
 def check_free(out: Path, *, overwrite: bool) -> None:
@@ -46,7 +52,8 @@ def whole_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
 def work_folder(out: Path, cache: Path | None) -> Iterator[Path]:
     """Where what is made on the way to `out` is kept: `cache`, or else ``OUT.work``.
 
-    Without a cache it goes when `out` is made, or cannot be; a run that was killed finds it again.
+    Without a cache it goes when `out` is made. A run that was killed, or failed after a training
+    had begun, finds it again.
     """
     if cache:
         yield cache
@@ -55,6 +62,9 @@ def work_folder(out: Path, cache: Path | None) -> Iterator[Path]:
     try:
         yield work
     except GeopipeError:
-        shutil.rmtree(work, ignore_errors=True)
+        if any(p.suffix in _DEAR for p in work.glob("*")):
+            log.warning("%s keeps what is done: the same command goes on", work)
+        else:
+            shutil.rmtree(work, ignore_errors=True)
         raise
     shutil.rmtree(work, ignore_errors=True)

@@ -28,10 +28,10 @@ from geopipe.learn.scenes import (
 from geopipe.nets import MapNet
 from geopipe.nets.backbones import BackboneNet
 from geopipe.nets.scenes import AttentionNet, ChipNet, Part, Recipe
-from geopipe.raster.chips import ChipFolder
+from geopipe.raster.chips import Chip, ChipFolder
 from geopipe.raster.cog import color_of
 from geopipe.score.metrics import Metrics
-from geopipe.workflow.scenes.output import check_free, work_folder
+from geopipe.workflow.scenes.output import work_folder
 from geopipe.workflow.scenes.places import ground_sample_distance
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,11 @@ class SceneDesign:
     flat: bool = False
     """DDRL-AM classifies all values of the product of its streams, not their means."""
 
+    def __post_init__(self) -> None:
+        if self.flat and self.recipe.kind != "ddrl-am":
+            raise ConfigError(f"{self.model} has no product of streams to take flat",
+                              "--flat is for ddrl-am")  # fmt: skip
+
     @property
     def recipe(self) -> Recipe:
         """What it is made of; ConfigError for a word that says nothing."""
@@ -69,6 +74,10 @@ class SceneDesign:
         named = {k: v for k, s, v in (w.partition("=") for w in self.weights) if s}
         plain = [w for w in self.weights if "=" not in w]
         parts = self.recipe.parts
+        if len(plain) > 1:
+            raise ConfigError(
+                f"{' and '.join(plain)} are weights of which net?", "give each as NET=SOURCE"
+            )
         if unknown := set(named) - {p.backbone for p in parts}:
             raise ConfigError(f"weights of {', '.join(sorted(unknown))}: {self.model} has no such")
         return {
@@ -128,6 +137,13 @@ class SceneTraining:
     cache: Path | None = None
     """Where decoded chips, features and trained nets are kept."""
 
+    def __post_init__(self) -> None:
+        if self.frozen and (self.plan.center or self.plan.attention != "predicted"):
+            raise ConfigError(
+                "a net with a center loss or attention maps learns, it cannot stay frozen",
+                "leave one of the two out",
+            )
+
     def model(
         self, start: Checkpoint, samples: Samples, plan: ScenePlan, folder: Path
     ) -> Checkpoint:
@@ -141,6 +157,7 @@ class SceneTraining:
 class Labels:
     """The chips below a folder and their classes."""
 
+    root: Path
     scheme: ClassScheme
     all: Samples
     gsd: float | None
@@ -182,6 +199,7 @@ def open_labels_of(root: Path, side: int, folder: Path, *, skip_bad: bool) -> La
         )
     for empty in sorted(p.name for p in root.iterdir() if p.is_dir() and not any(p.iterdir())):
         log.warning("the folder %s in %s is empty, so it is no class", empty, root)
+    scheme = scheme_of(names)
     pictures = Pictures.of(found.chips, side, folder, skip_bad=skip_bad)
     ids = np.array([names.index(_name(c.class_name)) for c in pictures.chips], np.uint8)
     lost = [name for i, name in enumerate(names) if not (ids == i).any()]
@@ -189,7 +207,7 @@ def open_labels_of(root: Path, side: int, folder: Path, *, skip_bad: bool) -> La
         raise LabelError(f"no chip of {', '.join(lost)} can be read", "leave the folder out")
     _tell_twins(pictures, ids, names)
     samples = Samples(pictures, ids, np.arange(len(ids)))
-    return Labels(scheme_of(names), samples, ground_sample_distance(pictures.chips))
+    return Labels(root, scheme, samples, ground_sample_distance(pictures.chips))
 
 
 def scheme_of(names: list[str]) -> ClassScheme:
@@ -198,6 +216,11 @@ def scheme_of(names: list[str]) -> ClassScheme:
         raise LabelError(f"{len(names)} classes", f"at most {IGNORE}")
     classes = [{"name": n, "color": color_of(None, i)} for i, n in enumerate(names)]
     return ClassScheme.from_dict({"name": "scenes", "classes": classes})
+
+
+def path_of(chip: Chip, root: Path) -> str:
+    """Where a chip lies below `root`, with slashes."""
+    return Path(chip.path).relative_to(root).as_posix()
 
 
 def _name(folder: str) -> str:
@@ -235,9 +258,10 @@ def train(
     `hold_out`: share of each class that is not learnt from; the model is judged by it. A training
     that was killed goes on when the same command is given again.
     """
-    check_free(out, overwrite=overwrite)
     if out.is_dir():
         raise ConfigError(f"{out} is a folder", "give the name of a file")
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out} exists already", "give another name or --overwrite")
     design, plan = training.design, training.plan
     parts = design.backbones()
     with work_folder(out, training.cache) as work:
@@ -267,6 +291,6 @@ def train(
 
 def load_model(path: Path) -> Checkpoint:
     """A Checkpoint whose net classifies chips; raises ConfigError for another."""
-    model = Checkpoint.load(path)
+    model = Checkpoint.load(path, "geopipe scenes train")
     chip_net(model)
     return model
