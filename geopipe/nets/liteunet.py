@@ -30,7 +30,7 @@ class LiteUNet(ScoreNet):
 
     stride = 16
     reach = 16 * _BORDER + CONVS * (8 + 4 + 2 + 1)
-    floats = 80
+    floats = 90
 
     def __init__(self, bands: int, classes: int) -> None:
         super().__init__()
