@@ -129,16 +129,13 @@ def _model(
     from geopipe.retrieve import Model, Recipe
     from geopipe.retrieve.header import NAME, Header
 
-    known: dict[str, Any] = Recipe(backbone or "efficientnet_lite0").to_dict()
-    where = "auto"
+    known = Model(Recipe(backbone or "efficientnet_lite0"), "auto")
     if (folder / NAME).exists():
-        told = dict(Header.read(folder).model)
-        where = str(told.pop("weights"))
-        told.pop("weights_sha256", None)
-        known = told
+        known = Model.known(Header.read(folder).model)
     given |= {"backbone": backbone, "turns": int(turns) if turns else None}
-    recipe = Recipe.from_dict({**known, **{k: v for k, v in given.items() if v is not None}})
-    return Model(recipe, weights or where, device=choose_device(device))
+    wished = {k: v for k, v in given.items() if v is not None}
+    recipe = Recipe.from_dict({**known.recipe.to_dict(), **wished})
+    return Model(recipe, weights or known.weights, device=choose_device(device))
 
 
 def _workers(count: int, threads: int | None, scheduler: str | None) -> "Workers":
@@ -189,6 +186,8 @@ def query(
 
     if not (image or box or like):
         raise click.UsageError("give IMAGE, --box or --like")
+    if not box and (scene or box_crs != "scene"):
+        raise click.UsageError("--scene and --box-crs say what --box is in: give --box")
     if out:
         check_target(out, overwrite=overwrite)
     _page_target(page, overwrite=overwrite)

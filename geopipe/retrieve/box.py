@@ -9,7 +9,7 @@ from pyproj import Transformer
 from pyproj.exceptions import ProjError
 
 from geopipe.errors import ConfigError
-from geopipe.grid import Window
+from geopipe.grid import Window, ground_gsd
 from geopipe.retrieve.header import SceneEntry
 
 LONLAT = "lonlat"
@@ -59,7 +59,7 @@ class Box:
                 f"the box is {window.height} x {window.width} px in {entry.path}",
                 f"at least {_LEAST_PX} are needed",
             )
-        return entry, _square(window, entry.shape)
+        return entry, _square(window, entry.scene.geobox)
 
     def _window(self, entry: SceneEntry) -> Window | None:
         """The box in pixels of a scene; None where its CRS cannot say."""
@@ -96,9 +96,13 @@ def _text(bounds: Sequence[float]) -> str:
     return ",".join(f"{v:.10g}" for v in bounds)
 
 
-def _square(window: Window, shape: tuple[int, int]) -> Window:
-    """The square with the window's middle and longer side, moved into the scene."""
-    side = min(max(window.shape), *shape)
-    row = window.row + (window.height - side) // 2
-    col = window.col + (window.width - side) // 2
-    return Window(min(max(row, 0), shape[0] - side), min(max(col, 0), shape[1] - side), side, side)
+def _square(window: Window, geobox: GeoBox) -> Window:
+    """The square on the ground with the window's middle and longer side, moved into the scene."""
+    down, along = ground_gsd(geobox)
+    rows, cols = geobox.shape
+    metres = max(window.height * down, window.width * along)
+    metres = min(metres, rows * down, cols * along)
+    height, width = round(metres / down), round(metres / along)
+    row = window.row + (window.height - height) // 2
+    col = window.col + (window.width - width) // 2
+    return Window(min(max(row, 0), rows - height), min(max(col, 0), cols - width), height, width)

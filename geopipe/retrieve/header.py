@@ -142,6 +142,16 @@ class Header:
             os.fsync(file.fileno())
         part.replace(folder / NAME)
 
+    @property
+    def incomplete(self) -> str | None:
+        """What a reader should know of a build that has not ended."""
+        if self.unfinished is None:
+            return None
+        return (
+            f"the index is not whole: {self.unfinished.pieces} of {self.unfinished.of} pieces of "
+            "its last build are in; if nothing builds it now, run that command again"
+        )
+
     def patch(self, **changes: Any) -> "Header":
         """The same with other values."""
         return replace(self, **changes)

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from pyproj import CRS
@@ -125,7 +125,7 @@ class PieceJob:
         path = Path(self.folder) / f"{name}.npy"
         if load_vectors(path, len(rows)) is None:
             vectors = self.model.describe(images)
-            part = path.with_name(f"{path.name}.{os.getpid()}.part")
+            part = path.with_name(f"{name}.{uuid4().hex}.part")  # equal pieces may be at it
             try:
                 with part.open("wb") as file:
                     np.save(file, vectors)

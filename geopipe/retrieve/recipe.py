@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ Pooling = Literal["flat", "mean", "max", "gem"]
 BATCH = 32
 """Images that go through the net at once."""
 _GEM = 3.0
+_VECTORS = ("pooled", "fc6", "fc7", "logits")
+"""Features that are no map."""
 _LOADING = threading.Lock()
 
 
@@ -53,6 +55,11 @@ class Recipe:
             raise ConfigError(
                 f"turns={self.turns}, scales={self.scales}: 1, 4 or 8 turns, positive scales"
             )
+        if self.pooling != "flat" and self.feature in _VECTORS:
+            raise ConfigError(
+                f"{self.feature} is a vector, there is nothing to pool by {self.pooling}",
+                "give a map: --feature c5",
+            )
         if self.side and self.side * min(self.scales) < 32:
             raise ConfigError(f"side={self.side} at scale {min(self.scales):g} is below 32 px")
 
@@ -81,6 +88,19 @@ class Model:
     sha256: str = ""
     """Of the weights; "" where they were not loaded yet."""
     device: str = "cpu"
+
+    @classmethod
+    def known(cls, told: Mapping[str, Any]) -> Self:
+        """The model that an index's header tells of; ChipIndexError for one unknown here."""
+        values = dict(told)
+        try:
+            weights, sha256 = str(values.pop("weights")), str(values.pop("weights_sha256"))
+            return cls(Recipe.from_dict(values), weights, sha256)
+        except (TypeError, KeyError) as e:
+            raise ChipIndexError(
+                f"the index was made with a model that is not known here: {e}",
+                "was it made by a later geopipe?",
+            ) from e
 
     def loaded(self) -> "Model":
         """The same, with the hash of the weights that there are, and where their file is."""

@@ -88,12 +88,16 @@ class Searcher:
         return _merged(found, exact(self.vectors[covered:], queries, k, covered), k)
 
     def recall(self, k: int = 10, queries: int = 64, seed: int = 0) -> float:
-        """Share of the true k nearest of vectors drawn by lot that are found, 0..1."""
-        drawn = np.random.default_rng(seed).permutation(len(self.vectors))[:queries]
-        asked = np.asarray(self.vectors[np.sort(drawn)], np.float32)
-        truth, mine = exact(self.vectors, asked, k)[1], self.search(asked, k)[1]
-        hits = [len(np.intersect1d(a, b)) for a, b in zip(truth, mine, strict=True)]
-        return float(np.sum(hits) / max(truth.size, 1))
+        """Share found of the true k nearest of vectors drawn by lot, themselves left out; 0..1."""
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(self.vectors))[:queries])
+        asked = np.asarray(self.vectors[drawn], np.float32)
+        truth, mine = exact(self.vectors, asked, k + 1)[1], self.search(asked, k + 1)[1]
+        found = wanted = 0
+        for i, a, b in zip(drawn, truth, mine, strict=True):
+            there = a[a != i][:k]
+            found += len(np.intersect1d(there, b[b != i][:k]))
+            wanted += len(there)
+        return found / max(wanted, 1)
 
 
 def choose_kind(wanted: str, count: int) -> Kind:

@@ -19,6 +19,10 @@ _INK = "#010203"
 _LINES = ("#2a7fb8", "#d1562b", "#3d9a57", "#8a63c9", "#b8860b", "#c2447c")
 
 
+_BESIDE = 4
+"""More names than these would hide lines: they stand beside the chart."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """A chart of lines."""
@@ -95,7 +99,8 @@ def chart(curve: Curve, prefix: str) -> str:
         "axes.linewidth": 0.7,
     }
     with mpl.rc_context(style):
-        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        width = 6.4 if len(curve.series) > _BESIDE else 4.6
+        figure = Figure(figsize=(width, 3.0), layout="constrained")
         axes = figure.add_subplot()
         _draw(axes, curve)
         stream = io.StringIO()
@@ -130,5 +135,7 @@ def _draw(axes: "Axes", curve: Curve) -> None:
     axes.set_ylabel(curve.y_label)
     axes.margins(y=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=whole))
-    if len(curve.series) > 1:
+    if len(curve.series) > _BESIDE:
+        axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    elif len(curve.series) > 1:
         axes.legend(frameon=False, fontsize=9)

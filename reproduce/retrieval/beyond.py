@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from geopipe.retrieve import Judged, judge_vectors
 from geopipe.retrieve.measures import judge_ranking
-from geopipe.retrieve.normal import Norm, Whitening, expanded, rocchio
+from geopipe.retrieve.normal import Norm, Whitening, expanded, gaussian, rocchio
 from geopipe.retrieve.recipe import Recipe
 from geopipe.retrieve.search import exact
-from reproduce.retrieval.lab import Images, Net, describe
+from reproduce.retrieval.lab import Described, Images, Net, describe
 
 SHOWN = 10
 """Images that a user looks at before saying yes and no."""
@@ -28,6 +31,8 @@ class Option:
     width: int
     ms: float
     """Per image, of the net."""
+    base: Judged
+    """What its gain is measured against."""
 
 
 def options(images: Images, net: Net, cache: Path) -> Iterator[Option]:
@@ -35,28 +40,22 @@ def options(images: Images, net: Net, cache: Path) -> Iterator[Option]:
     base = Recipe(net.backbone, "pooled")
     plain = describe(images, base, net.weights, cache)
     classes = images.classes
+    most = min(len(classes) - 1, plain.vectors.shape[1])
+    before = judge_vectors(plain.vectors, classes)
 
     def judged(
         name: str, vectors: np.ndarray, ms: float, moved: np.ndarray | None = None
     ) -> Option:
-        return Option(name, judge_vectors(vectors, classes, moved=moved), vectors.shape[1], ms)
+        found = judge_vectors(vectors, classes, moved=moved)
+        return Option(name, found, vectors.shape[1], ms, before)
+
+    def reduced(name: str, found: Described) -> Option:
+        fitted = Whitening.fit(found.vectors, min(64, most), whiten=False)
+        vectors = fitted.apply(found.vectors)
+        return judged(name, vectors, found.ms, expansions(vectors, 5, "l2"))
 
     yield judged("pooled, Gaussian (the paper's)", plain.vectors, plain.ms)
-    recipes = {
-        "length 1 instead of Gaussian": replace(base, norm="l2"),
-        "not normalised": replace(base, norm="none"),
-        "maximum of the last map": replace(base, feature="c5", pooling="max"),
-        "GeM, p = 3, of the last map": replace(base, feature="c5", pooling="gem"),
-        "4 turns": replace(base, turns=4),
-        "8 turns and mirror images": replace(base, turns=8),
-        "scales 1 and 0.7": replace(base, scales=(1.0, 0.7)),
-        "256 px": replace(base, side=256),
-    }
-    for name, recipe in recipes.items():
-        found = describe(images, recipe, net.weights, cache)
-        yield judged(name, found.vectors, found.ms)
-    most = min(len(classes) - 1, plain.vectors.shape[1])
-    for components in (n for n in (64, 128, 256, 512) if n <= most):
+    for components in (n for n in (16, 32, 64, 128, 256) if n <= most):
         for whiten in (False, True):
             fitted = Whitening.fit(plain.vectors, components, whiten=whiten)
             name = f"PCA to {components}" + ", whitened" * whiten
@@ -64,11 +63,37 @@ def options(images: Images, net: Net, cache: Path) -> Iterator[Option]:
     for n in (3, 5, 10):
         moved = expansions(plain.vectors, n, base.norm)
         yield judged(f"query expansion by {n}", plain.vectors, plain.ms, moved)
-    best = describe(images, replace(base, turns=8), net.weights, cache)
-    reduced = Whitening.fit(best.vectors, min(256, most)).apply(best.vectors)
-    yield judged(f"8 turns, PCA to {reduced.shape[1]}, whitened", reduced, best.ms)
-    moved = expansions(reduced, 5, "l2")
-    yield judged("the same, query expansion by 5", reduced, best.ms, moved)
+    yield reduced("PCA to 64, query expansion by 5", plain)
+    yield from scene_model(plain.vectors, classes, plain.ms)
+    recipes = {
+        "length 1 instead of Gaussian": replace(base, norm="l2"),
+        "GeM, p = 3, of the last map": replace(base, feature="c5", pooling="gem"),
+        "maximum of the last map": replace(base, feature="c5", pooling="max"),
+        "256 px": replace(base, side=256),
+        "scales 1 and 0.7": replace(base, scales=(1.0, 0.7)),
+        "4 turns": replace(base, turns=4),
+        "8 turns and mirror images": replace(base, turns=8),
+    }
+    for name, recipe in recipes.items():
+        found = describe(images, recipe, net.weights, cache)
+        yield judged(name, found.vectors, found.ms)
+    yield reduced("8 turns, PCA to 64, query expansion by 5", found)
+
+
+def scene_model(vectors: np.ndarray, classes: list[str], ms: float) -> Iterator[Option]:
+    """The class scores of a frozen scene model (`geopipe scenes train --frozen`) as a feature.
+
+    It learns from every second image with its class; the others ask and are found.
+    """
+    ids = np.array(classes)
+    taught, asked = slice(0, None, 2), slice(1, None, 2)
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    scores = fitted.fit(vectors[taught], ids[taught]).decision_function(vectors[asked])
+    others = ids[asked].tolist()
+    before, after = (judge_vectors(v, others) for v in (vectors[asked], gaussian(scores)))
+    yield Option("pooled, every second image alone", before, vectors.shape[1], ms, before)
+    labels = f"{len(ids[taught])} labels of the other images seen"
+    yield Option(f"scores of a scene model, {labels}", after, scores.shape[1], ms, before)
 
 
 def expansions(vectors: np.ndarray, number: int, norm: Norm) -> np.ndarray:

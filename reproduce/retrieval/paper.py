@@ -24,6 +24,15 @@ BOVW = {"ucmerced": (30.2, 0.601), "whu-rs": (38.9, 0.525)}
 """mAP in percent and ANMRR of 150 visual words."""
 
 
+def table(data: str) -> list[str]:
+    """All of them as Markdown, also of the networks whose weights are not here."""
+    lines = ["| network | mAP % of pool5 | fc6 | fc7 | ANMRR of fc6 |", "|---|---:|---:|---:|---:|"]
+    for name, figures in _MAP.get(data, {}).items():
+        lines.append(f"| {name} | {' | '.join(map(str, figures))} | {_ANMRR[data][name]:.3f} |")
+    found, rank = BOVW[data]
+    return [*lines, f"| BoVW, 150 words | {found} | | | {rank:.3f} |"]
+
+
 def mean_ap(data: str, backbone: str, feature: str) -> float | None:
     """The paper's mAP in percent; None where it has none."""
     found = _MAP.get(data, {}).get(NAMES.get(backbone, ""))

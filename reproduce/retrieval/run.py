@@ -14,13 +14,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from geopipe.retrieve import Judged, judge_vectors
+from geopipe.retrieve import Judged, Recipe, judge_vectors
 from reproduce.retrieval.beyond import Feedback, Option, feedback, options
 from reproduce.retrieval.bovw import WORDS, bags
 from reproduce.retrieval.lab import Images, data_folder, describe, nets
 from reproduce.retrieval.page import Row, write
 
 OUT = Path("docs/results/retrieval")
+DEFAULT = Recipe().backbone
+"""The net that what goes beyond the paper is tried with."""
 
 
 def main() -> None:
@@ -49,23 +51,25 @@ def main() -> None:
     rows.append(Row("BoVW", f"{WORDS} words", WORDS, judged))
     curves.append((f"BoVW, {WORDS} words", judged))
     for net in there:
-        for recipe in net.features():
+        recipes = list(net.features())
+        drawn = {r.feature for r in recipes} & {"pool5", "fc6"} or {"pooled"}
+        for recipe in recipes:
             found = describe(images, recipe, net.weights, args.cache)
             judged = judge_vectors(found.vectors, images.classes)
             width = found.vectors.shape[1]
             rows.append(Row(net.backbone, recipe.feature, width, judged, found.ms))
             print(f"{net.backbone} {recipe.feature}: mAP {100 * judged.mean_ap:.2f} %, "
                   f"ANMRR {judged.anmrr:.3f}", flush=True)  # fmt: skip
-            if recipe.feature in ("pool5", "fc6", "pooled"):
+            if recipe.feature in drawn:
                 curves.append((f"{net.backbone} {recipe.feature}", judged))
         tell()
-    for option in options(images, there[0], args.cache):
-        beyond.append(option)
-        print(f"{option.name}: mAP {100 * option.judged.mean_ap:.2f} %", flush=True)
-        tell()
-    plain = describe(images, next(iter(there[0].features())), there[0].weights, args.cache)
-    reply = feedback(plain.vectors, images.classes, "gauss")
-    tell()
+    for net in (n for n in there if n.backbone == DEFAULT):
+        plain = describe(images, Recipe(DEFAULT, "pooled"), net.weights, args.cache)
+        reply = feedback(plain.vectors, images.classes, "gauss")
+        for option in options(images, net, args.cache):
+            beyond.append(option)
+            print(f"{option.name}: mAP {100 * option.judged.mean_ap:.2f} %", flush=True)
+            tell()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """A box on the ground becomes the square around it, inside the scene."""
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geopipe.errors import ConfigError
@@ -18,6 +20,7 @@ def entry(path="/a.tif", affine=NORTH_UP, shape=(400, 600)):
     )
 
 
+@settings(deadline=None)
 @given(st.integers(0, 390), st.integers(0, 590), st.integers(8, 300), st.integers(8, 300))
 def test_the_square_is_around_the_box_and_in_the_scene(row, col, height, width):
     left, top = 500_000 + 0.5 * col, 4_700_000 - 0.5 * row
@@ -44,6 +47,12 @@ def test_turned_scenes():
     box = Box((500_010, 4_700_020, 500_060, 4_700_060))
     window = box.find([entry(affine=TURNED)])[1]
     assert (window.row, window.col, window.height) == (20, 30, 100)
+
+
+def test_the_square_is_one_on_the_ground():
+    degrees = replace(entry(affine=(1e-5, 0.0, 7.1, 0.0, -1e-5, 60.0)), crs="EPSG:4326")
+    window = Box((7.102, 59.998, 7.1025, 59.9985)).find([degrees])[1]
+    assert window.shape == (50, 100)  # a degree of longitude is half as long there
 
 
 def test_the_scene_that_shows_most_of_it():

@@ -20,8 +20,8 @@ from geopipe.errors import ChipIndexError, ConfigError, SceneError
 from geopipe.jobs import Workers
 from geopipe.retrieve import ChipIndex, Model, Recipe
 from geopipe.retrieve.header import NAME, Header
-from geopipe.retrieve.pieces import Piece
-from geopipe.workflow.index import build
+from geopipe.retrieve.pieces import FileItem, Piece, PieceJob, load_vectors, stamp
+from geopipe.workflow.index import build, sources
 from geopipe.workflow.index.build import Cutting, build_index
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -121,6 +121,32 @@ def test_pixels_are_described_once_with_a_cache(tmp_path, chips, model, monkeypa
     assert files(tmp_path / "x") == files(tmp_path / "y")
 
 
+def test_equal_pieces_may_be_done_at_once(tmp_path, chips, model, monkeypatch):
+    paths = sorted((chips / "roofs").iterdir())
+    piece = Piece(0, files=tuple(FileItem(str(p), stamp(p), "") for p in paths))
+    job, save = PieceJob(model, str(tmp_path)), np.save
+
+    def while_another_thread_does_it(file, vectors):
+        monkeypatch.setattr(np, "save", save)
+        job(piece)
+        save(file, vectors)
+
+    monkeypatch.setattr(np, "save", while_another_thread_does_it)
+    assert load_vectors(Path(job(piece).file), len(paths)) is not None
+    assert [p.suffix for p in tmp_path.iterdir()] == [".npy"]
+
+
+def test_windows_far_apart_are_not_read_with_all_between(tmp_path, model, make_raster):
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 160, 160), dtype=np.uint8)
+    pixels[:, :16, :16] = pixels[:, -16:, -16:] = 0
+    path, cut = make_raster(pixels, nodata=0), Cutting(16, 16, 0.9)
+    assert build_index([str(path)], tmp_path / "x", model, replace(PLAN, cutting=cut)).blank == 2
+    entry = sources.scene_entry(str(path), replace(cut, valid=0))
+    pieces, known = sources.pieces_of(ChipIndex.open(tmp_path / "x"), [], [entry], 98)
+    assert known == 98
+    assert [[(w.row, w.col) for w in p.windows] for p in pieces] == [[(0, 0)], [(144, 144)]]
+
+
 # -- what cannot be used
 
 
@@ -180,8 +206,22 @@ def test_scenes_that_cannot_be_cut(tmp_path, scene, model, make_raster):
     refused("2 bands, a net of ImageNet", bands=(1, 2))
     refused("positive metres", error=ConfigError, step=0)
     refused("uint16", make_raster(np.zeros((3, 80, 80), np.uint16)))
+    (tmp_path / "wide.txt").write_text(str(make_raster(np.zeros((3, 80, 80), np.uint16))))
+    with pytest.raises(SceneError, match="uint16"):  # nothing would be left
+        build_index([str(tmp_path / "wide.txt")], tmp_path / "x", model,
+                    replace(PLAN, skip_bad=True))  # fmt: skip
     refused("no chip of 1 is left: 1 blank",
             make_raster(np.zeros((3, 70, 70), np.uint8), nodata=0), size=70, step=70)  # fmt: skip
+
+
+def test_bad_scenes_among_good_ones(tmp_path, scene, model, make_raster):
+    wide = make_raster(np.zeros((3, 80, 80), np.uint16))
+    (tmp_path / "list.txt").write_text(f"{wide}\n{scene}\n")
+    made = build_index([str(tmp_path / "list.txt")], tmp_path / "x", model,
+                       replace(PLAN, skip_bad=True))  # fmt: skip
+    assert made.added == 28
+    assert len(made.bad) == 1
+    assert "uint16" in made.bad[0]
 
 
 def test_grey_scenes_and_degrees(tmp_path, model, make_raster):
@@ -202,11 +242,12 @@ def test_indexes_that_do_not_fit(tmp_path, built, chips, model):
     with pytest.raises(ChipIndexError, match="holds float32, not float16"):
         build_index([str(chips)], built, model, replace(PLAN, dtype="float16"))
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "thesis.doc").touch()
+    (tmp_path / "a" / "work").mkdir()
+    (tmp_path / "a" / "work" / "thesis.doc").touch()
     with pytest.raises(ChipIndexError, match="a folder of something else"):
         build_index([str(chips)], tmp_path / "a", model, PLAN)
     with pytest.raises(ChipIndexError, match="is a file"):
-        build_index([str(chips)], tmp_path / "a" / "thesis.doc", model, PLAN)
+        build_index([str(chips)], tmp_path / "a" / "work" / "thesis.doc", model, PLAN)
 
 
 def test_an_approximate_search_on_request(tmp_path, model):
@@ -215,6 +256,11 @@ def test_an_approximate_search_on_request(tmp_path, model):
     assert made.search == "hnsw"
     assert made.recall > 0.9
     assert build_index([str(chips)], tmp_path / "x", model, PLAN).search == "hnsw"
+    (file,) = (tmp_path / "x").glob("*.faiss")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-9])  # then it is made anew
+    build_index([str(chips)], tmp_path / "x", model, PLAN)
+    assert file.stat().st_size == len(whole)
     assert build_index([str(chips)], tmp_path / "x", model,
                        replace(PLAN, search="exact")).recall is None  # fmt: skip
     assert not list((tmp_path / "x").glob("*.faiss"))

@@ -152,6 +152,8 @@ def test_what_is_refused(tmp_path, built, chips):
     refused("no such folder", "query", tmp_path / "none", image)
     refused("made with another model", "build", chips, "-o", built, "--turns", 8)
     assert run("query", built).exit_code == 2
+    assert run("query", built, image, "--scene", image).exit_code == 2
+    assert run("query", built, image, "--box-crs", "lonlat").exit_code == 2
     assert run("query", built, "--box", "1,2,3").exit_code == 2
 
 
@@ -218,6 +220,11 @@ def test_a_page_of_chips_that_are_gone(tmp_path, model):
     shutil.rmtree(chips / "roofs")
     asked(tmp_path / "x", chips / "water" / "1.png", "-k", 19, "--html", tmp_path / "p.html")
     assert (tmp_path / "p.html").read_text().count("not there any more") == 5
+    found = asked(tmp_path / "x", 12, "-k", 3, "--html", tmp_path / "q.html")  # the vector serves
+    assert [kind(h) for h in found["hits"]] == ["roofs"] * 3
+    assert "changed or gone since it was indexed" in found["notes"][0]
+    assert found["notes"][0].endswith(" and 2 more")
+    assert (tmp_path / "q.html").read_text().count("not there any more") == 4
 
 
 def test_evaluation(tmp_path, built, chips, model):
@@ -246,6 +253,16 @@ def test_evaluation(tmp_path, built, chips, model):
     refused("no chip of .* has a class", "evaluate", tmp_path / "y")
 
 
+def test_a_model_of_a_later_version(built, tmp_path, chips):
+    folder = tmp_path / "x"
+    shutil.copytree(built, folder)
+    header = json.loads((folder / "index.json").read_text())
+    header["model"]["attention"] = 7
+    (folder / "index.json").write_text(json.dumps(header))
+    refused("a model that is not known here: .*attention", "query", folder, 0)
+    refused("a model that is not known here: .*attention", "build", chips, "-o", folder)
+
+
 def test_a_build_that_stopped_is_told(built, tmp_path, chips):
     folder = tmp_path / "x"
     shutil.copytree(built, folder)
@@ -254,6 +271,8 @@ def test_a_build_that_stopped_is_told(built, tmp_path, chips):
     (folder / "index.json").write_text(json.dumps(header))
     found = asked(folder, chips / "water" / "0.png", "-k", 2)
     assert "3 of 8 pieces" in found["notes"][0]
+    told = json.loads(run("evaluate", folder, "--json").stdout)
+    assert "3 of 8 pieces" in told["warnings"][0]
 
 
 @pytest.mark.parametrize("as_bytes", [False, True])

@@ -74,6 +74,8 @@ def test_scales_are_averaged():
 def test_what_cannot_be():
     with pytest.raises(ConfigError, match="no feature 'fc6'"):
         Recipe(feature="fc6")
+    with pytest.raises(ConfigError, match="pooled is a vector, there is nothing to pool by gem"):
+        Recipe(pooling="gem")
     with pytest.raises(ConfigError, match="1, 4 or 8"):
         Recipe(turns=3)
     with pytest.raises(ConfigError, match="below 32 px"):

@@ -60,6 +60,16 @@ def test_recall_of_an_exact_search_is_one():
     assert Searcher(CLUSTERED).recall() == 1
 
 
+def test_finding_oneself_is_no_recall():
+    class Narrow:
+        ntotal = len(CLUSTERED)
+
+        def search(self, queries, k):
+            return None, exact(CLUSTERED, queries, 1)[1]
+
+    assert Searcher(CLUSTERED, Narrow()).recall() == 0
+
+
 def test_damaged_searches_are_told(tmp_path):
     size = save(make("ivf", CLUSTERED), tmp_path / "s.faiss")
     told = {"file": "s.faiss", "size": size}

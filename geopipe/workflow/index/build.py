@@ -73,7 +73,7 @@ def build_index(sources: Sequence[str], folder: Path, model: Model, plan: BuildP
     start = time.monotonic()
     model = model.loaded()
     dtype = _require(folder, model, plan.dtype)
-    files, scenes = list_sources(sources, plan)
+    files, scenes, bad = list_sources(sources, plan)
     with hold(folder):
         header = Header({**model.identity(), "weights": model.weights}, dtype)
         writer = Writer(folder, header)
@@ -87,7 +87,7 @@ def build_index(sources: Sequence[str], folder: Path, model: Model, plan: BuildP
         index = ChipIndex.open(folder)
     return Built(
         len(index), len(index) - before, tally.duplicates, tally.known, tally.blank,
-        tuple(tally.bad), index.digest, kind, recall, time.monotonic() - start,
+        (*bad, *tally.bad), index.digest, kind, recall, time.monotonic() - start,
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def _require(folder: Path, model: Model, dtype: str | None) -> str:
     if folder.exists() and not folder.is_dir():
         raise ChipIndexError(f"{folder} is a file", "give a folder for the index")
     if not (folder / NAME).exists():
-        ours = (WORK, VECTORS, f"{NAME}.part")
+        ours = (VECTORS, f"{NAME}.part")  # what a build leaves that was killed at once
         if folder.is_dir() and any(p.name not in ours for p in folder.iterdir()):
             raise ChipIndexError(f"{folder} is a folder of something else", "give a new one")
         return dtype or "float32"

@@ -21,6 +21,8 @@ class Evaluation:
     chips: int
     labelled: int
     model: dict[str, object]
+    incomplete: str | None = None
+    """What is to be said of an index whose build has not ended."""
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
@@ -28,12 +30,13 @@ class Evaluation:
             "chips": self.chips,
             "labelled": self.labelled,
             "model": self.model,
+            "warnings": self.warnings(),
             **self.judged.to_dict(),
         }
 
     def warnings(self) -> list[str]:
         """What a reader of the figures should know."""
-        out = []
+        out = [self.incomplete] if self.incomplete else []
         if self.judged.left_out:
             names = ", ".join(self.judged.left_out)
             out.append(f"classes with one image have nothing to find, left out: {names}")
@@ -63,4 +66,5 @@ def evaluate_index(folder: Path, queries: int | None = None, seed: int = 0) -> E
     if queries is not None and queries < len(labelled):
         asked = np.sort(np.random.default_rng(seed).choice(labelled, queries, replace=False))
     judged = judge_vectors(index.vectors, classes, asked)
-    return Evaluation(judged, len(index), len(labelled), dict(index.header.model))
+    header = index.header
+    return Evaluation(judged, len(index), len(labelled), dict(header.model), header.incomplete)

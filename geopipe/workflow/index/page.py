@@ -31,7 +31,7 @@ _MAPS = 6
 class _Asked:
     role: str
     name: str
-    picture: Picture
+    picture: Picture | None
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,10 @@ def table_of(judged: Judged) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
-def thumbnail(image: np.ndarray) -> Picture:
+def thumbnail(image: np.ndarray | None) -> Picture | None:
     """`image` (3, h, w) uint8 as a small JPEG; one that is smaller is enlarged."""
+    if image is None:
+        return None
     pixels = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)), "RGB")
     scale = _SIDE / max(pixels.size)
     size = (max(1, round(pixels.width * scale)), max(1, round(pixels.height * scale)))
@@ -148,14 +150,11 @@ def thumbnail(image: np.ndarray) -> Picture:
 
 
 def _shown(hit: Hit, asker: Asker) -> _Shown:
-    picture = None
-    with suppress(SceneError):  # moved or deleted since
-        picture = thumbnail(asker.picture(hit.row))
     row, name = hit.row, Path(hit.row.source).name
     windowed = any(s.path == row.source for s in asker.index.header.scenes)
     place = f"{name}, row {row.row}, column {row.col}" if windowed else name
     return _Shown(hit.rank, hit.number, hit.distance, hit.similarity, row.class_name, place,
-                  picture)  # fmt: skip
+                  thumbnail(asker.picture(row)))  # fmt: skip
 
 
 def _maps(answer: Answer) -> list[_Map]:

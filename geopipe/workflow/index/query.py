@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from geopipe.errors import ChipIndexError, ConfigError
+from geopipe.errors import ChipIndexError, ConfigError, SceneError
 from geopipe.grid import ground_gsd
 from geopipe.raster.scene import window_geobox
 from geopipe.retrieve.box import Box
 from geopipe.retrieve.header import SceneEntry
 from geopipe.retrieve.normal import expanded, rocchio, similarity
-from geopipe.retrieve.pieces import FileItem, mean_colour, read_file, read_windows
-from geopipe.retrieve.recipe import Model, Recipe
+from geopipe.retrieve.pieces import FileItem, mean_colour, read_file, read_windows, stamp
+from geopipe.retrieve.recipe import Model
 from geopipe.retrieve.rows import ChipRow
 from geopipe.retrieve.search import Searcher, load
 from geopipe.retrieve.store import ChipIndex
@@ -63,8 +63,8 @@ class Example:
     """An image that was asked with."""
 
     name: str
-    image: np.ndarray
-    """(3, h, w) uint8"""
+    image: np.ndarray | None
+    """(3, h, w) uint8; None for a chip whose file is gone"""
     vector: np.ndarray
     """(d,) float32"""
     row: ChipRow
@@ -115,14 +115,8 @@ class Asker:
         index = ChipIndex.open(folder)
         if not len(index):
             raise ChipIndexError(f"{folder} holds no chip yet", "run its build to the end")
-        told = dict(index.header.model)
-        known, sha256 = str(told.pop("weights")), str(told.pop("weights_sha256"))
-        try:
-            recipe = Recipe.from_dict(told)
-        except (TypeError, KeyError) as e:
-            raise ChipIndexError(f"{folder} was made with a model that is not known here: {e}",
-                                 "was it made by a later geopipe?") from e  # fmt: skip
-        return cls(index, Model(recipe, weights or known, sha256, device))
+        known = Model.known(index.header.model)
+        return cls(index, replace(known, weights=weights or known.weights, device=device))
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -173,13 +167,16 @@ class Asker:
             raise ConfigError(f"the box shows too few valid pixels of {entry.path}")
         return Example("box", pixels, self.model.describe([pixels])[0], row)
 
-    def picture(self, row: ChipRow) -> np.ndarray:
-        """The pixels (3, h, w) uint8 of a chip; SceneError where its source is gone."""
+    def picture(self, row: ChipRow) -> np.ndarray | None:
+        """The pixels (3, h, w) uint8 of a chip; None where its source is gone."""
         entries = [s for s in self.index.header.scenes if s.path == row.source]
-        if not entries:
-            return read_file(FileItem(row.source, "", ""))[1]
-        blank = replace(entries[-1], cut=(*entries[-1].cut[:2], 0.0))
-        (_, pixels), *_ = read_windows(blank, [row.window], mean_colour(self.model))
+        try:
+            if not entries:
+                return read_file(FileItem(row.source, "", ""))[1]
+            blank = replace(entries[-1], cut=(*entries[-1].cut[:2], 0.0))
+            (_, pixels), *_ = read_windows(blank, [row.window], mean_colour(self.model))
+        except SceneError:
+            return None
         grey = np.full((3, *row.window.shape), 128, np.uint8)
         return grey if pixels is None else pixels
 
@@ -236,22 +233,26 @@ class Asker:
                 f"{wishes.k} hits were asked for, there are {len(hits)}: the index has "
                 f"{len(self.index)} chips, what overlaps more than {wishes.overlap:g} is left out"
             )
-        going = self.index.header.unfinished
-        if going:
-            yield (
-                f"the index is not whole: {going.pieces} of {going.of} pieces of its last build "
-                "are in; if nothing builds it now, run that command again"
-            )
+        if self.index.header.incomplete:
+            yield self.index.header.incomplete
         source = examples[0].row.source
         entry = next((s for s in self.index.header.scenes if s.path == source), None)
         if boxed and entry is not None:
             plane = window_geobox(entry.scene.geobox, examples[0].row.window)
-            metres = max(ground_gsd(plane)) * examples[0].row.height
+            metres = ground_gsd(plane)[0] * examples[0].row.height
             if not 1 / _FAR <= metres / entry.cut[0] <= _FAR:
                 yield (
                     f"the box is {metres:.0f} m a side, the chips {entry.cut[0]:g} m: things look "
                     "larger or smaller in them"
                 )
+        shown = [*(h.row for h in hits), *(examples[0].row for _ in range(boxed))]
+        changed = sorted({r.source for r in shown if stamp(r.source) != r.stamp})
+        if changed:
+            more = f" and {len(changed) - 1} more" * (len(changed) > 1)
+            yield (
+                "changed or gone since it was indexed, so what is shown of it may be wrong: "
+                f"{changed[0]}{more}"
+            )
 
 
 def _apart(

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from geopipe.errors import ConfigError, SceneError
+from geopipe.errors import ConfigError, GridError, SceneError
 from geopipe.jobs import Workers
 from geopipe.raster import Scene
 from geopipe.raster.chips import ChipFolder, require_bytes
@@ -17,8 +16,6 @@ from geopipe.retrieve.header import SceneEntry
 from geopipe.retrieve.pieces import FILES, FileItem, Piece, grouped, scene_windows, stamp
 from geopipe.retrieve.rows import crs_name
 from geopipe.retrieve.store import ChipIndex
-
-log = logging.getLogger(__name__)
 
 PART = 4096
 """Chips in a part: a file of rows, and a step of the header."""
@@ -64,8 +61,12 @@ class BuildPlan:
 
 def list_sources(
     sources: Sequence[str], plan: BuildPlan
-) -> tuple[list[FileItem], list[SceneEntry]]:
-    """Image files and scenes, each once; SceneError where there are none."""
+) -> tuple[list[FileItem], list[SceneEntry], list[str]]:
+    """Image files and scenes, each once, and why others are left out.
+
+    SceneError or GridError where there are none, or for a scene that cannot be cut (`skip_bad`
+    leaves it out).
+    """
     files: dict[str, FileItem] = {}
     others = []
     for source in sources:
@@ -75,17 +76,19 @@ def list_sources(
         for chip in ChipFolder.open(Path(source)).chips:
             path = str(Path(chip.path).resolve())
             files[path] = FileItem(path, stamp(path), chip.class_name)
-    scenes = []
-    for path in scene_paths(others) if others else ():
+    scenes: list[SceneEntry] = []
+    bad: list[str] = []
+    paths = scene_paths(others) if others else []
+    for path in paths:
         try:
             entry = scene_entry(path, plan.cutting)
             scene_windows(entry)  # fails now, not in the first piece
             scenes.append(entry)
-        except SceneError as e:
-            if not plan.skip_bad or len(sources) == 1:
+        except (SceneError, GridError) as e:
+            if not plan.skip_bad or len(bad) + 1 == len(paths) + len(files):  # nothing is left
                 raise
-            log.warning("left out: %s", e)
-    return list(files.values()), scenes
+            bad.append(e.message)
+    return list(files.values()), scenes, bad
 
 
 def scene_entry(path: str, cutting: Cutting) -> SceneEntry:
@@ -122,12 +125,14 @@ def pieces_of(
         if replace(scene, whole=True) in index.header.scenes:
             known += len(windows)
             continue
-        missing = [
+        missing = {
             w for w in windows
             if f"{scene.path}|{scene.stamp}|{w.row},{w.col},{w.height},{w.width}" not in there
-        ]  # fmt: skip
+        }  # fmt: skip
         known += len(windows) - len(missing)
-        pieces += [Piece(0, scene=scene, windows=g) for g in grouped(missing)]
+        # Neighbours stay together: what lies between the windows of a piece is read with them.
+        groups = (tuple(w for w in g if w in missing) for g in grouped(windows))
+        pieces += [Piece(0, scene=scene, windows=g) for g in groups if g]
     return [replace(p, index=i) for i, p in enumerate(pieces)], known
 
 
