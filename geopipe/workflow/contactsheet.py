@@ -4,19 +4,17 @@
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from PIL import Image
 
 from geopipe.classes import ClassScheme
-from geopipe.errors import ConfigError, SceneError
+from geopipe.errors import ConfigError
 from geopipe.learn.transfer import Fate, Selection
 from geopipe.workflow.figures import Picture, photo
+from geopipe.workflow.page import render, write_page
 
 _SIDE = 96
 """Pixels that the longer side of a thumbnail is brought down to."""
@@ -89,28 +87,18 @@ def write_sheet(path: Path, sheet: Sheet, most: int = 12, near: int = 5) -> Path
     neighbours, all of them brought down to thumbnails: a row takes some 20 kB. Equal sheets give
     equal bytes. Raises SceneError when the file cannot be written.
     """
-    text = _html(sheet, most, near)
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as e:
-        raise SceneError(f"cannot write the contact sheet {path}: {e.strerror}") from e
-    finally:
-        with suppress(OSError):
-            part.unlink()
+    write_page(path, _html(sheet, most, near), "contact sheet")
     return path
 
 
 def _html(sheet: Sheet, most: int, near: int) -> str:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(thumbnail=_thumbnail)
-    template = (files("geopipe.workflow") / "contactsheet.html").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
-        sheet=sheet, fates=list(Fate), sections=list(_sections(sheet, most)), near=near
+    return render(
+        "contactsheet.html",
+        {"thumbnail": _thumbnail},
+        sheet=sheet,
+        fates=list(Fate),
+        sections=list(_sections(sheet, most)),
+        near=near,
     )
 
 

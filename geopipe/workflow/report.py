@@ -8,12 +8,10 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from rasterio import DatasetReader
@@ -27,6 +25,7 @@ from geopipe.raster import Scene
 from geopipe.raster.scene import opened
 from geopipe.score.metrics import Metrics
 from geopipe.workflow.figures import Curve, chart, panel, photo
+from geopipe.workflow.page import render
 
 _PIECE = 100
 """Pixels a side of what a damaged scene is seen by."""
@@ -190,17 +189,15 @@ def _finite(values: Sequence[float]) -> list[float | None]:
 
 
 def _html(report: Report) -> str:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(percent=_percent, points=_points, duration=_duration, kappa=_kappa)
-    template = (files("geopipe.workflow") / "report.html").read_text(encoding="utf-8")
+    filters = {"percent": _percent, "points": _points, "duration": _duration, "kappa": _kappa}
     overview = None
     if report.overview:
         image, ids = report.overview
         # The first class is the background: over the image it would hide everything.
         overview = photo(image), panel(ids, report.scheme, hidden=0), panel(ids, report.scheme)
-    return environment.from_string(template).render(
+    return render(
+        "report.html",
+        filters,
         report=report,
         scheme=report.scheme,
         gains=[_charted(c, f"gain{i}") for i, c in enumerate(_iteration_curves(report))],

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import shapely
 from markupsafe import Markup
@@ -18,6 +16,7 @@ from geopipe.workflow.figures import Curve, Picture, chart, photo
 from geopipe.workflow.index.evaluate import Evaluation
 from geopipe.workflow.index.hits import polygon
 from geopipe.workflow.index.query import Answer, Asker, Hit
+from geopipe.workflow.page import render, write_page
 from geopipe.workflow.report import downscale
 
 _SIDE = 140
@@ -97,7 +96,7 @@ def write_answer(path: Path, answer: Answer, asker: Asker) -> None:
         tuple(_shown(h, asker) for h in answer.hits),
         tuple(_maps(answer)),
     )
-    _write(path, page)
+    write_page(path, render("indexpage.html", page=page), "page")
 
 
 def write_evaluation(path: Path, found: Evaluation) -> None:
@@ -113,7 +112,7 @@ def write_evaluation(path: Path, found: Evaluation) -> None:
         last=int(judged.retrieved[-1]) if len(judged.retrieved) else 0,
         table=table_of(judged),
     )
-    _write(path, page)
+    write_page(path, render("indexpage.html", page=page), "page")
 
 
 def pr_curve(named: Sequence[tuple[str, Judged]]) -> Curve:
@@ -212,20 +211,3 @@ def _colour(rank: int, of: int) -> str:
     near, middle, far = np.array([214, 39, 40]), np.array([244, 192, 79]), np.array([63, 127, 179])
     rgb = near + (middle - near) * 2 * at if at < 0.5 else middle + (far - middle) * (2 * at - 1)
     return "#" + bytes(np.round(rgb).astype(np.uint8)).hex()
-
-
-def _write(path: Path, page: _Page) -> None:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = (files("geopipe.workflow") / "indexpage.html").read_text(encoding="utf-8")
-    text = environment.from_string(template).render(page=page)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as e:
-        raise SceneError(f"cannot write the page {path}: {e.strerror}") from e
-    finally:
-        with suppress(OSError):
-            part.unlink()
