@@ -27,7 +27,7 @@ def render(
 
 
 def write_page(path: Path, text: str, what: str) -> None:
-    """Write `path`, in a folder that is made, whole or not at all; SceneError says `what` failed."""
+    """Write `path`, its folder too, whole or not at all; SceneError says `what` could not be."""
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
