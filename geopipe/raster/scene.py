@@ -211,6 +211,11 @@ def _default_bands(src: rasterio.DatasetReader) -> tuple[int, ...]:
         plain = [
             i for i, c in zip(src.indexes, src.colorinterp, strict=True) if c != ColorInterp.alpha
         ]
+        if ColorInterp.palette in kinds:
+            raise SceneError(
+                f"{shown(src.name)} holds numbers of a palette's colours, not colours",
+                "expand them, e.g. gdal_translate -of VRT -expand rgb FILE scene.vrt",
+            ) from None
         if len(plain) > 3:
             log.warning(
                 "%s does not say which bands are red, green and blue: taking bands 1, 2, 3 of %d",

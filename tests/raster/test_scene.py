@@ -346,6 +346,15 @@ def test_complex_numbers(tmp_path, dtype):
         Scene.open(path)
 
 
+def test_a_palette(make_raster, tmp_path):
+    path = make_raster(noise()[:1], crs="EPSG:2154")
+    with rasterio.open(path, "r+") as out:
+        out.write_colormap(1, {i: (i, 255 - i, 0) for i in range(256)})
+    with pytest.raises(SceneError, match=r"palette.*-expand rgb"):
+        Scene.open(path)
+    assert Scene.open(path, (1,)).bands == (1,), "who asks for numbers gets them"
+
+
 def test_no_file(tmp_path):
     with pytest.raises(SceneError, match=r"there is no file .*nothing\.tif \(check the path\)"):
         Scene.open(tmp_path / "nothing.tif")
