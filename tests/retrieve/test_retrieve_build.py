@@ -184,6 +184,15 @@ def test_bad_images_among_good_ones(tmp_path, mixed, model):
     assert "wide.tif is uint16; pretrained nets know images of 8 bits" in told
 
 
+@pytest.mark.parametrize("other", [{"bands": (3, 2, 1)}, {"nodata": 7.0}])
+def test_a_scene_read_otherwise_is_not_taken_for_known(built, scene, model, other):
+    before = files(built)
+    plan = replace(PLAN, cutting=replace(PLAN.cutting, **other))
+    with pytest.raises(ConfigError, match=r"is in the index with bands \(1, 2, 3\) and nodata"):
+        build_index([str(scene)], built, model, plan)
+    assert files(built) == before
+
+
 def test_nothing_to_build_from(tmp_path, mixed, model):
     (tmp_path / "nothing").mkdir()
     with pytest.raises(SceneError, match="holds no image"):

@@ -111,7 +111,12 @@ def scene_entry(path: str, cutting: Cutting) -> SceneEntry:
 def pieces_of(
     index: ChipIndex, files: Sequence[FileItem], scenes: Sequence[SceneEntry], first: int
 ) -> tuple[list[Piece], int]:
-    """The work: all but what the first chips of `index` are already; and how many those are."""
+    """The work: all but what the first chips of `index` are already; and how many those are.
+
+    ConfigError where a scene is in the index as other pixels: its chips would be of two kinds.
+    """
+    for scene in scenes:
+        _require_read_alike(scene, index.header.scenes)
     sources = {f.path for f in files} | {s.path for s in scenes}
     there = {r.key for r in index.all_rows(first) if r.source in sources}
     whole = {key.rpartition("|")[0] for key in there}
@@ -134,6 +139,17 @@ def pieces_of(
         groups = (tuple(w for w in g if w in missing) for g in grouped(windows))
         pieces += [Piece(0, scene=scene, windows=g) for g in groups if g]
     return [replace(p, index=i) for i, p in enumerate(pieces)], known
+
+
+def _require_read_alike(scene: SceneEntry, known: Sequence[SceneEntry]) -> None:
+    for other in known:
+        here = (other.path, other.stamp) == (scene.path, scene.stamp)
+        if here and (other.bands, other.nodata) != (scene.bands, scene.nodata):
+            raise ConfigError(
+                f"{scene.path} is in the index with bands {other.bands} and nodata {other.nodata}, "
+                f"not {scene.bands} and {scene.nodata}",
+                "give --bands and --nodata as then, or build another index",
+            )
 
 
 def digest_of(pieces: Sequence[Piece], plan: BuildPlan) -> str:
