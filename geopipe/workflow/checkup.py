@@ -178,7 +178,9 @@ def suggestions(blocks: tuple[Block, ...], scene: Scene, taken: date | None) -> 
         if typical > max(least, 2 * float(np.median(errors))):
             said.append("align them: geopipe labels align")
         band = band_width(blocks, scene)
-        said.append(f"or ignore outlines: --ignore-band {band:g} ({least:.1f} once aligned)")
+        said.append(
+            f"outlines in doubt: --ignore-band {band:g} leaves them out ({least:.1f} once aligned)"
+        )
     else:
         said.append("no shift is known: the evidence is too weak everywhere")
     late = [d for b in blocks for d in b.dates if taken and d[:10] > taken.isoformat()]
