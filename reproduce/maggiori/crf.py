@@ -34,13 +34,13 @@ import torch
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import IGNORE
-from geopipe.grid import Tiling, Window
+from geopipe.grid import Window
 from geopipe.labels import RasterLabels
 from geopipe.raster import Raster, Scene
 from geopipe.raster.scene import window_geobox
 from geopipe.score.metrics import Metrics
 from geopipe.score.tile import score_window
-from reproduce.maggiori.maps import write_map
+from reproduce.maggiori.maps import labelled, write_map
 
 ITERATIONS = 5
 """Of mean field: as many as the refinement has (Maggiori et al., section IV)."""
@@ -169,7 +169,8 @@ def search(model: Checkpoint, scene: Scene, truth: Path, taus: Sequence[float] =
     the paper has it; several, as in TAUS, correct the class shares.
     """
     names = model.scheme.names
-    whole = _sample(model, scene, truth, Window.of_shape(scene.shape))
+    known = labelled(scene, truth, model.scheme)
+    whole = _sample(model, scene, truth, known.expand(AROUND).clip(scene.shape))
     parts = [
         Sample(whole.image[at], whole.unary[(slice(None), *at)], whole.truth[at])
         for at in (w.slices for w in _parts(whole.truth))
@@ -191,13 +192,15 @@ def search(model: Checkpoint, scene: Scene, truth: Path, taus: Sequence[float] =
     return Search(finals[0].energy, tuple(rounds), finals, alone)
 
 
-def apply(model: Checkpoint, scene: Scene, energy: Energy, path: Path) -> None:
+def apply(
+    model: Checkpoint, scene: Scene, energy: Energy, path: Path, within: Window | None = None
+) -> None:
     """The class map of `scene` by the coarse net and the CRF (or `Search.alone`), at `path`."""
 
     def classify(window: Window, raster: Raster) -> np.ndarray:
         return infer(_grey(model, raster), _unary(model, scene, window, raster.valid), energy)
 
-    write_map(path, scene, model.scheme, classify, Tiling(scene.shape, CORE, AROUND))
+    write_map(path, scene, model.scheme, classify, (CORE, AROUND), within)
 
 
 def infer(image: np.ndarray, unary: np.ndarray, energy: Energy) -> np.ndarray:

@@ -25,7 +25,7 @@ from geopipe.labels import RasterLabels
 from geopipe.raster import Raster, Scene
 from geopipe.raster.scene import window_geobox
 from geopipe.score.metrics import Metrics
-from reproduce.maggiori.maps import write_map
+from reproduce.maggiori.maps import labelled, write_map
 
 SCALES = (1.0, 16.0)
 """Smallest and largest standard deviation of the smoothing, px; each twice the one before."""
@@ -99,7 +99,8 @@ def train_on_noisy(
 def train_on_accurate(accurate: tuple[Scene, Path], scheme: ClassScheme, seed: int) -> Forest:
     """Train on the accurate tile alone; each half tunes what the other one trains."""
     height, width = accurate[0].shape
-    half = _middle(*accurate, scheme)
+    known = labelled(*accurate, scheme)
+    half = (known.col + known.right) // 2
     halves = Window(0, 0, height, half), Window(0, half, height, width - half)
     train, judge = (
         [
@@ -117,14 +118,9 @@ def train_on_accurate(accurate: tuple[Scene, Path], scheme: ClassScheme, seed: i
     return _chosen(both, scores, seed)
 
 
-def _middle(scene: Scene, labels: Path, scheme: ClassScheme) -> int:
-    """The column that halves what is labelled."""
-    truth = RasterLabels.open(labels, scheme).read(scene.geobox)
-    known = np.flatnonzero((truth != IGNORE).any(0))
-    return int(known[0] + known[-1] + 1) // 2 if known.size else scene.shape[1] // 2
-
-
-def apply(forest: Forest, scene: Scene, scheme: ClassScheme, path: Path) -> None:
+def apply(
+    forest: Forest, scene: Scene, scheme: ClassScheme, path: Path, within: Window | None = None
+) -> None:
     """The class map of `scene`, at `path`."""
 
     def classify(window: Window, raster: Raster) -> np.ndarray:
@@ -132,7 +128,7 @@ def apply(forest: Forest, scene: Scene, scheme: ClassScheme, path: Path) -> None
         chance = _probabilities(forest.classifier, table, len(scheme))
         return _decide(chance, forest.shares, forest.settings.prior).reshape(window.shape)
 
-    write_map(path, scene, scheme, classify, Tiling(scene.shape, CORE, AROUND))
+    write_map(path, scene, scheme, classify, (CORE, AROUND), within)
 
 
 def features(raster: Raster) -> np.ndarray:

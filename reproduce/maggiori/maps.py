@@ -2,12 +2,15 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from geopipe.classes import IGNORE, ClassScheme
+from geopipe.errors import LabelError
 from geopipe.grid import Tiling, Window
+from geopipe.labels import RasterLabels
 from geopipe.raster import Raster, Scene
 from geopipe.raster.cog import write_class_cog
 from geopipe.raster.sink import Sink
@@ -17,20 +20,44 @@ Classify = Callable[[Window, Raster], np.ndarray]
 
 
 def write_map(
-    path: Path, scene: Scene, scheme: ClassScheme, classify: Classify, tiling: Tiling
+    path: Path,
+    scene: Scene,
+    scheme: ClassScheme,
+    classify: Classify,
+    sizes: tuple[int, int],
+    within: Window | None = None,
 ) -> None:
-    """Classify `scene` in the windows of `tiling` into the class map `path`, whole or not at all.
+    """Classify `within` of `scene` (default: all) into the class map `path`, whole or not at all.
 
-    `classify` gets each core with the halo around it as far as the scene reaches; of what it
-    returns only the core is kept. Pixels that are not valid become IGNORE.
+    `sizes`: pixels of a core and of the halo around it, both of which `classify` gets as far as
+    the scene reaches; of what it returns only the core is kept. Pixels that are not valid, and
+    those outside `within`, become IGNORE.
     """
+    within = within or Window.of_shape(scene.shape)
+
+    def moved(part: Window) -> Window:
+        return replace(part, row=part.row + within.row, col=part.col + within.col)
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         raw = Path(folder) / "classes.tif"
         with Sink(raw, scene.geobox) as sink:
-            for tile in tiling:
-                around = tile.read.clip(scene.shape)
+            for tile in Tiling(within.shape, *sizes):
+                core, around = moved(tile.core), moved(tile.read).clip(scene.shape)
                 raster = scene.read(around)
                 ids = np.where(raster.valid, classify(around, raster), IGNORE).astype(np.uint8)
-                sink.write(tile.core, ids[tile.core.within(around)][None])
+                sink.write(core, ids[core.within(around)][None])
         write_class_cog(raw, path, scheme, {})
+
+
+def labelled(scene: Scene, labels: Path, scheme: ClassScheme) -> Window:
+    """The smallest window that holds all of `scene` that the raster `labels` labels.
+
+    Raises LabelError where it labels nothing.
+    """
+    known = RasterLabels.open(labels, scheme).read(scene.geobox) != IGNORE
+    rows, cols = (np.flatnonzero(known.any(axis)) for axis in (1, 0))
+    if not rows.size:
+        raise LabelError(f"{labels} labels no pixel of {scene.path}", "give the labels of it")
+    row, col = int(rows[0]), int(cols[0])
+    return Window(row, col, int(rows[-1]) + 1 - row, int(cols[-1]) + 1 - col)

@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from geopipe.checkpoint import Checkpoint
+from geopipe.grid import Window
 from geopipe.learn import CoarsePlan
 from geopipe.nets import MapNet, NetName, RefineNet
 from geopipe.score.metrics import Metrics
 from geopipe.workflow.evaluation import Evaluation
 from reproduce.maggiori import crf, forest
+from reproduce.maggiori.maps import labelled
 from reproduce.site import Site
 
 BEYOND = 15
@@ -120,14 +122,20 @@ def _crf(site: Site, seed: int, tag: str, taus: Sequence[float], *, alone: bool 
     def search(_: str) -> None:
         model = Checkpoint.load(source)
         best = crf.search(model, site.scene("enhance"), site.labels("enhance"), taus)
-        crf.apply(model, site.scene("test"), best.best, maps[False])
-        crf.apply(model, site.scene("test"), best.alone.energy, maps[True])
+        place = _judged(site)
+        crf.apply(model, site.scene("test"), best.best, maps[False], place)
+        crf.apply(model, site.scene("test"), best.alone.energy, maps[True], place)
         found.write_text(json.dumps(best.to_dict(), indent=1))
 
     inputs = [source, site.labels("enhance")]
     site.done(f"{tag}-{seed}", inputs, {"taus": list(taus)}, found, search)
     name = f"{tag}-{seed}-alone" if alone else f"{tag}-{seed}"
     return Run((site.scored(name, maps[alone]),), maps[alone], source)
+
+
+def _judged(site: Site) -> Window:
+    """The part of the test scene that is labelled; the rest need not be mapped."""
+    return labelled(site.scene("test"), site.labels("test"), site.scheme)
 
 
 def forest_on_noisy(site: Site, seed: int) -> Run:
@@ -150,7 +158,7 @@ def _forest(site: Site, seed: int, tag: str) -> Run:
             grown = forest.train_on_noisy(noisy, accurate, site.scheme, seed)
         else:
             grown = forest.train_on_accurate(accurate, site.scheme, seed)
-        forest.apply(grown, site.scene("test"), site.scheme, made)
+        forest.apply(grown, site.scene("test"), site.scheme, made, _judged(site))
 
     site.done(f"{tag}-{seed}", [accurate[1], noisy[1]], {"seed": seed}, made, grow)
     return Run((site.scored(f"{tag}-{seed}", made),), made)
