@@ -54,7 +54,7 @@ def _site(name: str, site: dict[str, Any]) -> Iterator[str]:
     yield from _filters(site.get("filters") or {})
     for file, says in (
         ("classes", "IoU of each class"),
-        ("maps", "Maps of the test scene, first seed"),
+        ("maps", "Maps of what is judged, first seed"),
         ("close-ups", "Close-ups"),
         ("fuzzy", "Probability of a class after each iteration"),
         ("filters", "Filters of the refinement"),

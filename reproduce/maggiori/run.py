@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from geopipe.checkpoint import Checkpoint
-from geopipe.grid import Window
 from geopipe.score.metrics import Metrics
 from geopipe.workflow.closeups import choose_places
 from reproduce.facts import facts
 from reproduce.maggiori import figures, filters
+from reproduce.maggiori.maps import labelled
 from reproduce.maggiori.methods import METHODS, Run
 from reproduce.maggiori.page import SHOWN, write_page
 from reproduce.maggiori.sensitivity import CASES
@@ -96,8 +96,8 @@ def draw(site: Site, runs: dict[str, list[Run]], folder: Path) -> dict[str, Any]
     places = next(filter(None, (choose_places(truth, 4, side) for side in SIDES)), [])
     maps = {"truth": truth, **{names[m]: runs[m][0].map for m in shown}}
     notes = {names[m]: f"mean IoU {100 * runs[m][0].steps[-1].mean_iou:.1f} %" for m in shown}
-    whole = figures.read_place(test, Window.of_shape(test.shape), maps, site.scheme)
-    figures.full_maps(folder / "maps.png", whole, site.scheme, notes)
+    judged = figures.read_place(test, labelled(test, truth, site.scheme), maps, site.scheme)
+    figures.full_maps(folder / "maps.png", judged, site.scheme, notes)
     near = [figures.read_place(test, place, maps, site.scheme) for place in places]
     figures.close_ups(folder / "close-ups.png", near, site.scheme)
     if "rnn" not in runs or runs["rnn"][0].model is None:
