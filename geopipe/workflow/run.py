@@ -148,7 +148,7 @@ class Chain:
             source = label_source(choice, self.scheme, scene)
             target = self.labels(name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            told = {"labels": str(choice.labels), "align": str(choice.align),
+            told = {"labels": choice.labels.name, "align": str(choice.align),
                     "ignore_band_m": f"{choice.ignore_band:g}"}  # fmt: skip
             counts = write_labels(scene, source, target, overwrite=True, tags=told)
             if counts.missing:

@@ -43,8 +43,8 @@ def read(path):
 
 
 def test_a_damaged_block_is_named_with_tile_place_and_scene(damaged, geopipe, tmp_path):
-    for _ in range(2):
-        said = geopipe(*damaged.words(tmp_path / "map"))
+    for _ in range(2):  # by one thread: of two tiles that touch it, the first is named
+        said = geopipe(*damaged.words(tmp_path / "map"), "--threads", 1)
         assert (said.exit_code, said.stdout, said.stderr.count("\n")) == (1, "", 1)
         tile = "tile 1 (rows 0-256, columns 256-512): cannot read rows 0-300, columns 176-560"
         assert f"{tile} of {damaged.scene}: " in said.stderr

@@ -44,9 +44,9 @@ def test_other_words_are_wrong_usage(place, geopipe, tmp_path, text):
 def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(place, geopipe, tmp_path):
     before = fingerprints(place.scene.parent)
     large = plan(geopipe, place, tmp_path, "--threads", 2)
-    small = plan(geopipe, place, tmp_path, "--threads", 2, "--ram", "390MB")
+    small = plan(geopipe, place, tmp_path, "--threads", 2, "--ram", "450MB")
     assert large["core_px"] == 1024
-    assert large["memory_mb"] > 390 >= small["memory_mb"]
+    assert large["memory_mb"] > 450 >= small["memory_mb"]
     assert small["core_px"] < 1024
     assert small["tiles"] > large["tiles"]
     assert small["halo_px"] == large["halo_px"]
@@ -60,7 +60,7 @@ def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(place, geopipe,
 
 
 def test_a_run_keeps_to_what_its_plan_says(place, geopipe, tmp_path, monkeypatch):
-    ram, seen = ("--threads", 2, "--ram", "390MB"), []
+    ram, seen = ("--threads", 2, "--ram", "450MB"), []
     told, works = plan(geopipe, place, tmp_path, *ram), mapping.run_tiles
 
     def looks(job, tiles, workers, *more):
