@@ -104,8 +104,9 @@ def _here(job: Callable[[T], R], tiles: Iterable[T], threads: int) -> Iterator[t
             try:
                 while running:
                     done = wait(running, return_when=FIRST_COMPLETED).done
-                    # What is done is told before what failed ends the run.
-                    for future in sorted(done, key=lambda f: f.exception() is not None):
+                    # What is done is told before the first that failed ends the run.
+                    in_order = [f for f in running if f in done]
+                    for future in sorted(in_order, key=lambda f: f.exception() is not None):
                         yield running.pop(future), future.result()
                         for tile in islice(waiting, 1):
                             running[pool.submit(_named, job, tile)] = tile

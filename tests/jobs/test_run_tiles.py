@@ -107,6 +107,16 @@ def test_a_failing_tile_is_named(cluster):
             list(run_tiles(fails_at_5, TILING, workers))
 
 
+def test_of_several_that_fail_the_first_is_named():
+    def fails(tile):
+        if tile.index:
+            raise RuntimeError("no")
+
+    for _ in range(50):
+        with pytest.raises(JobError, match=r"tile 1 "):
+            list(run_tiles(fails, TILING, Workers(threads=1)))
+
+
 def test_memory_that_is_out_names_the_way_out():
     with pytest.raises(
         JobError, match=r"tile 0 \(rows 0-256, .*\): out of memory \(use a smaller --core"
