@@ -224,7 +224,8 @@ def write(told: list[Answer], embedding: Answer, facts: Answer) -> None:
     RESULTS.with_suffix(".json").write_text(json.dumps(values, indent=1, default=str) + "\n")
     lines = [
         "# Finding chips", "",
-        f"`python -m benchmarks.retrieval`; {facts['threads']} threads, random unit vectors of "
+        f"`python -m benchmarks.retrieval`; {facts['threads']} threads, load {facts['load']} at "
+        "the start, random unit vectors of "
         f"{facts['width']} values (float32), {facts['queries']} queries with {NEIGHBOURS} planted "
         "neighbours each. *Own*: memory of the process itself at the end; *peak* counts pages of "
         "mapped files too, which the system takes back when it needs them.", "",
