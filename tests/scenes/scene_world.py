@@ -4,11 +4,23 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from click.testing import CliRunner
 from PIL import Image
+
+from geopipe.cli.main import main
 
 NAMES = ("field", "forest", "tank", "water")
 COLOURS = np.array([(190, 170, 90), (40, 90, 50), (150, 150, 150), (40, 70, 130)])
 PX = 40
+TINY = ["--weights", "random:0", "--side", "64", "--device", "cpu"]
+FROZEN = ["--model", "finetune:alexnet", "--frozen", *TINY]
+
+
+def run(*words, ok=True):
+    """`geopipe scenes` with these words, which must end as `ok` says."""
+    done = CliRunner().invoke(main, ["scenes", *map(str, words)])
+    assert (done.exit_code == 0) == ok, done.output
+    return done
 
 
 def ground(kind, rng, shape=(PX, PX)):
@@ -59,3 +71,11 @@ def mosaic(tmp_path_factory):
     ) as out:  # fmt: skip
         out.write(pixels.transpose(2, 0, 1))
     return path, ids
+
+
+@pytest.fixture(scope="session")
+def model(chips, tmp_path_factory):
+    out = tmp_path_factory.mktemp("model") / "land.model"
+    run("train", chips, "--out", out, *FROZEN, "--gsd", 2)
+    assert [p.name for p in out.parent.iterdir()] == ["land.model"]
+    return out
