@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from geopipe import __version__
@@ -18,6 +18,7 @@ from geopipe.nets import MapNet, build_net, build_refinement
 from geopipe.raster import Scene
 
 _FORMAT = 1
+TRAINING = "geopipe run, patches train or scenes train"
 _MOST_ITERATIONS = 50
 """A damaged header must not fill the memory with nets."""
 
@@ -48,12 +49,25 @@ class Checkpoint:
         mean, std = (image.new_tensor(x)[:, None, None] for x in (self.mean, self.std))
         return torch.where(valid, (image - mean) / std, 0)
 
+    def require_gsd(self, hint: str) -> None:
+        """Raise CheckpointError where nobody told the metres per pixel of the training chips."""
+        if not self.provenance.get("gsd_known", True):
+            raise CheckpointError(
+                "nobody told the model how many metres a pixel of its training chips is", hint
+            )
+
     def check_fits(self, scene: Scene) -> list[str]:
         """Warnings about `scene`; raises CheckpointError when the model cannot take it."""
+        self.require_gsd("map with geopipe scenes classify --gsd, or train with --gsd")
         if len(scene.bands) != self.bands:
             raise CheckpointError(
                 f"the model takes {self.bands} bands, {scene.path} gives {len(scene.bands)}",
                 f"choose {self.bands} with --bands",
+            )
+        if scene.dtype != self.dtype and self.net.patchwise:
+            raise CheckpointError(
+                f"{scene.path} is {scene.dtype}, a pretrained net knows images of {self.dtype}",
+                "bring it to that, e.g. gdal_translate -ot Byte -scale LOW HIGH 0 255",
             )
         if scene.dtype != self.dtype:
             return [
@@ -88,7 +102,8 @@ class Checkpoint:
         part = path.with_name(path.name + ".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(state, part, {"geopipe": json.dumps(header, sort_keys=True)})
+            # written here, as safetensors itself makes files that only their owner may read
+            part.write_bytes(save(state, {"geopipe": json.dumps(header, sort_keys=True)}))
             part.replace(path)
         except (OSError, SafetensorError) as e:
             raise CheckpointError(f"cannot write {path}: {e}", "is the folder writable?") from e
@@ -97,13 +112,14 @@ class Checkpoint:
                 part.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, path: Path, command: str = "geopipe run") -> "Checkpoint":
+    def load(cls, path: Path, command: str = TRAINING) -> "Checkpoint":
         """Read `path`; raises CheckpointError for anything but a Checkpoint of this format.
 
         `command`: what makes models of the kind that is asked for, for the hint of an error.
         """
         if not path.is_file():
-            raise CheckpointError(f"there is no model {path}", f"train one with {command}")
+            what = f"{path} is a folder" if path.is_dir() else f"there is no model {path}"
+            raise CheckpointError(what, f"give the file of a model; {command} makes one")
         try:
             with safe_open(path, "pt") as file:
                 header = json.loads((file.metadata() or {})["geopipe"])

@@ -87,8 +87,8 @@ def train(
 @OUT
 @click.option("--step", type=click.IntRange(1), help="Of a scene: pixels to the next chip.")
 @click.option("--gsd", type=click.FloatRange(0, min_open=True), metavar="METRES",
-              help="Of a scene: metres per pixel of the training chips, if the model knows them "
-              "not.")  # fmt: skip
+              help="Of a scene: metres per pixel of the training chips  [default: what the model "
+              "knows]")  # fmt: skip
 @SKIP_BAD
 @DEVICE
 @OVERWRITE
@@ -176,22 +176,23 @@ def evaluate(
 @click.argument("chips", metavar="CHIP...", nargs=-1, required=True, type=PATH)
 @OUT
 @click.option("--class", "class_name", help="Whose map  [default: that of the predicted class]")
+@SKIP_BAD
 @DEVICE
 @OVERWRITE
 @AS_JSON
 def heat(
-    model: Path, chips: tuple[Path, ...], out: Path, class_name: str | None, device: str,
-    overwrite: bool, as_json: bool,
+    model: Path, chips: tuple[Path, ...], out: Path, class_name: str | None, skip_bad: bool,
+    device: str, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Show where in each CHIP (files or folders) the model sees the class: Grad-CAM.
 
-    OUT, a folder: a PNG over each chip, and a GeoTIFF where the chip has a place.
+    OUT, a folder: a PNG over each chip, a GeoTIFF where the chip has a place, and heat.csv.
     """
     from geopipe.jobs import choose_device
     from geopipe.workflow.scenes.heat import heat_maps
 
     made = heat_maps(model, chips, out, class_name=class_name, device=choose_device(device),
-                     overwrite=overwrite)  # fmt: skip
+                     skip_bad=skip_bad, overwrite=overwrite)  # fmt: skip
     for one in made:
         if as_json:
             click.echo(json.dumps({

@@ -58,7 +58,7 @@ def transfer(
 
     Target patches that it is sure of, and whose nearest source samples are of the same class, are
     learnt from. Beside OUT lie a contact sheet (.html), the evidence (.json) and, of scenes, the
-    pseudo-labels (.tif). Where little speaks for a gain, OUT is MODEL unchanged.
+    pseudo-labels (.tif). Where little speaks for a gain, OUT has the weights of MODEL.
     """
     from dataclasses import replace
 
@@ -92,7 +92,8 @@ def transfer(
     click.echo(f"estimated gain, points: {last.evidence.gain}")
     for reason in outcome.reasons:
         click.echo(f"abstains: {reason}")
-    for name, path in (("model:", outcome.model), ("sheet:", outcome.sheet)):
-        click.echo(f"{name:8s}{path}")
+    kept = "" if outcome.trained else " (weights as they were; --force trains all the same)"
+    click.echo(f"model:  {outcome.model}{kept}")
+    click.echo(f"sheet:  {outcome.sheet}")
     for path in outcome.pseudo_labels:
         click.echo(f"labels: {path}")

@@ -12,7 +12,7 @@ from torch import Tensor
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import load_backbone
 from geopipe.classes import ClassScheme
-from geopipe.learn.fit import Fitted, fit
+from geopipe.learn.fit import RESUME, Fitted, fit
 from geopipe.learn.loss import generalised_cross_entropy, labelled_cross_entropy
 from geopipe.learn.pool import Pool, Sampling, symmetric
 from geopipe.learn.precision import Precision, training_autocast
@@ -93,7 +93,7 @@ def train_coarse(
         _optimizer(net, plan),
         plan.steps,
         label="training the coarse net",
-        resume=out.with_suffix(".resume"),
+        resume=out.with_name(out.name + RESUME),
         key=key,
         check=(lambda: _looked_at(checkpoint, check)) if check else None,
         check_every=check_every,

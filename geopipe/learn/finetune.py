@@ -11,7 +11,7 @@ import torch
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import ConfigError
 from geopipe.learn.coarse import patch_loss
-from geopipe.learn.fit import Fitted, fit
+from geopipe.learn.fit import RESUME, Fitted, fit
 from geopipe.learn.pool import Pool, Sampling
 from geopipe.learn.precision import Precision
 from geopipe.nets import NetName
@@ -76,7 +76,7 @@ def finetune(
         torch.optim.AdamW(net.parameters(), plan.lr, weight_decay=0),
         plan.steps,
         label="fine-tuning",
-        resume=out.with_suffix(".resume"),
+        resume=out.with_name(out.name + RESUME),
         key=key,
         check=(lambda: check(tuned)) if check else None,
         check_every=check_every,

@@ -1,8 +1,10 @@
 """One training loop for every net: seeded, resumable, with a record of its loss."""
 
 import json
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,9 +16,13 @@ from torch import Tensor, nn
 from geopipe.errors import ConfigError
 from geopipe.progress import progress
 
+log = logging.getLogger(__name__)
+
 RECORD_EVERY = 10
 """Steps whose mean loss makes one point of the curve."""
 SAVE_EVERY_S = 30.0
+RESUME = ".resume"
+"""What the name of a model's file is continued by while it is trained."""
 
 
 @dataclass
@@ -60,8 +66,10 @@ def fit(
     file is removed at the end. Raises ConfigError when the loss is no longer finite.
     """
     record = _restore(net, optimizer, resume, key)
+    if record.resumed_at:
+        log.info("%s: goes on after %d of %d steps", label, record.resumed_at, steps)
     start, saved, recent = record.resumed_at, time.monotonic(), []
-    with progress(label, steps, start) as advance:
+    with _stoppable(resume), progress(label, steps, start) as advance:
         for step in range(start, steps):
             optimizer.zero_grad(set_to_none=True)
             value = loss(step)
@@ -87,6 +95,17 @@ def fit(
             advance()
     resume.unlink(missing_ok=True)
     return record
+
+
+@contextmanager
+def _stoppable(resume: Path) -> Iterator[None]:
+    """Tell who stops a training that it is not lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if resume.is_file():
+            log.warning("%s keeps what is learnt: the same command goes on", resume)
+        raise
 
 
 def _save(

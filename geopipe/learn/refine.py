@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from geopipe.checkpoint import Checkpoint
-from geopipe.learn.fit import Fitted, fit
+from geopipe.learn.fit import RESUME, Fitted, fit
 from geopipe.learn.loss import labelled_cross_entropy
 from geopipe.learn.pool import Block, Pool, Sampling, symmetric
 from geopipe.learn.precision import Precision, training_autocast
@@ -94,7 +94,7 @@ def train_refinement(
         torch.optim.Adagrad(refine.parameters(), plan.lr),
         plan.steps,
         label="training the refinement",
-        resume=out.with_suffix(".resume"),
+        resume=out.with_name(out.name + RESUME),
         key=key,
         check=(lambda: check(refined)) if check else None,
         check_every=check_every,

@@ -44,7 +44,7 @@ class Chip:
                     asked = f", not {','.join(map(str, self.bands))}" if self.bands else ""
                     raise SceneError(
                         f"{self.path} has {src.count - alpha} bands, {bands} are needed{asked}",
-                        "give chips with the bands of the model",
+                        f"choose {bands} with --bands, or write chips of so many",
                     )
                 pixels = np.asarray(src.read(list(chosen)))
                 if bands == 3 and src.colorinterp[0] == ColorInterp.palette:

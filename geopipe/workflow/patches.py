@@ -100,8 +100,16 @@ class Source:
         if names:
             return named_scheme(sorted({_plain(n): n for n in names}.values()))
         found = read_scheme(self.labels) if self.labels and self.labels.is_file() else None
+        if found is None and any(Path(p).is_dir() for p in self.paths) and not self.masks:
+            raise ConfigError(
+                f"chips lie in {', '.join(self.paths)} itself, in no folder of a class",
+                "give the folder above, or --masks and --classes",
+            )
         if found is None:
-            raise ConfigError("nothing tells which classes there are", "give --classes")
+            raise ConfigError(
+                "nothing tells which classes there are",
+                "give --classes, and of a scene --labels" if not self.labels else "give --classes",
+            )
         return found
 
     def planes(self, scheme: ClassScheme, gsd: float, *, labelled: bool) -> list[Plane]:
@@ -189,6 +197,11 @@ def named_scheme(names: Sequence[str]) -> ClassScheme:
     shipped = load_scheme("land-cover")
     if {_plain(n) for n in names} == {_plain(n) for n in shipped.names}:
         return shipped
+    if len(names) < 2:
+        raise LabelError(
+            f"all chips are of one class, {names[0]}",
+            "give a folder for each of two or more",
+        )
     classes = [{"name": n, "color": color_of(None, i)} for i, n in enumerate(names)]
     return ClassScheme.from_dict({"name": "folders", "classes": classes})
 

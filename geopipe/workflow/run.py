@@ -127,9 +127,7 @@ class Chain:
 
     def steps(self) -> Sequence[Step]:
         """The steps before the report, in their order."""
-        # what takes a minute to align comes last: what is wrong with the others shows at once
-        roles = sorted(self.roles.items(), key=lambda role: role[1].align)
-        steps = [self._labels_step(name, choice) for name, choice in roles]
+        steps = [self._labels_step(name, choice) for name, choice in self.roles.items()]
         steps.append(self._coarse_step())
         if self.workflow.enhance:
             steps.append(self._refinement_step(self.workflow.enhance))

@@ -121,7 +121,10 @@ def transfer(
     source = _as_trained(source, model)
     known = Cells.of(source.planes(model.scheme, model.gsd, labelled=True), net.stride)
     known = known.chosen(known.ids != IGNORE)
-    known.require(model.scheme)
+    if missing := known.missing(model.scheme):
+        raise LabelError(
+            f"no source cell is of class {', '.join(missing)}", "give source images that have it"
+        )
     learnt, held = _split(model, known, max(net.sizes))
     known, held = known.chosen(learnt | held), held[learnt | held]
     drawn = _by_lot(known.ids, options.most, options.choice.seed)
@@ -134,10 +137,10 @@ def transfer(
         for number in range(1, options.rounds + 1):
             found = _look(model, paths[-1], known, held, there, options)
             rounds.append(found)
-            for reason in found.evidence.reasons:
-                log.warning("round %d: %s", number, reason)
             if found.evidence.reasons and not options.force:
                 break
+            for reason in found.evidence.reasons:
+                log.warning("round %d goes on all the same: %s", number, reason)
             fresh = out.with_name(f"{out.stem}.round{number}{out.suffix}")
             model = tuned_on(model, paths[-1], known.chosen(~held), found, fresh, options)
             paths.append(fresh)
@@ -146,7 +149,7 @@ def transfer(
             fresh.unlink(missing_ok=True)
     trained = len(paths) - 1
     told = rounds[max(trained, 1) - 1]
-    sheet = _write_sheet(out, model, told, known)
+    sheet = _write_sheet(out, model, told, known, trained=trained > 0)
     pseudo = write_pseudo_labels(out, told.target, told.chosen, model.scheme)
     outcome = Outcome(out, sheet, pseudo, tuple(rounds), trained)
     _finish(outcome, model, options)
@@ -172,7 +175,7 @@ def _look(
     weights = patch_net(model).weights
     source = SourceSamples(
         ours.features, ours.summed(weights), known.ids, held,
-        images=known.at[:, 0], digests=ours.digests,
+        images=known.at[:, 0], digests=ours.digests, names=model.scheme.names,
     )  # fmt: skip
     target = TargetSamples(
         theirs.features[theirs.valid],
@@ -254,7 +257,13 @@ def _by_lot(ids: np.ndarray, most: int, seed: int) -> np.ndarray:
     return np.sort(lot[np.argsort(turn[lot], kind="stable")][:most])
 
 
-def _write_sheet(out: Path, model: Checkpoint, found: Round, known: Cells) -> Path:
+def _write_sheet(
+    out: Path, model: Checkpoint, found: Round, known: Cells, *, trained: bool
+) -> Path:
+    verdict = "The model was trained on them"
+    if not trained:
+        verdict = f"No training: {out.name} is the old model"
+    verdict += ", because:" if not trained else ", although:" if found.evidence.reasons else "."
     chosen, size = found.chosen, sorted(patch_net(model).sizes)[len(patch_net(model).sizes) // 2]
 
     def rows() -> Iterator[Row]:
@@ -285,7 +294,7 @@ def _write_sheet(out: Path, model: Checkpoint, found: Round, known: Cells) -> Pa
             model.scheme,
             tuple(rows()),
             chosen.counts(),
-            f"{len(chosen.kept)} of {len(chosen.labels)} target patches are kept.",
+            f"{len(chosen.kept)} of {len(chosen.labels)} target patches are kept. {verdict}",
             found.evidence.reasons,
         ),
         _SHOWN,

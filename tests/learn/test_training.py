@@ -96,7 +96,7 @@ def kill(monkeypatch):
             patch.setattr(module, "fit", mortal)
             with pytest.raises(KeyboardInterrupt):
                 train(pools, out)
-        assert [p.name for p in out.parent.glob(out.stem + "*")] == [out.stem + ".resume"]
+        assert [p.name for p in out.parent.glob(out.stem + "*")] == [out.name + ".resume"]
 
     return run
 

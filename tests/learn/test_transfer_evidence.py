@@ -76,7 +76,7 @@ def test_the_same_domain_abstains():
     for seed in range(8):
         e = evidence(world(seed))
         assert not e.goes_on
-        assert "Source and target look a" in opening(e)
+        assert "Source and target may be" in opening(e)
         assert abs(e.distance - 1) < 0.1
         assert abs(e.passed - 1) < 0.1
         assert e.room.low < 4
@@ -121,7 +121,7 @@ def test_pseudo_labels_that_teach_something_else_abstain():
     chosen.labels[:] = (chosen.labels + 1) % CLASSES
     e = weigh(w.source, w.target, chosen, PLAN)
     assert e.skill.high < 0
-    assert "The pseudo-labels do not" in opening(e)
+    assert "The pseudo-labels may no" in opening(e)
     assert e.gain.value == 0
 
 
@@ -129,7 +129,7 @@ def test_a_class_that_the_target_lacks_abstains():
     for seed in range(7):
         e = evidence(world(seed, shift=1, gone=2))
         assert e.vanished == (2,)
-        assert "source classes with ids 2 than would by mistake" in e.reasons[-1]
+        assert "No more samples pass as class 2 than might by mistake" in e.reasons[-1]
 
 
 def few_of(w, gone, share):

@@ -117,9 +117,10 @@ def test_masks_say_what_each_pixel_is(tmp_path):
 def test_ids_without_a_class_are_told(scheme):
     cells = Cells.of([ArrayPlane(np.full((32, 32), 5, np.uint8))], 16)
     with pytest.raises(LabelError, match="--unlabelled 5"):
-        cells.require(scheme)
-    with pytest.raises(LabelError, match="farmland, forest, meadow, water"):
-        cells.labelled(np.zeros(4)).require(scheme)
+        cells.missing(scheme)
+    with pytest.raises(LabelError, match="another class than built-up"):
+        cells.labelled(np.zeros(4)).missing(scheme)
+    assert cells.labelled(np.array([0, 0, 3, 0])).missing(scheme) == ["farmland", "forest", "water"]
 
 
 def test_a_scene_and_its_labels_lie_on_each_other(mosaic, scheme, tmp_path, make_raster):

@@ -1,6 +1,7 @@
 """From a folder of chips to a map, and from a place to another, by the commands that users type."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -84,6 +85,27 @@ def test_labels_of_a_scene_train_too(mosaic, tmp_path, make_raster):
     run("patches", "train", path, out, *QUICK, "--labels", truth, "--classes", scheme,
         "--steps", 2)  # fmt: skip
     assert Checkpoint.load(out).net.refine is not None
+
+
+def test_a_class_without_a_cell_is_named_and_never_mapped(mosaic, tmp_path, make_raster, caplog):
+    path, ids = mosaic
+    with rasterio.open(path) as src:
+        known = np.where(ids == 2, 255, ids).astype(np.uint8)
+        truth = make_raster(known[None], "i.tif", crs=src.crs, transform=src.transform, nodata=255)
+    out = tmp_path / "m.model"
+    words = ["--labels", truth, "--classes", "land-cover", "--steps", 10, "--hold-out", 0.3]
+    run("patches", "train", path, out, *QUICK, *words)
+    lost = Checkpoint.load(out).scheme.names[2]
+    assert f"no cell is of class {lost}: the model cannot tell it" in caplog.text
+
+
+def test_chips_without_classes_are_told(chips, tmp_path):
+    (tmp_path / "one").mkdir()
+    shutil.copytree(chips / "water", tmp_path / "one" / "water")
+    said = run("patches", "train", tmp_path / "one", tmp_path / "m", *QUICK, ok=False).stderr
+    assert "all chips are of one class, water" in said
+    said = run("patches", "train", chips / "water", tmp_path / "m", *QUICK, ok=False).stderr
+    assert "give the folder above" in said
 
 
 @pytest.mark.parametrize(
@@ -261,6 +283,11 @@ def test_forced_it_trains_and_abstained_it_keeps(trained, chips, elsewhere, tmp_
     assert sum(f["duplicate"] for f in fates) == sum(sum(f.values()) for f in fates) == 450
     kept = Checkpoint.load(tmp_path / "s.model").provenance["transfer"]
     assert kept["abstained"] == said["reasons"]
+    assert "No training: s.model is the old model, because:" in (
+        tmp_path / "s.model.html"
+    ).read_text()  # fmt: skip
+    words = transfer(trained[0], chips, chips, tmp_path / "s.model", "--overwrite").stdout
+    assert "(weights as they were; --force trains all the same)" in words
 
 
 def test_pseudo_labels_of_a_scene_are_labels_like_any(trained, chips, mosaic, tmp_path):

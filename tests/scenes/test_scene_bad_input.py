@@ -8,10 +8,12 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from scene_world import FROZEN, NAMES, TINY, run, write_chips
 
 from geopipe.checkpoint import Checkpoint
+from geopipe.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -111,6 +113,19 @@ def test_a_model_without_metres_asks_for_them(chips, mosaic, tmp_path):
     assert "give --gsd" in said
     run("classify", out, mosaic[0], "--out", tmp_path / "t", "--gsd", 2, "--device", "cpu")
     assert len(gpd.read_file(tmp_path / "t" / "chips.gpkg")) == 30
+    said = CliRunner().invoke(main, ["map", str(mosaic[0]), str(out), str(tmp_path / "u")])
+    assert (said.exit_code, "scenes classify --gsd" in said.stderr) == (1, True)
+    assert not (tmp_path / "u").exists()
+    stored = Checkpoint.load(out).gsd  # a number that nobody told is not taken for theirs
+    run("classify", out, mosaic[0], "--out", tmp_path / "v", "--gsd", stored, "--device", "cpu")
+
+
+def test_a_scene_of_16_bits_is_refused(model, tmp_path, make_raster):
+    path = make_raster(np.full((3, 80, 80), 900, np.uint16), crs="EPSG:32631")
+    said = run("classify", model, path, "--out", tmp_path / "m", ok=False).stderr
+    assert "uint16" in said
+    assert "-ot Byte" in said
+    assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize(

@@ -229,3 +229,25 @@ def test_heat_lies_over_the_chip_and_in_its_place(model, chips, tmp_path, make_r
         heat = src.read(1)
     assert heat.min() >= 0
     assert 0 < heat.max() <= 1
+    table = pd.read_csv(out / "heat.csv")
+    assert list(table["chip"]) == [str(plain), str(placed)]
+    assert table["raster"].notna().tolist() == [False, True]
+
+
+def test_heat_replaces_its_own_files_and_no_others(model, chips, tmp_path):
+    own = tmp_path / "chips"
+    own.mkdir()
+    for name in ("tank0.png", "tank1.png"):
+        shutil.copy(chips / "tank" / name, own / name)
+    before = {p.name: p.read_bytes() for p in own.iterdir()}
+    said = run("heat", model, own, "--out", own, "--overwrite", "--device", "cpu", ok=False).stderr
+    assert "holds files that this command did not make" in said
+    assert {p.name: p.read_bytes() for p in own.iterdir()} == before
+    out = tmp_path / "h"
+    run("heat", model, own, "--out", out, "--device", "cpu")
+    (own / "bad.png").write_bytes(b"no image")
+    words = [own / "tank1.png", own / "bad.png", "--out", out, "--overwrite", "--device", "cpu"]
+    assert "bad.png" in run("heat", model, *words, ok=False).stderr
+    assert (out / "tank0.png").exists()
+    run("heat", model, *words, "--skip-bad")
+    assert sorted(p.name for p in out.iterdir()) == ["heat.csv", "tank1.png"]

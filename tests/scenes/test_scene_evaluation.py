@@ -37,6 +37,18 @@ def test_an_evaluation_tells_what_was_right(chips, tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_another_evaluation_leaves_nothing_of_the_one_before(chips, tmp_path):
+    out = tmp_path / "e"
+    run("evaluate", chips, "--out", out, *FROZEN, "--folds", 2)
+    assert (out / "tsne.png").exists()
+    run("evaluate", chips, "--out", out, *FROZEN, "--folds", 2, "--no-tsne", "--overwrite")
+    assert not (out / "tsne.png").exists()
+    (out / "notes.txt").write_text("mine")
+    words = ["evaluate", chips, "--out", out, *FROZEN, "--folds", 2, "--overwrite"]
+    assert "did not make, such as notes.txt" in run(*words, ok=False).stderr
+    assert (out / "notes.txt").read_text() == "mine"
+
+
 def test_killed_it_goes_on_with_its_fold_and_gives_the_same(chips, tmp_path, monkeypatch):
     words = ["evaluate", chips, *FROZEN, "--share", 0.75, "--repeats", 3, "--no-tsne"]
     run(*words, "--out", tmp_path / "whole")

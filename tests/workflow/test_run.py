@@ -242,7 +242,7 @@ def test_a_killed_training_goes_on_to_the_same_model(run, tiles, finished, name,
     )  # fmt: skip
     made = tiles / "made"
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    assert (made / f"{name}.resume").exists()
+    assert (made / f"{name}.safetensors.resume").exists()
     assert not (made / f"{name}.safetensors").exists()
     run()
     assert json.loads((made / f"{name}.json").read_text())["resumed_at"] == steps

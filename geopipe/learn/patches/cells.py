@@ -98,8 +98,8 @@ class Cells:
         """Class id -> indices of its cells."""
         return {int(k): np.flatnonzero(self.ids == k) for k in np.unique(self.ids) if k != IGNORE}
 
-    def require(self, scheme: ClassScheme) -> None:
-        """Raise LabelError naming the classes without a single cell."""
+    def missing(self, scheme: ClassScheme) -> list[str]:
+        """Names of the classes without a single cell; LabelError where fewer than two have any."""
         most = max(self.by_class, default=0)
         if most >= len(scheme):
             raise LabelError(
@@ -107,12 +107,10 @@ class Cells:
                 f"{', '.join(scheme.names)}",
                 f"give --unlabelled {most} if it says that nothing is known there",
             )
-        missing = [name for i, name in enumerate(scheme.names) if i not in self.by_class]
-        if missing:
-            raise LabelError(
-                f"no cell is of class {', '.join(missing)}",
-                "give images that have it, or a class scheme without it",
-            )
+        if len(self.by_class) < 2:
+            of = ", ".join(scheme.names[i] for i in self.by_class) or "any class"
+            raise LabelError(f"no cell is of another class than {of}", "give images of two or more")
+        return [name for i, name in enumerate(scheme.names) if i not in self.by_class]
 
     def window(self, index: int, size: int) -> Window:
         """The patch of `size` px around a cell, in its plane."""

@@ -1,5 +1,6 @@
 """Fine-tune a backbone on patches of all sizes (Tong et al. 2020, section III)."""
 
+import logging
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,13 +13,15 @@ from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import ConfigError
-from geopipe.learn.fit import Fitted, fit
+from geopipe.learn.fit import RESUME, Fitted, fit
 from geopipe.learn.patches.cells import Cells
 from geopipe.learn.patches.planes import look
 from geopipe.learn.pool import symmetric
 from geopipe.learn.precision import Precision, training_autocast
 from geopipe.nets import MapNet, PatchNet
 from geopipe.nets.patches import resized
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,11 @@ def train_patches(
     Every patch is of a random size; classes take turns. Batch norm keeps its ImageNet statistics:
     a patch's scores must not depend on the others of its batch. `key`: digest of data and
     parameters, decides whether an interrupted training goes on; `known`: what the Checkpoint says
-    of its making. Raises LabelError when a class has no cell.
+    of its making. Raises LabelError for cells of one class only.
     """
     net = patch_net(model)
-    cells.require(model.scheme)
+    if missing := cells.missing(model.scheme):
+        log.warning("no cell is of class %s: the model cannot tell it", ", ".join(missing))
     net = deepcopy(net).to(device).requires_grad_().eval()
     if not plan.backbone_lr:
         net.backbone.requires_grad_(False)
@@ -88,7 +92,7 @@ def train_patches(
         ),
         plan.steps,
         label="training on patches",
-        resume=out.with_suffix(".resume"),
+        resume=out.with_name(out.name + RESUME),
         key=key,
     )
     net.requires_grad_(False)

@@ -61,8 +61,12 @@ class Pictures:
         bad = {int(i): why for i, why in known["bad"].items()}
         if bad and not skip_bad:
             message, hint = next(iter(bad.values()))
-            more = f", and {len(bad) - 1} more of {len(chips)} chips" if len(bad) > 1 else ""
-            raise SceneError(message + more, hint)
+            also = [Path(chips[i].path).name for i in list(bad)[1:_NAMED]]
+            more = (
+                f"; {len(bad)} of {len(chips)} chips are bad, {', '.join(also)} too" if also else ""
+            )
+            skip = "" if "--skip-bad" in hint else "; --skip-bad leaves such chips out"
+            raise SceneError(message.rstrip(".") + more, hint + skip)
         if bad:
             named = "; ".join(m for m, _ in list(bad.values())[:_NAMED])
             log.warning("%d of %d chips left out: %s%s", len(bad), len(chips), named,

@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import weights_hash
 from geopipe.errors import ConfigError
-from geopipe.learn.fit import fit
+from geopipe.learn.fit import RESUME, fit
 from geopipe.learn.pool import symmetric
 from geopipe.learn.precision import training_autocast
 from geopipe.learn.scenes.center import center_loss, moved
@@ -160,7 +160,8 @@ def _fit(net: ChipNet, draw: "_Draws", file: Path, key: str, device: str) -> Non
         return value
 
     label = f"training {net.recipe}"
-    fit(lesson, loss, optimizer, steps, label=label, resume=file.with_suffix(".resume"), key=key)
+    resume = file.with_name(file.name + RESUME)
+    fit(lesson, loss, optimizer, steps, label=label, resume=resume, key=key)
 
 
 @contextmanager

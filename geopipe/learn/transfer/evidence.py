@@ -5,7 +5,7 @@ No such figure is certain: without assumptions on the shift the target's accurac
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -100,11 +100,11 @@ class Evidence:
         return dict(plain(asdict(self)))
 
 
-def doubts(e: Evidence, caution: Caution) -> Iterator[str]:
-    """One sentence for each thing that speaks against training."""
+def doubts(e: Evidence, caution: Caution, names: Sequence[str] = ()) -> Iterator[str]:
+    """One sentence for each thing that speaks against training; `names` of the classes."""
     if not e.domain_auc.low >= caution.separable:
         yield (
-            f"Source and target look alike: a classifier tells them apart with an AUC of "
+            f"Source and target may be alike: a classifier tells them apart with an AUC of "
             f"{e.domain_auc}, whose low end would have to reach {caution.separable:.2f}."
         )
     if not e.distance <= caution.far:
@@ -119,7 +119,7 @@ def doubts(e: Evidence, caution: Caution) -> Iterator[str]:
         )
     if not e.skill.low >= caution.skill:
         yield (
-            f"The pseudo-labels do not teach the source back: reverse validation has a skill of "
+            f"The pseudo-labels may not teach the source back: reverse validation has a skill of "
             f"{e.skill}, whose low end would have to reach {caution.skill:.2f}."
         )
     if not e.room.low > 0:
@@ -133,7 +133,8 @@ def doubts(e: Evidence, caution: Caution) -> Iterator[str]:
             f"{caution.gain:.2f} is the least."
         )
     if e.vanished:
+        of = ", ".join(names[i] if names else f"class {i}" for i in e.vanished)
         yield (
-            f"No more samples pass as source classes with ids "
-            f"{', '.join(map(str, e.vanished))} than would by mistake: they have vanished."
+            f"No more samples pass as {of} than might by mistake, so the target may lack this; "
+            f"more labelled source images, or more target ones, could tell."
         )

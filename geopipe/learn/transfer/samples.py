@@ -26,6 +26,8 @@ class SourceSamples:
     """(n,) which image each is from, where known: samples of one image are not independent"""
     digests: np.ndarray | None = None
     """(n,) comparable with the target's: a target sample that the source has tells nothing new"""
+    names: tuple[str, ...] = ()
+    """Of the classes, for what is told of them."""
 
     def __post_init__(self) -> None:
         _normalise(self, "source")

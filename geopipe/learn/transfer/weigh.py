@@ -112,7 +112,7 @@ def weigh(
         changed=float(judged.changed.mean()),
         gain=gain.times(100),
     )
-    return replace(evidence, reasons=tuple(doubts(evidence, caution)))
+    return replace(evidence, reasons=tuple(doubts(evidence, caution, source.names)))
 
 
 def _sight(source: SourceSamples, target: TargetSamples, seed: int) -> _Sight:

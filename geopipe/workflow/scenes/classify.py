@@ -52,7 +52,8 @@ def classify_chips(
     where they have no place. Raises SceneError for chips that cannot be read.
     """
     model = load_model(model_path)
-    with whole_folder(out, overwrite=overwrite) as part, work_folder(out, None) as work:
+    own = (CSV, PARQUET)
+    with whole_folder(out, own, overwrite=overwrite) as part, work_folder(out, None) as work:
         found = ChipFolder.open(root)
         pictures = Pictures.of(found.chips, chip_net(model).side, work, skip_bad=skip_bad)
         seen = predict(model, pictures, np.arange(len(pictures)), device=device)
@@ -100,13 +101,10 @@ def classify_scene(
 @contextmanager
 def _adapted(model: Checkpoint, path: Path, gsd: float | None, step: int | None) -> Iterator[Path]:
     """The model's file, or a temporary one of the same weights on another grid."""
-    if not gsd and not model.provenance.get("gsd_known", True):
-        raise ConfigError(
-            f"nobody told {path} how many metres a pixel of its training chips is",
-            "give --gsd, e.g. 0.3",
-        )
-    net = chip_net(model)
-    if (not gsd or gsd == model.gsd) and (not step or step == net.stride):
+    if not gsd:
+        model.require_gsd("give --gsd, e.g. 0.3")
+    net, known = chip_net(model), model.provenance.get("gsd_known", True)
+    if (not gsd or (known and gsd == model.gsd)) and (not step or step == net.stride):
         yield path
         return
     made = {**net.architecture, "step": step or net.stride}

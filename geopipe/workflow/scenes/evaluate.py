@@ -24,6 +24,9 @@ from geopipe.workflow.scenes.figures import class_bars, confusion, scatter, tsne
 from geopipe.workflow.scenes.output import check_free, whole_folder, work_folder
 from geopipe.workflow.scenes.training import Labels, SceneTraining, open_labels_of, path_of
 
+_FILES = ("evaluation.json", "evaluation.md", "predictions.csv", "confusion.png", "classes.png",
+          "tsne.png")  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -105,7 +108,7 @@ def evaluate(
     Writes into `out`: ``evaluation.json`` and ``.md``, ``predictions.csv``, ``confusion.png``,
     ``classes.png`` and ``tsne.png``. A run that was killed goes on with the fold it was in.
     """
-    check_free(out, overwrite=overwrite)
+    check_free(out, _FILES, overwrite=overwrite)
     design = training.design
     parts = design.backbones()
     with work_folder(out, training.cache) as work:
@@ -129,7 +132,7 @@ def evaluate(
             seed = protocol.seeds[0]
             first, plan = start(seed), replace(training.plan, seed=seed)
             drawn = dict(_features(labels, training, first, splits[0], plan, work, done[0]))
-        with whole_folder(out, overwrite=overwrite) as part:
+        with whole_folder(out, _FILES, overwrite=overwrite) as part:
             _write(part, found, labels, training, protocol, done, drawn)
     return found
 

@@ -1,5 +1,7 @@
 """Heat maps: where in a chip a scene classifier sees the class."""
 
+import csv
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,10 @@ from geopipe.workflow.scenes.output import whole_folder
 from geopipe.workflow.scenes.places import place_of
 from geopipe.workflow.scenes.training import load_model
 
+log = logging.getLogger(__name__)
+
+TABLE = "heat.csv"
+"""Lists what was made; a folder with other files is not overwritten."""
 _STRENGTH = 0.55
 """Of the colours over the chip, where the map is highest."""
 
@@ -47,13 +53,16 @@ def heat_maps(
     *,
     class_name: str | None = None,
     device: str = "cpu",
+    skip_bad: bool = False,
     overwrite: bool = False,
 ) -> list[Heat]:
     """Write the Grad-CAM of each chip into `out`: a picture over the chip, and a raster.
 
+    ``heat.csv`` lists them: chip, class, probability, picture, raster.
     `paths`: chips or folders of them; `class_name`: whose map, by default of the predicted class
     of each chip. The raster (float32, 0 to 1) has the chip's own pixels and
-    place; there is none of a chip without. Raises SceneError for chips that cannot be read.
+    place; there is none of a chip without. Raises SceneError for chips that cannot be read, or
+    leaves them out (`skip_bad`).
     """
     model = load_model(model_path)
     chosen = None if class_name is None else model.scheme.id_of(class_name)
@@ -62,10 +71,16 @@ def heat_maps(
     ]
     names = _names(chips)
     made = []
-    with whole_folder(out, overwrite=overwrite) as part:
+    with whole_folder(out, _made(out), overwrite=overwrite) as part:
         for chip, name in zip(chips, names, strict=True):
-            pixels = chip.read()
-            require_bytes(chip.path, str(pixels.dtype))
+            try:
+                pixels = chip.read()
+                require_bytes(chip.path, str(pixels.dtype))
+            except SceneError as e:
+                if not skip_bad:
+                    raise
+                log.warning("left out: %s", e.message)
+                continue
             heat, best, probability = _look(model, pixels, chosen, device)
             picture, raster = f"{name}.png", f"{name}.tif"
             Image.fromarray(_over(pixels, heat)).save(part / picture)
@@ -74,7 +89,29 @@ def heat_maps(
                 Heat(chip.path, model.scheme.names[best], probability, out / picture,
                      out / raster if placed else None)
             )  # fmt: skip
+        if not made:
+            raise SceneError(f"none of the {len(chips)} chips can be read", "are these images?")
+        _write_table(part / TABLE, made)
     return made
+
+
+def _made(out: Path) -> set[str]:
+    """Names of the files that an earlier run left in `out`; empty where its table is missing."""
+    try:
+        with (out / TABLE).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+            return {TABLE, *(r[k] for r in rows for k in ("picture", "raster") if r[k])}
+    except (FileNotFoundError, NotADirectoryError, KeyError, UnicodeDecodeError):
+        return set()
+
+
+def _write_table(path: Path, made: Sequence[Heat]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("chip", "class", "probability", "picture", "raster"))
+        for m in made:
+            table.writerow((m.chip, m.class_name, f"{m.probability:.4f}", m.picture.name,
+                            m.raster.name if m.raster else ""))  # fmt: skip
 
 
 def _look(

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,22 +14,35 @@ _DEAR = {".safetensors", ".resume"}
 """Features, folds and trainings, done or not; what else there is takes seconds to make again."""
 
 
-def check_free(out: Path, *, overwrite: bool) -> None:
-    """ConfigError where `out` is there already (an empty folder is not)."""
-    there = any(out.iterdir()) if out.is_dir() else out.exists()
+def check_free(out: Path, own: Collection[str], *, overwrite: bool) -> None:
+    """ConfigError where `out` is there already (an empty folder is not).
+
+    With `overwrite` it may be, but only with files of the names `own` and what viewers wrote
+    beside these: nobody's images are replaced because their folder was given by mistake.
+    """
+    if out.is_dir():
+        there = {p.name for p in out.iterdir()}
+        others = sorted(n for n in there if n.removesuffix(".aux.xml") not in own)
+        if others:
+            raise ConfigError(
+                f"{out} holds files that this command did not make, such as {others[0]}",
+                "give another folder",
+            )
+    else:
+        there = {out.name} if out.exists() else set()
     if there and not overwrite:
         raise ConfigError(f"{out} exists already", "give another name or --overwrite")
-    if out.is_file() and overwrite:
+    if out.is_file():
         raise ConfigError(f"{out} is a file", "give a folder to write into")
 
 
 @contextmanager
-def whole_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
+def whole_folder(out: Path, own: Collection[str], *, overwrite: bool) -> Iterator[Path]:
     """A folder to write into that becomes `out` when all went well, and is gone when not.
 
-    With `overwrite`, files of the same names are replaced and all others stay.
+    With `overwrite` it takes the place of one that holds nothing but files of the names `own`.
     """
-    check_free(out, overwrite=overwrite)
+    check_free(out, own, overwrite=overwrite)
     part = out.with_name(out.name + ".part")
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -38,8 +51,12 @@ def whole_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
         if not out.exists():
             part.rename(out)
             return
-        for file in sorted(part.iterdir()):
-            file.replace(out / file.name)
+        made = {p.name for p in part.iterdir()}
+        for name in sorted(made):
+            (part / name).replace(out / name)
+        for old in out.iterdir():
+            if old.name not in made:  # it tells of what was there before
+                old.unlink()
     except OSError as e:
         if isinstance(e, GeopipeError):
             raise
