@@ -13,7 +13,15 @@ import numpy as np
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError, LabelError
-from geopipe.learn.patches import Cells, PatchPlan, embed, patch_net, train_patches
+from geopipe.learn.patches import (
+    Cells,
+    PatchPlan,
+    Plane,
+    ScenePlane,
+    embed,
+    patch_net,
+    train_patches,
+)
 from geopipe.learn.patches.planes import look
 from geopipe.learn.transfer import (
     Caution,
@@ -284,7 +292,7 @@ def _write_sheet(
                     for j, far in near
                     if j >= 0
                 ),
-                Path(plane.path).name,
+                _place(plane, found.target, i),
             )
 
     return write_sheet(
@@ -300,6 +308,17 @@ def _write_sheet(
         _SHOWN,
         _NEAR,
     )
+
+
+def _place(plane: Plane, cells: Cells, index: int) -> str:
+    """Where a cell is: the middle of it in its scene's CRS, or its chip."""
+    path = Path(plane.path)
+    if not isinstance(plane, ScenePlane):
+        return "/".join(path.parts[-2:])
+    geobox, window = plane.grid.geobox(plane.scene.geobox), cells.window(index, cells.cell)
+    middle = window.col + window.width / 2, window.row + window.height / 2
+    digits = 5 if geobox.crs and geobox.crs.geographic else 0
+    return f"{path.name}: " + ", ".join(f"{v:.{digits}f}" for v in geobox.affine * middle)
 
 
 def _picture(cells: Cells, index: int, size: int) -> np.ndarray:

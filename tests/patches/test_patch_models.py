@@ -1,6 +1,7 @@
 """From a folder of chips to a map, and from a place to another, by the commands that users type."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -298,6 +299,14 @@ def test_pseudo_labels_of_a_scene_are_labels_like_any(trained, chips, mosaic, tm
         found = src.read(1)
         assert src.crs.to_epsg() == 32631
         assert found.shape == ids.shape
+        to_pixels = ~src.transform
+    sheet = (tmp_path / "n.model.html").read_text()
+    shown = re.findall(rf"{path.name}: (\d+), (\d+)", sheet)
+    assert shown
+    for place in np.array(shown, float):
+        middle = np.array(to_pixels * place)
+        assert np.all((middle > 0) & (middle < found.shape[::-1]))
+        assert np.abs(middle % 16 - 8).max() < 0.2, "the middle of a cell"
     known = found != 255
     assert known.any()
     assert not known.all()
