@@ -106,7 +106,7 @@ def patch_net(model: Checkpoint) -> PatchNet:
     net = model.net.coarse
     if not isinstance(net, PatchNet):
         raise ConfigError(
-            "the model classifies pixels, not patches", "give one that geopipe patches train made"
+            "the model is no classifier of patches", "give one that geopipe patches train made"
         )
     return net
 

@@ -253,9 +253,12 @@ def to_dict(
 def to_markdown(found: Evaluation, told: dict[str, Any], *, drawn: bool) -> str:
     """A page of the figures; percent."""
     (mean, deviation), (kappa, around) = found.spread("overall_accuracy"), found.spread("kappa")
-    frozen = ", frozen, logistic regression" if told["frozen"] else ""
+    plan, side = told["plan"], told["design"]["side"]
+    learnt = f"{plan['epochs']} epochs, batches of {plan['batch']}"
+    if told["frozen"]:
+        learnt = "pretrained nets as they are, logistic regression"
     lines = [
-        f"# {told['model']}{frozen}", "",
+        f"# {told['model']}", "", f"Chips at {side} px; {learnt}.", "",
         f"{told['chips']} chips ({told['different_chips']} different), {len(found.names)} classes; "
         f"{told['protocol']['says']}.", "",
         "| overall accuracy | kappa |", "|---:|---:|",
