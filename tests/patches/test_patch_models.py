@@ -371,4 +371,4 @@ def test_a_model_of_pixels_is_refused(chips, elsewhere, tmp_path):
                         (1.0,) * 3, "uint8")  # fmt: skip
     pixels.save(tmp_path / "p.model")
     done = transfer(tmp_path / "p.model", chips, elsewhere, tmp_path / "n.model", ok=False)
-    assert "pixels, not patches" in done.stderr
+    assert "is no classifier of patches" in done.stderr
