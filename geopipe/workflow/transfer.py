@@ -139,6 +139,11 @@ def transfer(
     known, held = known.chosen(drawn), held[drawn]
     there = Cells.of(target.planes(model.scheme, model.gsd, labelled=False), net.stride)
     there = there.chosen(_by_lot(there.ids, options.most, options.choice.seed))
+    if len(there) < options.caution.samples:
+        log.warning(
+            "the target is small: %d cells of %d px at %g m; give more or larger images",
+            len(there), net.stride, model.gsd,
+        )  # fmt: skip
     rounds: list[Round] = []
     paths = [model_path]
     try:

@@ -291,6 +291,14 @@ def test_forced_it_trains_and_abstained_it_keeps(trained, chips, elsewhere, tmp_
     assert "(weights as they were; --force trains all the same)" in words
 
 
+def test_a_small_target_is_told(trained, chips, elsewhere, tmp_path, caplog):
+    (tmp_path / "t").mkdir()
+    shutil.copy(elsewhere / "0.png", tmp_path / "t" / "0.png")
+    done = transfer(trained[0], chips, tmp_path / "t", tmp_path / "s.model", "--json")
+    assert json.loads(done.stdout)["trained"] == 0
+    assert "the target is small: 9 cells of 16 px at 4 m" in caplog.text
+
+
 def test_pseudo_labels_of_a_scene_are_labels_like_any(trained, chips, mosaic, tmp_path):
     path, ids = mosaic
     done = transfer(trained[0], chips, path, tmp_path / "n.model", "--json")
