@@ -1,11 +1,17 @@
 """A scene's pixels on a net's grid."""
 
+import math
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
 from geopipe.grid import NetGrid, Window, average_taps
 from geopipe.nets.resample import average, is_whole, resample
 from geopipe.raster import Raster, Scene
+
+STRIP_PX = 2**23
+"""Scene pixels that are averaged at once: under a large patch of a coarse net lie many more."""
 
 
 def net_image(
@@ -17,7 +23,28 @@ def net_image(
     net pixel is valid when at least one valid scene pixel lies under it; elsewhere the image is 0.
     `window` may stick out of the scene.
     """
-    return averaged(scene.read(grid.averaged_from(window)), grid, window, device)
+    parts = [
+        averaged(scene.read(grid.averaged_from(strip)), grid, strip, device)
+        for strip in strips(grid, window)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([image for image, _ in parts], 1), torch.cat([valid for _, valid in parts])
+
+
+def strips(grid: NetGrid, window: Window) -> list[Window]:
+    """`window` of the net's grid cut into rows that at most STRIP_PX scene pixels lie under.
+
+    A net pixel depends on the scene pixels under it alone, so the cuts change nothing.
+    """
+    under = max(window.width * math.prod(grid.factor), 1)
+    count = max(1, math.ceil(window.height * under / STRIP_PX))
+    ends = [window.height * i // count for i in range(count + 1)]
+    return [
+        Window(window.row + top, window.col, bottom - top, window.width)
+        for top, bottom in pairwise(ends)
+        if bottom > top
+    ] or [window]
 
 
 def averaged(

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint import STRIP_PX, Checkpoint
 from geopipe.errors import ConfigError
 from geopipe.grid import NetGrid
 from geopipe.grid.tiling import BLOCK
@@ -11,6 +11,7 @@ from geopipe.jobs.run import Workers
 from geopipe.nets import RefineNet, SegmentVote
 from geopipe.nets.segments import FLOATS
 from geopipe.raster import Scene
+from geopipe.score.tile import CLASSES_AT_ONCE
 
 CORE = 1024
 """Scene pixels a side of a tile's core, unless memory is short."""
@@ -102,10 +103,12 @@ def tile_mb(scene: Scene, model: Checkpoint, core: int) -> float:
     """Memory of one tile at work on a CPU (its blocks bound the refinement's hidden layer)."""
     net, read = _pixels(scene, model, core)
     bands, classes = model.bands, len(model.scheme)
-    on_scene = core**2 * (4 * classes * 3 + 10)  # enlarged scores, their rows, the best of them
+    on_scene = core**2 * (4 * _copies(classes) + 10)  # enlarged scores, the best of them
     votes = FLOATS if isinstance(model.net.refine, SegmentVote) else 0
-    on_net = net * 4 * (2 * bands + 3 * classes + max(model.net.coarse.floats, votes))
-    as_read = read * (bands * 6 + 2)
+    copies = 1 if model.net.patchwise and not model.net.refine else 3
+    layers = net * model.net.coarse.floats + model.net.coarse.batch_floats
+    on_net = 4 * (net * (2 * bands + copies * classes) + max(layers, net * votes))
+    as_read = min(read, STRIP_PX) * (bands * 6 + 2)
     return _FIXED_MB + (max(on_scene, as_read) + on_net) / 1e6
 
 
@@ -114,12 +117,22 @@ def gpu_tile_mb(scene: Scene, model: Checkpoint, core: int) -> float:
     net, read = _pixels(scene, model, core)
     classes = len(model.scheme)
     hidden = 32 * classes * 3 if isinstance(model.net.refine, RefineNet) else 0
-    layers = net * 4 * max(hidden, model.net.coarse.floats)
-    return (layers + read * 5 * model.bands + core**2 * 12 * classes) / 1e6
+    coarse = model.net.coarse
+    layers = 4 * (net * max(hidden, coarse.floats) + coarse.batch_floats)
+    as_read = min(read, STRIP_PX) * 5 * model.bands
+    return (layers + as_read + core**2 * 4 * _copies(classes)) / 1e6
+
+
+def _copies(classes: int) -> int:
+    """Planes of scores on the scene's grid: all of them, and what some take on the way there."""
+    return classes + 2 * min(classes, CLASSES_AT_ONCE)
 
 
 def _pixels(scene: Scene, model: Checkpoint, core: int) -> tuple[float, float]:
     """Net pixels of a tile with its halo, and the scene pixels under them."""
-    factor = NetGrid.of(scene.geobox, model.gsd).factor
-    net = math.prod(core / f + 2 * model.net.halo for f in factor)
+    factor, stride = NetGrid.of(scene.geobox, model.gsd).factor, model.net.stride
+    sides = [core / f for f in factor]
+    if model.net.patchwise:  # cells are large: one that a border cuts counts whole
+        sides = [(math.ceil(side / stride) + 1) * stride for side in sides]
+    net = math.prod(side + 2 * model.net.halo for side in sides)
     return net, net * math.prod(factor)

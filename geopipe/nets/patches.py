@@ -55,7 +55,7 @@ class PatchNet(ScoreNet):
         self.sizes, self.side, self.name = tuple(sizes), side, backbone
         self.weights = tuple(w / sum(shares) for w in shares)
         self.reach = -(-(max(sizes) - cell) // 2 // cell) * cell
-        self.floats = 3 + BATCH * side**2 * 48 // (16 * cell) ** 2
+        self.floats, self.batch_floats = 3, BATCH * side**2 * 48
         self.backbone = build_backbone(backbone, "pooled")
         self.head = nn.Linear(self.backbone.width("pooled"), classes)
 

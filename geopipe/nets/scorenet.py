@@ -27,6 +27,8 @@ class ScoreNet(nn.Module):
     patch are local."""
     floats: int
     """float32 values per input pixel that a forward without gradients holds at most, about."""
+    batch_floats: int = 0
+    """As many more, whatever the image's size: of the patches that are looked at together."""
 
     @property
     def architecture(self) -> dict[str, Any]:

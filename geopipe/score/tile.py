@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geopipe.checkpoint import Checkpoint, averaged
+from geopipe.checkpoint import Checkpoint, averaged, net_image, strips
 from geopipe.classes import IGNORE
 from geopipe.errors import JobError, SceneError
 from geopipe.grid import NetGrid, Tile, Window, bilinear_taps, mirrored
@@ -23,6 +23,11 @@ from geopipe.raster.scene import window_geobox
 from geopipe.raster.tiles import tile_path, write_tile
 
 Precision = Literal["float32", "bfloat16"]
+
+CLASSES_AT_ONCE = 4
+"""Whose scores are brought to the scene's grid together: steps on the way take as much again."""
+_ROWS = 256
+"""Whose probabilities are computed together."""
 
 
 def score_window(
@@ -64,11 +69,16 @@ class _View:
         seen = mirrored(read, grid.shape) if model.net.patchwise else None
         if seen:
             read = seen[0]
-        source = grid.averaged_from(read)
-        raster = scene.read(source)
-        valid = raster.valid[window.within(source)].copy()
         with torch.inference_mode():
-            image = model.normalise(*averaged(raster, grid, read, device))[None]
+            if len(strips(grid, read)) == 1:
+                source = grid.averaged_from(read)
+                raster = scene.read(source)
+                valid = raster.valid[window.within(source)].copy()
+                pixels = averaged(raster, grid, read, device)
+            else:
+                valid = scene.read(window).valid
+                pixels = net_image(scene, grid, read, device)
+            image = model.normalise(*pixels)[None]
             if seen:
                 rows, cols = (torch.from_numpy(at).to(device) for at in seen[1:])
                 image = image[..., rows, :][..., cols]
@@ -76,6 +86,16 @@ class _View:
 
     def on_scene(self, scores: Tensor) -> Tensor:
         """(classes, h, w) of `core` at the pixels of `window`, bilinearly."""
+        if len(scores) <= CLASSES_AT_ONCE:
+            return self._few_on_scene(scores)
+        out = scores.new_empty((len(scores), *self.window.shape))
+        for large, few in zip(
+            out.split(CLASSES_AT_ONCE), scores.split(CLASSES_AT_ONCE), strict=True
+        ):
+            large.copy_(self._few_on_scene(few))
+        return out
+
+    def _few_on_scene(self, scores: Tensor) -> Tensor:
         grid, window = self.grid, self.window
         if is_whole(grid.factor):
             needed = grid.interpolated_from(window)
@@ -121,6 +141,11 @@ def best_class(scores: Tensor) -> Tensor:
         ids.masked_fill_(scores[k] > best, k)
         best = torch.maximum(best, scores[k])
     return ids
+
+
+def _levels(scores: Tensor) -> Tensor:
+    """(classes, h, w) uint8: SCORE_STEPS x probability."""
+    return torch.softmax(scores, 0).mul_(SCORE_STEPS).round_().to(torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +208,11 @@ class TileJob:
         steps = _scores(model, view, self.iterations, self.precision)
         bands = [best_class(s)[None] for s in steps]
         if self.with_scores or self.with_confidence:
-            levels = torch.softmax(steps[-1], 0).mul(SCORE_STEPS).round().to(torch.uint8)
-            bands += [levels.amax(0, keepdim=True)] * self.with_confidence
-            bands += [levels] * self.with_scores
+            levels = [_levels(rows) for rows in steps[-1].split(_ROWS, 1)]
+            if self.with_confidence:
+                bands.append(torch.cat([s.amax(0, keepdim=True) for s in levels], 1))
+            if self.with_scores:
+                bands.append(torch.cat(levels, 1))
         data: np.ndarray = torch.cat(bands).cpu().numpy()
         data[:, ~valid] = IGNORE
         return data

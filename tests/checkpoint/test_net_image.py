@@ -1,12 +1,15 @@
 """Oracle: numpy's mean over the valid pixels of each net pixel."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geopipe.checkpoint import net_image
+from geopipe.checkpoint import image as image_module
+from geopipe.checkpoint import net_image, strips
 from geopipe.grid import NetGrid, Window
 from geopipe.raster import Scene
 
@@ -73,6 +76,27 @@ def test_a_hole_is_not_valid_and_does_not_darken_its_rim(tmp_path, make_raster_a
     hole[5:10, 6:10] = True  # columns 5 and 10 are cut in half, so partly valid
     np.testing.assert_array_equal(valid, ~hole)
     np.testing.assert_array_equal(image, np.where(hole, 0, 200)[None].repeat(3, 0))
+
+
+@pytest.mark.parametrize("factor", [(1, 1), (2, 2), (3.78, 3.78), (0.5, 0.7)])
+def test_strips_are_the_whole(holed, factor, monkeypatch):
+    scene, _, _ = holed
+    grid = NetGrid(scene.shape, factor)
+    window = Window.of_shape(grid.shape).expand(3)
+    whole = net_image(scene, grid, window)
+    monkeypatch.setattr(image_module, "STRIP_PX", 150)
+    cuts = strips(grid, window)
+    assert len(cuts) > 3
+    assert [(c.row, c.bottom) for c in cuts][1:] == [
+        (a.bottom, b.bottom) for a, b in pairwise(cuts)
+    ]
+    read = []
+    monkeypatch.setattr(
+        Scene, "read", lambda self, w, real=Scene.read: read.append(w) or real(self, w)
+    )
+    for mine, expected in zip(net_image(scene, grid, window), whole, strict=True):
+        np.testing.assert_array_equal(mine, expected)
+    assert len(read) == len(cuts)
 
 
 @given(st.data(), st.sampled_from([(1.0, 1.0), (2.0, 2.0), (3.78, 3.78), (0.5, 0.7)]))

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geopipe.checkpoint import file_hash
+from geopipe.checkpoint import image as image_module
 from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError
 from geopipe.grid import NetGrid, Tiling, Window
 from geopipe.raster import Scene
 from geopipe.raster.cog import SCORE_STEPS
+from geopipe.score import tile as tile_module
 from geopipe.score.tile import TileJob, best_class, score_window
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -169,6 +171,17 @@ def test_a_tile_gives_classes_and_scores_and_ignores_holes(scored, job):
     shares = torch.softmax(whole[2].double(), 0).numpy()[:, valid] * SCORE_STEPS
     np.testing.assert_allclose(result.scores[:, valid], shares, atol=0.5 + 1e-3)
     assert result.scores[:, valid].max() <= SCORE_STEPS < IGNORE
+
+
+def test_what_is_done_in_parts_is_as_at_once(job, monkeypatch):
+    tile = Tiling(job.scene.shape, 256)[0]
+    job = replace(job, with_confidence=True)
+    whole = job.compute(tile)
+    monkeypatch.setattr(tile_module, "CLASSES_AT_ONCE", 2)
+    monkeypatch.setattr(tile_module, "_ROWS", 7)
+    monkeypatch.setattr(image_module, "STRIP_PX", 500)
+    np.testing.assert_array_equal(job.compute(tile), whole)
+    assert (whole[2] == whole[3:].max(0)).all()
 
 
 def test_scores_only_when_asked_for(job):

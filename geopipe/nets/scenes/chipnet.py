@@ -51,7 +51,7 @@ class ChipNet(ScoreNet):
         self.chip, self.side, self.hidden, self.flat = chip, side, hidden, flat
         self.reach = -(-(chip - step) // 2 // step) * step
         branches = len(self.recipe.parts) + (self.recipe.kind == "ddrl-am")
-        self.floats = 3 + branches * BATCH * side**2 * 48 // (16 * step) ** 2
+        self.floats, self.batch_floats = 3, branches * BATCH * side**2 * 48
         # The check of local layers (nets/local.py) leaves out what is called so: it sees one chip.
         self.backbone: VectorNet | AttentionNet = (
             AttentionNet(self.recipe.parts[0], classes, side=side, flat=flat)
