@@ -21,7 +21,7 @@ from geopipe.learn.scenes import (
     trained,
 )
 from geopipe.learn.scenes import train as training
-from geopipe.learn.scenes.center import center_loss, moved
+from geopipe.learn.scenes.center import center_loss, met, moved
 from geopipe.learn.scenes.frozen import features, frozen
 from geopipe.nets.scenes import VectorNet
 from geopipe.raster.chips import ChipFolder
@@ -36,12 +36,28 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_center_loss_of_an_example_by_hand():
     features = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0]])
     classes, centers = torch.tensor([0, 0, 1]), torch.tensor([[1.0, 0.0], [2.0, 1.0]])
-    # distances: (0, 2), (2, 0), (-2, 0): squares 4, 4, 4; their mean, halved, is 2
-    assert center_loss(features, classes, centers) == 2
+    # differences: (0, 2), (2, 0), (-2, 0): of six squares three are 4; their mean, halved, is 1
+    assert center_loss(features, classes, centers) == 1
     # means of the batch: (2, 1) and (0, 1); half the way there from (1, 0) and (2, 1)
     assert moved(centers, features, classes, 0.5).tolist() == [[1.5, 0.5], [1.0, 1.0]]
     lone = moved(centers, features[:1], classes[:1], 0.5)
     assert lone.tolist() == [[1.0, 1.0], [2.0, 1.0]]  # the class that is not there stays
+
+
+def test_wider_features_weigh_no_more():
+    features, classes = torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])
+    centers = torch.randn(3, 4)
+    wide = center_loss(features.repeat(1, 128), classes, centers.repeat(1, 128))
+    assert torch.allclose(wide, center_loss(features, classes, centers))
+
+
+def test_a_center_starts_where_its_class_is_first_met():
+    centers = torch.full((3, 2), torch.nan)
+    centers[1] = torch.tensor([5.0, 5.0])
+    features = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0]])
+    found = met(centers, features, torch.tensor([0, 0, 1]))
+    assert found[:2].tolist() == [[2.0, 1.0], [5.0, 5.0]]
+    assert found[2].isnan().all()
 
 
 def test_its_gradient_is_that_of_finite_differences():
@@ -49,7 +65,7 @@ def test_its_gradient_is_that_of_finite_differences():
     classes, centers = torch.tensor([0, 1, 1, 2, 0]), torch.randn(3, 3, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda f: center_loss(f, classes, centers), x)
     (slope,) = torch.autograd.grad(center_loss(x, classes, centers), x)
-    assert torch.allclose(slope, (x - centers[classes]).detach() / 5)
+    assert torch.allclose(slope, (x - centers[classes]).detach() / (5 * 3))
 
 
 # -- splits

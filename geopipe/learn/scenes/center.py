@@ -5,13 +5,26 @@ from torch import Tensor
 
 
 def center_loss(features: Tensor, classes: Tensor, centers: Tensor) -> Tensor:
-    """Half the squared distance of features (n, d) to the centers (k, d) of their classes (n,).
+    """Half the mean squared distance of features (n, d) to the centers (k, d) of their classes (n,).
 
-    Li et al., eq. 5, but the mean over the batch where they sum, as the cross-entropy beside it is
-    a mean too: one factor of both (eq. 6). The gradient for a feature is (x - c) / n; centers get
-    none, `moved` is how they learn.
+    Li et al., eq. 5, but a mean over batch and dimensions where they sum: the cross-entropy beside
+    it is a mean too, and a sum over 512 dimensions makes all features equal before any class is
+    learnt (decision 14). The gradient for a feature is (x - c) / (n d); centers get none, `moved` is
+    how they learn.
     """
-    return (features - centers[classes]).square().sum(1).mean() / 2
+    return (features - centers[classes]).square().mean() / 2
+
+
+@torch.no_grad()
+def met(centers: Tensor, features: Tensor, classes: Tensor) -> Tensor:
+    """The centers, where those of classes not seen so far (nan) start at their mean in this batch.
+
+    The papers do not say where centers start. From zero they pull all features there at first.
+    """
+    here = torch.zeros(len(centers), dtype=torch.bool, device=centers.device)
+    here[classes] = True
+    means = moved(centers.nan_to_num(), features, classes, 1.0)
+    return torch.where(centers.isnan() & here[:, None], means, centers)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -19,7 +20,7 @@ from geopipe.errors import ConfigError
 from geopipe.learn.fit import RESUME, fit
 from geopipe.learn.pool import symmetric
 from geopipe.learn.precision import training_autocast
-from geopipe.learn.scenes.center import center_loss, moved
+from geopipe.learn.scenes.center import center_loss, met, moved
 from geopipe.learn.scenes.pictures import Pictures
 from geopipe.learn.scenes.plan import ScenePlan
 from geopipe.learn.scenes.predict import cams, chip_net
@@ -128,7 +129,9 @@ class _Lesson(nn.Module):
         super().__init__()
         self.net = net
         device = next(net.parameters()).device
-        self.register_buffer("centers", torch.zeros(net.classes, net.backbone.width, device=device))
+        self.register_buffer(
+            "centers", torch.full((net.classes, net.backbone.width), math.nan, device=device)
+        )
 
 
 def _fit(net: ChipNet, draw: "_Draws", file: Path, key: str, device: str) -> None:
@@ -155,6 +158,7 @@ def _fit(net: ChipNet, draw: "_Draws", file: Path, key: str, device: str) -> Non
         value = F.cross_entropy(scores.float(), ids)
         if plan.center:
             seen = features.float()
+            lesson.centers.copy_(met(lesson.centers, seen.detach(), ids))
             value = value + plan.center * center_loss(seen, ids, lesson.centers)
             lesson.centers.copy_(moved(lesson.centers, seen.detach(), ids, plan.center_lr))
         return value
