@@ -5,12 +5,12 @@ from torch import Tensor
 
 
 def center_loss(features: Tensor, classes: Tensor, centers: Tensor) -> Tensor:
-    """Half the mean squared distance of features (n, d) to the centers (k, d) of their classes (n,).
+    """Half the mean squared distance of features (n, d) to their classes' (n,) centers (k, d).
 
     Li et al., eq. 5, but a mean over batch and dimensions where they sum: the cross-entropy beside
     it is a mean too, and a sum over 512 dimensions makes all features equal before any class is
-    learnt (decision 14). The gradient for a feature is (x - c) / (n d); centers get none, `moved` is
-    how they learn.
+    learnt (decision 14). The gradient for a feature is (x - c) / (n d); centers get none, `moved`
+    is how they learn.
     """
     return (features - centers[classes]).square().mean() / 2
 
