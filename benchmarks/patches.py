@@ -1,6 +1,6 @@
 """How much of the time of a map by patches is the backbone's own.
 
-    python -m benchmarks.patches [--size 1792] [--repeats 3]
+    python -m benchmarks.patches [--size 3584] [--repeats 3]
 
 writes ``docs/results/bench/patches.{json,md}``. In each round `map_scene` maps a scene of noise and
 the bare backbone takes as many patches, resized already, with the same threads; the ratio of the
@@ -38,7 +38,7 @@ RESULTS = Path("docs/results/bench/patches")
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description="patches per second")
-    parser.add_argument("--size", type=int, default=1792, help="pixels a side of the scene")
+    parser.add_argument("--size", type=int, default=3584, help="pixels a side of the scene: four tiles")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
