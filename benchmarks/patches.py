@@ -38,7 +38,7 @@ RESULTS = Path("docs/results/bench/patches")
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description="patches per second")
-    parser.add_argument("--size", type=int, default=3584, help="pixels a side of the scene: four tiles")
+    parser.add_argument("--size", type=int, default=3584, help="pixels a side: four tiles")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
