@@ -1,6 +1,6 @@
 """How much of the time of a scene classifier is its net's own, in training and in use.
 
-    python -m benchmarks.chips [--chips 160] [--epochs 5] [--side 224] [--repeats 3]
+    python -m benchmarks.chips [--chips 640] [--epochs 1] [--side 224] [--repeats 3]
 
 writes ``docs/results/bench/chips.{json,md}``. In each round chips of noise are decoded and learnt
 from, decoded and classified; before and after, the bare net takes as many that lie in memory, with
@@ -40,8 +40,8 @@ _PX, _CLASSES = 256, 4
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description="chips per second")
-    parser.add_argument("--chips", type=int, default=160, help="a multiple of 32")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--chips", type=int, default=640, help="a multiple of 32")
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--models", nargs="+", default=MODELS)
