@@ -19,6 +19,7 @@ from geopipe.raster import Scene
 
 _FORMAT = 1
 TRAINING = "geopipe run, patches train or scenes train"
+"""What makes models, for the hints of errors."""
 _MOST_ITERATIONS = 50
 """A damaged header must not fill the memory with nets."""
 

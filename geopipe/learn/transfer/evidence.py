@@ -135,6 +135,6 @@ def doubts(e: Evidence, caution: Caution, names: Sequence[str] = ()) -> Iterator
     if e.vanished:
         of = ", ".join(names[i] if names else f"class {i}" for i in e.vanished)
         yield (
-            f"No more samples pass as {of} than might by mistake, so the target may lack this; "
-            f"more labelled source images, or more target ones, could tell."
+            f"No more samples pass as {of} than might by mistake, so nothing shows that the "
+            f"target has it; more labelled source images, or more target ones, could tell."
         )
