@@ -1,9 +1,9 @@
 """Train the coarse classifier on noisy labels (Maggiori et al. 2017, section III)."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -13,40 +13,58 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import load_backbone
 from geopipe.classes import ClassScheme
 from geopipe.learn.fit import RESUME, Fitted, fit
-from geopipe.learn.loss import generalised_cross_entropy, labelled_cross_entropy
-from geopipe.learn.pool import Pool, Sampling, symmetric
+from geopipe.learn.loss import SummedLoss, generalised_cross_entropy, labelled_cross_entropy
+from geopipe.learn.pool import Pool, Sampling, fitting_patch, symmetric
 from geopipe.learn.precision import Precision, training_autocast
+from geopipe.learn.schedule import Schedule, constant, one_cycle
+from geopipe.learn.shards import sharded_gradient
 from geopipe.nets import MapNet, NetName, build_net
 from geopipe.nets.liteunet import BACKBONE, LiteUNet
 
 _PLAIN = 0.25
 """Share of the steps that minimise the cross-entropy before a robust loss."""
 
-_VALUES: dict[str, dict[str, Any]] = {
-    "unet": {"steps": 600, "batch": 16, "lr": 1e-3},
-    # Its context is 112 px on each side: larger patches waste less of it.
-    "lite-unet": {"steps": 200, "batch": 4, "patch": 256, "lr": 5e-4},
+_SHORT: dict[str, Any] = {
+    "steps": 600,
+    "batch": 4,
+    # The network sees 30 px beyond a patch: of 64 px, a patch would be a quarter of what is read.
+    "patch": 256,
+    "optimizer": "adamw",
+    "lr": 2e-3,
+    "cycle": True,
+    "class_weighting": 1 / 3,
 }
-"""Of `CoarsePlan`, for nets other than the CNN."""
+_VALUES: dict[str, dict[str, Any]] = {
+    "unet": {"steps": 600, "batch": 16, "optimizer": "adamw", "lr": 1e-3},
+    # Its context is 112 px on each side: larger patches waste less of it.
+    "lite-unet": {"steps": 200, "batch": 4, "patch": 256, "optimizer": "adamw", "lr": 5e-4},
+}
+"""Of `CoarsePlan`, for networks other than the CNN; on either schedule."""
 
 
 @dataclass(frozen=True)
 class CoarsePlan:
-    """The paper's values; `steps` is what a CPU can afford.
+    """How a network learns from noisy labels; by default as in the paper.
 
-    The CNN is trained by SGD, a U-Net by AdamW: `CoarsePlan.of` has the values that suit the net.
-    A LiteUNet starts from weights of ImageNet.
+    `CoarsePlan.of` has the values that suit network and schedule. A LiteUNet starts from weights of
+    ImageNet.
     """
 
     steps: int = 1200
     batch: int = 64
     patch: int = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.01
     momentum: float = 0.9
     """Of SGD; AdamW's first moment decays as fast."""
     weight_decay: float = 2e-4
     augment: bool = True
     jitter: float = 0.2
+    cycle: bool = False
+    """The learning rate rises and falls (`one_cycle`); else it stays."""
+    class_weighting: float = 0.0
+    """Exponent p: a class of share s in the labels weighs s^-p in the loss, the most frequent 1.
+    Large patches hold the classes nearly as the scene does, of which the background fills most."""
     robust: float = 0.0
     """q of the generalised cross-entropy; 0: the cross-entropy, as in the first quarter."""
     seed: int = 0
@@ -54,9 +72,22 @@ class CoarsePlan:
     net: NetName = "cnn"
 
     @classmethod
-    def of(cls, net: NetName = "cnn", **chosen: Any) -> Self:
-        """The plan of `net`, with what is `chosen` instead of its own values."""
-        return cls(net=net, **{**_VALUES.get(net, {}), **chosen})
+    def of(cls, net: NetName = "cnn", schedule: Schedule = "short", **chosen: Any) -> Self:
+        """The plan of `net` on `schedule`, with what is `chosen` instead of its own values."""
+        cnn = _SHORT if schedule == "short" else {}
+        return cls(net=net, **{**(cnn if net == "cnn" else _VALUES[net]), **chosen})
+
+    def fitted(self, shape: tuple[int, int]) -> Self:
+        """The plan for a scene of `shape` net pixels: patches that fit it, and more of them."""
+        patch, batch = fitting_patch(shape, self.patch, self.batch)
+        return replace(self, patch=patch, batch=batch)
+
+    def class_weights(self, shares: np.ndarray) -> Tensor | None:
+        """(classes,) float32 for classes of these `shares` of the labels; None: all alike."""
+        if not self.class_weighting:
+            return None
+        weights = (shares / shares.max()) ** -self.class_weighting
+        return torch.from_numpy(weights.astype(np.float32))
 
 
 def train_coarse(
@@ -87,17 +118,20 @@ def train_coarse(
     net.to(device).train()
     checkpoint = Checkpoint(net, scheme, mean, std, dtype, gsd)
     sampling = Sampling(pool, plan.patch, plan.seed, plan.augment, plan.jitter)
-    record = fit(
-        net,
-        _robust_loss(checkpoint, sampling, plan, device),
-        _optimizer(net, plan),
-        plan.steps,
-        label="training the coarse net",
-        resume=out.with_name(out.name + RESUME),
-        key=key,
-        check=(lambda: _looked_at(checkpoint, check)) if check else None,
-        check_every=check_every,
-    )
+    part = patch_loss(checkpoint, sampling, device, plan.precision, _robust_loss(plan, pool))
+    with sharded_gradient(part, net, plan.batch) as gradient:
+        record = fit(
+            net,
+            gradient,
+            _optimizer(net, plan),
+            plan.steps,
+            label="training the coarse net",
+            resume=out.with_name(out.name + RESUME),
+            key=key,
+            rate=one_cycle if plan.cycle else constant,
+            check=(lambda: _looked_at(checkpoint, check)) if check else None,
+            check_every=check_every,
+        )
     checkpoint = checkpoint.with_net(
         net.eval().requires_grad_(False),
         {
@@ -109,53 +143,51 @@ def train_coarse(
     return checkpoint, record
 
 
+Loss = Callable[[Tensor, Tensor, int], SummedLoss]
+"""Of scores, class ids and the step."""
+
+
 def patch_loss(
     model: Checkpoint,
     sampling: Sampling,
-    batch: int,
     device: str,
     precision: Precision,
-    of: Callable[[Tensor, Tensor, int], Tensor] | None = None,
-) -> Callable[[int], Tensor]:
-    """``loss(step)`` of the model's net on that step's `batch` patches.
-
-    `of`: the loss of scores, class ids and the step; by default the cross-entropy.
-    """
+    loss: Loss = lambda scores, ids, _: labelled_cross_entropy(scores, ids),
+) -> Callable[[int, range], SummedLoss]:
+    """``part(step, numbers)`` for `sharded_gradient`: the loss of patches by their numbers."""
     blocks = [
         (model.normalise(torch.from_numpy(b.image), torch.from_numpy(b.valid)), b.labels)
         for b in sampling.pool.blocks
     ]
 
-    def loss(step: int) -> Tensor:
-        image, labels = _batch(sampling, blocks, step * batch, batch)
+    def part(step: int, numbers: range) -> SummedLoss:
+        image, labels = _batch(sampling, blocks, numbers)
         with training_autocast(device, precision):
             scores = model.net(image.to(device))
-        if of is None:
-            return labelled_cross_entropy(scores, labels.to(device))
-        return of(scores, labels.to(device), step)
+        return loss(scores, labels.to(device), step)
 
-    return loss
+    return part
 
 
-def _robust_loss(
-    model: Checkpoint, sampling: Sampling, plan: CoarsePlan, device: str
-) -> Callable[[int], Tensor]:
+def _robust_loss(plan: CoarsePlan, pool: Pool) -> Loss:
     """The plan's loss.
 
     A random net is sure and wrong, where the generalised cross-entropy is flat: on its own it left
     every pixel in the background (q = 0.7 and 0.3). The cross-entropy takes the first steps.
     """
+    weights = plan.class_weights(pool.shares)
 
-    def of(scores: Tensor, ids: Tensor, step: int) -> Tensor:
+    def loss(scores: Tensor, ids: Tensor, step: int) -> SummedLoss:
+        of_class = None if weights is None else weights.to(scores.device)
         if plan.robust and step >= _PLAIN * plan.steps:
-            return generalised_cross_entropy(scores, ids, plan.robust)
-        return labelled_cross_entropy(scores, ids)
+            return generalised_cross_entropy(scores, ids, plan.robust, of_class)
+        return labelled_cross_entropy(scores, ids, of_class)
 
-    return patch_loss(model, sampling, plan.batch, device, plan.precision, of)
+    return loss
 
 
 def _optimizer(net: MapNet, plan: CoarsePlan) -> torch.optim.Optimizer:
-    if plan.net != "cnn":
+    if plan.optimizer == "adamw":
         return torch.optim.AdamW(
             net.parameters(), plan.lr, (plan.momentum, 0.999), weight_decay=plan.weight_decay
         )
@@ -174,12 +206,12 @@ def _looked_at(model: Checkpoint, check: Callable[[Checkpoint], float]) -> float
 
 
 def _batch(
-    sampling: Sampling, blocks: list[tuple[Tensor, np.ndarray]], first: int, count: int
+    sampling: Sampling, blocks: list[tuple[Tensor, np.ndarray]], numbers: range
 ) -> tuple[Tensor, Tensor]:
-    """Images (count, bands, patch + 2 halo, ...) and labels (count, patch, patch) uint8."""
+    """Images (n, bands, patch + 2 halo, ...) and labels (n, patch, patch) uint8 of n patches."""
     images, labels = [], []
     size, context = sampling.patch, sampling.patch + 2 * sampling.pool.halo
-    for number in range(first, first + count):
+    for number in numbers:
         index, row, col, symmetry = sampling.draw(number)
         image, ids = blocks[index]
         patch = image[:, row : row + context, col : col + context]

@@ -14,6 +14,7 @@ from geopipe.learn.coarse import patch_loss
 from geopipe.learn.fit import RESUME, Fitted, fit
 from geopipe.learn.pool import Pool, Sampling
 from geopipe.learn.precision import Precision
+from geopipe.learn.shards import sharded_gradient
 from geopipe.nets import NetName
 
 
@@ -70,17 +71,19 @@ def finetune(
         },
     )
     sampling = Sampling(pool, plan.patch, plan.seed, plan.augment, plan.jitter, plan.balanced)
-    record = fit(
-        net,
-        patch_loss(tuned, sampling, plan.batch, device, plan.precision),
-        torch.optim.AdamW(net.parameters(), plan.lr, weight_decay=0),
-        plan.steps,
-        label="fine-tuning",
-        resume=out.with_name(out.name + RESUME),
-        key=key,
-        check=(lambda: check(tuned)) if check else None,
-        check_every=check_every,
-    )
+    part = patch_loss(tuned, sampling, device, plan.precision)
+    with sharded_gradient(part, net, plan.batch) as gradient:
+        record = fit(
+            net,
+            gradient,
+            torch.optim.AdamW(net.parameters(), plan.lr, weight_decay=0),
+            plan.steps,
+            label="fine-tuning",
+            resume=out.with_name(out.name + RESUME),
+            key=key,
+            check=(lambda: check(tuned)) if check else None,
+            check_every=check_every,
+        )
     net.requires_grad_(False)
     tuned.save(out)
     return tuned, record

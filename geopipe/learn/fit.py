@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from geopipe.errors import ConfigError
+from geopipe.learn.schedule import constant
 from geopipe.progress import progress
 
 log = logging.getLogger(__name__)
@@ -47,35 +48,50 @@ class Fitted:
         return cls(**json.loads(path.read_text()))
 
 
+def backward(loss: Callable[[int], Tensor]) -> Callable[[int], float]:
+    """``gradient(step)`` of ``loss(step)``, for `fit`."""
+
+    def gradient(step: int) -> float:
+        value = loss(step)
+        value.backward()
+        return value.item()
+
+    return gradient
+
+
 def fit(
     net: nn.Module,
-    loss: Callable[[int], Tensor],
+    gradient: Callable[[int], float],
     optimizer: torch.optim.Optimizer,
     steps: int,
     *,
     label: str,
     resume: Path,
     key: str,
+    rate: Callable[[float], float] = constant,
     check: Callable[[], float] | None = None,
     check_every: int = 0,
 ) -> Fitted:
-    """Minimise ``loss(step)`` for `steps` steps.
+    """Take `steps` steps of `optimizer`.
 
-    The state is saved to `resume` at least once a minute, whole or not at all; a training killed
-    after that goes on there if it has the same `key` (a digest of data and parameters), and the
-    file is removed at the end. Raises ConfigError when the loss is no longer finite.
+    ``gradient(step)`` leaves a batch's gradient in ``.grad`` and returns its loss; ``rate(share)``
+    is what the learning rates are multiplied by when that share of the steps is done. The state is
+    saved to `resume` at least once a minute, whole or not at all; a training killed after that
+    goes on there if it has the same `key` (a digest of data and parameters), and the file is
+    removed at the end. Raises ConfigError when the loss is no longer finite.
     """
+    rates = [group["lr"] for group in optimizer.param_groups]
     record = _restore(net, optimizer, resume, key)
     if record.resumed_at:
         log.info("%s: goes on after %d of %d steps", label, record.resumed_at, steps)
     start, saved, recent = record.resumed_at, time.monotonic(), []
     with _stoppable(resume), progress(label, steps, start) as advance:
         for step in range(start, steps):
+            for group, base in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = base * rate(step / steps)
             optimizer.zero_grad(set_to_none=True)
-            value = loss(step)
-            value.backward()
+            recent.append(gradient(step))
             optimizer.step()
-            recent.append(value.item())
             if (step + 1) % RECORD_EVERY == 0 or step + 1 == steps:
                 mean = sum(recent) / len(recent)
                 if mean != mean or mean == float("inf"):

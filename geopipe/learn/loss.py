@@ -1,5 +1,7 @@
 """The losses of every pixel-wise training."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -7,23 +9,53 @@ from torch.nn.functional import cross_entropy
 from geopipe.classes import IGNORE
 
 
-def labelled_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy over labelled pixels; 0 where a batch has none.
+class SummedLoss(NamedTuple):
+    """A loss over some of a batch's patches; the batch's is the sum of totals by that of weights.
 
-    `scores` (N, classes, h, w) of any float type, `labels` (N, h, w) uint8 with IGNORE.
+    A mean of means would count a patch with few labelled pixels as much as a full one.
     """
-    total = cross_entropy(scores.float(), labels.long(), ignore_index=IGNORE, reduction="sum")
-    return total / (labels != IGNORE).sum().clamp(min=1)
+
+    total: Tensor
+    """Scalar float32."""
+    weight: Tensor
+    """Scalar: the labelled pixels, or the sum of their class weights."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The loss per labelled pixel; 0 where there is none."""
+        return self.total / self.weight.clamp(min=1e-9)
 
 
-def generalised_cross_entropy(scores: Tensor, labels: Tensor, q: float) -> Tensor:
-    """Mean of (1 - p^q) / q over labelled pixels, p the probability of the label.
+def labelled_cross_entropy(
+    scores: Tensor, labels: Tensor, class_weights: Tensor | None = None
+) -> SummedLoss:
+    """Cross-entropy over labelled pixels.
+
+    `scores` (N, classes, h, w) of any float type, `labels` (N, h, w) uint8 with IGNORE,
+    `class_weights` (classes,) float32.
+    """
+    total = cross_entropy(
+        scores.float(), labels.long(), class_weights, ignore_index=IGNORE, reduction="sum"
+    )
+    known = labels[labels != IGNORE]
+    if class_weights is None:
+        return SummedLoss(total, total.new_tensor(len(known)))
+    return SummedLoss(total, class_weights[known.long()].sum())
+
+
+def generalised_cross_entropy(
+    scores: Tensor, labels: Tensor, q: float, class_weights: Tensor | None = None
+) -> SummedLoss:
+    """(1 - p^q) / q over labelled pixels, p the probability of the label.
 
     Zhang and Sabuncu 2018 (NeurIPS, arXiv 1805.07836), eq. 6: towards q = 0 the cross-entropy, at
     q = 1 the mean absolute error, which a wrong label pulls at less. Arguments as above.
     """
     chance = -cross_entropy(scores.float(), labels.long(), ignore_index=IGNORE, reduction="none")
-    labelled = labels != IGNORE
+    known = labels != IGNORE
     # expm1: near p = 1 the difference from 1 would be rounded away.
-    loss = -torch.expm1(q * chance) / q
-    return (loss * labelled).sum() / labelled.sum().clamp(min=1)
+    loss = (-torch.expm1(q * chance) / q)[known]
+    if class_weights is None:
+        return SummedLoss(loss.sum(), loss.new_tensor(len(loss)))
+    weights = class_weights[labels[known].long()]
+    return SummedLoss((loss * weights).sum(), weights.sum())

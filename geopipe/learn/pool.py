@@ -22,6 +22,8 @@ from geopipe.raster.scene import window_geobox
 BLOCK_PX = 1024
 MAX_PX = 36_000_000
 """Net pixels held in memory (about 600 MB of RGB); of a larger scene a random part is used."""
+LEAST_PATCH = 64
+"""Side of the smallest patch, that of the paper."""
 POSITIONS = 50_000
 """Pixels remembered per class and block to centre patches on."""
 
@@ -134,6 +136,16 @@ class Sampling:
             image.new_tensor(self.jitter * x)[:, None, None] for x in (offset, gain / 2)
         )
         return image * (1 + scale) + shift
+
+
+def fitting_patch(shape: tuple[int, int], patch: int, batch: int) -> tuple[int, int]:
+    """Side and number of the patches of a step, halved and four times as many until they fit.
+
+    `shape` is the scene's on the net's grid. Patches are not made smaller than LEAST_PATCH.
+    """
+    while patch > min(shape) and patch >= 2 * LEAST_PATCH:
+        patch, batch = patch // 2, batch * 4
+    return patch, batch
 
 
 def symmetric(x: torch.Tensor, symmetry: int) -> torch.Tensor:

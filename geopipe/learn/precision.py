@@ -8,13 +8,17 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def training_autocast(device: str, precision: Precision) -> torch.autocast:
-    """Autocast context for a training step.
+    """Autocast context for a training step; weights and their updates stay float32."""
+    enabled = trains_in_bfloat16(device, precision)
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled)
 
-    ``auto``: bfloat16 on GPUs and on CPUs with bfloat16 instructions (a coarse step is 3 times
-    faster there; emulated, it is slower than float32). Weights and their updates stay float32.
+
+def trains_in_bfloat16(device: str, precision: Precision) -> bool:
+    """Whether a training step computes in bfloat16.
+
+    ``auto``: on GPUs and on CPUs with bfloat16 instructions (a coarse step is 3 times faster
+    there; emulated, it is slower than float32).
     """
-    kind = torch.device(device).type
     if precision == "auto":
-        native = kind == "cuda" or torch.cpu._is_avx512_bf16_supported()
-        precision = "bfloat16" if native else "float32"
-    return torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16")
+        return torch.device(device).type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    return precision == "bfloat16"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from geopipe.nets.scorenet import ScoreNet
+from geopipe.nets.shifted import shifted_conv2d
 
 STRIDE = 4
 REACH = 30
@@ -49,7 +50,10 @@ class CoarseNet(ScoreNet):
         x = self.conv1(image).relu_()  # (N, 64, h + 12, w + 12), h = H / 4 + 1
         x = self.conv2(x).relu_()
         x = self.conv3(x).relu_()
-        x = self.conv4(x)
+        if self.training and not x.is_cuda and not torch.is_autocast_enabled("cpu"):
+            x = shifted_conv2d(x, self.conv4.weight, self.conv4.bias)  # type: ignore[arg-type]
+        else:
+            x = self.conv4(x)
         scores: Tensor = self.up(x)  # (N, K, H + 8, W + 8)
         # The outer 4 pixels lack a neighbour to interpolate with.
         return scores[..., STRIDE:-STRIDE, STRIDE:-STRIDE]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.grid import NetGrid
 from geopipe.jobs import Budget, Engine, Workers, choose_device
 from geopipe.labels import RasterLabels, write_labels
-from geopipe.learn.coarse import CoarsePlan, train_coarse
+from geopipe.learn.coarse import train_coarse
 from geopipe.learn.finetune import FinetunePlan, finetune
 from geopipe.learn.fit import Fitted
 from geopipe.learn.pool import Pool, build_pool
@@ -26,17 +27,21 @@ from geopipe.learn.refine import RefinePlan, train_refinement
 from geopipe.nets import MapNet, RefineNet, build_net
 from geopipe.workflow.bundle import MapOptions, overview, write_bundle
 from geopipe.workflow.closeups import choose_places, close_up
+from geopipe.workflow.estimate import Work, estimate
 from geopipe.workflow.evaluation import Evaluation, evaluate_steps, quick_score
 from geopipe.workflow.report import CloseUp, Report, write_report
 from geopipe.workflow.schema import Labelled, SceneChoice, Workflow
 from geopipe.workflow.sources import (
     check_scenes,
+    coarse_plan,
+    finetune_plan,
     label_files,
     label_source,
     open_scene,
+    refine_plan,
     scene_files,
 )
-from geopipe.workflow.steps import Step, fresh_folder, run_step
+from geopipe.workflow.steps import Step, fresh_folder, is_current, run_step
 from geopipe.workflow.summary import curves, in_words, methods
 
 log = logging.getLogger(__name__)
@@ -61,7 +66,9 @@ def run_workflow(workflow: Workflow) -> Outcome:
     """Run every step of `workflow` whose inputs, parameters or outputs changed."""
     chain = Chain(workflow)
     chain.check()
-    for step in chain.steps():
+    steps = chain.steps()
+    chain.tell_time(steps)
+    for step in steps:
         _, seconds = run_step(step, chain.records)
         chain.timings[step.name] = seconds
     report, evaluation = chain.report(), chain.evaluation()
@@ -125,6 +132,29 @@ class Chain:
                 "so its outlines are blunt"
             )
 
+    def tell_time(self, steps: Sequence[Step]) -> None:
+        """Log what the whole will take, where a network is still to be trained on the CPU."""
+        trained = [s for s in steps if s.name in ("coarse", "refinement")]
+        if self.device == "cpu" and not all(is_current(s, self.records) for s in trained):
+            bands = len(open_scene(self.workflow.train).bands)
+            log.info("%s", estimate(self._work(), self.scheme, bands).sentence())
+
+    def _work(self) -> Work:
+        w = self.workflow
+        scenes = {role: open_scene(choice) for role, choice in self.roles.items()}
+        grids = {role: NetGrid.of(scene.geobox, w.gsd) for role, scene in scenes.items()}
+        mapped = [NetGrid.of(open_scene(c).geobox, w.gsd) for c in w.map_scenes()]
+        mapped += [grids["test"]] if "test" in grids else []
+        sharpen: RefinePlan | FinetunePlan | None = None
+        if w.enhance and w.refinement.kind == "finetune":
+            sharpen = finetune_plan(w)
+        elif w.enhance:
+            sharpen = refine_plan(w, scenes["enhance"])
+        aligned = [grids[role] for role, choice in self.roles.items() if choice.align]
+        km2 = sum(math.prod(grid.shape) * w.gsd**2 for grid in aligned) / 1e6
+        mpx = sum(math.prod(grid.shape) for grid in mapped) / 1e6
+        return Work(coarse_plan(w, scenes["train"]), sharpen, km2, mpx)
+
     def steps(self) -> Sequence[Step]:
         """The steps before the report, in their order."""
         steps = [self._labels_step(name, choice) for name, choice in self.roles.items()]
@@ -175,7 +205,7 @@ class Chain:
 
     def _coarse_step(self) -> Step:
         w = self.workflow
-        plan = CoarsePlan.of(**w.coarse.model_dump(exclude_none=True), seed=w.seed)
+        plan = coarse_plan(w, open_scene(w.train))
 
         def train(key: str) -> None:
             scene = open_scene(w.train)
@@ -209,8 +239,7 @@ class Chain:
         w = self.workflow
         if w.refinement.kind == "finetune":
             return self._finetuning_step(choice)
-        chosen = w.refinement.model_dump(exclude={"kind"}, exclude_none=True)
-        plan = RefinePlan(**chosen, seed=w.seed)
+        plan = refine_plan(w, open_scene(choice))
 
         def train(key: str) -> None:
             coarse = Checkpoint.load(self.coarse)
@@ -227,9 +256,7 @@ class Chain:
 
     def _finetuning_step(self, choice: Labelled) -> Step:
         w = self.workflow
-        shared = {"steps", "batch", "lr", "augment", "jitter", "balanced", "precision"}
-        chosen = w.refinement.model_dump(include=shared, exclude_none=True)
-        plan = FinetunePlan.of(w.coarse.net, **chosen, seed=w.seed)
+        plan = finetune_plan(w)
 
         def train(key: str) -> None:
             model = Checkpoint.load(self.coarse)

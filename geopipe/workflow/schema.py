@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from geopipe.config import Section, parse, read_toml
 from geopipe.errors import ConfigError
+from geopipe.learn.schedule import Schedule
 
 FETCH = "fetch"
 """As `labels`: ask OpenStreetMap for the scene's extent."""
@@ -64,11 +65,13 @@ class CoarseChoice(Section):
     """The paper's fully convolutional network, a U-Net, or one whose way down is EfficientNet-Lite0
     with weights of ImageNet."""
     steps: int | None = Field(default=None, gt=0)
-    """Default 1200, of a U-Net 600, of a lite-unet 200: with more it learns the labels' errors."""
+    """Default 600 (`schedule = "paper"`: 1200), of a U-Net 600, of a lite-unet 200: with more it
+    learns the labels' errors."""
     batch: int | None = Field(default=None, gt=0)
-    """Default 64, of a U-Net 16, of a lite-unet 4 (patches of 256 px instead of 64)."""
+    """Default 4 patches of 256 px ("paper": 64 of 64 px), of a U-Net 16 of 64, of a lite-unet 4 of
+    256."""
     lr: float | None = Field(default=None, gt=0)
-    """Default 0.01 (SGD), of a U-Net 0.001, of a lite-unet 0.0005 (AdamW)."""
+    """Default 0.002 (AdamW; "paper": 0.01, SGD), of a U-Net 0.001, of a lite-unet 0.0005."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=2e-4, ge=0)
     augment: bool = True
@@ -87,11 +90,12 @@ class RefinementChoice(Section):
     """The paper's recurrent net, or all weights of the net before it trained on (its U-Net gains
     most); of what follows ``finetune`` takes steps, batch, lr, augment, jitter, balanced."""
     steps: int | None = Field(default=None, gt=0)
-    """Default 1500, of fine-tuning 300, of a lite-unet 150."""
+    """Default 500 (`schedule = "paper"`: 1500), of fine-tuning 300, of a lite-unet 150."""
     batch: int | None = Field(default=None, gt=0)
-    """Default 16, of a lite-unet 8 (patches of 128 px instead of 64)."""
+    """Default 4 patches of 128 px ("paper": 16 of 64 px), of fine-tuning 16 of 64, of a lite-unet 8
+    of 128."""
     lr: float | None = Field(default=None, gt=0)
-    """Default 0.01 (AdaGrad), of fine-tuning 0.0003 (AdamW)."""
+    """Default 0.01 (Adam; "paper": AdaGrad), of fine-tuning 0.0003 (AdamW)."""
     iterations: int = Field(default=5, ge=1, le=50)
     class_agnostic: bool = False
     recurrent: bool = True
@@ -129,6 +133,9 @@ class Workflow(Section):
     gsd: float = Field(default=1.0, gt=0)
     """Metres on the ground per pixel of the nets."""
     seed: int = Field(default=0, ge=0)
+    schedule: Schedule = "short"
+    """How the CNN and the RNN are trained: ``short``, for a CPU, or as in the ``paper``. [coarse]
+    and [refinement] change single values of it."""
     device: str = "auto"
     workers: int = Field(default=0, ge=0)
     train: NoisyChoice

@@ -96,7 +96,7 @@ def check_scenes(workflow: Workflow) -> None:
     if workflow.enhance:
         trained["enhance"] = workflow.enhance
     for name, choice in trained.items():
-        _require_patch(open_scene(choice), workflow.gsd, name, _patch(workflow, name))
+        _require_patch(open_scene(choice), workflow, name)
         if workflow.test:
             require_apart(workflow.test, choice, name)
     judged = (workflow.test,) if workflow.test else ()
@@ -115,21 +115,39 @@ def check_scenes(workflow: Workflow) -> None:
     Tiling(train.shape, workflow.map.core)
 
 
-def _patch(workflow: Workflow, name: str) -> int:
-    """Pixels a side of a patch that is trained on in a role."""
-    net = workflow.coarse.net
+def coarse_plan(workflow: Workflow, scene: Scene) -> CoarsePlan:
+    """How the network learns from the training scene."""
+    chosen = workflow.coarse.model_dump(exclude_none=True)
+    plan = CoarsePlan.of(**chosen, schedule=workflow.schedule, seed=workflow.seed)
+    return plan.fitted(NetGrid.of(scene.geobox, workflow.gsd).shape)
+
+
+def refine_plan(workflow: Workflow, scene: Scene) -> RefinePlan:
+    """How the refinement learns from the accurate tile."""
+    chosen = workflow.refinement.model_dump(exclude={"kind"}, exclude_none=True)
+    plan = RefinePlan.of(workflow.schedule, **chosen, seed=workflow.seed)
+    return plan.fitted(NetGrid.of(scene.geobox, workflow.gsd).shape)
+
+
+def finetune_plan(workflow: Workflow) -> FinetunePlan:
+    """How a network is trained on with the accurate tile."""
+    shared = {"steps", "batch", "lr", "augment", "jitter", "balanced", "precision"}
+    chosen = workflow.refinement.model_dump(include=shared, exclude_none=True)
+    return FinetunePlan.of(workflow.coarse.net, **chosen, seed=workflow.seed)
+
+
+def _require_patch(scene: Scene, workflow: Workflow, name: str) -> None:
     if name == "train":
-        return CoarsePlan.of(net).patch
-    tuned = workflow.refinement.kind == "finetune"
-    return FinetunePlan.of(net).patch if tuned else RefinePlan.patch
-
-
-def _require_patch(scene: Scene, gsd: float, name: str, patch: int) -> None:
-    rows, cols = NetGrid.of(scene.geobox, gsd).shape
+        patch = coarse_plan(workflow, scene).patch
+    elif workflow.refinement.kind == "finetune":
+        patch = finetune_plan(workflow).patch
+    else:
+        patch = refine_plan(workflow, scene).patch
+    rows, cols = NetGrid.of(scene.geobox, workflow.gsd).shape
     if min(rows, cols) < patch:
         raise SceneError(
-            f"the {name} scene {scene.path} is {rows} x {cols} px of {gsd:g} m, less than one "
-            f"training patch of {patch} x {patch}",
+            f"the {name} scene {scene.path} is {rows} x {cols} px of {workflow.gsd:g} m, less than "
+            f"one training patch of {patch} x {patch}",
             "give a larger one",
         )
 

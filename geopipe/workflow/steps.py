@@ -33,12 +33,10 @@ class Step:
 
 def run_step(step: Step, records: Path) -> tuple[bool, float]:
     """Run `step` unless it is current; returns whether it ran and the seconds it took (or had)."""
-    record = records / f"{step.name}.json"
-    key = _key(step)
-    known = _read(record)
-    if known and known["key"] == key and _unchanged(known["outputs"]):
+    record, key = _record(step, records), _key(step)
+    if (known := _current(step, record, key)) is not None:
         log.info("%s: unchanged, skipped", step.name)
-        return False, float(known["seconds"])
+        return False, known
     log.info("%s", step.name)
     record.unlink(missing_ok=True)
     start = time.monotonic()
@@ -50,6 +48,23 @@ def run_step(step: Step, records: Path) -> tuple[bool, float]:
     part.write_text(json.dumps(made, indent=1))
     part.replace(record)
     return True, seconds
+
+
+def is_current(step: Step, records: Path) -> bool:
+    """Whether `run_step` would skip it."""
+    return _current(step, _record(step, records), _key(step)) is not None
+
+
+def _record(step: Step, records: Path) -> Path:
+    return records / f"{step.name}.json"
+
+
+def _current(step: Step, record: Path, key: str) -> float | None:
+    """The seconds that a step took whose outputs are still right; else None."""
+    known = _read(record)
+    if known and known["key"] == key and _unchanged(known["outputs"]):
+        return float(known["seconds"])
+    return None
 
 
 def _key(step: Step) -> str:

@@ -200,9 +200,17 @@ def test_a_u_net_that_is_looked_at_and_resumed_ends_the_same(small, pool_of, tmp
 
 
 def test_each_net_has_values_of_its_own_unless_others_are_chosen():
-    assert CoarsePlan.of() == CoarsePlan.of("cnn") == CoarsePlan()
-    assert (CoarsePlan().steps, CoarsePlan().batch, CoarsePlan().lr) == (1200, 64, 0.01)
-    assert CoarsePlan.of("unet") == CoarsePlan(net="unet", steps=600, batch=16, lr=1e-3)
+    assert CoarsePlan.of("cnn", "paper") == CoarsePlan()
+    paper = CoarsePlan()
+    assert (paper.steps, paper.batch, paper.lr, paper.optimizer) == (1200, 64, 0.01, "sgd")
+    assert not paper.cycle
+    assert not paper.class_weighting
+    short = CoarsePlan.of()
+    assert short == CoarsePlan.of("cnn", "short")
+    assert short.cycle
+    assert short.class_weighting
+    unet = CoarsePlan(net="unet", steps=600, batch=16, optimizer="adamw", lr=1e-3)
+    assert CoarsePlan.of("unet") == CoarsePlan.of("unet", "paper") == unet
     assert CoarsePlan.of("unet", lr=0.1, steps=3).lr == 0.1
     assert CoarsePlan.of("lite-unet").patch == 256
     assert FinetunePlan.of("unet") == FinetunePlan()

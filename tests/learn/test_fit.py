@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -5,6 +7,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from geopipe.errors import ConfigError
 from geopipe.learn import fit as module
+from geopipe.learn.schedule import WARMUP, one_cycle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIMIZERS = {
@@ -40,10 +43,9 @@ class Training:
         return F.mse_loss(self.net(x), x[:, :2])
 
     def run(self, steps=10, key="k", **options):
-        return module.fit(
-            self.net, self.loss, self.optimizer, steps, label="training", resume=self.resume,
-            key=key, **options,
-        )  # fmt: skip
+        gradient = module.backward(self.loss)
+        options = {"label": "training", "resume": self.resume, "key": key, **options}
+        return module.fit(self.net, gradient, self.optimizer, steps, **options)
 
     @property
     def weights(self):
@@ -178,3 +180,34 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, value, at):
     with pytest.raises(ConfigError, match=r"training: the loss is (nan|inf) at .*learning rate"):
         training.run()
     assert len(training.seen) <= at + 3
+
+
+@pytest.mark.parametrize("dies_at", [None, 4])
+def test_the_learning_rate_follows_the_share_of_the_steps(tmp_path, dies_at):
+    """Also where a training goes on."""
+    rates = []
+
+    def run(dies_at):
+        training = Training(tmp_path, dies_at=dies_at)
+        step = training.optimizer.step
+        training.optimizer.step = lambda: rates.append(training.optimizer.param_groups[0]["lr"])
+        training.run(rate=lambda share: 1 - share)
+        return step
+
+    if dies_at:
+        with pytest.raises(KeyboardInterrupt):
+            run(dies_at)
+        del rates[3:]  # saved after three steps
+    run(None)
+    assert rates == pytest.approx([0.05 * (1 - step / 10) for step in range(10)])
+
+
+def test_one_cycle_rises_to_one_and_falls_to_zero():
+    rates = [one_cycle(step / 400) for step in range(401)]
+    top = rates.index(max(rates))
+    assert rates[top] == pytest.approx(1)
+    assert top == pytest.approx(WARMUP * 400, abs=1)
+    assert 0 < rates[0] < 0.02
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+    assert all(a < b for a, b in pairwise(rates[: top + 1]))
+    assert all(a > b for a, b in pairwise(rates[top:]))

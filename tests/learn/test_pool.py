@@ -11,7 +11,7 @@ from geopipe.errors import LabelError, SceneError
 from geopipe.grid import NetGrid, Window
 from geopipe.learn import Pool, Sampling, build_pool
 from geopipe.learn import pool as module
-from geopipe.learn.pool import Block, symmetric
+from geopipe.learn.pool import Block, fitting_patch, symmetric
 from geopipe.raster import Scene
 
 SCHEME = load_scheme("buildings-roads")
@@ -133,7 +133,7 @@ def test_batches_hold_images_and_labels_of_one_place(jitter):
 
     sampling = Sampling(POOL, 16, 0, jitter=jitter)
     blocks = [(torch.from_numpy(b.image), b.labels) for b in POOL.blocks]
-    images, labels = _batch(sampling, blocks, 30, 12)
+    images, labels = _batch(sampling, blocks, range(30, 42))
     assert images.shape == (12, 1, 24, 24)
     assert labels.shape == (12, 16, 16)
     for image, ids in zip(images[:, 0, 4:-4, 4:-4], labels, strict=True):
@@ -296,3 +296,17 @@ def test_a_class_that_lies_in_holes_alone_is_missing(site):
     ids[0, :], ids[11:14, 22:28] = 1, 2
     with pytest.raises(LabelError, match="road"):
         build_pool(*site((70, 90), ids), halo=HALO, patch=32, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [((4000, 300), (256, 4)), ((256, 256), (256, 4)), ((255, 900), (128, 16)),
+     ((100, 100), (64, 64)), ((20, 500), (64, 64))],
+)  # fmt: skip
+def test_patches_are_halved_until_they_fit_and_a_step_sees_as_many_pixels(shape, wanted):
+    assert fitting_patch(shape, 256, 4) == wanted
+
+
+def test_a_small_patch_stays_as_it_is():
+    assert fitting_patch((50, 50), 64, 16) == (64, 16)
+    assert fitting_patch((10, 10), 16, 2) == (16, 2)

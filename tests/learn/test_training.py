@@ -205,7 +205,8 @@ def test_a_robust_loss_follows_a_quarter_of_cross_entropy(pools, tmp_path, monke
 
         monkeypatch.setattr(coarse_module, name, noted)
     coarse(pools, tmp_path / "a.model", replace(COARSE, steps=8, robust=0.7))
-    assert losses == [("l",)] * 2 + [("g", 0.7)] * 6
+    shards = COARSE.batch
+    assert losses == [("l", None)] * 2 * shards + [("g", 0.7, None)] * 6 * shards
 
 
 def test_a_learning_rate_that_blows_up_is_an_error(pools, tmp_path):

@@ -270,17 +270,16 @@ def test_what_is_trained_already_is_loaded(samples, tmp_path, monkeypatch):
 
 def test_rates_fall_after_every_quarter():
     plan = ScenePlan(epochs=40)
-    rates = [plan.rate(step, 80) for step in range(80)]
+    rates = [plan.rate(step / 80) for step in range(80)]
     assert np.allclose(rates, np.repeat([1, 0.1, 0.01, 0.001], 20))
 
 
-def test_both_rates_are_set_before_every_step(samples, tmp_path, monkeypatch):
+def test_both_rates_follow_the_plan(samples, tmp_path, monkeypatch):
     seen = []
 
-    def fit(net, loss, optimizer, steps, **_):
-        for step in (0, steps // 2, steps - 1, 0):
-            loss(step)
-            seen.append([group["lr"] for group in optimizer.param_groups])
+    def fit(net, gradient, optimizer, steps, *, rate, **_):
+        first = np.array([group["lr"] for group in optimizer.param_groups])
+        seen.extend(first * rate(share) for share in (0, 0.5, 0.999, 0))
 
     monkeypatch.setattr(training, "fit", fit)
     trained(start("finetune:alexnet"), samples, ScenePlan(epochs=4, batch=8), folder=tmp_path)

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import ConfigError
-from geopipe.learn.fit import RESUME, Fitted, fit
+from geopipe.learn.fit import RESUME, Fitted, backward, fit
 from geopipe.learn.patches.cells import Cells
 from geopipe.learn.patches.planes import look
 from geopipe.learn.pool import symmetric
@@ -86,7 +86,7 @@ def train_patches(
 
     record = fit(
         net,
-        loss,
+        backward(loss),
         torch.optim.AdamW(
             groups if plan.backbone_lr else groups[:1], weight_decay=plan.weight_decay
         ),

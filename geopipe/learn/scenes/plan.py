@@ -49,9 +49,9 @@ class ScenePlan:
                 f"decay={self.decay:g}, center_lr={self.center_lr:g}: above 0, at most 1"
             )
 
-    def rate(self, step: int, steps: int) -> float:
-        """What the rates are multiplied by in `step` of `steps`."""
-        return float(self.decay ** (4 * step // steps))
+    def rate(self, done: float) -> float:
+        """What the rates are multiplied by when the share `done` of the steps is done."""
+        return float(self.decay ** int(4 * done))
 
     def plain(self) -> Self:
         """The same without center loss and attention: that of step 1."""

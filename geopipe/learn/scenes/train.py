@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import weights_hash
 from geopipe.errors import ConfigError
-from geopipe.learn.fit import RESUME, fit
+from geopipe.learn.fit import RESUME, backward, fit
 from geopipe.learn.pool import symmetric
 from geopipe.learn.precision import training_autocast
 from geopipe.learn.scenes.center import center_loss, met, moved
@@ -143,11 +143,8 @@ def _fit(net: ChipNet, draw: "_Draws", file: Path, key: str, device: str) -> Non
         for branch in net.backbone.pretrained:
             branch.requires_grad_(False)
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.999), eps=1e-8, amsgrad=True)
-    rates = [group["lr"] for group in optimizer.param_groups]
 
     def loss(step: int) -> Tensor:
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * plan.rate(step, steps)
         image, grey, ids = draw.batch(step, device)
         with _seeded(device, plan.seed, step), training_autocast(device, plan.precision):
             inner = net.backbone
@@ -165,7 +162,8 @@ def _fit(net: ChipNet, draw: "_Draws", file: Path, key: str, device: str) -> Non
 
     label = f"training {net.recipe}"
     resume = file.with_name(file.name + RESUME)
-    fit(lesson, loss, optimizer, steps, label=label, resume=resume, key=key)
+    gradient = backward(loss)
+    fit(lesson, gradient, optimizer, steps, label=label, resume=resume, key=key, rate=plan.rate)
 
 
 @contextmanager

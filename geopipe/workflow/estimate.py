@@ -1,0 +1,112 @@
+"""How long a workflow will take on this machine, told before the time is spent."""
+
+import time
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from geopipe.classes import ClassScheme
+from geopipe.learn.coarse import CoarsePlan
+from geopipe.learn.finetune import FinetunePlan
+from geopipe.learn.pace import seconds_per_step
+from geopipe.learn.refine import RefinePlan
+from geopipe.nets import MapNet, NetName, RefineNet, build_net
+from geopipe.nets.allocator import keep_pages
+
+_STEPS_PER_KM2 = 28
+"""Steps of the CNN's short schedule that take as long as aligning the labels of a km2."""
+_FIXED_S = 12.0
+"""Seconds for start-up, overviews and reports."""
+_TILE = 512
+"""Side of the tile that is mapped to measure."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a workflow has to do."""
+
+    base: CoarsePlan
+    sharpen: RefinePlan | FinetunePlan | None
+    """What the accurate tile is for."""
+    aligned_km2: float
+    mapped_mpx: float
+    """Net pixels to map, in millions, evaluation included."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of each part."""
+
+    labels: float
+    base_network: float
+    sharpening: float
+    mapping: float
+    rest: float = _FIXED_S
+
+    @property
+    def total(self) -> float:
+        """Seconds of the whole."""
+        return float(sum(getattr(self, f.name) for f in fields(self)))
+
+    def sentence(self) -> str:
+        """In words, with what would shorten it."""
+        parts = {
+            "labels": self.labels,
+            "base network": self.base_network,
+            "sharpening": self.sharpening,
+            "mapping and reports": self.mapping + self.rest,
+        }
+        told = ", ".join(f"{name} {in_minutes(s)}" for name, s in parts.items() if s)
+        longest = "coarse" if self.base_network >= self.sharpening else "refinement"
+        return (
+            f"the whole takes about {in_minutes(self.total)} on this machine "
+            f"({torch.get_num_threads()} threads): {told}; fewer steps shorten it, "
+            f"e.g. --set {longest}.steps=..."
+        )
+
+
+def in_minutes(seconds: float) -> str:
+    """Rounded as far as an estimate is worth."""
+    if seconds < 90:
+        return f"{max(5 * round(seconds / 5), 5)} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def estimate(work: Work, scheme: ClassScheme, bands: int = 3) -> Estimate:
+    """Measure a few steps of each training and a tile, about five seconds, and add them up."""
+    net = work.base.net
+    base = seconds_per_step(work.base, scheme, bands)
+    labels = 0.0
+    if work.aligned_km2:
+        short = CoarsePlan.of()
+        step = base if work.base == short else seconds_per_step(short, scheme, bands)
+        labels = _STEPS_PER_KM2 * work.aligned_km2 * step
+    sharpening, refinement = 0.0, None
+    if work.sharpen:
+        sharpening = work.sharpen.steps * seconds_per_step(work.sharpen, scheme, bands, net)
+    if isinstance(work.sharpen, RefinePlan):
+        refinement = RefineNet(bands, len(scheme), iterations=work.sharpen.iterations)
+    mapping = work.mapped_mpx * _seconds_per_mpx(net, refinement, len(scheme), bands)
+    return Estimate(labels, base * work.base.steps, sharpening, mapping)
+
+
+def _seconds_per_mpx(net: NetName, refinement: RefineNet | None, classes: int, bands: int) -> float:
+    """Seconds per million net pixels: a tile a thread, as many at once as there are threads."""
+    model = MapNet(build_net(bands, classes, net), refinement).eval()
+    side = _TILE + 2 * model.halo
+    image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, bands, side, side))).float()
+    keep_pages()
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with torch.inference_mode():
+            model(image)
+            start = time.perf_counter()
+            model(image)
+            seconds = time.perf_counter() - start
+    finally:
+        torch.set_num_threads(threads)
+    return seconds / (_TILE**2 / 1e6) / threads
