@@ -22,12 +22,14 @@ from geopipe.jobs.budget import Budget, Need
 from geopipe.jobs.journal import TILES, Journal, require_equal
 from geopipe.jobs.precision import require_agreement
 from geopipe.jobs.run import HERE, Workers, run_tiles
+from geopipe.nets import Kernels
 from geopipe.nets.local import require_local
 from geopipe.progress import progress
 from geopipe.raster import Scene
 from geopipe.raster.remote import shown
 from geopipe.raster.scene import opened, window_geobox
 from geopipe.raster.tiles import write_mosaic
+from geopipe.score.kernels import fastest_kernels
 from geopipe.score.tile import Precision, TileJob
 
 log = logging.getLogger(__name__)
@@ -242,15 +244,18 @@ def _job(
     """Fails now, not in the first tile, when the model has fewer steps."""
     if not all(0 <= t <= model.net.iterations for t in steps):
         raise ConfigError(f"iterations {list(steps)}: the model has {model.net.iterations}")
+    device = choose_device(engine.device)
+    measured = device == "cpu" and engine.precision == "float32"
     return TileJob(
         scene,
         str(model_path.resolve()),
         file_hash(model_path),
-        choose_device(engine.device),
+        device,
         steps,
         with_scores=False,
         precision=engine.precision,
         skip_bad=engine.skip_bad,
+        kernels=fastest_kernels() if measured else Kernels(),
     )
 
 

@@ -6,6 +6,7 @@ each side) and gets back exactly the pixels inside it, so a tile and the whole s
 
 from geopipe.nets.build import NetName, build_net, build_refinement
 from geopipe.nets.coarse import CoarseNet
+from geopipe.nets.kernels import Kernels
 from geopipe.nets.mapnet import MapNet
 from geopipe.nets.patches import PatchNet
 from geopipe.nets.reach import measured_halo
@@ -16,6 +17,7 @@ from geopipe.nets.unet import UNet
 
 __all__ = [
     "CoarseNet",
+    "Kernels",
     "MapNet",
     "NetName",
     "PatchNet",

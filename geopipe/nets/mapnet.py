@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from geopipe.errors import ConfigError
+from geopipe.nets.coarse import CoarseNet
+from geopipe.nets.kernels import Form, Kernels
+from geopipe.nets.matmul import coarse_scores, refine_steps
 from geopipe.nets.refine import RefineNet
 from geopipe.nets.scorenet import ScoreNet
 from geopipe.nets.segments import SegmentVote
@@ -28,6 +31,8 @@ class MapNet(nn.Module):
     def __init__(self, coarse: ScoreNet, refine: RefineNet | SegmentVote | None = None) -> None:
         super().__init__()
         self.coarse, self.refine = coarse, refine
+        self.kernels = Kernels()
+        """How a CPU computes scores in float32 without gradients."""
 
     @property
     def stride(self) -> int:
@@ -57,23 +62,48 @@ class MapNet(nn.Module):
         """Scores (N, classes, H, W) after each of `iterations` (0 = the coarse net alone)."""
         if not all(0 <= t <= self.iterations for t in iterations):
             raise ConfigError(f"iterations {list(iterations)}: the model has {self.iterations}")
-        # Not channels last: the coarse net's algorithm would follow the tile's size, and seams of
-        # 3e-5 with it.
-        scores = self.coarse(image)
+        scores = self._coarse_scores(image)
         size = torch.Size(n - 2 * self.halo for n in image.shape[-2:])
         if self.refine is None or not any(iterations):
             return [center(scores, size)] * len(iterations)
         image = center(image, scores.shape[-2:])
-        if image.is_cuda or isinstance(self.refine, SegmentVote):
+        if isinstance(self.refine, RefineNet) and self._by_matmul(self.kernels.refine, image):
+            steps = refine_steps(self.refine, scores, image)
+        elif image.is_cuda or isinstance(self.refine, SegmentVote):
             steps = self.refine.steps(scores, image)
-            return [center(steps[t], size) for t in iterations]
+        else:
+            return self._in_blocks(self.refine, scores, image, size, iterations)
+        return [center(steps[t], size) for t in iterations]
+
+    def _coarse_scores(self, image: Tensor) -> Tensor:
+        if isinstance(self.coarse, CoarseNet) and self._by_matmul(self.kernels.coarse, image):
+            return coarse_scores(self.coarse, image)
+        # Not channels last: the coarse net's algorithm would follow the tile's size, and seams of
+        # 3e-5 with it.
+        scores: Tensor = self.coarse(image)
+        return scores
+
+    @staticmethod
+    def _by_matmul(form: Form, image: Tensor) -> bool:
+        exact = not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
+        return form == "matmul" and exact and not image.is_cuda
+
+    def _in_blocks(
+        self,
+        refine: RefineNet,
+        scores: Tensor,
+        image: Tensor,
+        size: torch.Size,
+        iterations: Sequence[int],
+    ) -> list[Tensor]:
+        """Refinement by convolution, in blocks that stay in the cache."""
         margin = self.halo - self.coarse.reach
         out = [scores.new_empty(*scores.shape[:2], *size) for _ in iterations]
         for rows, cols in _blocks(size):
             context = (..., _grown(rows, 2 * margin), _grown(cols, 2 * margin))
             # Channels last: the grouped convolution takes half the time, and no seams.
             part, around = (x[context].contiguous(memory_format=CL) for x in (scores, image))
-            steps = self.refine.steps(part, around)
+            steps = refine.steps(part, around)
             block = torch.Size((rows.stop - rows.start, cols.stop - cols.start))
             for whole, t in zip(out, iterations, strict=True):
                 whole[..., rows, cols] = center(steps[t], block)

@@ -14,11 +14,13 @@ from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError, SceneError
 from geopipe.grid import NetGrid, Tile, Tiling, Window
 from geopipe.grid.tiling import BLOCK
+from geopipe.nets import Kernels
 from geopipe.nets.local import nonlocal_layers
 from geopipe.nets.reach import measured_halo
 from geopipe.nets.refine import HIDDEN
 from geopipe.progress import progress
 from geopipe.raster import Scene
+from geopipe.score.kernels import fastest_kernels
 from geopipe.score.tile import TileJob, score_window
 from geopipe.score.whole import whole_scores
 
@@ -172,6 +174,7 @@ def verify_seams(
     model.net.to(device)
     context = max(model.net.halo, reach)
     truth = _Truth(whole_scores(scene, model, crop, context, device), valid)
+    model.net.kernels = fastest_kernels() if device == "cpu" else Kernels()
     found = _compared(_job(scene, model, model_path, device), model, crop, ways, truth)
     return SeamReport(
         scene.path,
@@ -198,6 +201,7 @@ def _job(scene: Scene, model: Checkpoint, model_path: Path, device: str) -> Tile
         device=device,
         iterations=(model.net.iterations,),
         with_scores=False,
+        kernels=model.net.kernels,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from geopipe.checkpoint import Checkpoint, averaged, net_image, strips
 from geopipe.classes import IGNORE
 from geopipe.errors import JobError, SceneError
 from geopipe.grid import NetGrid, Tile, Window, bilinear_taps, mirrored
+from geopipe.nets import Kernels
 from geopipe.nets.allocator import keep_pages
 from geopipe.nets.resample import enlarge, is_whole, resample
 from geopipe.raster import Scene
@@ -180,6 +181,8 @@ class TileJob:
     precision: Precision = "float32"
     skip_bad: bool = False
     with_confidence: bool = False
+    kernels: Kernels = field(default_factory=Kernels)
+    """Chosen by whoever hands out the tiles, so that all of a map are computed alike."""
 
     def __call__(self, tile: Tile) -> TileDone:
         """Map `tile` into its file."""
@@ -222,15 +225,16 @@ class TileJob:
         return np.full((bands, *tile.core.shape), IGNORE, np.uint8)
 
     def _model(self) -> Checkpoint:
-        return _loaded(self.model, self.model_hash, self.device)
+        return _loaded(self.model, self.model_hash, self.device, self.kernels)
 
 
 @lru_cache(maxsize=1)
-def _loaded(path: str, digest: str, device: str) -> Checkpoint:
+def _loaded(path: str, digest: str, device: str, kernels: Kernels) -> Checkpoint:
     """One net per process; `digest` makes a rewritten file another one."""
     del digest
     keep_pages()
     torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa would move outlines
     model = Checkpoint.load(Path(path))
     model.net.to(device)
+    model.net.kernels = kernels
     return model

@@ -1,0 +1,172 @@
+"""Inference by matrix multiplication, for processors whose convolutions lag behind it.
+
+Two convolutions are slow on many of them: the refinement's grouped 5 x 5 of one channel, and the
+9 x 9 of 128 channels to a few classes that ends the coarse net. Here both are matrix products.
+Scores equal those of the nets but for rounding, and seams between tiles stay exact. No gradients.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (the field's usual name)
+
+from geopipe.nets.coarse import STRIDE, CoarseNet
+from geopipe.nets.refine import HIDDEN, KERNEL, Folded, RefineNet, Update
+
+MARGIN = KERNEL // 2
+_LANES = 16
+"""Widths are multiples of this: the tail of a row could be summed in another order, and tiles
+would differ in the last bit."""
+_HIDDEN_BYTES = 2**21
+"""Of a band's hidden layer of all classes. Small bands stay in the cache and pay for more calls:
+1, 2 and 4 MB are alike."""
+
+
+def coarse_scores(net: CoarseNet, image: Tensor) -> Tensor:
+    """`CoarseNet.forward`: image (N, bands, H + 60, W + 60), scores (N, classes, H, W), float32.
+
+    Its last convolution is a product per class, and the sum of its 81 planes, each shifted.
+    """
+    x = image
+    for conv in (net.conv1, net.conv2, net.conv3):
+        x = conv(x).relu_()
+    size, (rows, cols) = net.conv4.kernel_size[0], x.shape[-2:]
+    h, w = rows - size + 1, cols - size + 1
+    assert net.conv4.bias is not None
+    scores = net.conv4.bias.view(1, -1, 1, 1).repeat(len(x), 1, h, w)
+    filters = net.conv4.weight.permute(0, 2, 3, 1).flatten(1, 2)  # (classes, 81, 128)
+    for k, each in enumerate(filters):
+        planes = torch.matmul(each, x.flatten(2)).view(len(x), size, size, rows, cols)
+        for i in range(size):
+            for j in range(size):
+                scores[:, k] += planes[:, i, j, i : i + h, j : j + w]
+    large: Tensor = net.up(scores)
+    return large[..., STRIDE:-STRIDE, STRIDE:-STRIDE]
+
+
+def refine_steps(net: RefineNet, scores: Tensor, image: Tensor) -> list[Tensor]:
+    """`RefineNet.steps`, float32: u_0 ... u_T, each smaller than the one before by 4 pixels."""
+    filters = [_Filters(u.folded()) for u in net.updates if isinstance(u, Update)]
+    filters *= net.iterations // len(filters)
+    each = [_steps(filters, net.recurrent, *pair) for pair in zip(scores, image, strict=True)]
+    return [torch.stack(step) for step in zip(*each, strict=True)]
+
+
+def _steps(
+    filters: Sequence["_Filters"], recurrent: bool, scores: Tensor, image: Tensor
+) -> list[Tensor]:
+    """The steps over one image, in bands of rows.
+
+    Step t of a band lies 2 t rows above its first step, whose results it needs: nothing is
+    computed twice, and a band stays in the cache.
+    """
+    (classes, height, width), last = scores.shape, len(filters)
+    columns = -(-(width - 2 * MARGIN) // _LANES) * _LANES
+    lag = MARGIN * (last - 1)
+    total = height - 2 * MARGIN + lag
+    count = -(-total // max(_HIDDEN_BYTES // (4 * classes * HIDDEN * columns), lag, 1))
+    rows = max(-(-total // count), lag)
+    # What is added around the image never reaches the part that is returned.
+    bottom = count * rows + 2 * MARGIN - height
+    padding = (0, columns + 2 * MARGIN - width, lag, bottom)
+    image, first = F.pad(image, padding), F.pad(scores, padding)
+    u = [first, *(torch.zeros_like(first) for _ in filters)]
+    band = _Band(first, len(image), lag, rows, columns)
+    steps = [_Step(band, f, MARGIN * t) for t, f in enumerate(filters)]
+    for top in range(lag + MARGIN, lag + MARGIN + count * rows, rows):
+        band.keep_terms()
+        for t, step in enumerate(steps):
+            start = top - MARGIN * t
+            around = slice(start - MARGIN, start + rows + MARGIN)
+            if t == 0 or not recurrent:
+                step.image_term(image[:, around])
+            step(u[t][:, around], u[t + 1][:, start : start + rows, MARGIN : MARGIN + columns])
+    return [
+        plane[:, lag + m : lag + height - m, m : width - m]
+        for plane, m in zip(u, range(0, MARGIN * (last + 1), MARGIN), strict=True)
+    ]
+
+
+class _Filters:
+    """A step's filters as matrices, their columns ordered by row, plane and column."""
+
+    def __init__(self, folded: Folded) -> None:
+        classes = len(folded.out)
+        self.scores = folded.scores.view(classes, HIDDEN, KERNEL * KERNEL)
+        self.image = folded.image.transpose(1, 2).reshape(classes * HIDDEN, -1)
+        self.bias = folded.bias[:, None]
+        self.out = folded.out.view(classes, 1, HIDDEN)
+        self.out_bias = folded.out_bias.view(classes, 1, 1)
+
+
+class _Band:
+    """Memory for `rows` x `columns` pixels at work, used again by every step of every band.
+
+    A plane is laid out with its 5 shifts by column in every row. Then 5 neighbouring rows are one
+    matrix of all 25 shifts, and the matrices of all rows are overlapping views.
+    """
+
+    def __init__(self, scores: Tensor, bands: int, lag: int, rows: int, columns: int) -> None:
+        classes, around = len(scores), rows + 2 * MARGIN
+        self.lag, self.rows = lag, rows
+        self.image = scores.new_empty(around, bands, KERNEL, columns)
+        self.term = scores.new_zeros(lag + rows, classes * HIDDEN, columns)
+        self.scores = scores.new_empty(classes, around, 1, KERNEL, columns)
+        self.hidden = scores.new_empty(rows, HIDDEN, columns)
+        self.change = scores.new_empty(classes, rows, 1, columns)
+
+    def keep_terms(self) -> None:
+        """Keep the image's term of the last rows, which later steps of the next band need."""
+        self.term[: self.lag].copy_(self.term[self.rows :])
+
+
+class _Step:
+    """A step of a band, `above` rows higher than its first: operands, made ready once."""
+
+    def __init__(self, band: _Band, filters: _Filters, above: int) -> None:
+        self.band = band
+        self.term = band.term[band.lag - above :][: band.rows]
+        self.image = (filters.bias, self._each_row(filters.image), _matrices(band.image))
+        self.classes = [
+            (
+                (term, self._each_row(weights), _matrices(scores)),
+                (self._each_row(out_bias), self._each_row(out), band.hidden),
+                change,
+            )
+            for term, weights, scores, out_bias, out, change in zip(
+                self.term.split(HIDDEN, 1), filters.scores, band.scores,
+                filters.out_bias, filters.out, band.change, strict=True,
+            )
+        ]  # fmt: skip
+
+    def _each_row(self, x: Tensor) -> Tensor:
+        return x.expand(self.band.rows, -1, -1)
+
+    def image_term(self, image: Tensor) -> None:
+        """`Folded.image_term` of an image (bands, rows + 4, columns + 4)."""
+        self.band.image.copy_(_shifts(image).transpose(0, 1))
+        torch.baddbmm(*self.image, out=self.term)
+
+    def __call__(self, scores: Tensor, out: Tensor) -> None:
+        """u_{t+1} (classes, rows, columns) into `out` from u_t (classes, rows + 4, columns + 4)."""
+        band = self.band
+        band.scores[:, :, 0].copy_(_shifts(scores))
+        for first_layer, second_layer, change in self.classes:
+            torch.baddbmm(*first_layer, out=band.hidden)
+            band.hidden.relu_()
+            torch.baddbmm(*second_layer, out=change)
+        inner = scores[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+        torch.add(inner, band.change[:, :, 0], out=out)
+
+
+def _shifts(planes: Tensor) -> Tensor:
+    """(c, h, w + 4) -> (c, h, 5, w): each row at its 5 shifts, as a view."""
+    return planes.unfold(2, planes.shape[2] - 2 * MARGIN, 1)
+
+
+def _matrices(shifts: Tensor) -> Tensor:
+    """(h + 4, c, 5, w) -> (h, 25 c, w): 5 rows of shifts from each row on, as a view."""
+    h, c, _, w = shifts.shape
+    size, stride = (h - 2 * MARGIN, KERNEL * c * KERNEL, w), (c * KERNEL * w, w, 1)
+    return shifts.as_strided(size, stride, shifts.storage_offset())
