@@ -26,6 +26,7 @@ from geopipe.nets import Kernels
 from geopipe.nets.local import require_local
 from geopipe.progress import progress
 from geopipe.raster import Scene
+from geopipe.raster.picture import Picture, part_path, picture_shape, read_picture
 from geopipe.raster.remote import shown
 from geopipe.raster.scene import opened, window_geobox
 from geopipe.raster.tiles import write_mosaic
@@ -65,6 +66,8 @@ class MapFiles:
     """Tiles that could not be read, and why."""
     seconds: float
     """What computing the tiles took in this run, from when the workers stood."""
+    picture: Picture | None = None
+    """Of the scene, where one was asked for and all tiles that there are have added to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +137,14 @@ def map_scene(
     iterations: Sequence[int] | None = None,
     with_scores: bool = False,
     with_confidence: bool = False,
+    picture_px: int | None = None,
 ) -> MapFiles:
     """Compute the class map after each of `iterations` (default: the last) into `folder`.
 
     Tiles that the journal in `folder` has are not computed again. Memory does not grow with the
     scene: results go to files where they are computed. Raises JobError naming the tile that
-    failed; what is done stays for the next run.
+    failed; what is done stays for the next run. `picture_px`: the longer side of a picture of the
+    scene, which a large one without overviews gets without being read again.
     """
     model = Checkpoint.load(model_path)
     steps = tuple(iterations) if iterations is not None else (model.net.iterations,)
@@ -163,6 +168,7 @@ def map_scene(
         _job(scene, model, model_path, engine, steps),
         with_scores=with_scores,
         with_confidence=with_confidence,
+        picture=picture_shape(scene, picture_px) if picture_px else None,
     )
     if engine.precision != "float32":
         require_agreement(job, tiling)
@@ -192,7 +198,13 @@ def map_scene(
     seconds = time.monotonic() - start
     class_maps, confidence, scores = _mosaics(folder, job, tiling, classes)
     in_order = tuple(bad[i] for i in sorted(bad))
-    return MapFiles(class_maps, confidence, scores, tuple(areas.tolist()), in_order, seconds)
+    picture = None
+    if job.picture and not bad:
+        parts = (part_path(journal.tiles, tile.index) for tile in tiling)
+        picture = read_picture(parts, scene.dtype, job.picture)
+    return MapFiles(
+        class_maps, confidence, scores, tuple(areas.tolist()), in_order, seconds, picture
+    )
 
 
 def _mosaics(

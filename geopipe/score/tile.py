@@ -20,6 +20,7 @@ from geopipe.nets.allocator import keep_pages
 from geopipe.nets.resample import enlarge, is_whole, resample
 from geopipe.raster import Scene
 from geopipe.raster.cog import SCORE_STEPS
+from geopipe.raster.picture import part_path, write_part
 from geopipe.raster.scene import window_geobox
 from geopipe.raster.tiles import tile_path, write_tile
 
@@ -59,6 +60,8 @@ class _View:
     """Net pixels that the window's scores are interpolated from, on the net's stride."""
     image: Tensor
     """(1, bands, h, w) normalised: `core` and the net's halo."""
+    pixels: np.ndarray
+    """(bands, h, w) of `window`, in the scene's dtype."""
     valid: np.ndarray
     """(h, w) bool: valid pixels of `window`."""
 
@@ -74,16 +77,18 @@ class _View:
             if len(strips(grid, read)) == 1:
                 source = grid.averaged_from(read)
                 raster = scene.read(source)
-                valid = raster.valid[window.within(source)].copy()
-                pixels = averaged(raster, grid, read, device)
+                inside = window.within(source)
+                own, valid = raster.data[(slice(None), *inside)], raster.valid[inside]
+                averages = averaged(raster, grid, read, device)
             else:
-                valid = scene.read(window).valid
-                pixels = net_image(scene, grid, read, device)
-            image = model.normalise(*pixels)[None]
+                raster = scene.read(window)
+                own, valid = raster.data, raster.valid
+                averages = net_image(scene, grid, read, device)
+            image = model.normalise(*averages)[None]
             if seen:
                 rows, cols = (torch.from_numpy(at).to(device) for at in seen[1:])
                 image = image[..., rows, :][..., cols]
-        return cls(window, grid, core, image, valid)
+        return cls(window, grid, core, image, own, valid)
 
     def on_scene(self, scores: Tensor) -> Tensor:
         """(classes, h, w) of `core` at the pixels of `window`, bilinearly."""
@@ -181,6 +186,8 @@ class TileJob:
     precision: Precision = "float32"
     skip_bad: bool = False
     with_confidence: bool = False
+    picture: tuple[int, int] | None = None
+    """Rows and columns of a picture of the scene, to which each tile writes its part."""
     kernels: Kernels = field(default_factory=Kernels)
     """Chosen by whoever hands out the tiles, so that all of a map are computed alike."""
 
@@ -206,6 +213,10 @@ class TileJob:
         model = self._model()
         view = _View.of(model, self.scene, tile.core, self.device)
         valid = view.valid
+        if self.picture and self.folder:
+            path = part_path(Path(self.folder), tile.index)
+            shape = self.scene.shape
+            write_part(path, view.pixels, valid, tile.core, shape, self.picture)
         if not valid.any():
             return self._nothing(tile, len(model.scheme))
         steps = _scores(model, view, self.iterations, self.precision)

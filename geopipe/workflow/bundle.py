@@ -31,13 +31,14 @@ from geopipe.jobs import (
 )
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog, write_confidence_cog, write_score_cog
+from geopipe.raster.picture import Picture
 from geopipe.raster.remote import shown
 from geopipe.raster.scene import opened
 from geopipe.raster.scenes import scene_names
 from geopipe.raster.squares import SQUARED
 from geopipe.raster.stac import write_item
 from geopipe.raster.style import write_qml
-from geopipe.workflow.report import Report, downscale, write_report
+from geopipe.workflow.report import Report, downscale, to_bytes, write_report
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +177,7 @@ def _build(
         options.engine,
         with_scores=options.scores,
         with_confidence=_sure(model, options),
+        picture_px=OVERVIEW_PX,
     )
     tags = provenance(scene, model, model_path) | {"precision": options.engine.precision}
     if files.bad:
@@ -199,7 +201,7 @@ def _build(
     report = Report(
         title=f"Map of {Path(shown(scene.path)).name}",
         scheme=model.scheme,
-        overview=overview(scene, assets["classes"]),
+        overview=overview(scene, assets["classes"], files.picture),
         timings=(("mapping", time.monotonic() - start),),
         facts=(*area_facts(areas), *tags.items(), ("device", choose_device(options.engine.device))),
         notes=tuple(notes),
@@ -269,9 +271,15 @@ def area_facts(areas: dict[str, float]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def overview(scene: Scene, class_map: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Image (3, h, w) and class ids (h, w) of a whole scene, for the eye."""
-    image = downscale(scene, OVERVIEW_PX)
+def overview(
+    scene: Scene, class_map: Path, picture: Picture | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image (3, h, w) and class ids (h, w) of a whole scene, for the eye; `picture` if there is."""
+    if picture:
+        bands = [min(k, len(picture.data) - 1) for k in range(3)]  # one band is shown as grey
+        image = to_bytes(picture.data[bands], picture.valid)
+    else:
+        image = downscale(scene, OVERVIEW_PX)
     with opened(class_map) as src:  # from the MODE overviews
         return image, src.read(1, out_shape=image.shape[1:])
 

@@ -65,7 +65,7 @@ def panel(ids: np.ndarray, scheme: ClassScheme, *, hidden: int | None = None) ->
     pixels.putpalette(palette.tobytes())
     shares = np.bincount(ids.ravel(), minlength=256) / max(1, ids.size)
     says = ", ".join(f"{100 * shares[i]:.1f} % {name}" for i, name in enumerate(scheme.names))
-    return _picture(pixels, says, "PNG", transparency=IGNORE, optimize=True)
+    return _picture(pixels, says, "PNG", transparency=IGNORE)
 
 
 def _picture(pixels: Image.Image, says: str, kind: str, **options: int) -> Picture:

@@ -424,3 +424,18 @@ def test_scenes_of_every_kind_are_mapped_on_their_own_pixels(place, tmp_path, ki
     for i in (1, 2):
         drawn = found[found["class_id"] == i]["area_m2"].sum()
         np.testing.assert_allclose(drawn, pixels[i] * metres, rtol=5e-3)
+
+
+def test_the_picture_of_a_large_scene_comes_from_its_tiles(scene, place, tmp_path, monkeypatch):
+    reread = bundles.downscale(scene, 60)
+    monkeypatch.setattr(bundles, "OVERVIEW_PX", 60)
+    seen = []
+    monkeypatch.setattr(bundles, "write_report", lambda folder, r: seen.append(r) or (folder,) * 3)
+    monkeypatch.setattr(bundles, "downscale", None)  # is not called
+    monkeypatch.setattr(bundles, "write_item", lambda *a, **k: None)
+    write_bundle(
+        scene, place.refined, tmp_path / "map", MapOptions(Engine("cpu", budget=Budget(256)))
+    )
+    image, classes = seen[0].overview
+    assert image.shape == reread.shape == (3, *classes.shape)
+    assert np.abs(image.astype(int) - reread).mean() < 3
