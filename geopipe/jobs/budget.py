@@ -8,6 +8,7 @@ from geopipe.errors import ConfigError
 from geopipe.grid import NetGrid
 from geopipe.grid.tiling import BLOCK
 from geopipe.jobs.run import Workers
+from geopipe.limits import memory_mb
 from geopipe.nets import RefineNet, SegmentVote
 from geopipe.nets.segments import FLOATS
 from geopipe.raster import Scene
@@ -55,8 +56,11 @@ class Budget:
     def fit(self, scene: Scene, model: Checkpoint, workers: Workers, device: str) -> Need:
         """The largest tiles, and as many at once as there are cores, that stay within the budget.
 
-        Raises ConfigError, with what is needed, when even the smallest do not.
+        Where no `ram_mb` is given, what the machine has is the budget, and the smallest tiles are
+        tried even where they seem too large for it. Raises ConfigError, with what is needed, when
+        even the smallest do not stay within a budget that is given.
         """
+        most_mb = self.ram_mb or memory_mb()
         on_gpu = device != "cpu"
         wanted = _GPU_THREADS if on_gpu and not workers.count else workers.at_once
         processes = workers.count + 1  # this one hands out the tiles, or computes them
@@ -72,11 +76,11 @@ class Budget:
                     round(on_gpu * at_least * _GPU_PROCESS_MB + at_once * vram),
                     self.ram_mb and self.ram_mb - PROCESS_MB,
                 )
-                if smallest.memory_mb <= (self.ram_mb or math.inf) and smallest.vram_mb <= (
-                    self.vram_mb or math.inf
-                ):
+                if smallest.memory_mb <= most_mb and smallest.vram_mb <= (self.vram_mb or math.inf):
                     return smallest
         assert smallest is not None
+        if not self.ram_mb and smallest.vram_mb <= (self.vram_mb or math.inf):
+            return smallest
         short = smallest.memory_mb > (self.ram_mb or math.inf)
         raise ConfigError(
             f"--ram {self.ram_mb} MB is too little: tiles of {smallest.core} px take "

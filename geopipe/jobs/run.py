@@ -4,6 +4,7 @@ Every tile is computed by one torch thread, so its bytes do not depend on how ma
 where; with as many at once as there are cores, one thread decodes while another computes.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -15,6 +16,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from geopipe.errors import ConfigError, GeopipeError, JobError
+from geopipe.limits import cgroup_limits
 from geopipe.nets.allocator import give_back, keep_pages
 from geopipe.raster.opening import release
 
@@ -47,7 +49,7 @@ class Workers:
     scheduler: str | None = None
     threads: int | None = None
     """Tiles at once in this process or, together, in the local ones; None = torch's threads, which
-    are the cores unless OMP_NUM_THREADS says otherwise."""
+    are the cores unless OMP_NUM_THREADS says otherwise, or fewer where a CPU quota is less."""
     memory_mb: int | None = None
     """What all local processes may take together; one that takes more is started anew."""
 
@@ -64,7 +66,13 @@ class Workers:
         """Tiles computed at the same time on this machine."""
         if self.scheduler:
             return 0
-        return max(self.count, self.threads or torch.get_num_threads())
+        return max(self.count, self.threads or _useful_threads())
+
+
+def _useful_threads() -> int:
+    """Torch's threads, no more than a quota of the processor feeds."""
+    threads, quota = torch.get_num_threads(), cgroup_limits().cpus
+    return min(threads, math.ceil(quota)) if quota else threads
 
 
 HERE = Workers()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from tiny_place import GSD, LEFT, TOP
 
+from geopipe import limits
 from geopipe.errors import ConfigError
 from geopipe.jobs import Budget, Workers
 from geopipe.jobs.budget import PROCESS_MB, gpu_tile_mb, tile_mb
@@ -117,3 +118,30 @@ def test_what_a_tile_takes_grows_with_all_it_holds(scene, model, make_model):
         fine = replace(scene, geobox=scene.geobox.zoom_out(0.5))
         assert cost(fine, model, 512) < cost(scene, model, 512), "a core is less ground"
     assert gpu_tile_mb(scene, make_model(iterations=0), 512) < gpu_tile_mb(scene, model, 512)
+
+
+def test_a_machine_with_little_memory_works_on_small_tiles_or_fewer_at_once(
+    scene, model, monkeypatch
+):
+    ample = need_of(scene, model, workers=Workers(threads=4))
+    for mb in (ample.memory_mb - 1, 500, 10):
+        monkeypatch.setattr("geopipe.jobs.budget.memory_mb", lambda mb=mb: mb)
+        need = need_of(scene, model, workers=Workers(threads=4))
+        assert need.limit_mb is None
+        assert (need.core, need.at_once) < (ample.core, ample.at_once)
+        assert need.memory_mb <= mb or (need.core, need.at_once) == (256, 1)
+
+
+@pytest.mark.parametrize(("cpus", "wanted"), [(None, 3), (0.5, 1), (1.5, 2), (8.0, 3)])
+def test_no_more_tiles_at_once_than_a_quota_feeds(monkeypatch, cpus, wanted):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    monkeypatch.setattr("geopipe.jobs.run.cgroup_limits", lambda: limits.Limits(cpus, None))
+    assert Workers().at_once == wanted
+    assert Workers(threads=5).at_once == 5  # as asked for
+
+
+def test_the_memory_of_the_control_group(monkeypatch):
+    monkeypatch.setattr(limits, "cgroup_limits", lambda: limits.Limits(None, 10**9))
+    assert limits.memory_mb() == 900
+    monkeypatch.setattr(limits, "cgroup_limits", lambda: limits.Limits(None, None))
+    assert limits.memory_mb() > 900

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from geopipe import limits
 from geopipe.workflow.doctor import gdal, libraries, machine, projections
 
 # -- GDAL
@@ -46,7 +47,7 @@ def test_gdal_cache(monkeypatch, words, n_bytes, status):
     """Where a group may have 1 GB in all."""
     monkeypatch.setenv("GDAL_CACHEMAX", words)
     monkeypatch.setattr("rasterio.env.get_gdal_config", lambda name: n_bytes)
-    monkeypatch.setattr(gdal, "cgroup_limits", lambda: machine.Limits(None, 10**9))
+    monkeypatch.setattr(gdal, "cgroup_limits", lambda: limits.Limits(None, 10**9))
     (found,) = gdal._cache()
     assert found.status == status
 
@@ -82,7 +83,7 @@ def groups(folder, membership, **files):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text + "\n")
     (folder / "membership").write_text(membership + "\n")
-    found = machine.cgroup_limits(folder, folder / "membership")
+    found = limits.cgroup_limits(folder, folder / "membership")
     return found.cpus, found.memory
 
 
@@ -112,7 +113,7 @@ def test_cgroup_limits(tmp_path, membership, files, truth):
 
 
 def test_no_cgroups(tmp_path):
-    assert machine.cgroup_limits(tmp_path, tmp_path / "none") == machine.Limits(None, None)
+    assert limits.cgroup_limits(tmp_path, tmp_path / "none") == limits.Limits(None, None)
 
 
 @pytest.mark.parametrize(("cpus", "cores", "threads", "advice"), [
@@ -122,7 +123,7 @@ def test_no_cgroups(tmp_path):
 def test_threads_beyond_cores_or_quota(monkeypatch, cpus, cores, threads, advice):
     import torch
 
-    monkeypatch.setattr(machine, "cgroup_limits", lambda: machine.Limits(cpus, None))
+    monkeypatch.setattr(machine, "cgroup_limits", lambda: limits.Limits(cpus, None))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     (found,) = machine._torch_threads()
@@ -149,7 +150,7 @@ def test_memory(monkeypatch, available, limit, tight):
     import psutil
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(16e9, available))
-    monkeypatch.setattr(machine, "cgroup_limits", lambda: machine.Limits(None, limit))
+    monkeypatch.setattr(machine, "cgroup_limits", lambda: limits.Limits(None, limit))
     found = {f.name: f for f in machine._memory()}
     assert {name for name, f in found.items() if f.status == "warning"} == tight
     assert found["total"].value == "16.0 GB"

@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterator
 from importlib import metadata
 
+from geopipe.limits import cgroup_limits
 from geopipe.workflow.doctor.finding import Finding, Probe, judged, reinstall, said, size
-from geopipe.workflow.doctor.machine import cgroup_limits
 
 _RASTER = {
     "GTiff": "",

@@ -9,62 +9,15 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from geopipe.limits import cgroup_limits
 from geopipe.workflow.doctor.finding import Finding, Probe, Status, judged, said, size
 
 _DISK_TIGHT, _DISK_FULL = 1e9, 50e6
 """Bytes. A class map takes some 0.2 bytes per pixel of the scene while it is made."""
 _MEMORY_TIGHT = 1e9
 """Bytes; mapping takes some 0.7 GB."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the control groups of this process allow; None: no limit."""
-
-    cpus: float | None
-    memory: int | None
-    """Bytes."""
-
-
-def cgroup_limits(
-    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> Limits:
-    """The tightest limits of the process's groups and of those around them, cgroup v1 and v2.
-
-    No limits where there are no control groups (not Linux).
-    """
-    cpus: list[float] = []
-    memory: list[int] = []
-    for folder in _groups(root, membership):
-        quota, _, period = _text(folder / "cpu.max").partition(" ")
-        quota = quota or _text(folder / "cpu.cfs_quota_us")
-        period = period or _text(folder / "cpu.cfs_period_us")
-        if quota.isdigit() and period.isdigit():  # no limit: "max", or -1 in v1
-            cpus.append(int(quota) / int(period))
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            limit = _text(folder / name)
-            if limit.isdigit() and int(limit) < 2**60:  # v1 has no word for "no limit"
-                memory.append(int(limit))
-    return Limits(min(cpus, default=None), min(memory, default=None))
-
-
-def _groups(root: Path, membership: Path) -> Iterator[Path]:
-    for line in _text(membership).splitlines():
-        _, kinds, path = line.split(":", 2)
-        top = root / kinds if kinds else root  # v2 has no kinds
-        # In a container the path may be the host's; then only the top is there.
-        inner = top / path.strip("/")
-        yield from (inner, *(p for p in inner.parents if p.is_relative_to(top)))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
 
 
 def _cores() -> int:
