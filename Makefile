@@ -48,8 +48,8 @@ map: setup ## the same workflow on SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif 
 results: setup ## the figures of docs/results, three seeds each (an hour)
 	$(BIN)/python -m benchmarks.seeds workflows/forez.toml docs/results/forez
 
-bench: setup ## speed and memory against other ways; writes docs/results/bench/ (an hour)
-	$(BIN)/python -m benchmarks.run
+bench: setup ## speed and memory against other ways; writes docs/results/bench/ (two hours)
+	$(BIN)/python -m benchmarks.run --light-from 20000 --part 2048
 	$(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.patches
 	$(BIN)/python -m benchmarks.chips

@@ -110,6 +110,7 @@ def tile_mb(scene: Scene, model: Checkpoint, core: int) -> float:
     on_scene = core**2 * (4 * _copies(classes) + 10)  # enlarged scores, the best of them
     votes = FLOATS if isinstance(model.net.refine, SegmentVote) else 0
     copies = 1 if model.net.patchwise and not model.net.refine else 3
+    copies += model.net.iterations  # by matrix product, each step has a plane of its own
     layers = net * model.net.coarse.floats + model.net.coarse.batch_floats
     on_net = 4 * (net * (2 * bands + copies * classes) + max(layers, net * votes))
     as_read = min(read, STRIP_PX) * (bands * 6 + 2)

@@ -50,6 +50,8 @@ def refine_steps(net: RefineNet, scores: Tensor, image: Tensor) -> list[Tensor]:
     filters = [_Filters(u.folded()) for u in net.updates if isinstance(u, Update)]
     filters *= net.iterations // len(filters)
     each = [_steps(filters, net.recurrent, *pair) for pair in zip(scores, image, strict=True)]
+    if len(each) == 1:  # no copies
+        return [u[None] for u in each[0]]
     return [torch.stack(step) for step in zip(*each, strict=True)]
 
 

@@ -166,7 +166,7 @@ def _decoded(chip: Chip, side: int) -> tuple[np.ndarray, str, list[int]] | Scene
         return SceneError(f"the name of {name} is no text (UTF-8)", "rename it, or --skip-bad")
     digest = hashlib.sha256(repr(pixels.shape).encode())
     own = np.array(pixels, order="C")  # grey is one band, seen three times
-    digest.update(own)
+    digest.update(own.data)
     shown = stretched(torch.from_numpy(own), side)
     return shown.numpy(), digest.hexdigest(), list(pixels.shape[1:])
 
