@@ -23,15 +23,17 @@ def describe_machine() -> dict[str, object]:
 
 
 def cpu_model() -> str:
-    """The processor's name, and whether it multiplies bfloat16."""
+    """The processor's name, its widest vectors, and whether it multiplies bfloat16."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
     pairs = (line.partition(":")[::2] for line in lines)
     found = {key.strip(): value.strip() for key, value in pairs}
-    flags = {"avx512_bf16", "amx_bf16"} & set(found.get("flags", "").split())
-    return " ".join([found.get("model name", platform.machine()), *sorted(flags)])
+    flags = set(found.get("flags", "").split())
+    vectors = [f for f in ("avx512f", "avx2", "avx") if f in flags][:1]
+    extra = sorted({"avx512_bf16", "amx_bf16"} & flags)
+    return " ".join([found.get("model name", platform.machine()), *vectors, *extra])
 
 
 def steal() -> float:

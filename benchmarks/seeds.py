@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 import geopipe
+from benchmarks.machine import cpu_model
 from geopipe.score.metrics import Metrics
 from geopipe.workflow.evaluation import Evaluation
 from geopipe.workflow.run import run_workflow
@@ -36,13 +37,24 @@ def main() -> None:
     parser.add_argument("workflow", type=Path)
     parser.add_argument("out", type=Path, help="path of the results without suffix")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting, as of geopipe run",
+    )
     args = parser.parse_args()
-    runs = {seed: run_seed(args.workflow, seed) for seed in args.seeds}
+    settings = dict(pair.split("=", 1) for pair in args.set)
+    runs = {seed: run_seed(args.workflow, seed, settings) for seed in args.seeds}
     scheme = load_workflow(args.workflow).classes
     tables: dict[str, object] = {
         "command": "python -m benchmarks.seeds "
-        + " ".join([str(args.workflow), str(args.out), "--seeds", *map(str, args.seeds)]),
-        "machine": f"{os.cpu_count()} processors, {platform.machine()}",
+        + " ".join(
+            [str(args.workflow), str(args.out), "--seeds", *map(str, args.seeds)]
+            + [f"--set {pair}" for pair in args.set]
+        ),
+        "machine": f"{os.cpu_count()} processors ({cpu_model()}), {platform.machine()}",
         "software": f"geopipe {geopipe.__version__}, torch {torch.__version__}, "
         f"Python {platform.python_version()}",
         "paper": PAPER.get(scheme, ""),
@@ -57,11 +69,11 @@ def main() -> None:
     sys.stdout.write(text)
 
 
-def run_seed(path: Path, seed: int) -> Evaluation:
+def run_seed(path: Path, seed: int, settings: dict[str, str]) -> Evaluation:
     """The evaluation of one seed."""
-    out = load_workflow(path).out
+    out = load_workflow(path, settings).out
     folder = out.with_name(f"{out.name}-seed{seed}")
-    run_workflow(load_workflow(path, {"seed": str(seed), "out": str(folder)}))
+    run_workflow(load_workflow(path, {**settings, "seed": str(seed), "out": str(folder)}))
     return Evaluation.load(folder / "evaluation")
 
 
