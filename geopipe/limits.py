@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 _SHARE = 0.9
 """Of the memory that is there; the rest is the system's."""
 
@@ -60,5 +58,7 @@ def _text(path: Path) -> str:
 
 def memory_mb() -> int:
     """What all processes of a map may take where the user names no amount."""
+    import psutil  # here: the doctor tells when it is broken
+
     limit = cgroup_limits().memory or math.inf
     return int(_SHARE * min(psutil.virtual_memory().total, limit) / 1e6)

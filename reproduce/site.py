@@ -150,7 +150,9 @@ class Site:
             record.save(out.with_suffix(".json"))
 
         step = f"{name.replace('/', '-')}-coarse"
-        return self.done(step, [labels], _telling(plan, CoarsePlan.of(plan.net, "paper")), out, train)
+        return self.done(
+            step, [labels], _telling(plan, CoarsePlan.of(plan.net, "paper")), out, train
+        )
 
     def refined(
         self, name: str, coarse: Path, plan: RefinePlan, labels: Path | None = None

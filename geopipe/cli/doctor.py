@@ -19,17 +19,18 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 @click.command()
 @click.argument("folder", metavar="[PATH]", type=PATH, default=".")
+@click.option("--quick", is_flag=True, help="Do not measure the speed, which takes 5 seconds.")
 @AS_JSON
 @click.pass_context
-def doctor(ctx: click.Context, folder: Path, as_json: bool) -> None:
-    """Look at libraries, devices, memory and disks; say what to do where something is amiss.
+def doctor(ctx: click.Context, folder: Path, quick: bool, as_json: bool) -> None:
+    """Look at libraries, devices, speed, memory and disks; say what to do where something is amiss.
 
     PATH: where maps will be written  [default: the working folder]. Exit code 1: a problem, without
     whose cure geopipe does not work.
     """
     from geopipe.workflow.doctor import examine
 
-    findings = examine(folder)
+    findings = examine(folder, measure=not quick)
     ok = all(f.status != "problem" for f in findings)
     if as_json:
         click.echo(json.dumps({"ok": ok, "findings": [asdict(f) for f in findings]}))

@@ -5,6 +5,7 @@ import time
 from functools import partial
 
 import numpy as np
+import torch
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import ClassScheme
@@ -26,11 +27,12 @@ def seconds_per_step(
 
     `net`: the base network of a refinement or a fine-tuning.
     """
-    base = build_net(bands, len(scheme), plan.net if isinstance(plan, CoarsePlan) else net)
     refinement = None
-    if isinstance(plan, RefinePlan):
-        base.requires_grad_(False)
-        refinement = RefineNet(bands, len(scheme), iterations=plan.iterations)
+    with torch.random.fork_rng(devices=[]):
+        base = build_net(bands, len(scheme), plan.net if isinstance(plan, CoarsePlan) else net)
+        if isinstance(plan, RefinePlan):
+            base.requires_grad_(False)
+            refinement = RefineNet(bands, len(scheme), iterations=plan.iterations)
     model = MapNet(base, refinement)
     model.train(isinstance(plan, CoarsePlan))
     checkpoint = Checkpoint(model, scheme, (0.0,) * bands, (1.0,) * bands, "uint8")

@@ -13,6 +13,7 @@ from geopipe.learn.pace import seconds_per_step
 from geopipe.learn.refine import RefinePlan
 from geopipe.nets import MapNet, NetName, RefineNet, build_net
 from geopipe.nets.allocator import keep_pages
+from geopipe.score.kernels import fastest_kernels
 
 _STEPS_PER_KM2 = 28
 """Steps of the CNN's short schedule that take as long as aligning the labels of a km2."""
@@ -87,15 +88,17 @@ def estimate(work: Work, scheme: ClassScheme, bands: int = 3) -> Estimate:
     sharpening, refinement = 0.0, None
     if work.sharpen:
         sharpening = work.sharpen.steps * seconds_per_step(work.sharpen, scheme, bands, net)
-    if isinstance(work.sharpen, RefinePlan):
-        refinement = RefineNet(bands, len(scheme), iterations=work.sharpen.iterations)
-    mapping = work.mapped_mpx * _seconds_per_mpx(net, refinement, len(scheme), bands)
+    with torch.random.fork_rng(devices=[]):
+        if isinstance(work.sharpen, RefinePlan):
+            refinement = RefineNet(bands, len(scheme), iterations=work.sharpen.iterations)
+        mapping = work.mapped_mpx * _seconds_per_mpx(net, refinement, len(scheme), bands)
     return Estimate(labels, base * work.base.steps, sharpening, mapping)
 
 
 def _seconds_per_mpx(net: NetName, refinement: RefineNet | None, classes: int, bands: int) -> float:
     """Seconds per million net pixels: a tile a thread, as many at once as there are threads."""
     model = MapNet(build_net(bands, classes, net), refinement).eval()
+    model.kernels = fastest_kernels()
     side = _TILE + 2 * model.halo
     image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, bands, side, side))).float()
     keep_pages()

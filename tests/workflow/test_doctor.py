@@ -85,7 +85,7 @@ def misled(tmp_path_factory):
     """What is told where every variable leads astray."""
     nowhere = tmp_path_factory.mktemp("nowhere")
     done = run(
-        "--json", nowhere, PROJ_DATA=str(nowhere), GDAL_DATA=str(nowhere),
+        "--json", "--quick", nowhere, PROJ_DATA=str(nowhere), GDAL_DATA=str(nowhere),
         GDAL_SKIP="COG,FlatGeobuf", GDAL_NUM_THREADS="ALL_CPUS", GDAL_CACHEMAX="abc",
         OMP_NUM_THREADS="many", ATEN_CPU_CAPABILITY="default",
         LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0",
@@ -227,7 +227,7 @@ def test_broken_libraries_are_problems_not_tracebacks(broken):
 
 def test_broken_library_is_told_once_and_leaves_the_others(broken):
     found = as_told(broken)
-    assert {g for g, _ in found} == set(GROUPS) - {"torch"}
+    assert {g for g, _ in found} == set(GROUPS) - {"torch", "speed"}
     assert [n for g, n in found if "rasterio" in n] == ["rasterio"]
     assert ("memory", "GDAL_CACHEMAX") not in found
     assert found["drivers", "GPKG (pyogrio)"]["status"] == "ok"
@@ -266,7 +266,9 @@ def test_missing_dependency(monkeypatch):
 
 
 def say(monkeypatch, *findings, words=()):
-    monkeypatch.setattr("geopipe.workflow.doctor.examine", lambda folder: list(findings))
+    monkeypatch.setattr(
+        "geopipe.workflow.doctor.examine", lambda folder, *, measure: list(findings)
+    )
     return CliRunner().invoke(doctor, list(words))
 
 

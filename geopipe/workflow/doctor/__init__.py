@@ -8,30 +8,35 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from geopipe.workflow.doctor import gdal, libraries, machine, projections
+from geopipe.workflow.doctor import gdal, libraries, machine, projections, speed
 from geopipe.workflow.doctor.finding import Finding, Probe, Status, reinstall, said
 
 __all__ = ["Finding", "Status", "examine"]
 
-GROUPS = ("versions", "torch", "threads", "memory", "disk", "drivers", "projections", "environment")
+GROUPS = (
+    "versions", "torch", "threads", "speed", "memory", "disk", "drivers", "projections",
+    "environment",
+)  # fmt: skip
 """In the order in which they are shown."""
 
 _MODULES = ("rasterio", "pyogrio", "pyproj", "torch", "psutil", "pyarrow.parquet", "osmium")
 """Imported to be looked into; psutil comes with distributed."""
 
 
-def examine(folder: Path) -> list[Finding]:
+def examine(folder: Path, *, measure: bool = False) -> list[Finding]:
     """Look at everything, and at the disk of `folder` (or of what there is of its path).
 
     Takes seconds (the imports), touches no network, writes no file. Something broken raises
-    nothing: it is a finding with status ``problem``.
+    nothing: it is a finding with status ``problem``. `measure`: how fast networks are trained and
+    scenes mapped here, which takes some five seconds more (and keeps which kernels are faster).
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = [f for module in _MODULES for f in _import(module)]
         broken = {f.name for f in found}
         output = Probe("disk", "output", lambda: [machine.output_disk(folder)])
-        probes = (*libraries.PROBES, *machine.PROBES, output, *gdal.PROBES, *projections.PROBES)
+        probes = [*libraries.PROBES, *machine.PROBES, output, *gdal.PROBES, *projections.PROBES]
+        probes += speed.PROBES if measure else ()
         for probe in probes:
             if broken.isdisjoint(probe.needs):
                 found += probe.findings()

@@ -1,0 +1,35 @@
+"""How fast this machine trains and maps, measured in a few seconds."""
+
+from collections.abc import Iterator
+
+from geopipe.workflow.doctor.finding import Finding, Probe
+
+_FOREZ_KM2 = 4.2
+"""Training scene of ``make forez-map``, whose labels are aligned."""
+_FOREZ_MPX = 2.1
+"""Net pixels of its test scene, in millions: mapped, and mapped again for the evaluation."""
+
+
+def _speed() -> Iterator[Finding]:
+    import torch
+
+    from geopipe.classes import load_scheme
+    from geopipe.learn.coarse import CoarsePlan
+    from geopipe.learn.refine import RefinePlan
+    from geopipe.workflow.estimate import Work, estimate, in_minutes
+
+    yield Finding("speed", "instructions", torch.backends.cpu.get_cpu_capability())
+    work = Work(CoarsePlan.of(), RefinePlan.of(), _FOREZ_KM2, _FOREZ_MPX)
+    found = estimate(work, load_scheme("buildings-roads"))
+    assert work.sharpen is not None
+    rates = {
+        "training, CNN": f"{work.base.steps / found.base_network:.2g} steps/s",
+        "training, refinement": f"{work.sharpen.steps / found.sharpening:.2g} steps/s",
+        "mapping, CNN+RNN": f"{work.mapped_mpx / found.mapping:.2g} million pixels of 1 m/s",
+        "make forez-map": f"about {in_minutes(found.total)}, installation aside",
+    }
+    for name, value in rates.items():
+        yield Finding("speed", name, value)
+
+
+PROBES = (Probe("speed", "speed", _speed, ("torch",)),)

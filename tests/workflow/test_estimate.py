@@ -1,0 +1,92 @@
+"""What a workflow will take, told before."""
+
+import re
+
+import pytest
+import torch
+
+from geopipe.classes import load_scheme
+from geopipe.learn.coarse import CoarsePlan
+from geopipe.learn.finetune import FinetunePlan
+from geopipe.learn.pace import seconds_per_step
+from geopipe.learn.refine import RefinePlan
+from geopipe.workflow import estimate as module
+from geopipe.workflow.estimate import Estimate, Work, estimate, in_minutes
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SCHEME = load_scheme("buildings")
+TINY = {"batch": 2, "patch": 16, "precision": "float32"}
+
+
+@pytest.fixture
+def pace(monkeypatch):
+    """Half a second for a step of the base network, a fifth for one of what sharpens it."""
+
+    def seconds(plan, scheme, bands, net="cnn"):
+        return 0.5 if isinstance(plan, CoarsePlan) else 0.2
+
+    monkeypatch.setattr(module, "seconds_per_step", seconds)
+    monkeypatch.setattr(module, "_seconds_per_mpx", lambda *_: 2.0)
+
+
+@pytest.mark.parametrize("sharpen", [RefinePlan(steps=100), FinetunePlan(steps=100)])
+def test_parts_are_steps_areas_and_pixels_by_their_pace(pace, sharpen):
+    found = estimate(Work(CoarsePlan.of(steps=60), sharpen, 3.0, 4.0), SCHEME)
+    assert found.base_network == pytest.approx(30)
+    assert found.sharpening == pytest.approx(20)
+    assert found.mapping == pytest.approx(8)
+    assert found.labels == pytest.approx(3 * module._STEPS_PER_KM2 * 0.5)
+    parts = (found.base_network, found.sharpening, found.mapping, found.labels, found.rest)
+    assert found.total == pytest.approx(sum(parts))
+
+
+def test_labels_that_stay_and_a_tile_that_is_missing_cost_nothing(pace):
+    found = estimate(Work(CoarsePlan.of(), None, 0.0, 1.0), SCHEME)
+    assert found.labels == found.sharpening == 0
+    assert "sharpening" not in found.sentence()
+    assert "labels" not in found.sentence()
+
+
+@pytest.mark.parametrize(
+    ("base", "sharpening", "setting"), [(200, 100, "coarse"), (50, 100, "refinement")]
+)
+def test_the_setting_that_is_named_is_that_of_the_longest_part(base, sharpening, setting):
+    told = Estimate(10, base, sharpening, 10).sentence()
+    assert f"--set {setting}.steps=" in told
+    assert f"{torch.get_num_threads()} threads" in told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(1, "5 s"), (42, "40 s"), (89, "90 s"), (100, "2 min"), (620, "10 min"), (9000, "2.5 h")],
+)
+def test_times_are_rounded_as_far_as_an_estimate_is_worth(seconds, words):
+    assert in_minutes(seconds) == words
+
+
+@pytest.mark.parametrize(
+    "plan", [CoarsePlan(**TINY), RefinePlan(**TINY, iterations=2), FinetunePlan(**TINY)]
+)
+def test_a_step_of_each_training_is_measured_by_taking_it(plan):
+    before = torch.random.get_rng_state()
+    seconds = seconds_per_step(plan, SCHEME, 4)
+    assert 0 < seconds < 60
+    assert torch.equal(torch.random.get_rng_state(), before), "a measurement must not move the seed"
+
+
+def test_a_workflow_tells_once_what_it_will_take(drawn, tmp_path, caplog, pace):
+    import shutil
+
+    from geopipe.workflow.run import run_workflow
+    from geopipe.workflow.schema import load_workflow
+
+    folder = shutil.copytree(drawn, tmp_path / "tiles")
+    said = []
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            run_workflow(load_workflow(folder / "tiny.toml"))
+        said.append([r.message for r in caplog.records if "the whole takes about" in r.message])
+    assert len(said[0]) == 1
+    assert re.search(r"base network \d+ s, sharpening \d+ s", said[0][0])
+    assert said[1] == []
