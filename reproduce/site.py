@@ -38,6 +38,10 @@ class NotDoneError(Exception):
     """A step that a page of what is there would have to run."""
 
 
+_SETTINGS = {"banepa": {"refinement.steps": "800"}}
+"""Fewer than the paper's schedule has: Banepa's tile is a thirtieth of a square kilometre."""
+
+
 @dataclass(frozen=True)
 class Site:
     """Train, enhancement and test scene of a workflow; everything made lies below `out`.
@@ -54,7 +58,8 @@ class Site:
     @classmethod
     def open(cls, name: str, out: Path, *, only_done: bool = False) -> Site:
         """The site of ``workflows/<name>.toml``."""
-        workflow = load_workflow(Path("workflows") / f"{name}.toml")
+        settings = {"schedule": "paper", **_SETTINGS.get(name, {})}
+        workflow = load_workflow(Path("workflows") / f"{name}.toml", settings)
         return cls(name, workflow, out, only_done)
 
     @cached_property
