@@ -56,6 +56,12 @@ def _text(path: Path) -> str:
         return ""
 
 
+def useful_threads(threads: int) -> int:
+    """`threads`, or as many as the quota of the processor feeds if that is fewer."""
+    quota = cgroup_limits().cpus
+    return min(threads, math.ceil(quota)) if quota else threads
+
+
 def memory_mb() -> int:
     """What all processes of a map may take where the user names no amount."""
     import psutil  # here: the doctor tells when it is broken

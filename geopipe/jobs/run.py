@@ -4,7 +4,6 @@ Every tile is computed by one torch thread, so its bytes do not depend on how ma
 where; with as many at once as there are cores, one thread decodes while another computes.
 """
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -16,7 +15,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from geopipe.errors import ConfigError, GeopipeError, JobError
-from geopipe.limits import cgroup_limits
+from geopipe.limits import useful_threads
 from geopipe.nets.allocator import give_back, keep_pages
 from geopipe.raster.opening import release
 
@@ -66,13 +65,7 @@ class Workers:
         """Tiles computed at the same time on this machine."""
         if self.scheduler:
             return 0
-        return max(self.count, self.threads or _useful_threads())
-
-
-def _useful_threads() -> int:
-    """Torch's threads, no more than a quota of the processor feeds."""
-    threads, quota = torch.get_num_threads(), cgroup_limits().cpus
-    return min(threads, math.ceil(quota)) if quota else threads
+        return max(self.count, self.threads or useful_threads(torch.get_num_threads()))
 
 
 HERE = Workers()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from geopipe.learn.loss import SummedLoss
+from geopipe.limits import useful_threads
 from geopipe.nets.allocator import give_back, keep_pages
 
 SHARDS = 4
@@ -29,7 +30,8 @@ def sharded_gradient(
     parameters = [p for p in net.parameters() if p.requires_grad]
     count = 1 if _is_whole(net) else min(SHARDS, batch)
     before = torch.get_num_threads()
-    threads = min(count, before)
+    usable = useful_threads(before)
+    threads = min(count, usable)
     keep_pages()
 
     def run(step: int, shard: int) -> tuple[Sequence[Tensor], float, float]:
@@ -45,7 +47,7 @@ def sharded_gradient(
             parameter.grad = sum((g[index] for g, _, _ in parts), torch.zeros(())) / weight
         return sum(total for _, total, _ in parts) / weight
 
-    each = before // threads
+    each = usable // threads
     try:
         with ThreadPoolExecutor(
             threads, "training", initializer=torch.set_num_threads, initargs=(each,)

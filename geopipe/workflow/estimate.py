@@ -11,6 +11,7 @@ from geopipe.learn.coarse import CoarsePlan
 from geopipe.learn.finetune import FinetunePlan
 from geopipe.learn.pace import seconds_per_step
 from geopipe.learn.refine import RefinePlan
+from geopipe.limits import useful_threads
 from geopipe.nets import MapNet, NetName, RefineNet, build_net
 from geopipe.nets.allocator import keep_pages
 from geopipe.score.kernels import fastest_kernels
@@ -62,7 +63,7 @@ class Estimate:
         longest = "coarse" if self.base_network >= self.sharpening else "refinement"
         return (
             f"the whole takes about {in_minutes(self.total)} on this machine "
-            f"({torch.get_num_threads()} threads): {told}; fewer steps shorten it, "
+            f"({useful_threads(torch.get_num_threads())} threads): {told}; fewer steps shorten it, "
             f"e.g. --set {longest}.steps=..."
         )
 
@@ -103,6 +104,7 @@ def _seconds_per_mpx(net: NetName, refinement: RefineNet | None, classes: int, b
     image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, bands, side, side))).float()
     keep_pages()
     threads = torch.get_num_threads()
+    at_once = useful_threads(threads)
     try:
         torch.set_num_threads(1)
         with torch.inference_mode():
@@ -112,4 +114,4 @@ def _seconds_per_mpx(net: NetName, refinement: RefineNet | None, classes: int, b
             seconds = time.perf_counter() - start
     finally:
         torch.set_num_threads(threads)
-    return seconds / (_TILE**2 / 1e6) / threads
+    return seconds / (_TILE**2 / 1e6) / at_once

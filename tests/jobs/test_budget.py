@@ -135,7 +135,7 @@ def test_a_machine_with_little_memory_works_on_small_tiles_or_fewer_at_once(
 @pytest.mark.parametrize(("cpus", "wanted"), [(None, 3), (0.5, 1), (1.5, 2), (8.0, 3)])
 def test_no_more_tiles_at_once_than_a_quota_feeds(monkeypatch, cpus, wanted):
     monkeypatch.setattr("torch.get_num_threads", lambda: 3)
-    monkeypatch.setattr("geopipe.jobs.run.cgroup_limits", lambda: limits.Limits(cpus, None))
+    monkeypatch.setattr("geopipe.limits.cgroup_limits", lambda: limits.Limits(cpus, None))
     assert Workers().at_once == wanted
     assert Workers(threads=5).at_once == 5  # as asked for
 

@@ -1,9 +1,12 @@
 """A batch's gradient, computed by shards, against the gradient of the whole batch."""
 
+import threading
+
 import pytest
 import torch
 from torch import nn
 
+from geopipe import limits
 from geopipe.classes import IGNORE
 from geopipe.learn.loss import SummedLoss, labelled_cross_entropy
 from geopipe.learn.shards import SHARDS, sharded_gradient
@@ -134,3 +137,20 @@ def test_an_error_in_a_shard_is_raised(threads):
         sharded_gradient(part, net, 4) as gradient,
     ):
         gradient(7)
+
+
+@pytest.mark.parametrize(("quota", "wanted"), [(None, 4), (1.5, 2), (0.5, 1)])
+def test_a_quota_of_the_processor_bounds_the_threads(threads, monkeypatch, quota, wanted):
+    threads(4)
+    monkeypatch.setattr(limits, "cgroup_limits", lambda: limits.Limits(quota, None))
+    net, (images, labels), names = network(), data(8), set()
+    barrier = threading.Barrier(wanted, timeout=60)
+
+    def part(step, numbers):
+        names.add(threading.current_thread().name)
+        barrier.wait()  # as many are at work at the same time
+        return part_of(net, images, labels)(step, numbers)
+
+    with sharded_gradient(part, net, 8) as gradient:
+        gradient(0)
+    assert len(names) == wanted
