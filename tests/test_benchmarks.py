@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import rasterio
 
+from geopipe.learn import CoarsePlan
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 try:
-    from benchmarks import figures, page, runners, scenes, watch
+    from benchmarks import figures, page, runners, scenes, training, watch
     from benchmarks.agree import equal_pixels
     from benchmarks.peers import loops
     from benchmarks.peers.as_written import AsWritten, disagreement
@@ -256,3 +258,24 @@ def test_smoke(place):
     assert {t["met"] for t in told["targets"]} == {None, True}  # only --help was measured
     assert str(folder) not in out.read_text()
     assert page.markdown(told) == out.with_suffix(".md").read_text() == done.stdout[:-1]
+
+
+def test_training_is_measured_for_each_row_idle_and_busy(one_thread):
+    plan = CoarsePlan(batch=2, patch=16, steps=120, precision="float32")
+    ways = [training.Row("CNN", "short", plan, shards) for shards in (1, None)]
+    seconds = training.measure(ways, 2)
+    assert list(seconds) == ["CNN, short, whole batches", "CNN, short, shards"]
+    assert all(len(seconds[name][state]) == 2 for name in seconds for state in ("idle", "busy"))
+    assert all(s > 0 for found in seconds.values() for times in found.values() for s in times)
+
+
+def test_the_training_table_has_medians_and_minutes():
+    row = {"steps": 600, "idle": [9.0, 0.5, 0.1], "busy": [1.0, 0.75, 0.2]}
+    told = {
+        "command": "c",
+        "machine": {"cores": 2, "cpu": "x"},
+        "load_before": 0,
+        "seconds_per_step": {"a": row},
+    }
+    last = training.markdown(told).splitlines()[-1]
+    assert last == "| a | 600 | 0.50 | 5.0 | 0.75 | 7.5 | 1.50 |"
