@@ -1,5 +1,6 @@
 """Train the coarse classifier on noisy labels (Maggiori et al. 2017, section III)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +25,9 @@ from geopipe.nets.liteunet import BACKBONE, LiteUNet
 _PLAIN = 0.25
 """Share of the steps that minimise the cross-entropy before a robust loss."""
 
+LEAST_STEPS = 200
+"""With fewer a CNN is not trained, however few the labels are."""
+
 _SHORT: dict[str, Any] = {
     "steps": 600,
     "batch": 4,
@@ -33,6 +37,7 @@ _SHORT: dict[str, Any] = {
     "lr": 2e-3,
     "cycle": True,
     "class_weighting": 1 / 3,
+    "passes": 40,
 }
 _VALUES: dict[str, dict[str, Any]] = {
     "unet": {"steps": 600, "batch": 16, "optimizer": "adamw", "lr": 1e-3},
@@ -65,6 +70,9 @@ class CoarsePlan:
     class_weighting: float = 0.0
     """Exponent p: a class of share s in the labels weighs s^-p in the loss, the most frequent 1.
     Large patches hold the classes nearly as the scene does, of which the background fills most."""
+    passes: float = 0.0
+    """How often a labelled pixel is learnt from at most, as long as LEAST_STEPS remain: a network
+    learns the errors of few labels by heart. 0: no bound."""
     robust: float = 0.0
     """q of the generalised cross-entropy; 0: the cross-entropy, as in the first quarter."""
     seed: int = 0
@@ -75,12 +83,21 @@ class CoarsePlan:
     def of(cls, net: NetName = "cnn", schedule: Schedule = "short", **chosen: Any) -> Self:
         """The plan of `net` on `schedule`, with what is `chosen` instead of its own values."""
         cnn = _SHORT if schedule == "short" else {}
+        if "steps" in chosen:
+            chosen = {"passes": 0.0, **chosen}
         return cls(net=net, **{**(cnn if net == "cnn" else _VALUES[net]), **chosen})
 
     def fitted(self, shape: tuple[int, int]) -> Self:
         """The plan for a scene of `shape` net pixels: patches that fit it, and more of them."""
         patch, batch = fitting_patch(shape, self.patch, self.batch)
-        return replace(self, patch=patch, batch=batch)
+        return replace(self, patch=patch, batch=batch).bounded(math.prod(shape))
+
+    def bounded(self, labelled: int) -> Self:
+        """The plan for that many labelled pixels: no more steps than `passes` allows."""
+        if not self.passes:
+            return self
+        steps = round(self.passes * labelled / (self.batch * self.patch**2))
+        return replace(self, steps=min(self.steps, max(steps, LEAST_STEPS)))
 
     def class_weights(self, shares: np.ndarray) -> Tensor | None:
         """(classes,) float32 for classes of these `shares` of the labels; None: all alike."""
@@ -108,6 +125,7 @@ def train_coarse(
     `key`: digest of data and parameters, decides whether an interrupted training goes on.
     `check`: a score of the model at hand, recorded while training (it does not steer it).
     """
+    plan = plan.bounded(int(pool.counts.sum()))
     mean, std = pool.statistics()
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)

@@ -65,8 +65,8 @@ class CoarseChoice(Section):
     """The paper's fully convolutional network, a U-Net, or one whose way down is EfficientNet-Lite0
     with weights of ImageNet."""
     steps: int | None = Field(default=None, gt=0)
-    """Default 600 (`schedule = "paper"`: 1200), of a U-Net 600, of a lite-unet 200: with more it
-    learns the labels' errors."""
+    """Default 600, where less than 4 million net pixels are labelled down to 200 (`schedule =
+    "paper"`: 1200), of a U-Net 600, of a lite-unet 200: with more it learns the labels' errors."""
     batch: int | None = Field(default=None, gt=0)
     """Default 4 patches of 256 px ("paper": 64 of 64 px), of a U-Net 16 of 64, of a lite-unet 4 of
     256."""

@@ -217,6 +217,19 @@ def test_each_net_has_values_of_its_own_unless_others_are_chosen():
     assert FinetunePlan.of("lite-unet", steps=9) == FinetunePlan(steps=9, batch=8, patch=128)
 
 
+@pytest.mark.parametrize(
+    ("labelled", "steps"), [(10**8, 600), (3_932_160, 600), (2_621_440, 400), (10**5, 200)]
+)
+def test_few_labels_are_not_learnt_from_for_long(labelled, steps):
+    """40 passes of 4 patches of 256 px."""
+    plan = CoarsePlan.of()
+    assert plan.bounded(labelled).steps == steps
+    assert CoarsePlan.of("cnn", "paper").bounded(labelled).steps == 1200
+    assert CoarsePlan.of(steps=7).bounded(labelled).steps == 7, "chosen steps stay"
+    side = int(labelled**0.5)
+    assert plan.fitted((side, side)).steps == pytest.approx(steps, abs=1)
+
+
 def test_a_lite_unet_starts_from_imagenet(pool_of, tmp_path):
     """A step of no length leaves the weights that a package ships."""
     plan = CoarsePlan.of("lite-unet", steps=1, batch=1, patch=16, lr=1e-30, weight_decay=0)
