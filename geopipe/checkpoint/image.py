@@ -47,12 +47,23 @@ def strips(grid: NetGrid, window: Window) -> list[Window]:
     ] or [window]
 
 
+def on_device(x: Tensor, device: str) -> Tensor:
+    """`x`, which is on the processor, on `device`.
+
+    To a GPU through page-locked memory: the copy runs beside what the device computes for another
+    tile, and the thread does not wait for it.
+    """
+    if torch.device(device).type == "cpu":
+        return x
+    return x.pin_memory().to(device, non_blocking=True)
+
+
 def averaged(
     raster: Raster, grid: NetGrid, window: Window, device: str = "cpu"
 ) -> tuple[Tensor, Tensor]:
     """As `net_image`, from `raster` = the pixels of ``grid.averaged_from(window)``."""
-    pixels = torch.from_numpy(raster.data).to(device).to(torch.float32)
-    weight = torch.from_numpy(raster.valid).to(device)
+    pixels = on_device(torch.from_numpy(raster.data), device).to(torch.float32)
+    weight = on_device(torch.from_numpy(raster.valid), device)
     if is_whole(grid.factor):
         image = average(pixels, grid.factor)
         if raster.valid.all():  # shares of exactly 1 would change nothing

@@ -25,8 +25,9 @@ SKIPPED = 3
 @click.option(
     "--core", type=int, help="Pixels a side of a tile  [default: 1024, less if --ram asks]"
 )
-@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32",
-              show_default=True, help="bfloat16: only where 99.9 % of a sample agree.")  # fmt: skip
+@click.option("--precision", type=click.Choice(["float32", "tf32", "bfloat16"]),
+              default="float32", show_default=True,
+              help="tf32 (GPUs), bfloat16: only where 99.9 % of a sample agree.")  # fmt: skip
 @click.option("--scores", is_flag=True, help="Add scores.tif, the probability of each class.")
 @click.option("--confidence/--no-confidence", default=None,
               help="Add confidence.tif, the probability of the best class  "

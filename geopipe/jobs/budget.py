@@ -29,7 +29,7 @@ the allocator keeps between tiles (with 30 a map of two threads took 650 MB wher
 _GPU_PROCESS_MB = 600
 """What CUDA and its libraries take on a device."""
 _GPU_THREADS = 3
-"""Tiles at once on a GPU: one is read, one computed, one written."""
+"""Tiles at once on a GPU, unless told: one is read, one computed, one written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,9 @@ class Budget:
         """
         most_mb = self.ram_mb or memory_mb()
         on_gpu = device != "cpu"
-        wanted = _GPU_THREADS if on_gpu and not workers.count else workers.at_once
+        wanted = workers.at_once
+        if on_gpu and not workers.count:
+            wanted = workers.threads or _GPU_THREADS
         processes = workers.count + 1  # this one hands out the tiles, or computes them
         at_least = max(workers.count, 1)
         smallest = None

@@ -254,6 +254,9 @@ def _job(
     steps: tuple[int, ...],
 ) -> TileJob:
     """Fails now, not in the first tile, when the model has fewer steps."""
+    device = choose_device(engine.device)
+    if engine.precision == "tf32" and device == "cpu":
+        raise ConfigError("tf32 is arithmetic of GPUs, the device is cpu", "take float32")
     if not all(0 <= t <= model.net.iterations for t in steps):
         raise ConfigError(f"iterations {list(steps)}: the model has {model.net.iterations}")
     device = choose_device(engine.device)

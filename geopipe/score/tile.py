@@ -24,7 +24,7 @@ from geopipe.raster.picture import part_path, write_part
 from geopipe.raster.scene import window_geobox
 from geopipe.raster.tiles import tile_path, write_tile
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 CLASSES_AT_ONCE = 4
 """Whose scores are brought to the scene's grid together: steps on the way take as much again."""
@@ -131,8 +131,14 @@ def _scores(
 
 @contextmanager
 def autocast(device: str, precision: Precision) -> Iterator[None]:
-    """Convolutions in `precision`; scores are summed in float32 either way."""
+    """Convolutions in `precision`; scores are summed in float32 either way.
+
+    TF32, float32 with a mantissa of ten bits, is arithmetic of GPUs. Its switches belong to the
+    process: whoever runs nets at the same time runs them in the same precision.
+    """
     kind = torch.device(device).type
+    tf32 = precision == "tf32"  # else off, though torch has it on: it would move outlines
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     with torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
         yield
 
@@ -244,7 +250,6 @@ def _loaded(path: str, digest: str, device: str, kernels: Kernels) -> Checkpoint
     """One net per process; `digest` makes a rewritten file another one."""
     del digest
     keep_pages()
-    torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa would move outlines
     model = Checkpoint.load(Path(path))
     model.net.to(device)
     model.net.kernels = kernels

@@ -10,6 +10,7 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.grid import NetGrid, Window
 from geopipe.nets.mapnet import MapNet, center
 from geopipe.raster import Scene
+from geopipe.score.tile import autocast
 
 
 def whole_scores(
@@ -51,7 +52,7 @@ def whole_scores(
 
 
 def _bare(net: MapNet, image: Tensor, size: torch.Size) -> Tensor:
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(image.device.type, "float32"):
         scores: Tensor = net.coarse(image)
         if net.refine:
             scores = net.refine.steps(scores, center(image, scores.shape[-2:]))[-1]

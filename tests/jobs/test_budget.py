@@ -95,9 +95,11 @@ def test_where_a_cluster_computes_this_machine_needs_one_process(scene, model):
 
 
 def test_the_memory_of_a_gpu_is_a_bound_of_its_own(scene, model):
-    free = need_of(scene, model, device="cuda:0", workers=Workers(threads=16))
-    assert free.core == 1024
-    assert free.at_once < 16, "a GPU is not busier with more"
+    free = need_of(scene, model, device="cuda:0", workers=Workers())
+    assert (free.core, free.at_once) == (1024, 3), "one is read, one computed, one written"
+    for threads in (1, 16):
+        told = need_of(scene, model, device="cuda:0", workers=Workers(threads=threads))
+        assert told.at_once == threads
     tight = need_of(scene, model, device="cuda:0", vram_mb=free.vram_mb - 1)
     assert tight.vram_mb < free.vram_mb
     assert (tight.core, tight.at_once) < (free.core, free.at_once)

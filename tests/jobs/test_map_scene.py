@@ -251,6 +251,12 @@ def test_a_rewritten_model_is_read_again(place, tmp_path, make_model):
     assert (maps[0] != maps[1]).any()
 
 
+def test_tf32_without_a_gpu_is_refused(place, tmp_path):
+    with pytest.raises(ConfigError, match="tf32 is arithmetic of GPUs, the device is cpu"):
+        map_scene(place.scene, place.model_path, tmp_path, Engine("cpu", precision="tf32"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_device_is_the_one_asked_for_or_an_error(monkeypatch):
     assert choose_device("cpu") == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -16,6 +16,7 @@ from geopipe.errors import CheckpointError, ConfigError, GridError, SceneError
 from geopipe.grid import Window
 from geopipe.raster import Scene
 from geopipe.score.seams import SeamReport, Seams, _tiles, verify_seams
+from geopipe.score.tile import score_window
 from geopipe.score.whole import whole_scores
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -99,6 +100,26 @@ def test_a_report_says_all_in_json(seams):
     assert (said["declared_halo"], said["measured_halo"]) == (8, 8)
     assert said["crop"] == {"row": 0, "col": 0, "height": 301, "width": 389}
     assert said["pixels"] == 301 * 389 - 50 * 90
+
+
+class Asking(Tiny):
+    """Notes whether its convolutions on a GPU would compute in TF32."""
+
+    def forward(self, image):
+        self.tf32 = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+        return super().forward(image)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_tf32_is_used_where_it_is_asked_for_alone(scene, make_model, monkeypatch, precision):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # as torch has it
+    net = tiny_net(Asking(4))
+    model, window = with_net(make_model(), net), Window(0, 0, 24, 24)
+    score_window(model, scene, window, precision=precision)
+    assert net.coarse.tf32 == (precision == "tf32")
+    torch.backends.cudnn.allow_tf32 = True
+    whole_scores(scene, model, window, net.halo)
+    assert not net.coarse.tf32, "what tiles are held against is exact"
 
 
 # Nets that break it
