@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 
 from geopipe.learn.patches import PatchPlan, patch_net
-from geopipe.workflow.patches import Design
 from reproduce.gid import data
 from reproduce.gid.lab import Settings
 from reproduce.gid.parts import NEIGHBOURS, THRESHOLDS
@@ -55,10 +54,10 @@ def patches(
     return total
 
 
-def per_second(device: str) -> float:
+def per_second(settings: Settings) -> float:
     """Patches that go through the net in a second here and now."""
-    net = patch_net(Design(cell=data.CELL).model(data.scheme())).to(device)
-    batch = torch.zeros(32, 3, net.side, net.side, device=device)
+    net = patch_net(settings.design.model(data.scheme())).to(settings.device)
+    batch = torch.zeros(32, 3, net.side, net.side, device=settings.device)
     with torch.inference_mode():
         net.logits(batch)
         start = time.perf_counter()

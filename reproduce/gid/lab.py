@@ -38,6 +38,13 @@ class Settings:
     photographs: int = 30
     """Of each class, of the foreign domain."""
     device: str = "cpu"
+    backbone: str = Design.backbone
+    weights: str = Design.weights
+
+    @property
+    def design(self) -> Design:
+        """The net before its first step."""
+        return Design(self.backbone, self.weights, cell=data.CELL, gsd=data.GSD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +99,7 @@ class Lab:
     @cached_property
     def crops(self) -> tuple[np.ndarray, np.ndarray]:
         """Source crops (their numbers) to learn from, and those held out."""
-        learnt, held = split(self.labelled, HOLD_OUT, self.seed, Design(cell=data.CELL))
+        learnt, held = split(self.labelled, HOLD_OUT, self.seed, self.settings.design)
         found = (np.unique(self.labelled.at[which, 0]) for which in (learnt, held))
         return next(found), next(found)
 
@@ -101,7 +108,7 @@ class Lab:
         """The source model, trained."""
         out = self.folder / "source.safetensors"
         plan = PatchPlan(steps=self.settings.steps, seed=self.seed)
-        design = Design(cell=data.CELL, gsd=data.GSD)
+        design = self.settings.design
         cells = data.of_planes(self.labelled, self.crops[0])
         known = {
             "design": asdict(design), "hold_out": HOLD_OUT, "hold_out_seed": self.seed,

@@ -55,6 +55,8 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
                         help="of each class, asked for neighbours")  # fmt: skip
     parser.add_argument("--photographs", type=int, default=Settings.photographs,
                         help="of each class, part E")  # fmt: skip
+    parser.add_argument("--backbone", default=Settings.backbone)
+    parser.add_argument("--weights", default=Settings.weights, help="a file, or auto")
     parser.add_argument("--train-ablations", action="store_true", help="train models in part F")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -66,7 +68,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _run(args: argparse.Namespace) -> None:
     settings = Settings(
         args.steps, args.tuning_steps, args.source_crops, args.photographs,
-        choose_device(args.device),
+        choose_device(args.device), args.backbone, args.weights,
     )  # fmt: skip
     foreign = data.data_folder("ucmerced") if "E" in args.parts else None
     study = Study(args.out, data.data_folder("gid"), foreign, settings.photographs)
@@ -97,7 +99,7 @@ def _say_cost(args: argparse.Namespace, study: Study, settings: Settings, lab: L
         len(study.target.planes),
         settings.photographs * classes,
     )
-    rate = cost.per_second(settings.device)
+    rate = cost.per_second(settings)
     each = [
         cost.patches(images, settings, args.parts, first=i == 0, train=args.train_ablations)
         for i in range(len(args.seeds))
@@ -111,7 +113,7 @@ def _say_cost(args: argparse.Namespace, study: Study, settings: Settings, lab: L
 
 
 def _write(args: argparse.Namespace, study: Study, lab: Lab, parts: dict[str, Any]) -> None:
-    settings = {k: v for k, v in asdict(lab.settings).items() if k != "device"}
+    settings = {k: v for k, v in asdict(lab.settings).items() if k not in ("device", "weights")}
     tables: dict[str, Any] = {
         **facts(_command()), "seeds": args.seeds, "settings": settings,
         "sensor": asdict(study.sensor), "parts": parts, "figures": {},
