@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--part", type=int)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--loaders", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="of plain and torchgeo")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     module, name = PEERS[args.peer].split(":")
@@ -43,7 +44,7 @@ def main() -> None:
     from benchmarks.peers.job import Job
 
     done = getattr(peer, name)(
-        Job(args.scene, args.model, args.out, args.part, args.precision, args.loaders)
+        Job(args.scene, args.model, args.out, args.part, args.precision, args.loaders, args.device)
     )
     told = {
         "seconds": done.seconds,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import rasterio
+import torch
 
 from benchmarks.tuning import Precision
 from geopipe.checkpoint import Checkpoint
@@ -26,10 +27,14 @@ class Job:
     """Of the tuned peers: geopipe's own."""
     loaders: int = 0
     """Processes that read for torchgeo; with 0 it reads between two windows."""
+    device: str = "cpu"
+    """Of the plain loop and of torchgeo."""
 
     def load(self) -> Checkpoint:
         """The model, whose nets every peer runs."""
         model = Checkpoint.load(self.model)
+        model.net.to(self.device)
+        torch.backends.cudnn.allow_tf32 = False  # on a GPU all compute in float32
         if model.gsd != 1.0:
             raise ValueError(f"the peers average to 1 m, the model works at {model.gsd:g} m")
         return model

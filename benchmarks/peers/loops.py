@@ -64,13 +64,14 @@ def loop(job: Job, model: Checkpoint, forward: Forward, choose: Choose) -> Outco
     with ExitStack() as stack:
         src = stack.enter_context(rasterio.open(job.scene))
         for patch in islice(patches(src.shape, job.part), 1):
-            choose(to_scene(forward(read_image(src, model, patch)), patch))  # warm up
+            image = read_image(src, model, patch, job.device)
+            choose(to_scene(forward(image), patch))  # warm up
         pixels = 0
         start = time.perf_counter()
         with rasterio.open(job.out, "w", **job.profile(src)) as out:
             for patch in patches(src.shape, job.part):
-                scores = forward(read_image(src, model, patch))
+                scores = forward(read_image(src, model, patch, job.device))
                 classes = choose(to_scene(scores, patch))
-                out.write(classes.to(torch.uint8).numpy(), 1, window=patch.rio())
+                out.write(classes.to(torch.uint8).cpu().numpy(), 1, window=patch.rio())
                 pixels += classes.numel()
         return Outcome(time.perf_counter() - start, pixels)

@@ -58,21 +58,19 @@ def torchgeo_grid(job: Job) -> Outcome:
         Window(0, 0, side + 2 * MARGIN, side + 2 * MARGIN),
     )
     with torch.no_grad():
-        plain_scores(
-            model.net, torch.zeros(1, model.bands, *patch.net.expand(model.net.halo).shape)
-        )
+        first = (1, model.bands, *patch.net.expand(model.net.halo).shape)
+        plain_scores(model.net, torch.zeros(first, device=job.device))
         start = time.perf_counter()
         with rasterio.open(job.out, "w", **profile) as out:
             for batch in loader:
-                classes = argmax(
-                    to_scene(plain_scores(model.net, to_net(batch["image"], model)), patch)
-                )
+                image = to_net(batch["image"].to(job.device), model)
+                classes = argmax(to_scene(plain_scores(model.net, image), patch))
                 x, y, _ = batch["bounds"][0]
                 row, col = round((top - y.stop) / res) + pad, round((x.start - left) / res) + pad
                 core = Window(row, col, CORE, CORE)
                 inside = core.clip(shape)
                 window = RioWindow(inside.col, inside.row, inside.width, inside.height)
-                ids = classes[inside.within(core)].to(torch.uint8).numpy()
+                ids = classes[inside.within(core)].to(torch.uint8).cpu().numpy()
                 out.write(ids, 1, window=window)
         seconds = time.perf_counter() - start
     return Outcome(seconds, shape[0] * shape[1], {"torchgeo": version, "loaders": job.loaders})

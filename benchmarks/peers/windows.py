@@ -49,7 +49,9 @@ def net_window(core: Window, plane: tuple[int, int]) -> Window:
     return Window(row, col, height, width).expand(MARGIN).clip(plane)
 
 
-def read_image(src: rasterio.DatasetReader, model: Checkpoint, patch: Patch) -> Tensor:
+def read_image(
+    src: rasterio.DatasetReader, model: Checkpoint, patch: Patch, device: str = "cpu"
+) -> Tensor:
     """(1, bands, h, w) normalised pixels of 1 m under `patch.net` and the net's halo around it.
 
     What lies outside the scene is 0, the mean.
@@ -57,7 +59,7 @@ def read_image(src: rasterio.DatasetReader, model: Checkpoint, patch: Patch) -> 
     wanted = patch.net.expand(model.net.halo)
     there = wanted.clip((src.height // FACTOR, src.width // FACTOR))
     window = RioWindow(*(FACTOR * n for n in (there.col, there.row, there.width, there.height)))
-    image = to_net(torch.from_numpy(src.read(window=window))[None], model)
+    image = to_net(torch.from_numpy(src.read(window=window))[None].to(device), model)
     sides = (
         there.col - wanted.col, wanted.right - there.right,
         there.row - wanted.row, wanted.bottom - there.bottom,
@@ -67,8 +69,9 @@ def read_image(src: rasterio.DatasetReader, model: Checkpoint, patch: Patch) -> 
 
 def to_net(pixels: Tensor, model: Checkpoint) -> Tensor:
     """(n, bands, 2h, 2w) of 0.5 m to (n, bands, h, w) normalised of 1 m."""
-    mean, std = (torch.tensor(x)[:, None, None] for x in (model.mean, model.std))
-    return (F.avg_pool2d(pixels.float(), FACTOR) - mean) / std
+    image = F.avg_pool2d(pixels.float(), FACTOR)
+    mean, std = (image.new_tensor(x)[:, None, None] for x in (model.mean, model.std))
+    return (image - mean) / std
 
 
 def to_scene(scores: Tensor, patch: Patch) -> Tensor:
