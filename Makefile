@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup lint test forez-map map results bench endure label-check noisy-labels reproduce-maggiori reproduce-gid reproduce-scenes reproduce-retrieval test-qgis sample-tiles clean
+.PHONY: help setup lint test forez-map map results bench endure label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-scenes reproduce-retrieval test-qgis sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ bench: setup ## speed and memory against other ways; writes docs/results/bench/ 
 	$(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.patches
 	$(BIN)/python -m benchmarks.chips
+
+gpu-check: setup ## agreement, speed and trainings on a GPU; writes docs/results/gpu/ (8 minutes)
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 endure: setup ## kill a mapping 32 times and compare its bytes; writes docs/results/bench/kill.md
 	$(BIN)/python -m benchmarks.endure

@@ -50,7 +50,7 @@ def run_watched(command: Sequence[str], env: Mapping[str, str]) -> Watched:
             try:
                 _sample(process, start, rss, pss)
             except BaseException:
-                _end(process)
+                end(process)
                 raise
         wall = time.perf_counter() - start
         out.seek(0)
@@ -99,8 +99,8 @@ def _pss_mb(pid: int) -> float | None:
     return None
 
 
-def _end(process: psutil.Popen) -> None:
-    """Leave nothing running."""
+def end(process: psutil.Popen) -> None:
+    """Leave nothing running of a program and all its children."""
     with suppress(psutil.Error):
         for p in [*process.children(recursive=True), process]:
             with suppress(psutil.Error):

@@ -1,0 +1,399 @@
+"""The check for a GPU, run small on a CPU: all parts do their work, and none can harm another."""
+
+import importlib
+import json
+import os
+import re
+import stat
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import jsonschema
+import numpy as np
+import psutil
+import pytest
+import rasterio
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F  # noqa: N812
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+try:
+    from benchmarks.gpu import __main__ as command
+    from benchmarks.gpu import crops, idle, roofs
+    from benchmarks.gpu.agreement import Agreement
+    from benchmarks.gpu.chain import Pace, choose, measure
+    from benchmarks.gpu.chips import data_folder
+    from benchmarks.gpu.page import NONE, markdown
+    from benchmarks.gpu.parts import PARTS, Part, run_part
+    from benchmarks.gpu.setting import SIZES, Figures, Setting, SkippedError
+    from benchmarks.gpu.tiles import sample_tile
+finally:
+    sys.path.remove(str(ROOT))
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.timeout(900)]
+SCHEMA = json.loads((ROOT / "benchmarks/gpu/schema.json").read_text())
+TINY = SIZES["tiny"]
+
+
+def in_this_process(letter, part, setting):
+    """As `run_part`, but that nothing has to be imported anew; one part goes the real way."""
+    if letter == "a":
+        return run_part(letter, replace(part, limit_s=600), setting)
+    setting.folder.mkdir(parents=True, exist_ok=True)
+    figures = Figures(setting.folder / f"{letter}.json")
+    importlib.import_module(part.module).measure(replace(setting, limit_s=1e9), figures)
+    return {"title": part.title, "limit_s": part.limit_s, "seconds": 1.0, "status": "done",
+            "figures": json.loads(figures.path.read_text())}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(folder, JSON) of all parts."""
+    folder = tmp_path_factory.mktemp("gpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "run_part", in_this_process)
+        code = command.main(["--size", "tiny", "--device", "cpu", "--folder", str(folder)])
+    assert code == 0
+    return folder, json.loads((folder / "results" / "gpu.json").read_text())
+
+
+def test_all_parts_are_done_and_the_json_keeps_to_its_schema(made):
+    folder, told = made
+    jsonschema.validate(told, SCHEMA)
+    assert {letter: part["status"] for letter, part in told["parts"].items()} == dict.fromkeys(
+        "abcde", "done"
+    )
+    assert str(folder) not in json.dumps(told)
+    page = (folder / "results" / "README.md").read_text()
+    assert page == markdown(told)
+    assert "**A CPU: no figures of a GPU.**" in page
+    for words in ("geopipe map | 640 |", "finetune:alexnet", "coarse 3 of 3", "target-all: 56 "):
+        assert words in page
+
+
+def test_a_device_agrees_with_itself(made):
+    found = made[1]["parts"]["a"]["figures"]
+    assert found["model"] == "part c"
+    for steps in found["agreement"].values():
+        for agreement in steps.values():
+            assert agreement["pixels"] == TINY.tile_px**2
+            assert agreement["changed"] == agreement["max_difference"] == 0
+    assert found["seams"]["ok"]
+    assert found["seams"]["pixels"] == TINY.tile_px**2
+
+
+def test_all_ways_of_mapping_give_one_map(made):
+    found = made[1]["parts"]["b"]["figures"]
+    runs = {(run["name"], run["px"]): run for run in found["runs"]}
+    small, large = TINY.variant_px, TINY.scene_px
+    names = ("geopipe map", "geopipe, one tile at a time", "rasterio loop")
+    assert {("nets alone", small), *((name, small) for name in names)} < set(runs)
+    assert {("geopipe map", large), ("rasterio loop", large)} < set(runs)
+    alike = [run["equal"] for (name, _), run in runs.items() if name in names[1:]]
+    assert len(alike) == 3
+    assert min(alike) > 1 - 1e-5
+    assert found["left_out"]["geopipe, TF32"] == "the device is a CPU"
+    # 0.5 m: a quarter of the net's own pixels, and the halo; counted as by hand within a third.
+    hand = (39 + coarse_gflop_per_mpx()) / 4
+    assert hand < found["work"]["float32"]["gflop_per_mpx"] < 1.7 * hand
+
+
+def coarse_gflop_per_mpx():
+    """Of the coarse net, per megapixel of its own grid, from its layers; a stride of 4."""
+    layers = 3 * 64 * 144 + 64 * 128 * 9 + 128 * 128 * 9 + 128 * 3 * 81 + 3 * 3 * 64
+    return 2 * layers / 16 / 1e3
+
+
+def test_the_chain_is_trained_for_the_steps_that_fit(made):
+    folder, told = made
+    found = told["parts"]["c"]["figures"]
+    assert found["steps"] == found["wanted"] == TINY.steps
+    assert not found["goes_on"]
+    assert len(found["mean_iou"]) == 6
+    assert {"labels-train", "coarse", "refinement", "evaluation"} < set(found["seconds"])
+    record = json.loads((folder / "forez-tiny" / "coarse.json").read_text())
+    assert record["steps"] == [3]
+    assert not list(folder.glob("*.steps.json")), "the chain is through"
+
+
+def test_a_chain_that_was_stopped_goes_on_with_its_steps(made, monkeypatch):
+    folder, told = made
+    kept = folder / "forez-tiny.steps.json"
+    kept.write_text(json.dumps(TINY.steps))
+    monkeypatch.setattr("benchmarks.gpu.chain._paces", lambda *_: pytest.fail("timed anew"))
+    figures = Figures(folder / "again.json")
+    measure(Setting("cpu", "tiny", folder, 1.0, sys.executable), figures)
+    assert figures.found["goes_on"]
+    assert figures.found["mean_iou"] == told["parts"]["c"]["figures"]["mean_iou"]
+    assert not kept.exists()
+
+
+@given(
+    st.integers(1, 30_000), st.integers(1, 3000), st.floats(5, 2000), st.floats(0.0, 9),
+    st.floats(1e-3, 1),
+)  # fmt: skip
+def test_chosen_steps_fit_and_are_as_many_as_do(coarse, refinement, seconds, fixed, step):
+    pace = {"coarse": Pace(fixed, step), "refinement": Pace(fixed, step / 3)}
+    steps = choose({"coarse": coarse, "refinement": refinement}, pace, seconds)
+    assert 1 <= steps["coarse"] <= coarse
+    assert 1 <= steps["refinement"] <= refinement
+    taken = sum(pace[name].seconds(count) for name, count in steps.items())
+    assert taken <= seconds + 1e-6 or 1 in steps.values()
+    if steps["coarse"] < coarse:
+        assert taken + step > seconds - 1e-6
+
+
+# -- Parts that do not end well
+
+
+@pytest.fixture
+def odd_parts(tmp_path, monkeypatch):
+    """``odd_parts(letter=source)``: parts of these sources instead of geopipe's."""
+
+    def write(limit_s=200.0, **sources):
+        for name, source in sources.items():
+            body = "\n    ".join(source.splitlines())
+            text = f"import os, subprocess, sys, time\ndef measure(setting, figures):\n    {body}\n"
+            (tmp_path / f"odd_{name}.py").write_text(text)
+        found = {name: Part(f"odd_{name}", f"part {name}", limit_s) for name in sources}
+        monkeypatch.setattr(command, "PARTS", found)
+        return found
+
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    return write
+
+
+@pytest.fixture
+def setting(tmp_path):
+    return Setting("cpu", "tiny", tmp_path / "folder", 1.0, sys.executable)
+
+
+SLEEPING = """\
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+figures.put(child=child.pid)
+time.sleep(600)"""
+
+
+def ended(pid):
+    """Whether a process ends soon; one that has may wait for whoever inherited it."""
+    for _ in range(600):
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_part_that_hangs_is_stopped_with_its_children_and_named(odd_parts, setting):
+    part = odd_parts(limit_s=3.0, a=SLEEPING)["a"]
+    done = run_part("a", part, setting)
+    assert (done["status"], done["reason"]) == ("stopped", "its limit of 3 s")
+    if done["figures"]:  # a machine that is busy has not come so far
+        assert ended(done["figures"]["child"])
+
+
+def test_a_part_that_fails_keeps_its_figures_and_does_not_stop_the_others(odd_parts, tmp_path):
+    odd_parts(
+        a="figures.put(found=1)\nraise ValueError('no luck')", b="os._exit(3)", c="figures.put()",
+        d="from benchmarks.gpu.setting import SkippedError\nraise SkippedError('no data')",
+        e=f"open({str(tmp_path / 'never')!r}, 'w')",
+    )  # fmt: skip
+    words = ["--size", "tiny", "--device", "cpu", "--folder", str(tmp_path / "o"), "--skip", "e"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "markdown", lambda told: "")
+        assert command.main(words) == 1
+    told = json.loads((tmp_path / "o" / "results" / "gpu.json").read_text())
+    ends = {letter: (p["status"], p.get("reason")) for letter, p in told["parts"].items()}
+    assert ends == {
+        "a": ("failed", "ValueError: no luck"),
+        "b": ("failed", "its process ended with 3"),
+        "c": ("done", None),
+        "d": ("skipped", "no data"),
+        "e": ("skipped", "not asked for"),
+    }
+    assert told["parts"]["a"]["figures"] == {"found": 1}
+    assert told["command"].endswith("--device cpu --skip e")
+    assert not (tmp_path / "never").exists()
+
+
+def test_only_the_parts_that_are_asked_for_run_each_within_its_limit(monkeypatch, tmp_path):
+    limits = {}
+
+    def note(letter, part, setting):
+        limits[letter] = part.limit_s
+        return {"title": part.title, "limit_s": part.limit_s, "seconds": 0.0, "status": "stopped",
+                "reason": "its limit", "figures": None}  # fmt: skip
+
+    monkeypatch.setattr(command, "run_part", note)
+    words = ["--device", "cpu", "--folder", str(tmp_path), "--only", "b", "d", "--limit", "b=9.5"]
+    assert command.main(words) == 1
+    assert limits == {"b": 9.5, "d": PARTS["d"].limit_s}
+    told = json.loads((tmp_path / "results" / "gpu.json").read_text())
+    jsonschema.validate(told, SCHEMA)
+    assert "Stopped (its limit): 0 of 9.5 s." in markdown(told)
+
+
+def test_all_limits_together_are_eight_minutes():
+    assert sum(part.limit_s for part in PARTS.values()) <= 8 * 60 - 10, "it starts, and writes"
+
+
+@pytest.mark.parametrize("words", [["--limit", "x=3"], ["--limit", "a=soon"], ["--only", "f"]])
+def test_a_wrong_word_is_refused(words, capsys):
+    with pytest.raises(SystemExit) as e:
+        command.main(words)
+    assert e.value.code == 2
+    assert words[1].split("=")[0] in capsys.readouterr().err
+
+
+def test_without_a_gpu_it_says_so(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match=r"no device cuda:0: 0 GPU.*--size tiny --device cpu"):
+        command.main([])
+
+
+def test_a_gpu_is_named_with_its_memory(monkeypatch):
+    told = SimpleNamespace(
+        name="GPU 9", total_memory=8e9, multi_processor_count=3, major=9, minor=0
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: told)
+    facts = {"command": "python -m benchmarks.gpu --size full", "size": "full", "parts": {}}
+    facts |= command.facts("cuda:0")
+    jsonschema.validate(facts, SCHEMA)
+    assert facts["device"] == {"kind": "cuda", "name": "GPU 9", "memory_gb": 8.0, "processors": 3,
+                               "capability": "9.0"}  # fmt: skip
+    assert "## GPU 9\n\n`python -m benchmarks.gpu --size full`; 8.0 GB; " in markdown(facts)
+
+
+def test_the_page_is_what_its_json_says_and_without_one_it_has_no_figures():
+    folder = ROOT / "docs" / "results" / "gpu"
+    json_file = folder / "gpu.json"
+    told = json.loads(json_file.read_text()) if json_file.is_file() else None
+    assert (folder / "README.md").read_text() == markdown(told)
+    if told:
+        jsonschema.validate(told, SCHEMA)
+        assert told["device"]["kind"] == "cuda"
+    assert NONE in markdown(None)
+
+
+# -- What the parts measure with
+
+
+def test_agreement_counts_what_differs_and_how_far_apart_its_scores_were():
+    exact = torch.tensor([[[3.0, 1.0, 5.0, 0.0]], [[1.0, 1.5, 5.25, 9.0]]])
+    other = exact.clone()
+    other[0, 0, 1], other[0, 0, 3] = 2.0, 9.5  # another class; the second is not valid
+    other[1, 0, 0] = 1.75
+    found = Agreement()
+    found.add(exact, exact, torch.tensor([[True, True, True, True]]))
+    found.add(exact, other, torch.tensor([[True, True, True, False]]))
+    assert (found.pixels, found.changed) == (7, 1)
+    assert (found.max_difference, found.max_score, found.widest_changed) == (1.0, 9.0, 0.5)
+
+
+def test_work_is_counted_and_the_lower_roof_holds():
+    image, weight = torch.randn(1, 3, 20, 30), torch.randn(8, 3, 5, 5)
+    convolved = roofs.work_of(lambda: F.conv2d(image, weight))
+    assert convolved.flop == 2 * 8 * 16 * 26 * 75
+    assert convolved.bytes == 4 * (1800 + 600 + 8 * 16 * 26)
+    kept = torch.zeros(1, 3, 20, 30)
+    for do, planes in (
+        (lambda: image[..., 2:].transpose(2, 3).contiguous, 0),  # views
+        (lambda: image.contiguous().float(), 0),
+        (lambda: image.split(1, 1), 0),
+        (lambda: image + kept, 3),
+        (lambda: kept.copy_(image), 2),
+        (lambda: image.clone().relu_(), 4),
+        (lambda: kept.__setitem__((slice(None), slice(0, 1)), image[:, :1]), 2 / 3),
+    ):
+        assert roofs.work_of(do) == roofs.Work(0, round(4 * 1800 * planes))
+    found = roofs.Roofs({"float32": 100.0, "tf32": 400.0}, 10.0, {})
+    assert found.seconds(roofs.Work(400, 20), "float32") == 4
+    assert found.seconds(roofs.Work(400, 20), "tf32") == 2
+
+
+def test_roofs_are_those_of_the_device():
+    found = roofs.measure_roofs("cpu", ("float32",), 128, 1)
+    assert 1e8 < found.flop_per_s["float32"] < 1e13
+    assert 1e8 < found.bytes_per_s < 1e13
+    assert found.host_bytes_per_s == {}
+
+
+@pytest.mark.parametrize(
+    ("says", "known"),
+    [
+        ("echo 37", 0.37),
+        ("echo '[N/A]'", "nvidia-smi says: [N/A]"),
+        ("echo 'no devices' >&2; exit 9", "nvidia-smi says: no devices"),
+        (None, "there is no nvidia-smi"),
+    ],
+)
+def test_a_gpu_is_as_busy_as_nvidia_smi_says(tmp_path, monkeypatch, says, known):
+    if says:
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\n{says}\n")
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert idle.busy_share("GPU-1") == known
+
+
+def test_the_idle_share_is_the_mean_of_the_looks_or_says_why_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="1-2"))
+    monkeypatch.setattr(idle, "EVERY_S", 1e-3)
+    for says, share, by in (
+        ([0.25, 0.75, 0.5], 0.5, r"nvidia-smi, \d+ looks"),
+        ([0.25, "no answer"], None, "no answer"),
+    ):
+        looks, seen = iter(says), threading.Event()
+
+        def look(which, looks=looks, seen=seen, last=says[-1]):
+            assert which == "GPU-1-2"
+            share = next(looks, last)
+            if share == last:
+                seen.set()
+            return share
+
+        monkeypatch.setattr(idle, "busy_share", look)
+        with idle.watched("cuda:0") as found:
+            assert seen.wait(60)
+        assert found.share == pytest.approx(share)
+        assert re.fullmatch(by, found.by)
+
+
+def test_a_processor_is_idle_while_nothing_is_computed():
+    with idle.watched("cpu") as asleep:
+        time.sleep(0.3)
+    with idle.watched("cpu") as awake:
+        sum(range(1_000_000))
+    assert 0 <= awake.share < asleep.share <= 1
+
+
+def test_a_cut_tile_is_the_middle_of_the_whole(tmp_path):
+    with rasterio.open(sample_tile("test", 100, tmp_path)) as part:
+        with rasterio.open(sample_tile("test", None, tmp_path)) as whole:
+            row, col = whole.index(*part.xy(0, 0))
+            assert (row, col) == (974, 974)
+            pixels = whole.read()[:, row : row + 100, col : col + 100]
+        assert np.array_equal(part.read(), pixels)
+
+
+def test_weights_are_those_given_or_found_or_it_is_said_that_there_are_none(tmp_path, monkeypatch):
+    assert crops.find_weights(("alexnet=a", "resnet50=b.pth")) == "b.pth"
+    monkeypatch.setenv("GEOPIPE_DATA", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    with pytest.raises(SkippedError, match="no weights of resnet50: give --weights resnet50=FILE"):
+        crops.find_weights(())
+    for name in ("hub/checkpoints/resnet50-0676ba61.pth", "weights/resnet50_x.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+        assert crops.find_weights(()) == str(tmp_path / name)
+    with pytest.raises(SkippedError, match="no folder gid in GEOPIPE_DATA"):
+        data_folder("gid")
