@@ -65,6 +65,7 @@ def workflow(setting: Setting, steps: dict[str, int]) -> Workflow:
     setting.folder.mkdir(parents=True, exist_ok=True)
     changed = {
         **size.chain, "out": str(setting.chain), "device": setting.device,
+        "schedule": "paper",
         **{f"{name}.steps": str(count) for name, count in steps.items()},
         **{
             f"{role}.scene": str(sample_tile(tile, size.tile_px, setting.folder))
