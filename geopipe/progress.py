@@ -1,5 +1,6 @@
 """Progress with time left on stderr: a bar in a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ Advance = Callable[..., None]
 
 _QUIET_S = 1.0
 _LINE_S = 10.0
+_RECENT_S = 60.0
+"""What was done this long ago counts a third of what is done now when the time left is told."""
 
 
 @contextmanager
@@ -25,49 +28,80 @@ def progress(label: str, total: int, before: int = 0) -> Iterator[Advance]:
         yield _lines(label, total, before)
 
 
+class _Pace:
+    """How fast units are done of late."""
+
+    def __init__(self, total: int, before: int) -> None:
+        self.total, self.done = total, before
+        self.start = self._last = time.monotonic()
+        self._units = self._seconds = 0.0
+
+    def advance(self, n: int) -> None:
+        """n more units are done."""
+        if not n:
+            return
+        now = time.monotonic()
+        fading = math.exp(-(now - self._last) / _RECENT_S)
+        self._units = self._units * fading + n
+        self._seconds = self._seconds * fading + now - self._last
+        self._last, self.done = now, self.done + n
+
+    def left(self) -> str:
+        """The time left in words; nothing before the first unit is done."""
+        if self.done >= self.total:
+            return f"done in {_duration(time.monotonic() - self.start)}"
+        if not self._units:
+            return ""
+        return f"about {_duration(self._seconds / self._units * (self.total - self.done))} left"
+
+
+def _duration(seconds: float) -> str:
+    """As exact as an estimate is."""
+    if seconds < 100:
+        step = 1 if seconds < 10 else 5
+        return f"{max(1, round(seconds / step) * step)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 @contextmanager
 def _bar(label: str, total: int, before: int) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed}/{task.total} {task.fields[note]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         console=Console(stderr=True),
     ) as bars:
-        task = bars.add_task(label, total=total, completed=before, note="")
+        pace = _Pace(total, before)
+        task = bars.add_task(label, total=total, completed=before, note="", left="")
 
         def advance(n: int = 1, note: str = "") -> None:
+            pace.advance(n)
             if note:
                 bars.update(task, note=note)
-            bars.update(task, advance=n)
+            bars.update(task, advance=n, left=pace.left())
 
         yield advance
 
 
 def _lines(label: str, total: int, before: int) -> Advance:
-    start = time.monotonic()
-    done, last, note_ = before, start, ""
+    pace = _Pace(total, before)
+    last, note_ = pace.start, ""
 
     def advance(n: int = 1, note: str = "") -> None:
-        nonlocal done, last, note_
-        done, note_ = done + n, note or note_
+        nonlocal last, note_
+        pace.advance(n)
+        note_ = note or note_
         now = time.monotonic()
-        if now - start < _QUIET_S or (now - last < _LINE_S and done < total):
+        if now - pace.start < _QUIET_S or (now - last < _LINE_S and pace.done < total):
             return
         last = now
-        left = (now - start) / max(done - before, 1) * (total - done)
-        sys.stderr.write(f"{label}: {done}/{total} {note_}, {left:.0f} s left\n".replace(" ,", ","))
+        words = f"{label}: {pace.done}/{total}{note_ and ' ' + note_}"
+        sys.stderr.write(", ".join(filter(None, (words, pace.left()))) + "\n")
         sys.stderr.flush()
 
     return advance

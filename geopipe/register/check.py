@@ -14,9 +14,11 @@ from geopipe.labels.burn import burn
 from geopipe.progress import progress
 from geopipe.raster.scene import window_geobox
 from geopipe.register.belief import Belief
-from geopipe.register.field import SHEET_PX, Node, ShiftField
+from geopipe.register.field import SHEET_PX, ShiftField
 from geopipe.register.fit import moved_labels
+from geopipe.register.node import Node
 from geopipe.register.plane import Plane
+from geopipe.register.threads import in_order
 
 NEAR_M = 4.0
 """What is seen this near to a label belongs to it."""
@@ -102,9 +104,13 @@ def check_blocks(
         for row in range(0, plane.shape[0], per_sheet)
         for col in range(0, plane.shape[1], per_sheet)
     ]
+
+    def counted(sheet: Window) -> list[_Counted]:
+        return list(_counted(plane, belief, moved, sheet, step, area))
+
     with progress("looking for what is missing", len(sheets)) as advance:
-        for sheet in sheets:
-            counts += _counted(plane, belief, moved, sheet, step, area)
+        for found in in_order(counted, sheets):
+            counts += found
             advance()
     if parts > 1:
         step *= parts

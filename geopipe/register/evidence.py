@@ -3,53 +3,86 @@
 import numpy as np
 from scipy import fft, ndimage
 
+from geopipe.register.threads import in_order
+
 SMOOTH_PX = 1.0
 """Deviation of the blur before a derivative is taken."""
+_RADIUS = 4
+"""Pixels that a derivative looks at on either side."""
 CONTRAST_M = 30.0
 """Edges count relative to those around them, so that one bright roof does not decide alone."""
 
 
-def edges(image: np.ndarray, valid: np.ndarray, around: int) -> np.ndarray:
-    """Strength and direction of edges, (h, w) complex64; 0 near pixels that are not valid.
+_OFFSETS = np.arange(-_RADIUS, _RADIUS + 1)
+_BLUR = np.exp(-((_OFFSETS / SMOOTH_PX) ** 2) / 2)
+_BLUR /= _BLUR.sum()
+_SLOPE = _OFFSETS / SMOOTH_PX**2 * _BLUR
+"""A Gaussian and its derivative, as correlated with rows and columns."""
 
-    The direction counts twice (an angle of 2a): whichever side is the brighter, an edge is the same
-    edge. Bands (bands, h, w) are added; each is divided by the strength within `around` pixels.
+
+def edges(image: np.ndarray, valid: np.ndarray, around: int) -> np.ndarray:
+    """Strength and direction of edges, (2, h, w) float32; 0 near pixels that are not valid.
+
+    The direction counts twice (cosine and sine of an angle of 2a): whichever side is the brighter,
+    an edge is the same edge. Bands (bands, h, w) are added; each is divided by the strength within
+    `around` pixels.
     """
-    total = np.zeros(valid.shape, np.complex64)
-    for band in image:
-        found = _doubled(_filled(band, valid))
-        near = ndimage.uniform_filter(np.abs(found) ** 2, 2 * around + 1)
-        total += found / (np.sqrt(np.maximum(near, 0)) + 1e-6 + 0.1 * np.abs(found).mean())
-    inner = ndimage.binary_erosion(valid, iterations=4, border_value=1)
-    return np.where(inner, total, 0).astype(np.complex64)
+    total = np.zeros((2, *valid.shape), np.float32)
+    for found in in_order(lambda band: _relative(_filled(band, valid), around), [*image]):
+        total += found
+    if not valid.all():
+        total *= ndimage.binary_erosion(valid, iterations=_RADIUS, border_value=1)
+    return total
+
+
+def _relative(band: np.ndarray, around: int) -> np.ndarray:
+    found, strength = _doubled(band)
+    mean = float(strength.mean())
+    near = ndimage.uniform_filter(np.square(strength, out=strength), 2 * around + 1)
+    np.sqrt(np.maximum(near, 0, out=near), out=near)
+    near += 1e-6 + 0.1 * mean
+    found /= near
+    return found
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
-    """As `edges`, of a mask (h, w) float32; where it touches the border there is no outline."""
-    padded = np.pad(mask, 4, mode="edge")
-    found = _doubled(padded)[4:-4, 4:-4]
-    return np.where(np.abs(found) > 1e-3, found, 0).astype(np.complex64)
+    """As `edges`, of a mask (h, w) bool; where it touches the border there is no outline."""
+    padded = np.pad(mask.astype(np.float32), _RADIUS, mode="edge")
+    found, strength = _doubled(padded)
+    found *= strength > 1e-3
+    return found[:, _RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
 
 
 def correlate(evidence: np.ndarray, template: np.ndarray) -> np.ndarray:
-    """Agreement of `template` (h, w) with `evidence` (h + 2 r, w + 2 r), real (2 r + 1, 2 r + 1).
+    """Agreement of `template` (c, h, w) with `evidence` (c, h + 2 r, w + 2 r), summed over c.
 
-    Entry (i, j) is for the template moved by (i - r, j - r) pixels down and right.
+    Entry (i, j) of the result, (2 r + 1, 2 r + 1) float32, is for the template moved by
+    (i - r, j - r) pixels down and right.
     """
-    size = tuple(n - m + 1 for n, m in zip(evidence.shape, template.shape, strict=True))
-    shape = [fft.next_fast_len(n, real=False) for n in evidence.shape]
-    product = fft.fft2(evidence, shape) * np.conj(fft.fft2(template, shape))
-    return np.asarray(fft.ifft2(product).real[: size[0], : size[1]], np.float32)
+    rows, cols = (n - m + 1 for n, m in zip(evidence.shape[1:], template.shape[1:], strict=True))
+    shape = [fft.next_fast_len(n, real=True) for n in evidence.shape[1:]]
+    product = fft.rfft2(evidence, shape) * np.conj(fft.rfft2(template, shape))
+    return np.asarray(fft.irfft2(product.sum(0), shape)[:rows, :cols], np.float32)
 
 
-def _doubled(pixels: np.ndarray) -> np.ndarray:
-    """|g| e^(2ia) of the gradient g = |g| e^(ia)."""
-    down = ndimage.gaussian_filter(pixels, SMOOTH_PX, order=(1, 0))
-    along = ndimage.gaussian_filter(pixels, SMOOTH_PX, order=(0, 1))
-    gradient = along + 1j * down
-    return np.asarray(gradient**2 / (np.abs(gradient) + 1e-9), np.complex64)
+def _doubled(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Parts of |g| e^(2ia) of the gradient g = |g| e^(ia), (2, h, w), and |g|, (h, w)."""
+    down = ndimage.correlate1d(ndimage.correlate1d(pixels, _SLOPE, 0), _BLUR, 1)
+    along = ndimage.correlate1d(ndimage.correlate1d(pixels, _BLUR, 0), _SLOPE, 1)
+    found = np.empty((2, *pixels.shape), np.float32)
+    np.multiply(along, down, out=found[1])
+    found[1] *= 2
+    np.square(along, out=along)
+    np.square(down, out=down)
+    np.subtract(along, down, out=found[0])
+    along += down
+    strength = np.sqrt(along, out=along)
+    found /= strength + np.float32(1e-9)
+    return found, strength
 
 
 def _filled(band: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    if valid.all():
+        return np.asarray(band, np.float32)
     mean = float(band[valid].mean()) if valid.any() else 0.0
     return np.where(valid, band, mean).astype(np.float32)

@@ -1,35 +1,26 @@
 """ShiftField: by how much labels of each class are off, place by place."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from geopipe.grid import Window
-from geopipe.progress import progress
+from geopipe.progress import Advance, progress
 from geopipe.register.belief import Belief
+from geopipe.register.node import CHANCE, FEW, ODD, Node
+from geopipe.register.peaks import SIGHT_M, nodes_at
 from geopipe.register.plane import Plane
-from geopipe.register.surfaces import Surfaces, agreement
+from geopipe.register.surfaces import Agreement, Surfaces
+from geopipe.register.threads import in_order
 
 SPACING_M = 25.0
 """Between the nodes of the field."""
 BETWEEN_M = 15.0
 """Deviation of the weights of the nodes around a place between them."""
-SCALES_M = (25.0, 50.0, 100.0, 150.0)
-"""Deviation of the weights around a node; the next larger one where evidence is weak.
-
-In dense towns 25 m hold enough buildings, and fields that turn within 100 m are still followed."""
-_SIGHT = 2.5
-"""Deviations beyond which a piece has no weight."""
 SHEET_PX = 2048
 """Side, on the plane, of the part of a scene that is looked at at once."""
-LEAST_PIECES = 4.0
-"""Sum of weights below which nothing is said."""
-LEAST_HEIGHT = 1.7
-"""Deviations that a peak stands above its surface."""
-MOST_ERROR_M = 1.5
 _NEIGHBOURS_M = 3.0
 """A node that differs by more from the median of those around it is not believed."""
 _NOTHING = 0.05
@@ -40,35 +31,6 @@ _CHANCE = 1 / 3
 spread it over its neighbours. Where no more than this share within _ROUND_M passes, none counts."""
 _AT_ONCE = 1 << 14
 """Places whose shifts are interpolated at a time (some 20 MB)."""
-
-FEW, EDGE, FLAT, TORN, ODD, CHANCE = (
-    "too few features",
-    "best at the edge of the search",
-    "no clear best displacement",
-    "halves of the evidence disagree",
-    "unlike its neighbours",
-    "too few estimates around are believed",
-)
-
-
-@dataclass(frozen=True)
-class Node:
-    """An estimate at one place for one class; metres on the ground, down and right positive."""
-
-    row: float
-    col: float
-    class_id: int
-    down: float
-    """What has to be added to the labels' position to fit the image."""
-    right: float
-    error: float
-    """Half the distance between the estimates of two halves of the evidence."""
-    height: float
-    """Of the peak, in deviations of its surface."""
-    pieces: float
-    """Sum of the weights."""
-    refused: str = ""
-    """Why nothing is believed here; empty when it is."""
 
 
 @dataclass(frozen=True)
@@ -125,105 +87,61 @@ class ShiftField:
 
 
 def estimate_field(plane: Plane, belief: Belief, most: float) -> ShiftField:
-    """Find the shifts of up to `most` metres, sheet by sheet.
+    """Find the shifts of up to `most` metres, sheet by sheet."""
+    with progress("aligning labels", len(sheets_of(plane))) as advance:
+        return estimate(Agreement(plane, plane.px(most)), belief, most, advance)
+
+
+def estimate(agreement: Agreement, belief: Belief, most: float, advance: Advance) -> ShiftField:
+    """As `estimate_field`, with an agreement that may have been asked for another belief before.
 
     Surfaces of up to three rows of sheets are kept: a node looks into the sheets around its own.
     """
-    reach = plane.px(most)
-    nodes: list[Node] = []
-    rows, cols = (-(-n // SHEET_PX) for n in plane.shape)
+    sheets = sheets_of(agreement.plane)
+    rows, cols = (n + 1 for n in max(sheets))
     kept: dict[tuple[int, int], Surfaces] = {}
-    with progress("comparing labels with the image", rows * cols) as advance:
-        for row in range(rows + 1):
-            for col in range(cols if row < rows else 0):
-                kept[row, col] = agreement(plane, belief, _sheet(plane, row, col), reach)
-                advance()
-            for col in range(cols if row else 0):
-                around = [kept.get((row + i, col + j)) for i in (-2, -1, 0) for j in (-1, 0, 1)]
-                core = _sheet(plane, row - 1, col)
-                seen = core.expand(plane.px(_SIGHT * max(SCALES_M)) + 1)
-                found = Surfaces.joined([s.inside(seen) for s in around if s is not None])
-                nodes += _nodes(plane, found, core, reach)
+    nodes: list[Node] = []
+    found = in_order(lambda sheet: agreement.of(belief, sheet), [*sheets.values()])
+    for (row, col), surfaces in zip(sheets, found, strict=True):
+        kept[row, col] = surfaces
+        advance()
+        if col == cols - 1:
+            complete = (row - 1, row) if row == rows - 1 else (row - 1,)
+            for at in (a for a in sheets if a[0] in complete):
+                nodes += _nodes(agreement, kept, at, sheets[at])
             kept = {at: s for at, s in kept.items() if at[0] >= row - 1}
+    plane = agreement.plane
     return ShiftField(plane, _checked(plane, nodes), most)
 
 
-def _sheet(plane: Plane, row: int, col: int) -> Window:
-    return Window(row * SHEET_PX, col * SHEET_PX, SHEET_PX, SHEET_PX).clip(plane.shape)
+def sheets_of(plane: Plane) -> dict[tuple[int, int], Window]:
+    """The parts of a scene that are looked at one by one, by row and column."""
+    rows, cols = (range(-(-n // SHEET_PX)) for n in plane.shape)
+    side = SHEET_PX
+    return {
+        (row, col): Window(row * side, col * side, side, side).clip(plane.shape)
+        for row in rows
+        for col in cols
+    }
 
 
-def _nodes(plane: Plane, found: Surfaces, core: Window, reach: int) -> Iterator[Node]:
-    step = plane.px(SPACING_M)
+def _nodes(
+    agreement: Agreement,
+    kept: dict[tuple[int, int], Surfaces],
+    at: tuple[int, int],
+    sheet: Window,
+) -> list[Node]:
+    """The nodes of the sheet `at` row, column from its pieces and those of the sheets around."""
+    plane = agreement.plane
+    seen, step = sheet.expand(plane.px(SIGHT_M) + 1), plane.px(SPACING_M)
+    around = [kept.get((at[0] + i, at[1] + j)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    found = Surfaces.joined([s.inside(seen) for s in around if s is not None])
     rows, cols = (
         np.arange(-(-start // step) * step, stop, step)
-        for start, stop in ((core.row, core.bottom), (core.col, core.right))
+        for start, stop in ((sheet.row, sheet.bottom), (sheet.col, sheet.right))
     )
-    for class_id in np.unique(found.classes):
-        part = found.chosen(found.classes == class_id)
-        tree = cKDTree(part.at)
-        for row, col in product(rows, cols):
-            if tree.query_ball_point((row, col), plane.px(2 * SCALES_M[1])):
-                yield estimate(plane, part, (float(row), float(col)), int(class_id), reach)
-
-
-def estimate(
-    plane: Plane, found: Surfaces, place: tuple[float, float], class_id: int, reach: int
-) -> Node:
-    """The shift at `place` from the pieces around it, all of one class."""
-    far = np.hypot(*(found.at - place).T) * plane.gsd
-    node = Node(*place, class_id, 0.0, 0.0, np.inf, 0.0, 0.0, FEW)
-    for scale in SCALES_M:
-        weights = np.where(far < _SIGHT * scale, np.exp(-((far / scale) ** 2) / 2), 0)
-        if weights.sum() < LEAST_PIECES:
-            continue
-        node = _peak(plane, found, weights, node, reach)
-        if not node.refused:
-            break
-    return node
-
-
-def _peak(plane: Plane, found: Surfaces, weights: np.ndarray, node: Node, reach: int) -> Node:
-    chosen = np.flatnonzero(weights > 0.01)
-    surface = _part(found, chosen, weights)
-    halves = [_part(found, chosen[k::2], weights) for k in (0, 1)]
-    (down, right), inside = peak_of(surface)
-    (a, _), (b, _) = (peak_of(half) for half in halves)
-    error = float(np.hypot(*(np.array(a) - b))) / 2 * plane.gsd
-    height = float((surface.max() - surface.mean()) / (surface.std() + 1e-9))
-    refused = ""
-    if not inside:
-        refused = EDGE
-    elif height < LEAST_HEIGHT:
-        refused = FLAT
-    elif error > MOST_ERROR_M:
-        refused = TORN
-    return Node(
-        node.row, node.col, node.class_id, (down - reach) * plane.gsd,
-        (right - reach) * plane.gsd, error, height, float(weights.sum()), refused,
-    )  # fmt: skip
-
-
-def _part(found: Surfaces, chosen: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return found.chosen(chosen).summed(weights[chosen])
-
-
-def peak_of(surface: np.ndarray) -> tuple[tuple[float, float], bool]:
-    """Row and column of the maximum to a fraction of a pixel, and whether it lies inside.
-
-    A parabola through the maximum and its neighbours along each axis.
-    """
-    row, col = np.unravel_index(int(surface.argmax()), surface.shape)
-    inside = 0 < row < surface.shape[0] - 1 and 0 < col < surface.shape[1] - 1
-    if not inside:
-        return (float(row), float(col)), False
-    down = _vertex(*surface[row - 1 : row + 2, col].tolist())
-    right = _vertex(*surface[row, col - 1 : col + 2].tolist())
-    return (float(row) + down, float(col) + right), True
-
-
-def _vertex(before: float, top: float, after: float) -> float:
-    bend = before - 2 * top + after
-    return 0.5 * (before - after) / bend if bend < 0 else 0.0
+    places = np.stack(np.meshgrid(rows, cols, indexing="ij"), -1).reshape(-1, 2)
+    return nodes_at(plane, found, places.astype(float), agreement.reach)
 
 
 def _checked(plane: Plane, nodes: Sequence[Node]) -> tuple[Node, ...]:
@@ -238,31 +156,42 @@ def _checked(plane: Plane, nodes: Sequence[Node]) -> tuple[Node, ...]:
 
 
 def _refuse_odd(plane: Plane, nodes: Sequence[Node]) -> list[Node]:
-    believed = [n for n in nodes if not n.refused]
+    out, believed = list(nodes), [i for i, n in enumerate(nodes) if not n.refused]
     if not believed:
-        return list(nodes)
-    moves = np.array([(n.down, n.right) for n in believed])
-    tree, out = cKDTree(_places(plane, believed)), list(nodes)
-    around = tree.query_ball_point(_places(plane, nodes), 2.1 * SPACING_M, p=np.inf)
-    for i, (node, near) in enumerate(zip(nodes, around, strict=True)):
-        if node.refused or len(near) <= 3:
-            continue
-        off = np.hypot(*(np.median(moves[near], axis=0) - (node.down, node.right)))
-        if off > _NEIGHBOURS_M:
-            out[i] = replace(node, refused=ODD)
+        return out
+    at = _places(plane, [nodes[i] for i in believed])
+    moves = np.array([(nodes[i].down, nodes[i].right) for i in believed])
+    counts, near = _flat(cKDTree(at).query_ball_point(at, 2.1 * SPACING_M, p=np.inf))
+    medians = np.column_stack([_medians(column[near], counts) for column in moves.T])
+    odd = (counts > 3) & (np.hypot(*(medians - moves).T) > _NEIGHBOURS_M)
+    for i in np.flatnonzero(odd):
+        out[believed[i]] = replace(nodes[believed[i]], refused=ODD)
     return out
 
 
 def _refuse_chance(plane: Plane, nodes: Sequence[Node]) -> list[Node]:
-    judged = [n for n in nodes if n.refused != FEW]
+    out, judged = list(nodes), [i for i, n in enumerate(nodes) if n.refused != FEW]
     if not judged:
-        return list(nodes)
-    passed = np.array([not n.refused for n in judged])
-    around = cKDTree(_places(plane, judged)).query_ball_point(_places(plane, nodes), _ROUND_M)
-    return [
-        replace(n, refused=CHANCE) if not n.refused and passed[near].mean() <= _CHANCE else n
-        for n, near in zip(nodes, around, strict=True)
-    ]
+        return out
+    at = _places(plane, [nodes[i] for i in judged])
+    passed = np.array([not nodes[i].refused for i in judged])
+    counts, near = _flat(cKDTree(at).query_ball_point(at, _ROUND_M))
+    shares = np.add.reduceat(passed[near], np.cumsum(counts) - counts, dtype=float) / counts
+    for i in np.flatnonzero(passed & (shares <= _CHANCE)):
+        out[judged[i]] = replace(nodes[judged[i]], refused=CHANCE)
+    return out
+
+
+def _flat(near: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """How many are near each place, and all of them in a row; each place is near itself."""
+    return np.array([len(n) for n in near]), np.concatenate(near).astype(int)
+
+
+def _medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The median of each group of `counts` (n,) of the `values`, which lie in a row."""
+    ranked = values[np.lexsort((values, np.arange(len(counts)).repeat(counts)))]
+    starts = np.cumsum(counts) - counts
+    return np.asarray((ranked[starts + (counts - 1) // 2] + ranked[starts + counts // 2]) / 2)
 
 
 def _places(plane: Plane, nodes: Sequence[Node]) -> np.ndarray:

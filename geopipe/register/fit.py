@@ -6,9 +6,11 @@ import numpy as np
 import shapely
 
 from geopipe.labels import LabelSource, LimitedLabels, VectorLabels
+from geopipe.progress import progress
 from geopipe.register.belief import QuickLook
-from geopipe.register.field import ShiftField, estimate_field
+from geopipe.register.field import ShiftField, estimate, sheets_of
 from geopipe.register.plane import Plane
+from geopipe.register.surfaces import Agreement
 
 _TAUGHT = 1 / 3
 """Share of believed estimates from which on labels that were moved teach more than as they are."""
@@ -25,13 +27,18 @@ def fit_labels(
     A class of which most estimates were refused has no second turn: what chance moved would vouch
     for itself. Raises LabelError where a class is too rare to learn what it looks like.
     """
-    belief = QuickLook.fit(plane, labels, seed)
-    first = estimate_field(plane, belief, most)
-    taught = {k for k in first.classes if len(first.of_class(k)) > _TAUGHT * first.count(k)}
-    if not taught:
-        return first, belief
-    belief = QuickLook.fit(plane, moved_source(labels, first), seed)
-    second = estimate_field(plane, belief, most)
+    agreement, sheets = Agreement(plane, plane.px(most)), len(sheets_of(plane))
+    with progress("aligning labels", 2 * (1 + sheets)) as advance:
+        belief = QuickLook.fit(plane, labels, seed)
+        advance()
+        first = estimate(agreement, belief, most, advance)
+        taught = {k for k in first.classes if len(first.of_class(k)) > _TAUGHT * first.count(k)}
+        if not taught:
+            advance(1 + sheets)
+            return first, belief
+        belief = QuickLook.fit(plane, moved_source(labels, first), seed)
+        advance()
+        second = estimate(agreement, belief, most, advance)
     kept = [n for n in first.nodes if n.class_id not in taught]
     kept += [n for n in second.nodes if n.class_id in taught]
     return replace(second, nodes=tuple(kept)), belief

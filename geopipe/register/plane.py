@@ -33,7 +33,7 @@ class Piece:
     """Its place among the labels' shapes."""
     window: Window
     mask: np.ndarray
-    """(h, w) float32 of `window`: 1 inside."""
+    """(h, w) bool of `window`: True inside."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,9 @@ class Plane:
 
     def image(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """(bands, h, w) float32 in the scene's units and (h, w) bool, where it is valid."""
+        if self.grid.factor == (1.0, 1.0):  # nothing to average
+            raster = self.scene.read(window)
+            return raster.data.astype(np.float32), raster.valid
         pixels, valid = net_image(self.scene, self.grid, window)
         return pixels.numpy(), valid.numpy()
 
@@ -108,7 +111,7 @@ class Plane:
     def _burned(self, at: int, window: Window) -> np.ndarray:
         one = np.array([self.labels.shapes[at]], object)
         box = window_geobox(self.geobox, window)
-        return burn(one, np.ones(1, np.uint8), self.labels.plane, box).astype(np.float32)
+        return burn(one, np.ones(1, np.uint8), self.labels.plane, box).astype(bool)
 
 
 def _cuts(start: int, stop: int, side: int) -> Iterator[tuple[int, int]]:

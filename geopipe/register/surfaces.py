@@ -1,19 +1,21 @@
 """Agreement of labels and image around each place, as a function of the displacement."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+from scipy import ndimage
 
 from geopipe.grid import Window
 from geopipe.register.belief import Belief
 from geopipe.register.evidence import CONTRAST_M, correlate, edges, outline
 from geopipe.register.plane import PIECE_M, Piece, Plane
 
-BELIEF_SHARE = 0.75
-"""Weight of the belief against the edges. A belief learnt from shifted labels is shifted itself by
-about their mean, but broad; edges are exact, but there are many. Their sum has the best of both."""
+_KEPT_BYTES = 256 << 20
+"""Of outlines and edges that a second turn needs not compute again: a town of some 10 km wide."""
+_SAMPLED_M = 8.0
+"""Between the pixels that the mean of a belief is taken of: what it is where nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -50,49 +52,106 @@ class Surfaces:
         low, high = (window.row, window.col), (window.bottom, window.right)
         return self.chosen(np.flatnonzero(((self.at >= low) & (self.at < high)).all(1)))
 
-    def summed(self, weights: np.ndarray) -> np.ndarray:
-        """Weighted sum over the pieces, both kinds of evidence in deviations, (k, k)."""
-        parts = [np.tensordot(weights, s.astype(np.float32), 1) for s in (self.edges, self.belief)]
-        a, b = (s / (s.std() + 1e-9) for s in parts)
-        return np.asarray((1 - BELIEF_SHARE) * a + BELIEF_SHARE * b)
+
+@dataclass(frozen=True)
+class _Outlines:
+    """The pieces that begin in a window, and what edges say of them."""
+
+    pieces: tuple[Piece, ...]
+    at: np.ndarray
+    """(n, 2), as in Surfaces."""
+    edges: np.ndarray
+    """(n, 2 reach + 1, 2 reach + 1) float16, of mean 0."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return self.edges.nbytes + sum(p.mask.nbytes for p in self.pieces)
 
 
-def agreement(plane: Plane, belief: Belief, window: Window, reach: int) -> Surfaces:
-    """Surfaces of the pieces that begin in `window`."""
-    around = window.expand(plane.px(PIECE_M) + reach + 4)
-    image, valid = plane.image(around)
-    drawn = edges(image, valid, plane.px(CONTRAST_M))
-    likely = belief.read(around)
-    for of_class in likely:
-        of_class -= of_class[valid].mean() if valid.any() else 0
-        of_class[~valid] = 0
-    at, classes, by_edges, by_belief = [], [], [], []
-    for piece in plane.pieces(window):
-        if not valid[piece.window.expand(0).within(around)].any():
-            continue
-        near = piece.window.expand(reach).within(around)
-        line = outline(piece.mask)
-        length = float(np.sqrt((np.abs(line) ** 2).sum()))
-        at.append(_centre(piece))
-        classes.append(piece.class_id)
-        by_edges.append(correlate(drawn[near], line) / max(length, 1e-6))
-        area = np.sqrt(piece.mask.sum())
-        by_belief.append(correlate(likely[piece.class_id][near], piece.mask) / area)
-    side = 2 * reach + 1
-    return Surfaces(
-        np.array(at, float).reshape(-1, 2),
-        np.array(classes, np.uint8),
-        _around_zero(by_edges, side),
-        _around_zero(by_belief, side),
-    )
+@dataclass
+class Agreement:
+    """Surfaces of pieces of labels, by edges and by a belief, up to `reach` pixels.
+
+    Edges are the same whatever the belief: they are kept for the next one, as far as there is room.
+    """
+
+    plane: Plane
+    reach: int
+    _kept: dict[Window, _Outlines] = field(default_factory=dict, repr=False)
+    _room: int = field(default=_KEPT_BYTES, repr=False)
+
+    def of(self, belief: Belief, window: Window) -> Surfaces:
+        """Surfaces of the pieces that begin in `window`; threads may ask at the same time."""
+        outlines = self._kept.get(window)
+        if outlines is None:
+            outlines = self._outlines(window)
+            self._room -= outlines.nbytes
+            if self._room >= 0:
+                self._kept[window] = outlines
+        return Surfaces(
+            outlines.at,
+            np.array([p.class_id for p in outlines.pieces], np.uint8),
+            outlines.edges,
+            self._by_belief(belief, outlines.pieces, self._around(window)),
+        )
+
+    def _around(self, window: Window) -> Window:
+        return window.expand(self.plane.px(PIECE_M) + self.reach + 4)
+
+    def _outlines(self, window: Window) -> _Outlines:
+        around = self._around(window)
+        pieces = tuple(self.plane.pieces(window))
+        if pieces:
+            image, valid = self.plane.image(around)
+            pieces = tuple(p for p in pieces if valid[p.window.within(around)].any())
+        found = []
+        if pieces:
+            drawn = edges(image, valid, self.plane.px(CONTRAST_M))
+        for piece in pieces:
+            line = outline(piece.mask)
+            length = float(np.sqrt((line**2).sum()))
+            near = drawn[(slice(None), *piece.window.expand(self.reach).within(around))]
+            found.append(correlate(near, line) / max(length, 1e-6))
+        at = np.array([_centre(p) for p in pieces], float).reshape(-1, 2)
+        return _Outlines(pieces, at, self._around_zero(found))
+
+    def _by_belief(self, belief: Belief, pieces: Sequence[Piece], around: Window) -> np.ndarray:
+        found = []
+        if pieces:
+            needed = self._needed(pieces, around)
+            likely = belief.read(around, needed)
+            known = needed & (likely.sum(0) > 0)
+            sampled = (slice(None, None, self.plane.px(_SAMPLED_M)),) * 2
+        for class_id in {p.class_id for p in pieces}:
+            of_class = likely[class_id]
+            ground = of_class[sampled][known[sampled]]
+            of_class -= ground.mean() if len(ground) else 0
+            of_class[~known] = 0
+        for piece in pieces:
+            near = likely[piece.class_id][piece.window.expand(self.reach).within(around)]
+            mask = piece.mask.astype(np.float32)
+            found.append(correlate(near[None], mask[None]) / np.sqrt(mask.sum()))
+        return self._around_zero(found)
+
+    def _needed(self, pieces: Sequence[Piece], around: Window) -> np.ndarray:
+        """(h, w) bool: pixels that some piece meets at some displacement, and samples of all."""
+        under = np.zeros(around.shape, np.uint8)
+        for piece in pieces:
+            under[piece.window.within(around)] |= piece.mask
+        near = ndimage.maximum_filter(under, 2 * self.reach + 1, mode="constant")
+        needed = np.asarray(near, bool)
+        step = self.plane.px(_SAMPLED_M)
+        needed[::step, ::step] = True
+        return needed
+
+    def _around_zero(self, surfaces: list[np.ndarray]) -> np.ndarray:
+        side = 2 * self.reach + 1
+        stack = np.array(surfaces, np.float32).reshape(-1, side, side)
+        # Half precision: thousands of pieces are kept at a time.
+        return np.asarray(stack - stack.mean((1, 2), keepdims=True), np.float16)
 
 
 def _centre(piece: Piece) -> tuple[float, float]:
     rows, cols = np.nonzero(piece.mask)
     return piece.window.row + rows.mean() + 0.5, piece.window.col + cols.mean() + 0.5
-
-
-def _around_zero(surfaces: list[np.ndarray], side: int) -> np.ndarray:
-    stack = np.array(surfaces, np.float32).reshape(-1, side, side)
-    # Half precision: thousands of pieces are kept at a time.
-    return np.asarray(stack - stack.mean((1, 2), keepdims=True), np.float16)

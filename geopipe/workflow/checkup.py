@@ -42,14 +42,19 @@ class ModelBelief:
     plane: Plane
     device: str = "cpu"
 
-    def read(self, window: Window) -> np.ndarray:
-        """(classes, h, w) float32 of `window`; 0 where the image is not valid."""
+    def read(self, window: Window, needed: np.ndarray | None = None) -> np.ndarray:
+        """(classes, h, w) float32 of `window`; 0 where the image is not valid.
+
+        Tiles in which nothing is `needed` (h, w) are 0 too.
+        """
         out = np.zeros((len(self.model.scheme), *window.shape), np.float32)
         inside = window.clip(self.plane.shape)
         for tile in Tiling(inside.shape, _TILE_PX) if inside.height and inside.width else ():
             core = tile.core
             part = Window(inside.row + core.row, inside.col + core.col, *core.shape)
-            out[(slice(None), *part.within(window))] = self._likely(part)
+            at = part.within(window)
+            if needed is None or needed[at].any():
+                out[(slice(None), *at)] = self._likely(part)
         return out
 
     def _likely(self, part: Window) -> np.ndarray:

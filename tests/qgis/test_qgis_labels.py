@@ -22,7 +22,7 @@ from geopipe.register import Plane, ShiftField
 from geopipe.register.align import write_aligned
 from geopipe.register.check import Block
 from geopipe.register.checkfile import write_check
-from geopipe.register.field import Node
+from geopipe.register.node import Node
 
 SCRIPT = Path(__file__).with_name("open_labels.py")
 pytestmark = NEEDS_QGIS

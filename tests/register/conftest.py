@@ -89,7 +89,7 @@ class Drawn:
     plane: Plane
     labels: object
 
-    def read(self, window):
+    def read(self, window, needed=None):
         ids = self.labels.read(window_geobox(self.plane.geobox, window))
         classes = len(self.labels.scheme)
         return np.stack([np.where(ids == k, 0.9, 0.1 / (classes - 1)) for k in range(classes)])

@@ -17,7 +17,7 @@ from geopipe.labels.place import Place
 from geopipe.labels.tables import open_tables
 from geopipe.register import ShiftField
 from geopipe.register.align import LEAST_M, write_aligned
-from geopipe.register.field import Node
+from geopipe.register.node import Node
 
 LEFT, TOP = 789_000.0, 6_501_000.0
 

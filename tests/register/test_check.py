@@ -12,7 +12,7 @@ from geopipe.raster.scene import window_geobox
 from geopipe.register import ShiftField, check
 from geopipe.register.check import Block, check_blocks
 from geopipe.register.checkfile import median_date, rows
-from geopipe.register.field import Node
+from geopipe.register.node import Node
 from geopipe.workflow.checkup import Checkup, ages, band_width, suggestions
 
 

@@ -8,8 +8,9 @@ import shapely
 from scipy import ndimage
 
 from geopipe.register import ShiftField, estimate_field, field
-from geopipe.register.field import CHANCE, EDGE, FEW, ODD, TORN, Node, peak_of
 from geopipe.register.fit import moved_labels
+from geopipe.register.node import CHANCE, EDGE, FEW, FLAT, ODD, TORN, Node
+from geopipe.register.peaks import peaks_of
 from geopipe.workflow.checkup import Checkup
 
 
@@ -66,7 +67,7 @@ def few_believed(up):
     assert len(up.field.nodes) > 100
     for class_id in (1, 2):
         nodes = [n for n in up.field.nodes if n.class_id == class_id]
-        assert {n.refused for n in nodes} <= {"", FEW, EDGE, field.FLAT, TORN, ODD, CHANCE}
+        assert {n.refused for n in nodes} <= {"", FEW, EDGE, FLAT, TORN, ODD, CHANCE}
         assert np.mean([not n.refused for n in nodes]) <= 0.1
         moved = np.hypot(*moves(up, up.plane.labels, class_id).T)
         assert np.mean(moved > 0.05) <= 0.2
@@ -242,16 +243,18 @@ def test_a_few_believed_among_refused_are_chance(plane, share, stays):
 @pytest.mark.parametrize("at", [(7.3, 5.8), (4.0, 9.49), (2.6, 2.5)])
 def test_a_peak_is_found_between_the_pixels(at):
     rows, cols = np.mgrid[:15, :17]
-    found, inside = peak_of(-((rows - at[0]) ** 2) - 2 * (cols - at[1]) ** 2)
+    (found,), (inside,) = peaks_of((-((rows - at[0]) ** 2) - 2 * (cols - at[1]) ** 2)[None])
     assert inside
     assert found == pytest.approx(at)
 
 
 @pytest.mark.parametrize("at", [(0, 5), (14, 5), (5, 0), (5, 16)])
 def test_a_peak_at_the_edge_is_none(at):
-    surface = np.zeros((15, 17))
-    surface[at] = 1
-    assert peak_of(surface) == (at, False)
+    surfaces = np.zeros((2, 15, 17))
+    surfaces[1][at] = 1
+    found, inside = peaks_of(surfaces)
+    assert found.tolist() == [[0, 0], list(at)]
+    assert not inside.any()
 
 
 def test_halves_that_disagree_are_refused(town, drawn_belief, shifted):
