@@ -19,14 +19,17 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
+# $(call timed,COMMAND): run it, and print the seconds it took.
+timed = @echo "$(1)"; start=$$(date +%s); $(1) && echo "[$$(($$(date +%s) - start)) s] $(1)"
+
 lint: setup ## ruff, mypy, import-linter
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(call timed,$(BIN)/ruff check .)
+	$(call timed,$(BIN)/ruff format --check .)
+	$(call timed,$(BIN)/mypy)
+	$(call timed,$(BIN)/lint-imports)
 
 test: setup ## the test suite, without network
-	$(BIN)/python -m pytest -n auto
+	$(call timed,$(BIN)/python -m pytest -n auto --dist worksteal --durations=15)
 
 test-qgis: setup ## open a map in a real QGIS (Debian packages qgis python3-qgis)
 	$(BIN)/python -m pytest -m qgis tests/qgis -rs

@@ -61,7 +61,11 @@ def design():
 
 @pytest.fixture(scope="session")
 def model(design, scheme):
-    """Untrained, with a last layer that tells the classes apart somehow."""
+    return untrained(design, scheme)
+
+
+def untrained(design, scheme):
+    """A model with a last layer that tells the classes apart somehow."""
     import torch
 
     made = design.model(scheme)

@@ -4,12 +4,13 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import rasterio
 from click.testing import CliRunner
-from patch_world import NAMES, ground
+from patch_world import NAMES, ground, untrained
 from PIL import Image
 
 from geopipe.checkpoint import Checkpoint
@@ -29,7 +30,7 @@ def run(*words, ok=True):
 def trained(chips, tmp_path_factory):
     """A model, and what its training said."""
     out = tmp_path_factory.mktemp("model") / "land.model"
-    done = run("patches", "train", chips, out, *QUICK, "--steps", 40, "--no-segments", "--json",
+    done = run("patches", "train", chips, out, *QUICK, "--steps", 25, "--no-segments", "--json",
                "--backbone-lr", "1e-3")  # fmt: skip
     return out, json.loads(done.stdout)
 
@@ -44,7 +45,7 @@ def test_the_model_says_what_it_was_made_from(trained):
     model = Checkpoint.load(trained[0])
     assert model.scheme.names == NAMES
     made = model.provenance
-    assert made["patches"]["steps"] == 40
+    assert made["patches"]["steps"] == 25
     assert sum(made["patches"]["cells"].values()) == 50 * 9 * 0.8
     assert len(made["pretrained"]["sha256"]) == 64
 
@@ -66,12 +67,17 @@ def test_a_scene_is_mapped_into_a_bundle_with_its_confidence(trained, mosaic, tm
     assert assets["confidence"]["bands"] == [{"name": "confidence"}]
 
 
-def test_tiles_of_a_patch_model_show_no_seams(trained, mosaic):
-    done = run("verify-seams", mosaic[0], trained[0], "--json")
+def test_tiles_of_a_patch_model_show_no_seams(design, scheme, mosaic, tmp_path):
+    """Four tiles, and four off the grid: larger ones would be the whole crop again."""
+    large_cells = replace(design, sizes=(32, 64), cell=32)
+    untrained(large_cells, scheme).save(tmp_path / "m.model")
+    words = ["--core", 256, "--crop", 272, "--json"]
+    done = run("verify-seams", mosaic[0], tmp_path / "m.model", *words)
     said = json.loads(done.stdout)
     assert said["ok"]
     assert said["max_difference"] < 1e-4
     assert said["max_score"] > 0.1
+    assert [way["tiles"] for way in said["ways"]] == [1, 4, 4]
 
 
 def test_labels_of_a_scene_train_too(mosaic, tmp_path, make_raster):
@@ -181,7 +187,7 @@ def in_four_bands(chips, root):
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_bands_of_chips_are_chosen_and_a_transfer_reads_them_so(chips, tmp_path):
+def test_bands_of_chips_are_chosen_and_a_transfer_reads_them_so(transfer, chips, tmp_path):
     four, out = in_four_bands(chips, tmp_path / "four"), tmp_path / "m.model"
     assert "4 bands, 3" in run("patches", "train", four, out, *QUICK, ok=False).stderr
     words = [*QUICK, "--steps", 2, "--json"]
@@ -244,7 +250,7 @@ def test_a_class_may_be_written_in_two_ways(chips, tmp_path):
 def elsewhere(tmp_path_factory):
     """Unlabelled chips of the same five kinds under another light."""
     root, rng = tmp_path_factory.mktemp("elsewhere"), np.random.default_rng(7)
-    for number in range(40):
+    for number in range(20):
         image = ground(number % 5, (48, 48), rng).astype(float)
         Image.fromarray((image * 0.8 + 25).clip(0, 255).astype(np.uint8)).save(
             root / f"{number}.png"
@@ -252,14 +258,21 @@ def elsewhere(tmp_path_factory):
     return root
 
 
-def transfer(trained, chips, target, out, *words, ok=True):
+def carry(trained, chips, target, out, *words, cache=None, ok=True):
+    words = [*words, "--cache", cache] if cache else words
     return run("transfer", trained, "--source", chips, "--target", target, "--out", out,
                "--steps", 3, "--threshold", 0.3, "--neighbours", 3, *words, ok=ok)  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def transfer(tmp_path_factory):
+    """`carry` that keeps features: what one test has computed serves the next ones."""
+    return partial(carry, cache=tmp_path_factory.mktemp("features"))
+
+
 def test_a_transfer_trains_or_keeps_the_model_and_says_why(trained, chips, elsewhere, tmp_path):
     out = tmp_path / "new.model"
-    done = transfer(trained[0], chips, elsewhere, out, "--json")
+    done = carry(trained[0], chips, elsewhere, out, "--json")
     said = json.loads(done.stdout)
     assert bool(said["reasons"]) == (said["trained"] == 0)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
@@ -272,7 +285,7 @@ def test_a_transfer_trains_or_keeps_the_model_and_says_why(trained, chips, elsew
     assert bool(changed) == bool(said["trained"])
 
 
-def test_forced_it_trains_and_abstained_it_keeps(trained, chips, elsewhere, tmp_path):
+def test_forced_it_trains_and_abstained_it_keeps(transfer, trained, chips, elsewhere, tmp_path):
     forced = transfer(trained[0], chips, elsewhere, tmp_path / "f.model", "--force", "--json")
     assert json.loads(forced.stdout)["trained"] == 1
     same = transfer(trained[0], chips, chips, tmp_path / "s.model", "--json")
@@ -291,7 +304,7 @@ def test_forced_it_trains_and_abstained_it_keeps(trained, chips, elsewhere, tmp_
     assert "(weights as they were; --force trains all the same)" in words
 
 
-def test_a_small_target_is_told(trained, chips, elsewhere, tmp_path, caplog):
+def test_a_small_target_is_told(transfer, trained, chips, elsewhere, tmp_path, caplog):
     (tmp_path / "t").mkdir()
     shutil.copy(elsewhere / "0.png", tmp_path / "t" / "0.png")
     done = transfer(trained[0], chips, tmp_path / "t", tmp_path / "s.model", "--json")
@@ -299,7 +312,7 @@ def test_a_small_target_is_told(trained, chips, elsewhere, tmp_path, caplog):
     assert "the target is small: 9 cells of 16 px at 4 m" in caplog.text
 
 
-def test_pseudo_labels_of_a_scene_are_labels_like_any(trained, chips, mosaic, tmp_path):
+def test_pseudo_labels_of_a_scene_are_labels_like_any(transfer, trained, chips, mosaic, tmp_path):
     path, ids = mosaic
     done = transfer(trained[0], chips, path, tmp_path / "n.model", "--json")
     (raster,) = json.loads(done.stdout)["pseudo_labels"]
@@ -323,7 +336,7 @@ def test_pseudo_labels_of_a_scene_are_labels_like_any(trained, chips, mosaic, tm
         "--classes", "land-cover", "--steps", 1, "--hold-out", 0.3)  # fmt: skip
 
 
-def test_nothing_survives_the_threshold(trained, chips, elsewhere, tmp_path):
+def test_nothing_survives_the_threshold(transfer, trained, chips, elsewhere, tmp_path):
     out = tmp_path / "n.model"
     done = transfer(trained[0], chips, elsewhere, out, "--threshold", 1, "--force", ok=False)
     assert "no target sample is kept" in done.stderr
@@ -331,14 +344,16 @@ def test_nothing_survives_the_threshold(trained, chips, elsewhere, tmp_path):
 
 
 @pytest.mark.parametrize("bands", ["1", "1,2"])
-def test_a_target_without_three_bands_is_refused(trained, chips, mosaic, tmp_path, bands):
+def test_a_target_without_three_bands_is_refused(transfer, trained, chips, mosaic, tmp_path, bands):
     out = tmp_path / "o" / "n.model"
     done = transfer(trained[0], chips, mosaic[0], out, "--bands", bands, ok=False)
     assert "choose 3 with --bands" in done.stderr
     assert not out.parent.exists()
 
 
-def test_the_sheet_shows_what_was_learnt_last(trained, chips, elsewhere, tmp_path, monkeypatch):
+def test_the_sheet_shows_what_was_learnt_last(
+    transfer, trained, chips, elsewhere, tmp_path, monkeypatch
+):
     from geopipe.workflow import transfer as work
 
     real, caps = work.choose, iter((12, 11))
@@ -350,10 +365,12 @@ def test_the_sheet_shows_what_was_learnt_last(trained, chips, elsewhere, tmp_pat
     told = json.loads((tmp_path / "n.model.json").read_text())["rounds"]
     kept = [sum(f["kept"] for f in r["samples"].values()) for r in told]
     assert kept[0] > kept[1]
-    assert f"{kept[1]} of 360 target patches" in (tmp_path / "n.model.html").read_text()
+    assert f"{kept[1]} of 180 target patches" in (tmp_path / "n.model.html").read_text()
 
 
-def test_a_round_that_fails_leaves_nothing(trained, chips, elsewhere, tmp_path, monkeypatch):
+def test_a_round_that_fails_leaves_nothing(
+    transfer, trained, chips, elsewhere, tmp_path, monkeypatch
+):
     from geopipe.errors import LabelError
     from geopipe.workflow import transfer as work
 
@@ -371,7 +388,7 @@ def test_a_round_that_fails_leaves_nothing(trained, chips, elsewhere, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_of_pixels_is_refused(chips, elsewhere, tmp_path):
+def test_a_model_of_pixels_is_refused(transfer, chips, elsewhere, tmp_path):
     from geopipe.classes import load_scheme
     from geopipe.nets import MapNet, build_net
 
