@@ -15,6 +15,12 @@ _RECENT_S = 60.0
 """What was done this long ago counts a third of what is done now when the time left is told."""
 
 
+def announce(text: str) -> None:
+    """A line on stderr that everybody is to see, with and without -v."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 @contextmanager
 def progress(label: str, total: int, before: int = 0) -> Iterator[Advance]:
     """Show how far `label` is; steps shorter than a second stay silent outside a terminal.
@@ -49,14 +55,14 @@ class _Pace:
     def left(self) -> str:
         """The time left in words; nothing before the first unit is done."""
         if self.done >= self.total:
-            return f"done in {_duration(time.monotonic() - self.start)}"
+            return f"done in {duration(time.monotonic() - self.start)}"
         if not self._units:
             return ""
-        return f"about {_duration(self._seconds / self._units * (self.total - self.done))} left"
+        return f"about {duration(self._seconds / self._units * (self.total - self.done))} left"
 
 
-def _duration(seconds: float) -> str:
-    """As exact as an estimate is."""
+def duration(seconds: float) -> str:
+    """In words, as exact as an estimate is."""
     if seconds < 100:
         step = 1 if seconds < 10 else 5
         return f"{max(1, round(seconds / step) * step)} s"

@@ -14,9 +14,10 @@ from geopipe.learn.refine import RefinePlan
 from geopipe.limits import useful_threads
 from geopipe.nets import MapNet, NetName, RefineNet, build_net
 from geopipe.nets.allocator import keep_pages
+from geopipe.progress import duration
 from geopipe.score.kernels import fastest_kernels
 
-_STEPS_PER_KM2 = 28
+_STEPS_PER_KM2 = 20
 """Steps of the CNN's short schedule that take as long as aligning the labels of a km2."""
 _FIXED_S = 12.0
 """Seconds for start-up, overviews and reports."""
@@ -59,22 +60,13 @@ class Estimate:
             "sharpening": self.sharpening,
             "mapping and reports": self.mapping + self.rest,
         }
-        told = ", ".join(f"{name} {in_minutes(s)}" for name, s in parts.items() if s)
+        told = ", ".join(f"{name} {duration(s)}" for name, s in parts.items() if s)
         longest = "coarse" if self.base_network >= self.sharpening else "refinement"
         return (
-            f"the whole takes about {in_minutes(self.total)} on this machine "
+            f"the whole takes about {duration(self.total)} on this machine "
             f"({useful_threads(torch.get_num_threads())} threads): {told}; fewer steps shorten it, "
             f"e.g. --set {longest}.steps=..."
         )
-
-
-def in_minutes(seconds: float) -> str:
-    """Rounded as far as an estimate is worth."""
-    if seconds < 90:
-        return f"{max(5 * round(seconds / 5), 5)} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def estimate(work: Work, scheme: ClassScheme, bands: int = 3) -> Estimate:

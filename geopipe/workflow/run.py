@@ -25,6 +25,7 @@ from geopipe.learn.fit import Fitted
 from geopipe.learn.pool import Pool, build_pool
 from geopipe.learn.refine import RefinePlan, train_refinement
 from geopipe.nets import MapNet, RefineNet, build_net
+from geopipe.progress import announce
 from geopipe.workflow.bundle import MapOptions, overview, write_bundle
 from geopipe.workflow.closeups import choose_places, close_up
 from geopipe.workflow.estimate import Work, estimate
@@ -133,11 +134,11 @@ class Chain:
             )
 
     def tell_time(self, steps: Sequence[Step]) -> None:
-        """Log what the whole will take, where a network is still to be trained on the CPU."""
+        """Say what the whole will take, where a network is still to be trained on the CPU."""
         trained = [s for s in steps if s.name in ("coarse", "refinement")]
         if self.device == "cpu" and not all(is_current(s, self.records) for s in trained):
             bands = len(open_scene(self.workflow.train).bands)
-            log.info("%s", estimate(self._work(), self.scheme, bands).sentence())
+            announce(estimate(self._work(), self.scheme, bands).sentence())
 
     def _work(self) -> Work:
         w = self.workflow

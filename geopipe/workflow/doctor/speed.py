@@ -16,7 +16,8 @@ def _speed() -> Iterator[Finding]:
     from geopipe.classes import load_scheme
     from geopipe.learn.coarse import CoarsePlan
     from geopipe.learn.refine import RefinePlan
-    from geopipe.workflow.estimate import Work, estimate, in_minutes
+    from geopipe.progress import duration
+    from geopipe.workflow.estimate import Work, estimate
 
     yield Finding("speed", "instructions", torch.backends.cpu.get_cpu_capability())
     work = Work(CoarsePlan.of(), RefinePlan.of(), _FOREZ_KM2, _FOREZ_MPX)
@@ -26,7 +27,7 @@ def _speed() -> Iterator[Finding]:
         "training, CNN": f"{work.base.steps / found.base_network:.2g} steps/s",
         "training, refinement": f"{work.sharpen.steps / found.sharpening:.2g} steps/s",
         "mapping, CNN+RNN": f"{work.mapped_mpx / found.mapping:.2g} million pixels of 1 m/s",
-        "make forez-map": f"about {in_minutes(found.total)}, installation aside",
+        "make forez-map": f"about {duration(found.total)}, installation aside",
     }
     for name, value in rates.items():
         yield Finding("speed", name, value)
