@@ -50,7 +50,7 @@ class CoarseNet(ScoreNet):
         x = self.conv1(image).relu_()  # (N, 64, h + 12, w + 12), h = H / 4 + 1
         x = self.conv2(x).relu_()
         x = self.conv3(x).relu_()
-        if self.training and not x.is_cuda and not torch.is_autocast_enabled("cpu"):
+        if torch.is_grad_enabled() and not x.is_cuda and not torch.is_autocast_enabled("cpu"):
             x = shifted_conv2d(x, self.conv4.weight, self.conv4.bias)  # type: ignore[arg-type]
         else:
             x = self.conv4(x)

@@ -32,8 +32,9 @@ CROP = 1500
 MOST_CROP = 2048
 ROUNDING = 1e-5
 """What float32 may change in a score ..."""
-RELATIVE = 1e-6
-"""... or this part of the largest score, where that is more."""
+RELATIVE = 3e-6
+"""... or this part of the largest score, where that is more: the whole is computed by convolution,
+tiles perhaps by matrix product, which adds up ten thousand terms in another order."""
 _MEMORY = 1.6e9
 """Bytes that the whole forward may take."""
 

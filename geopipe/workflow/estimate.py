@@ -32,9 +32,10 @@ class Work:
     base: CoarsePlan
     sharpen: RefinePlan | FinetunePlan | None
     """What the accurate tile is for."""
-    aligned_km2: float
     mapped_mpx: float
     """Net pixels to map, in millions, evaluation included."""
+    aligned_km2: float = 0.0
+    """Ground whose labels are still to be aligned."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Estimate:
         told = ", ".join(f"{name} {duration(s)}" for name, s in parts.items() if s)
         longest = "coarse" if self.base_network >= self.sharpening else "refinement"
         return (
-            f"the whole takes about {duration(self.total)} on this machine "
+            f"this takes about {duration(self.total)} on this machine "
             f"({useful_threads(torch.get_num_threads())} threads): {told}; fewer steps shorten it, "
             f"e.g. --set {longest}.steps=..."
         )

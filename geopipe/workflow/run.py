@@ -47,6 +47,8 @@ from geopipe.workflow.summary import curves, in_words, methods
 
 log = logging.getLogger(__name__)
 
+_WORTH_TELLING_S = 30.0
+"""A run that takes no longer than this does not say so."""
 CHECK_EVERY = 100
 """Training steps between two looks at the enhancement tile."""
 
@@ -68,8 +70,9 @@ def run_workflow(workflow: Workflow) -> Outcome:
     chain = Chain(workflow)
     chain.check()
     steps = chain.steps()
-    chain.tell_time(steps)
     for step in steps:
+        if step.name == "coarse":  # what the labels lack is known by now
+            chain.tell_time(steps)
         _, seconds = run_step(step, chain.records)
         chain.timings[step.name] = seconds
     report, evaluation = chain.report(), chain.evaluation()
@@ -134,11 +137,14 @@ class Chain:
             )
 
     def tell_time(self, steps: Sequence[Step]) -> None:
-        """Say what the whole will take, where a network is still to be trained on the CPU."""
+        """Say what the rest will take, where a network is still to be trained on the CPU."""
         trained = [s for s in steps if s.name in ("coarse", "refinement")]
-        if self.device == "cpu" and not all(is_current(s, self.records) for s in trained):
-            bands = len(open_scene(self.workflow.train).bands)
-            announce(estimate(self._work(), self.scheme, bands).sentence())
+        if self.device != "cpu" or all(is_current(s, self.records) for s in trained):
+            return
+        bands = len(open_scene(self.workflow.train).bands)
+        expected = estimate(self._work(), self.scheme, bands)
+        if expected.total > _WORTH_TELLING_S:
+            announce(expected.sentence())
 
     def _work(self) -> Work:
         w = self.workflow
@@ -151,10 +157,8 @@ class Chain:
             sharpen = finetune_plan(w)
         elif w.enhance:
             sharpen = refine_plan(w, scenes["enhance"])
-        aligned = [grids[role] for role, choice in self.roles.items() if choice.align]
-        km2 = sum(math.prod(grid.shape) * w.gsd**2 for grid in aligned) / 1e6
         mpx = sum(math.prod(grid.shape) for grid in mapped) / 1e6
-        return Work(coarse_plan(w, scenes["train"]), sharpen, km2, mpx)
+        return Work(coarse_plan(w, scenes["train"]), sharpen, mpx)
 
     def steps(self) -> Sequence[Step]:
         """The steps before the report, in their order."""

@@ -1,6 +1,7 @@
 """What a workflow will take, told before."""
 
 import re
+import shutil
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from geopipe.learn.pace import seconds_per_step
 from geopipe.learn.refine import RefinePlan
 from geopipe.workflow import estimate as module
 from geopipe.workflow.estimate import Estimate, Work, estimate
+from geopipe.workflow.run import run_workflow
+from geopipe.workflow.schema import load_workflow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SCHEME = load_scheme("buildings")
@@ -26,12 +29,13 @@ def pace(monkeypatch):
         return 0.5 if isinstance(plan, CoarsePlan) else 0.2
 
     monkeypatch.setattr(module, "seconds_per_step", seconds)
+    monkeypatch.setattr("geopipe.workflow.run._WORTH_TELLING_S", 1.0)
     monkeypatch.setattr(module, "_seconds_per_mpx", lambda *_: 2.0)
 
 
 @pytest.mark.parametrize("sharpen", [RefinePlan(steps=100), FinetunePlan(steps=100)])
 def test_parts_are_steps_areas_and_pixels_by_their_pace(pace, sharpen):
-    found = estimate(Work(CoarsePlan.of(steps=60), sharpen, 3.0, 4.0), SCHEME)
+    found = estimate(Work(CoarsePlan.of(steps=60), sharpen, 4.0, 3.0), SCHEME)
     assert found.base_network == pytest.approx(30)
     assert found.sharpening == pytest.approx(20)
     assert found.mapping == pytest.approx(8)
@@ -41,7 +45,7 @@ def test_parts_are_steps_areas_and_pixels_by_their_pace(pace, sharpen):
 
 
 def test_labels_that_stay_and_a_tile_that_is_missing_cost_nothing(pace):
-    found = estimate(Work(CoarsePlan.of(), None, 0.0, 1.0), SCHEME)
+    found = estimate(Work(CoarsePlan.of(), None, 1.0), SCHEME)
     assert found.labels == found.sharpening == 0
     assert "sharpening" not in found.sentence()
     assert "labels" not in found.sentence()
@@ -66,18 +70,22 @@ def test_a_step_of_each_training_is_measured_by_taking_it(plan):
     assert torch.equal(torch.random.get_rng_state(), before), "a measurement must not move the seed"
 
 
+def test_a_short_run_says_nothing(drawn, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("geopipe.workflow.run.estimate", lambda *_: Estimate(0, 5, 5, 1))
+    folder = shutil.copytree(drawn, tmp_path / "tiles")
+    run_workflow(load_workflow(folder / "tiny.toml"))
+    assert "this takes" not in capsys.readouterr().err
+
+
 def test_a_workflow_tells_once_what_it_will_take(drawn, tmp_path, capsys, pace):
     import shutil
-
-    from geopipe.workflow.run import run_workflow
-    from geopipe.workflow.schema import load_workflow
 
     folder = shutil.copytree(drawn, tmp_path / "tiles")
     said = []
     for _ in range(2):
         run_workflow(load_workflow(folder / "tiny.toml"))
         lines = capsys.readouterr().err.splitlines()
-        said.append([line for line in lines if "the whole takes about" in line])
+        said.append([line for line in lines if "this takes about" in line])
     assert len(said[0]) == 1
     assert re.search(r"base network \d+ s, sharpening \d+ s", said[0][0])
     assert said[1] == []

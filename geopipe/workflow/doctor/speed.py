@@ -20,7 +20,7 @@ def _speed() -> Iterator[Finding]:
     from geopipe.workflow.estimate import Work, estimate
 
     yield Finding("speed", "instructions", torch.backends.cpu.get_cpu_capability())
-    work = Work(CoarsePlan.of(), RefinePlan.of(), _FOREZ_KM2, _FOREZ_MPX)
+    work = Work(CoarsePlan.of(), RefinePlan.of(), _FOREZ_MPX, _FOREZ_KM2)
     found = estimate(work, load_scheme("buildings-roads"))
     assert work.sharpen is not None
     rates = {
