@@ -18,6 +18,7 @@ ROLES = """
 name = "tiny"
 out = "made"
 device = "cpu"
+schedule = "paper" # its patches fit the tiny tiles
 [train]
 scene = "train.tif"
 labels = "train.gpkg"

@@ -37,6 +37,11 @@ class Work:
     aligned_km2: float = 0.0
     """Ground whose labels are still to be aligned."""
 
+    @property
+    def steps(self) -> int:
+        """Training steps."""
+        return self.base.steps + (self.sharpen.steps if self.sharpen else 0)
+
 
 @dataclass(frozen=True)
 class Estimate:

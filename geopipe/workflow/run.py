@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 
 _WORTH_TELLING_S = 30.0
 """A run that takes no longer than this does not say so."""
+_WORTH_MEASURING = 50
+"""Training steps; fewer are taken in the time that a measurement takes."""
 CHECK_EVERY = 100
 """Training steps between two looks at the enhancement tile."""
 
@@ -141,8 +143,11 @@ class Chain:
         trained = [s for s in steps if s.name in ("coarse", "refinement")]
         if self.device != "cpu" or all(is_current(s, self.records) for s in trained):
             return
+        work = self._work()
+        if work.steps < _WORTH_MEASURING:
+            return
         bands = len(open_scene(self.workflow.train).bands)
-        expected = estimate(self._work(), self.scheme, bands)
+        expected = estimate(work, self.scheme, bands)
         if expected.total > _WORTH_TELLING_S:
             announce(expected.sentence())
 

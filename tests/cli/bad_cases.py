@@ -69,8 +69,8 @@ class Box:
         train = {"scene": str(self.scene), "labels": str(self.osm), **tables.pop("train", {})}
         # With an enhancement tile, without which there is a warning.
         tables = {"enhance": {"scene": self.scene, "labels": self.osm}, **tables}
-        lines = ['name = "w"', f'out = "{self.out}/made"', "[coarse]", "steps = 1", "batch = 1"]
-        lines += ["[refinement]", "steps = 1", "batch = 1"]
+        lines = ['name = "w"', f'out = "{self.out}/made"', 'schedule = "paper"']
+        lines += ["[coarse]", "steps = 1", "batch = 2", "[refinement]", "steps = 1", "batch = 2"]
         for name, table in {"train": train, **tables}.items():
             lines += [f"[{name}]", *(f"{k} = {json.dumps(str(v))}" for k, v in table.items())]
         return ["run", self.text("w.toml", "\n".join(lines)), *more]

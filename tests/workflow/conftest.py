@@ -34,11 +34,11 @@ WORKFLOW = (
 scenes = ["test.tif"]
 [coarse]
 steps = 4
-batch = 1
+batch = 3
 precision = "float32"
 [refinement]
 steps = 4
-batch = 1
+batch = 3
 iterations = 2
 precision = "float32"
 [report]
