@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup lint test forez-map map results bench endure label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-scenes reproduce-retrieval test-qgis sample-tiles clean
+.PHONY: help setup lint test forez-map map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval test-qgis sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -61,8 +61,8 @@ bench: setup ## speed and memory against other ways; writes docs/results/bench/ 
 gpu-check: setup ## agreement, speed and trainings on a GPU; writes docs/results/gpu/ (8 minutes)
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
-endure: setup ## kill a mapping 32 times and compare its bytes; writes docs/results/bench/kill.md
-	$(BIN)/python -m benchmarks.endure
+crash-recovery: setup ## kill a mapping 32 times and compare its bytes; writes docs/results/bench/kill.md
+	$(BIN)/python -m benchmarks.crash_recovery
 
 label-check: setup ## what the check says of known and real shifts; writes docs/results/label-check.md
 	$(BIN)/python -m reproduce.label_check
@@ -79,8 +79,8 @@ reproduce-maggiori: setup ## the paper's experiments; writes docs/results/maggio
 reproduce-gid: setup ## land cover by patches, transfer without labels; needs GEOPIPE_DATA; writes docs/results/gid/ (hours)
 	$(BIN)/python -m reproduce.gid.run
 
-reproduce-scenes: setup ## scene classification: fusion, attention maps; needs GEOPIPE_DATA; writes docs/results/scenes/ (hours)
-	$(BIN)/python -m reproduce.scenes.run $(ARGS)
+reproduce-chips: setup ## scene classification: fusion, attention maps; needs GEOPIPE_DATA; writes docs/results/chips/ (hours)
+	$(BIN)/python -m reproduce.chips.run $(ARGS)
 
 sample-tiles: setup ## make sample_tiles/ anew from its generator
 	$(BIN)/python sample_tiles/make.py

@@ -26,11 +26,11 @@ from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
 from benchmarks.machine import describe_machine, load
 from geopipe.checkpoint import Checkpoint
+from geopipe.learn.chips import ChipTrainingPlan, DecodedChips, chip_net, predict, train_network
+from geopipe.learn.chips.model import ChipModelSpec, open_labels_of
 from geopipe.learn.precision import training_autocast
-from geopipe.learn.scenes import Pictures, ScenePlan, chip_net, predict, trained
 from geopipe.nets.patches import BATCH
 from geopipe.raster.chips import ChipFolder
-from geopipe.workflow.scenes.training import SceneDesign, open_labels_of
 
 RESULTS = Path("docs/results/bench/chips")
 MODELS = ("finetune:efficientnet_lite0", "fusion:efficientnet_lite0+alexnet")
@@ -50,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = _noise(Path(folder) / "chips", args.chips)
         for model in args.models:
-            design = SceneDesign(model, ("random:0",), args.side)
+            design = ChipModelSpec(model, ("random:0",), args.side)
             labels = open_labels_of(root, args.side, Path(folder), skip_bad=False)
             start = design.start(labels.scheme, design.backbones(), labels.sizes)
             _bare_training(start, 1)  # the first steps choose kernels
@@ -80,10 +80,10 @@ def _round(start: Checkpoint, root: Path, work: Path, epochs: int) -> dict[str, 
 
     def train() -> None:
         labels = open_labels_of(root, side, work / "train", skip_bad=False)
-        trained(start, labels.all, ScenePlan(epochs), folder=work / "train")
+        train_network(start, labels.all, ChipTrainingPlan(epochs), folder=work / "train")
 
     def classify() -> None:
-        pictures = Pictures.of(chips, side, work / "use", skip_bad=False)
+        pictures = DecodedChips.of(chips, side, work / "use", skip_bad=False)
         predict(start, pictures, np.arange(len(chips)))
 
     def bare_train() -> None:
@@ -111,8 +111,8 @@ def _seconds(work: Callable[[], None]) -> float:
 
 def _bare_training(start: Checkpoint, batches: int) -> None:
     """Forward, backward and step of the net, of one batch in memory again and again."""
-    net, plan = deepcopy(chip_net(start)), ScenePlan()
-    net.learning()
+    net, plan = deepcopy(chip_net(start)), ChipTrainingPlan()
+    net.parameter_groups()
     optimizer = torch.optim.Adam(net.rates(plan.pretrained_lr, plan.lr), amsgrad=True)
     images, ids = torch.randn(BATCH, 3, net.side, net.side), torch.arange(BATCH) % _CLASSES
     for _ in range(batches):
@@ -137,13 +137,16 @@ def write(rounds: list[dict[str, Any]], facts: dict[str, object]) -> None:
     told = json.dumps({**facts, "rounds": rounds}, indent=1, default=str)
     RESULTS.with_suffix(".json").write_text(told + "\n")
     lines = [
-        "# Scene classifiers", "",
+        "# Scene classifiers",
+        "",
         f"`python -m benchmarks.chips --chips {facts['chips']} --epochs {facts['epochs']} --side "
         f"{facts['side']} --repeats {facts['repeats']}`; {facts['threads']} threads, load "
         f"{facts['load']}. JPEGs of {_PX} px, decoding included; chips per second, medians of "
-        "rounds.", "",
-        "| model | | chips/s | net alone | share |", "|---|---|---:|---:|---:|",
-    ]  # fmt: skip
+        "rounds.",
+        "",
+        "| model | | chips/s | net alone | share |",
+        "|---|---|---:|---:|---:|",
+    ]
     for model in dict.fromkeys(r["model"] for r in rounds):
         mine = [r for r in rounds if r["model"] == model]
         for name in ("train", "classify"):

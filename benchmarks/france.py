@@ -30,7 +30,7 @@ BLOCK_PX = 512
 """Side of a block in the scenes' files."""
 
 FLOP = 76e9 / 1e6
-"""Of a net pixel: coarse net 35 G, folded refinement 41 G a megapixel."""
+"""Of a net pixel: base network 35 G, folded refinement 41 G a megapixel."""
 CPU_PX_S = 6.3e6 / 2
 """Measured, of a core: `geopipe map` on 10,000 x 10,000 px, float32, two cores."""
 DECODE_PX_S = {"deflate": 130e6, "zstd": 360e6}

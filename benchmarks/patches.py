@@ -25,11 +25,11 @@ from affine import Affine
 from benchmarks.machine import describe_machine, load
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import load_scheme
-from geopipe.jobs import Engine, Workers, map_scene
 from geopipe.learn.patches import patch_net
+from geopipe.learn.patches.model import PatchModelSpec
+from geopipe.mapping import Engine, Workers, map_scene
 from geopipe.nets.patches import BATCH
 from geopipe.raster import Scene
-from geopipe.workflow.patches import Design
 
 CL = torch.channels_last
 RESULTS = Path("docs/results/bench/patches")
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
-    design = Design(gsd=4, segments=False)
+    design = PatchModelSpec(gsd=4, segments=False)
     model = design.model(load_scheme("land-cover"))
     rounds = []
     with tempfile.TemporaryDirectory() as folder:
@@ -64,9 +64,18 @@ def main() -> None:
 def _noise(path: Path, size: int) -> Scene:
     pixels = np.random.default_rng(0).integers(0, 255, (3, size, size), dtype=np.uint8)
     with rasterio.open(
-        path, "w", driver="GTiff", width=size, height=size, count=3, dtype="uint8", tiled=True,
-        crs="EPSG:32631", transform=Affine(4, 0, 500_000, 0, -4, 4_700_000), compress="deflate",
-    ) as out:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        width=size,
+        height=size,
+        count=3,
+        dtype="uint8",
+        tiled=True,
+        crs="EPSG:32631",
+        transform=Affine(4, 0, 500_000, 0, -4, 4_700_000),
+        compress="deflate",
+    ) as out:
         out.write(pixels)
     return Scene.open(path)
 

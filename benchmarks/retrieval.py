@@ -24,10 +24,10 @@ from typing import Any
 import faiss
 import numpy as np
 
+from benchmarks.generated_scenes import ROOT
 from benchmarks.machine import describe_machine, load
-from benchmarks.scenes import ROOT
+from geopipe.retrieve.embedding import EmbeddingConfig, EmbeddingModel
 from geopipe.retrieve.header import Header
-from geopipe.retrieve.recipe import Model, Recipe
 from geopipe.retrieve.rows import ChipRow
 from geopipe.retrieve.search import Searcher, exact, make, save
 from geopipe.retrieve.search import load as load_search
@@ -116,8 +116,10 @@ def append(folder: Path, size: int, width: int, queries: int) -> Answer:
         data = unit(rng.normal(size=(min(PART, size - first), width)))
         mine = np.flatnonzero((places >= first) & (places < first + len(data)))
         data[places[mine] - first] = planted[mine]
-        rows = [ChipRow("/a.tif", "1:2", "", f"{i:032x}", i, 0, 64, 64)
-                for i in range(first, first + len(data))]  # fmt: skip
+        rows = [
+            ChipRow("/a.tif", "1:2", "", f"{i:032x}", i, 0, 64, 64)
+            for i in range(first, first + len(data))
+        ]
         start = time.perf_counter()
         writer.append(data, rows, None)
         seconds += time.perf_counter() - start
@@ -197,13 +199,13 @@ def embed(chips: int) -> Answer:
 
     torch.set_num_threads(1)
     images = [np.random.default_rng(i).integers(0, 255, (3, 224, 224), np.uint8) for i in range(64)]
-    model = Model(Recipe(), "auto").loaded()
+    model = EmbeddingModel(EmbeddingConfig(), "auto").loaded()
     net, shown = load_backbone("efficientnet_lite0", upto="pooled"), torch.randn(32, 3, 224, 224)
     rounds = max(1, chips // 64)
-    model.describe(images)
+    model.embed(images)
     start = time.perf_counter()
     for _ in range(rounds):
-        model.describe(images)
+        model.embed(images)
     mine = 64 * rounds / (time.perf_counter() - start)
     start = time.perf_counter()
     with torch.inference_mode():
@@ -223,16 +225,18 @@ def write(told: list[Answer], embedding: Answer, facts: Answer) -> None:
     values = {**facts, "embedding": embedding, "ways": told}
     RESULTS.with_suffix(".json").write_text(json.dumps(values, indent=1, default=str) + "\n")
     lines = [
-        "# Finding chips", "",
+        "# Finding chips",
+        "",
         f"`python -m benchmarks.retrieval`; {facts['threads']} threads, load {facts['load']} at "
         "the start, random unit vectors of "
         f"{facts['width']} values (float32), {facts['queries']} queries with {NEIGHBOURS} planted "
         "neighbours each. *Own*: memory of the process itself at the end; *peak* counts pages of "
-        "mapped files too, which the system takes back when it needs them.", "",
+        "mapped files too, which the system takes back when it needs them.",
+        "",
         "| vectors | way | made, s | file, MB | one query, ms | of many, ms | recall at 10 "
         "| own, MB | peak, MB |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]  # fmt: skip
+    ]
     for t in told:
         if t["way"] == "append":
             continue
@@ -251,8 +255,11 @@ def write(told: list[Answer], embedding: Answer, facts: Answer) -> None:
     ]
     if embedding:
         mine, bare = embedding["per_second"], embedding["bare_per_second"]
-        lines += ["", f"Describing chips of 224 px, EfficientNet-Lite0, one thread: {mine:.1f} per "
-                  f"second; its bare forward {bare:.1f} ({100 * mine / bare:.0f} %)."]  # fmt: skip
+        lines += [
+            "",
+            f"Describing chips of 224 px, EfficientNet-Lite0, one thread: {mine:.1f} per "
+            f"second; its bare forward {bare:.1f} ({100 * mine / bare:.0f} %).",
+        ]
     RESULTS.with_suffix(".md").write_text("\n".join([*lines, ""]))
 
 

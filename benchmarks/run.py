@@ -36,13 +36,13 @@ from pathlib import Path
 
 import rasterio
 
-from benchmarks.agree import equal_pixels
+from benchmarks.agreement import equal_pixels
 from benchmarks.figures import Rounds, summary, targets
+from benchmarks.generated_scenes import ROOT, choose_model, deflate_ratio, make_scene
 from benchmarks.machine import describe_machine, load, steal
+from benchmarks.memory_monitor import RunError
 from benchmarks.page import markdown
 from benchmarks.runners import PART, RUNNERS, Run, Setting, geopipe_command, run, why_not
-from benchmarks.scenes import ROOT, choose_model, deflate_ratio, make_scene
-from benchmarks.watch import RunError
 from geopipe.checkpoint import file_hash
 
 SIZES = (4000, 10_000, 20_000)

@@ -10,8 +10,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.scenes import ROOT
-from benchmarks.watch import RunError, Watched, run_watched
+from benchmarks.generated_scenes import ROOT
+from benchmarks.memory_monitor import RunError, Watched, run_watched
 
 GEOPIPE = ("geopipe", "geopipe-1-worker", "geopipe-2-workers")
 RUNNERS = (

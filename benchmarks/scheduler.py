@@ -30,7 +30,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bookkeeping import (
+from benchmarks.local_cluster import ROOT, WORKER_PROCESSES, Cluster, cluster
+from benchmarks.machine import describe_machine, load, steal
+from benchmarks.overhead import (
     CORE,
     INPUTS,
     SIDE,
@@ -42,11 +44,9 @@ from benchmarks.bookkeeping import (
     resume,
     tiling,
 )
-from benchmarks.local_cluster import ROOT, WORKER_PROCESSES, Cluster, cluster
-from benchmarks.machine import describe_machine, load, steal
 from geopipe.grid import Tile
-from geopipe.jobs.journal import NAME, Journal
-from geopipe.jobs.run import AHEAD, Workers, _portable, run_tiles
+from geopipe.mapping.journal import NAME, Journal
+from geopipe.parallel import PREFETCH, Workers, _portable, run_tiles
 
 OUT = ROOT / "docs/results/bench/scheduler.json"
 FEW, SOME, MANY = 1, 8, 128
@@ -54,8 +54,14 @@ FEW, SOME, MANY = 1, 8, 128
 GROUP = 8
 """Tiles in a task, where there are several."""
 PARTS = (
-    "mosaics", "areas", "journal", "few_workers", "many_workers", "run_tiles", "prototype",
-)  # fmt: skip
+    "mosaics",
+    "areas",
+    "journal",
+    "few_workers",
+    "many_workers",
+    "run_tiles",
+    "prototype",
+)
 MARKS = (1000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 
 Done = list[tuple[Tile, Any]]
@@ -95,7 +101,7 @@ def gathered(job: Idle, tiles: Iterable[Tile], address: str, *, count: int = 1) 
             running.update((f.key, group) for f, group in zip(futures, groups, strict=True))
             return list(futures)
 
-        size = AHEAD * sum(w["nthreads"] for w in workers)
+        size = PREFETCH * sum(w["nthreads"] for w in workers)
         queue = as_completed(send(size), loop=client.loop, with_results=True)
         for ready in queue.batches():
             for future, done in ready:

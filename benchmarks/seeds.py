@@ -20,8 +20,8 @@ import torch
 
 import geopipe
 from benchmarks.machine import cpu_model
-from geopipe.score.metrics import Metrics
-from geopipe.workflow.evaluation import Evaluation
+from geopipe.evaluation.iterations import IterationMetrics
+from geopipe.metrics import Metrics
 from geopipe.workflow.run import run_workflow
 from geopipe.workflow.schema import load_workflow
 
@@ -69,12 +69,12 @@ def main() -> None:
     sys.stdout.write(text)
 
 
-def run_seed(path: Path, seed: int, settings: dict[str, str]) -> Evaluation:
+def run_seed(path: Path, seed: int, settings: dict[str, str]) -> IterationMetrics:
     """The evaluation of one seed."""
     out = load_workflow(path, settings).out
     folder = out.with_name(f"{out.name}-seed{seed}")
     run_workflow(load_workflow(path, {**settings, "seed": str(seed), "out": str(folder)}))
-    return Evaluation.load(folder / "evaluation")
+    return IterationMetrics.load(folder / "evaluation")
 
 
 def markdown(name: str, tables: dict[str, object], runs: list[tuple[Metrics, ...]]) -> str:

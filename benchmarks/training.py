@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.machine import describe_machine, load
 from geopipe.classes import load_scheme
-from geopipe.learn import CoarsePlan, RefinePlan
+from geopipe.learn import BaseNetworkPlan, RefinementPlan
 from geopipe.learn.pace import seconds_per_step
 
 SCHEME = "buildings-roads"
@@ -34,7 +34,7 @@ class Row:
 
     part: str
     schedule: str
-    plan: CoarsePlan | RefinePlan
+    plan: BaseNetworkPlan | RefinementPlan
     shards: int | None
     """None: as the package has it; 1: the whole batch, with torch's threads in each operation."""
 
@@ -47,11 +47,11 @@ class Row:
 
 def rows() -> list[Row]:
     """All ways."""
-    plans: list[tuple[str, str, CoarsePlan | RefinePlan]] = [
-        ("CNN", "paper", CoarsePlan.of("cnn", "paper")),
-        ("CNN", "short", CoarsePlan.of("cnn", "short")),
-        ("refinement", "paper", RefinePlan.of("paper")),
-        ("refinement", "short", RefinePlan.of("short")),
+    plans: list[tuple[str, str, BaseNetworkPlan | RefinementPlan]] = [
+        ("CNN", "paper", BaseNetworkPlan.of("cnn", "paper")),
+        ("CNN", "short", BaseNetworkPlan.of("cnn", "short")),
+        ("refinement", "paper", RefinementPlan.of("paper")),
+        ("refinement", "short", RefinementPlan.of("short")),
     ]
     return [Row(*plan, shards) for plan in plans for shards in (1, None)]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geopipe.nets import MapNet
-from geopipe.nets.allocator import keep_pages
-from geopipe.nets.mapnet import center
-from geopipe.score.kernels import fastest_kernels
-from geopipe.score.tile import Precision, autocast, best_class
+from geopipe.mapping.kernels import fastest_kernels
+from geopipe.mapping.tile import Precision, autocast, best_class
+from geopipe.nets import SegmentationModel
+from geopipe.nets.allocator import tune_malloc
+from geopipe.nets.segmentation import center
 
 CORE = 1024
 """Scene pixels a side of a window, geopipe's default and every peer's."""
@@ -21,23 +21,23 @@ __all__ = [
     "CORE",
     "Precision",
     "best_class",
-    "keep_pages",
     "plain_scores",
+    "tune_malloc",
     "tuned_scores",
 ]
 
 
-def plain_scores(net: MapNet, image: Tensor) -> Tensor:
+def plain_scores(net: SegmentationModel, image: Tensor) -> Tensor:
     """The folded nets, each layer over the whole window: what the paper's reader would write."""
     with torch.no_grad():
-        scores: Tensor = net.coarse(image)
-        if net.refine:
-            scores = net.refine(scores, center(image, scores.shape[-2:]))
+        scores: Tensor = net.base(image)
+        if net.postprocessor:
+            scores = net.postprocessor(scores, center(image, scores.shape[-2:]))
         size = torch.Size(n - 2 * net.halo for n in image.shape[-2:])
         return center(scores, size)
 
 
-def tuned_scores(net: MapNet, image: Tensor, precision: Precision) -> Tensor:
+def tuned_scores(net: SegmentationModel, image: Tensor, precision: Precision) -> Tensor:
     """The folded nets as geopipe runs them: in the form that is the fastest on this processor."""
     if precision == "float32":
         net.kernels = fastest_kernels()

@@ -27,14 +27,14 @@ from matplotlib.path import Path as Outline
 
 from geopipe.classes import IGNORE, ClassScheme, load_scheme
 from geopipe.grid import Window, ground_gsd
-from geopipe.labels import Area, LimitedLabels, VectorLabels, open_labels
+from geopipe.labels import Area, ClippedLabels, VectorLabels, open_labels
+from geopipe.metrics import Metrics
 from geopipe.raster import Scene
 from geopipe.raster.scene import window_geobox
-from geopipe.register import moved_labels
-from geopipe.register.check import Block
-from geopipe.register.checkfile import rows
-from geopipe.score.metrics import Metrics
-from geopipe.workflow.checkup import Checkup, suggestions
+from geopipe.register import shifted_labels
+from geopipe.register.label_qc import LabelQC, suggestions
+from geopipe.register.qc_file import rows
+from geopipe.register.qc_tiles import QCTile
 from reproduce.facts import facts
 from reproduce.maggiori.figures.style import drawing, picture
 
@@ -74,10 +74,10 @@ def simulated(tile: str, scheme: ClassScheme) -> dict[str, Any]:
     )
     assert isinstance(osm, VectorLabels)
     assert isinstance(truth, VectorLabels)
-    up = Checkup(scene, osm)
-    moved = moved_labels(osm, up.field)
+    up = LabelQC(scene, osm)
+    moved = shifted_labels(osm, up.field)
     right = np.where(scene.read().valid, truth.read(scene.geobox), IGNORE).astype(np.uint8)
-    blocks = up.blocks()
+    blocks = up.tiles()
     if tile == "test":
         _drawn(RESULTS / "simulated.png", scene, osm, moved, Window(900, 900, 400, 400))
     return {
@@ -88,14 +88,14 @@ def simulated(tile: str, scheme: ClassScheme) -> dict[str, Any]:
             for name, labels in (("raw", osm), ("aligned", moved))
         },
         "refused": _refused(up),
-        "truth_moved_m": _moves(Checkup(scene, truth), truth),
+        "truth_moved_m": _moves(LabelQC(scene, truth), truth),
         "anywhere": _anywhere(scene, osm),
         "missing": _missing(blocks, up, right, truth, osm),
         "says": suggestions(blocks, scene, None),
     }
 
 
-def _errors(up: Checkup, labels: VectorLabels, shift: Shift) -> dict[str, list[float]]:
+def _errors(up: LabelQC, labels: VectorLabels, shift: Shift) -> dict[str, list[float]]:
     """Percentiles of the distance between true and estimated shift at each building."""
     at = _centres(labels, 1)
     found, true = _estimated(up, at, 1), np.column_stack(shift(at[:, 0], at[:, 1]))
@@ -105,7 +105,7 @@ def _errors(up: Checkup, labels: VectorLabels, shift: Shift) -> dict[str, list[f
     }
 
 
-def _across(up: Checkup, shift: Shift) -> dict[str, list[float]]:
+def _across(up: LabelQC, shift: Shift) -> dict[str, list[float]]:
     """The same for roads every 20 m, across the road: along it nobody can tell."""
     frame = pyogrio.read_dataframe(SAMPLES / "osm.gpkg", layer="roads")
     lines = frame.geometry[(frame.highway != "track").to_numpy()]
@@ -124,13 +124,13 @@ def _across(up: Checkup, shift: Shift) -> dict[str, list[float]]:
     }
 
 
-def _estimated(up: Checkup, at: np.ndarray, class_id: int) -> np.ndarray:
+def _estimated(up: LabelQC, at: np.ndarray, class_id: int) -> np.ndarray:
     """Metres east and north to add, in a plane that is not turned."""
-    down, right = up.field.at(up.plane.to_px(at), class_id).T
+    down, right = up.field.at(up.grid.to_px(at), class_id).T
     return np.column_stack([right, -down])
 
 
-def _moves(up: Checkup, labels: VectorLabels) -> dict[str, list[float]]:
+def _moves(up: LabelQC, labels: VectorLabels) -> dict[str, list[float]]:
     names = up.scheme.names
     return {
         names[k]: _percentiles(
@@ -148,34 +148,34 @@ def _anywhere(scene: Scene, osm: VectorLabels) -> dict[str, Any]:
     moves = places - shapely.get_coordinates(shapely.centroid(osm.shapes))
     xy, owner = shapely.get_coordinates(osm.shapes, return_index=True)
     shapes = shapely.set_coordinates(osm.shapes.copy(), xy + moves[owner])
-    up = Checkup(scene, replace(osm, shapes=shapes))
+    up = LabelQC(scene, replace(osm, shapes=shapes))
     try:
         return _refused(up)
     except Exception as e:  # the labels teach nothing: also an answer
         return {"error": str(e)}
 
 
-def _refused(up: Checkup) -> dict[str, Any]:
+def _refused(up: LabelQC) -> dict[str, Any]:
     names = up.scheme.names
     out = {}
     for k in range(1, len(names)):
-        counted = Counter(n.refused or "believed" for n in up.field.nodes if n.class_id == k)
+        counted = Counter(n.rejected or "believed" for n in up.field.tie_points if n.class_id == k)
         out[names[k]] = dict(counted.most_common())
     return out
 
 
 def _missing(
-    blocks: tuple[Block, ...],
-    up: Checkup,
+    blocks: tuple[QCTile, ...],
+    up: LabelQC,
     right: np.ndarray,
     truth: VectorLabels,
     osm: VectorLabels,
 ) -> dict[str, Any]:
     """Estimated and true share of building area without a label, over the blocks."""
-    box = up.plane.geobox
+    box = up.grid.geobox
     pairs = []
     for b in blocks:
-        if b.class_id != 1 or np.isnan(b.missing):
+        if b.class_id != 1 or np.isnan(b.omission):
             continue
         place = window_geobox(box, b.window)
         stands = truth.shapes[truth.ids == 1]
@@ -184,7 +184,7 @@ def _missing(
         if len(stands):
             area = shapely.area(stands)
             pairs.append(
-                (b.missing, float(area[~shapely.intersects(mapped, stands)].sum() / area.sum()))
+                (b.omission, float(area[~shapely.intersects(mapped, stands)].sum() / area.sum()))
             )
     found, true = np.array(pairs).T if pairs else (np.array([]), np.array([]))
     return {
@@ -212,11 +212,11 @@ def real(folder: Path, name: str) -> dict[str, Any]:
     scene = Scene.open(folder / "scene.tif", nodata=nodata)
     osm = open_labels(folder / "osm_buildings.geojson", scheme, scene.geobox)
     assert isinstance(osm, VectorLabels)
-    up = Checkup(scene, LimitedLabels(osm, _mapped(osm)) if name == "banepa" else osm)
-    blocks = up.blocks()
-    moved = moved_labels(osm, up.field)
-    busiest = max((b for b in blocks if not b.refused), key=lambda b: b.length * (b.features > 9))
-    ground = window_geobox(up.plane.geobox, busiest.window).extent.geom
+    up = LabelQC(scene, ClippedLabels(osm, _mapped(osm)) if name == "banepa" else osm)
+    blocks = up.tiles()
+    moved = shifted_labels(osm, up.field)
+    busiest = max((b for b in blocks if not b.rejected), key=lambda b: b.length * (b.features > 9))
+    ground = window_geobox(up.grid.geobox, busiest.window).extent.geom
     inside = osm.shapes[shapely.contains_properly(ground, shapely.centroid(osm.shapes))]
     x, y = np.median(shapely.get_coordinates(shapely.centroid(inside)), axis=0)
     col, row = ~scene.geobox.affine * (x, y)
@@ -227,7 +227,7 @@ def real(folder: Path, name: str) -> dict[str, Any]:
         "says": suggestions(blocks, scene, None),
         "refused": _refused(up),
         "moved_m": _moves(up, osm)["building"],
-        "blocks": [r for r in rows(up.plane, blocks) if r["features"]],
+        "blocks": [r for r in rows(up.grid, blocks) if r["features"]],
     }
 
 
@@ -277,14 +277,19 @@ def _page(tables: dict[str, Any]) -> list[str]:
     for tile, t in tables["simulated"].items():
         b, r, iou, still = t["building_m"], t["road_across_m"], t["iou"], t["truth_moved_m"]
         cells = [
-            _m(b["raw"]), _m(b["left"]), _m(r["raw"]), _m(r["left"]),
+            _m(b["raw"]),
+            _m(b["left"]),
+            _m(r["raw"]),
+            _m(r["left"]),
             *(f"{100 * iou['raw'][k]:.1f}, {100 * iou['aligned'][k]:.1f}" for k in (1, 2)),
             f"{_m(still['building'])}; {_m(still['road'])}",
-        ]  # fmt: skip
+        ]
         lines.append(f"| {tile} | " + " | ".join(cells) + " |")
     lines += ["", "Nodes of the field believed, of all:", ""]
-    lines += ["| tile | building | road | the same shapes at random places: building, road |",
-              "|---|---|---|---|"]  # fmt: skip
+    lines += [
+        "| tile | building | road | the same shapes at random places: building, road |",
+        "|---|---|---|---|",
+    ]
     for tile, t in tables["simulated"].items():
         random = t["anywhere"]
         cells = [_share(t["refused"][c]) for c in ("building", "road")]
@@ -307,15 +312,19 @@ def _page(tables: dict[str, Any]) -> list[str]:
         lines.append(f"- nodes believed: {_share(t['refused']['building'])}")
         lines.append(f"- aligning moves the vertices of buildings by {_m(t['moved_m'])} m")
         lines.append("")
-        lines += ["| block at (m) | features | dx | dy | ± | missing | doubtful | verdict |",
-                  "|---|---:|---:|---:|---:|---:|---:|---|"]  # fmt: skip
+        lines += [
+            "| block at (m) | features | dx | dy | ± | missing | doubtful | verdict |",
+            "|---|---:|---:|---:|---:|---:|---:|---|",
+        ]
         for r in t["blocks"]:
             missing = "" if r["missing_share"] is None else f"{100 * r['missing_share']:.0f} %"
             shift = " | ".join(
                 "" if r[k] is None else f"{r[k]:.2f}" for k in ("dx_m", "dy_m", "error_m")
             )
-            lines.append(f"| {r['row']}, {r['column']} | {r['features']} | {shift} | {missing} | "
-                         f"{r['doubtful']} | {r['verdict']} |")  # fmt: skip
+            lines.append(
+                f"| {r['row']}, {r['column']} | {r['features']} | {shift} | {missing} | "
+                f"{r['doubtful']} | {r['verdict']} |"
+            )
         lines += ["", f"![{name}](label-check/{name}.png)"]
     return lines
 

@@ -1,4 +1,5 @@
-"""What helps a coarse net that learns from wrong labels: an ignored band, alignment, a robust loss.
+"""What helps a base network that learns from wrong labels: an ignored band, alignment, a robust
+loss.
 
     python -m reproduce.noisy_labels --sites forez banepa --seeds 0 1 2
 
@@ -16,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from geopipe.labels import BandedLabels, RasterLabels, open_labels
-from geopipe.learn import CoarsePlan
+from geopipe.labels import IgnoreBufferLabels, RasterLabels, open_labels
+from geopipe.learn import BaseNetworkPlan
+from geopipe.metrics import Metrics
 from geopipe.raster.scene import opened
-from geopipe.score.metrics import Metrics
-from geopipe.workflow.checkup import Checkup, band_width
+from geopipe.register.label_qc import LabelQC, ignore_buffer_width
 from geopipe.workflow.sources import label_files, label_source
 from reproduce.facts import facts, spread
 from reproduce.site import Site
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--sites", nargs="+", default=["forez", "banepa"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--options", nargs="+", default=list(OPTIONS), choices=list(OPTIONS))
-    parser.add_argument("--steps", type=int, default=CoarsePlan.steps)
+    parser.add_argument("--steps", type=int, default=BaseNetworkPlan.steps)
     parser.add_argument("--only-done", action="store_true", help="run nothing, show what is done")
     parser.add_argument("--no-page", action="store_true", help="only run")
     args = parser.parse_args()
@@ -96,7 +97,7 @@ def labels_of(site: Site, option: str) -> Path:
     if not chosen.band:
         return base
     metres = ALIGNED_BAND_M if chosen.align else band_of(site)
-    source = BandedLabels(RasterLabels.open(base, site.scheme), metres)
+    source = IgnoreBufferLabels(RasterLabels.open(base, site.scheme), metres)
     return site.burned(f"{name}-band-{metres:g}", "train", lambda: source, [base])
 
 
@@ -107,17 +108,17 @@ def band_of(site: Site) -> float:
 
     def measure(_: str) -> None:
         scene = site.scene("train")
-        up = Checkup(scene, label_source(choice, site.scheme, scene))
-        path.write_text(json.dumps(band_width(up.blocks(), scene)))
+        up = LabelQC(scene, label_source(choice, site.scheme, scene))
+        path.write_text(json.dumps(ignore_buffer_width(up.tiles(), scene)))
 
     site.done("band", label_files(choice, site.scheme), {"scene": choice.scene}, path, measure)
     return float(json.loads(path.read_text()))
 
 
 def judged(site: Site, option: str, seed: int, steps: int) -> Metrics:
-    """The test metrics of a coarse net trained with an option."""
-    name = f"{option}-{seed}" if steps == CoarsePlan.steps else f"{option}-{seed}-{steps}"
-    plan = replace(CoarsePlan(seed=seed), robust=OPTIONS[option].robust, steps=steps)
+    """The test metrics of a base network trained with an option."""
+    name = f"{option}-{seed}" if steps == BaseNetworkPlan.steps else f"{option}-{seed}-{steps}"
+    plan = replace(BaseNetworkPlan(seed=seed), robust=OPTIONS[option].robust, steps=steps)
     model = site.coarse(name, labels_of(site, option), plan)
     return site.evaluated(name, model).steps[0]
 

@@ -12,24 +12,30 @@ from typing import Any, TypeVar
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import ClassScheme, load_scheme
-from geopipe.grid import NetGrid
-from geopipe.jobs import Engine
-from geopipe.labels import LabelSource, RasterLabels, write_labels
-from geopipe.learn import CoarsePlan, RefinePlan, build_pool, train_coarse, train_refinement
-from geopipe.learn.finetune import FinetunePlan, finetune
-from geopipe.learn.pool import Pool
-from geopipe.nets import MapNet, NetName, RefineNet, build_net
+from geopipe.evaluation.iterations import IterationMetrics, evaluate_steps
+from geopipe.evaluation.map_accuracy import evaluate_map
+from geopipe.grid import NetworkGrid
+from geopipe.labels import LabelSource, RasterLabels, write_label_raster
+from geopipe.learn import (
+    BaseNetworkPlan,
+    RefinementPlan,
+    build_pool,
+    train_base_network,
+    train_refinement,
+)
+from geopipe.learn.fine_tuning import FineTuningPlan, fine_tune
+from geopipe.learn.sampler import PatchPool
+from geopipe.mapping import Engine
+from geopipe.metrics import Metrics
+from geopipe.nets import BaseNetworkName, RefinementRNN, SegmentationModel, build_base_network
 from geopipe.raster import Scene
-from geopipe.score.evaluate import evaluate
-from geopipe.score.metrics import Metrics
-from geopipe.workflow.evaluation import Evaluation, evaluate_steps
-from geopipe.workflow.schema import Labelled, Workflow, load_workflow
+from geopipe.workflow.schema import LabelledScene, Workflow, load_workflow
 from geopipe.workflow.sources import label_files, label_source, open_scene, scene_files
 from geopipe.workflow.steps import Step, fresh_folder, run_step
 
 log = logging.getLogger(__name__)
 
-Plan = CoarsePlan | RefinePlan | FinetunePlan
+Plan = BaseNetworkPlan | RefinementPlan | FineTuningPlan
 Action = Callable[[str], None]
 R = TypeVar("R")
 
@@ -67,9 +73,9 @@ class Site:
         """The classes of the workflow."""
         return load_scheme(self.workflow.classes)
 
-    def role(self, role: str) -> Labelled:
+    def role(self, role: str) -> LabelledScene:
         """The scene and labels of ``train``, ``enhance`` or ``test``."""
-        found: Labelled | None = getattr(self.workflow, role)
+        found: LabelledScene | None = getattr(self.workflow, role)
         assert found is not None, f"{self.name} has no [{role}]"
         return found
 
@@ -109,7 +115,7 @@ class Site:
 
     def labels(self, role: str) -> Path:
         """The labels that the workflow names for a role, burned as they are."""
-        choice = self.role(role).model_copy(update={"align": False, "ignore_band": 0.0})
+        choice = self.role(role).model_copy(update={"align": False, "ignore_buffer": 0.0})
         return self.burned(
             role,
             role,
@@ -125,16 +131,16 @@ class Site:
         target = self.out / "labels" / f"{name}.tif"
 
         def burn(_: str) -> None:
-            write_labels(self.scene(role), source(), target, overwrite=True)
+            write_label_raster(self.scene(role), source(), target, overwrite=True)
 
         parameters = {"scene": choice.scene, "bands": choice.bands, "nodata": choice.nodata}
         inputs = [*scene_files(choice), *files]
         return self.done(f"labels-{name}", inputs, parameters, target, burn)
 
-    def pool(self, role: str, labels: Path, net: MapNet, plan: Plan) -> Pool:
+    def pool(self, role: str, labels: Path, net: SegmentationModel, plan: Plan) -> PatchPool:
         """Blocks of the scene of a role with `labels`."""
         scene = self.scene(role)
-        grid = NetGrid.of(scene.geobox, self.workflow.gsd)
+        grid = NetworkGrid.of(scene.geobox, self.workflow.gsd)
         source = RasterLabels.open(labels, self.scheme)
         return build_pool(
             scene, source, grid, halo=net.halo, patch=plan.patch, seed=plan.seed, stride=net.stride
@@ -142,63 +148,65 @@ class Site:
 
     # -- training
 
-    def coarse(self, name: str, labels: Path, plan: CoarsePlan) -> Path:
-        """A coarse net trained on `labels` of the training scene; returns its Checkpoint."""
-        out = self.out / name / "coarse.safetensors"
+    def coarse(self, name: str, labels: Path, plan: BaseNetworkPlan) -> Path:
+        """A base network trained on `labels` of the training scene; returns its Checkpoint."""
+        out = self.out / name / "base.safetensors"
 
         def train(key: str) -> None:
             scene = self.scene("train")
-            pool = self.pool("train", labels, MapNet(build_net(1, 2, plan.net)), plan)
-            _, record = train_coarse(
+            pool = self.pool(
+                "train", labels, SegmentationModel(build_base_network(1, 2, plan.net)), plan
+            )
+            _, record = train_base_network(
                 pool, self.scheme, plan, dtype=scene.dtype, gsd=self.workflow.gsd, out=out, key=key
             )
             record.save(out.with_suffix(".json"))
 
         step = f"{name.replace('/', '-')}-coarse"
         return self.done(
-            step, [labels], _telling(plan, CoarsePlan.of(plan.net, "paper")), out, train
+            step, [labels], _telling(plan, BaseNetworkPlan.of(plan.net, "paper")), out, train
         )
 
     def refined(
-        self, name: str, coarse: Path, plan: RefinePlan, labels: Path | None = None
+        self, name: str, coarse: Path, plan: RefinementPlan, labels: Path | None = None
     ) -> Path:
-        """`coarse` and its refinement, trained on the enhancement tile; returns the Checkpoint."""
+        """`base` and its refinement, trained on the enhancement tile; returns the Checkpoint."""
         out = self.out / name / "refined.safetensors"
         truth = labels or self.labels("enhance")
 
         def train(key: str) -> None:
             model = Checkpoint.load(coarse)
-            reach = RefineNet(1, 2, iterations=plan.iterations)
-            pool = self.pool("enhance", truth, MapNet(model.net.coarse, reach), plan)
+            reach = RefinementRNN(1, 2, iterations=plan.iterations)
+            pool = self.pool("enhance", truth, SegmentationModel(model.net.base, reach), plan)
             _, record = train_refinement(model, pool, plan, out=out, key=key)
             record.save(out.with_suffix(".json"))
 
         step = f"{name.replace('/', '-')}-refined"
-        return self.done(step, [coarse, truth], _telling(plan, RefinePlan()), out, train)
+        return self.done(step, [coarse, truth], _telling(plan, RefinementPlan()), out, train)
 
-    def finetuned(self, name: str, model: Path, seed: int, net: NetName = "cnn") -> Path:
-        """`model`, a score net alone, trained on with the enhancement tile."""
+    def finetuned(self, name: str, model: Path, seed: int, net: BaseNetworkName = "cnn") -> Path:
+        """`model`, a base network alone, trained on with the enhancement tile."""
         out = self.out / name / "finetuned.safetensors"
-        plan, truth = FinetunePlan.of(net, seed=seed), self.labels("enhance")
+        plan, truth = FineTuningPlan.of(net, seed=seed), self.labels("enhance")
 
         def train(key: str) -> None:
             start = Checkpoint.load(model)
             pool = self.pool("enhance", truth, start.net, plan)
-            _, record = finetune(start, pool, plan, out=out, key=key)
+            _, record = fine_tune(start, pool, plan, out=out, key=key)
             record.save(out.with_suffix(".json"))
 
         step = f"{name.replace('/', '-')}-finetuned"
-        return self.done(step, [model, truth], _telling(plan, FinetunePlan.of(net)), out, train)
+        return self.done(step, [model, truth], _telling(plan, FineTuningPlan.of(net)), out, train)
 
-    def refine_plan(self, seed: int, **changes: Any) -> RefinePlan:
+    def refine_plan(self, seed: int, **changes: Any) -> RefinementPlan:
         """The refinement as the workflow wants it."""
         chosen = self.workflow.refinement.model_dump(exclude={"kind"}, exclude_none=True)
-        plan = RefinePlan(**chosen, seed=seed)
+        plan = RefinementPlan(**chosen, seed=seed)
         return replace(plan, **changes)
 
     # -- judging
 
-    def evaluated(self, name: str, model: Path, role: str = "test") -> Evaluation:
+    def evaluated(self, name: str, model: Path, role: str = "test") -> IterationMetrics:
         """The model's maps of a scene after 0, 1... iterations, compared with its labels."""
         folder = self.out / name / f"evaluation-{role}"
         truth = self.labels(role)
@@ -209,14 +217,14 @@ class Site:
             )
 
         self.done(f"{name.replace('/', '-')}-{role}", [model, truth], {}, folder, judge)
-        return Evaluation.load(folder)
+        return IterationMetrics.load(folder)
 
     def scored(self, name: str, made: Path, role: str = "test") -> Metrics:
         """A class map compared with the labels of a role."""
         truth, out = self.labels(role), self.out / name / "metrics.json"
 
         def judge(_: str) -> None:
-            found = evaluate(made, truth, scheme=self.scheme).to_dict()
+            found = evaluate_map(made, truth, scheme=self.scheme).to_dict()
             out.write_text(json.dumps(found))
 
         self.done(f"{name.replace('/', '-')}-metrics", [made, truth], {}, out, judge)

@@ -25,10 +25,18 @@ def write_raster(
     with (
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
         rasterio.open(
-            path, "w", driver="GTiff", count=data.shape[0], height=data.shape[1],
-            width=data.shape[2], dtype=data.dtype, crs=crs, transform=transform, **profile,
+            path,
+            "w",
+            driver="GTiff",
+            count=data.shape[0],
+            height=data.shape[1],
+            width=data.shape[2],
+            dtype=data.dtype,
+            crs=crs,
+            transform=transform,
+            **profile,
         ) as out,
-    ):  # fmt: skip
+    ):
         if interp:
             out.colorinterp = interp
         out.write(data)
@@ -97,7 +105,7 @@ def make_model():
 
         from geopipe.checkpoint import Checkpoint
         from geopipe.classes import ClassScheme
-        from geopipe.nets import CoarseNet, MapNet, RefineNet
+        from geopipe.nets import MnihCNN, RefinementRNN, SegmentationModel
 
         names = ("background", "building", "road", "water")[:classes]
         scheme = ClassScheme.from_dict(
@@ -105,9 +113,9 @@ def make_model():
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            net = MapNet(
-                CoarseNet(bands, classes),
-                RefineNet(bands, classes, iterations=iterations) if iterations else None,
+            net = SegmentationModel(
+                MnihCNN(bands, classes),
+                RefinementRNN(bands, classes, iterations=iterations) if iterations else None,
             )
         fields = {"mean": (100.0,) * bands, "std": (50.0,) * bands, "dtype": "uint8", **fields}
         return Checkpoint(net.eval().requires_grad_(False), scheme, **fields)

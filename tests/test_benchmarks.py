@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import rasterio
 
-from geopipe.learn import CoarsePlan
+from geopipe.learn import BaseNetworkPlan
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 try:
-    from benchmarks import figures, page, runners, scenes, training, watch
-    from benchmarks.agree import equal_pixels
+    from benchmarks import figures, page, runners, training
+    from benchmarks import generated_scenes as scenes
+    from benchmarks import memory_monitor as watch
+    from benchmarks.agreement import equal_pixels
     from benchmarks.peers import loops
     from benchmarks.peers.as_written import AsWritten, disagreement
     from benchmarks.peers.dask_overlap import dask_overlap
@@ -49,8 +51,8 @@ def reference(place):
     """geopipe's classes of the scene, from its own scoring."""
     from geopipe.checkpoint import Checkpoint
     from geopipe.grid import Window
+    from geopipe.mapping.tile import best_class, score_window
     from geopipe.raster import Scene
-    from geopipe.score.tile import best_class, score_window
 
     folder, path, model = place
     scene = Scene.open(path)
@@ -142,11 +144,11 @@ def test_equal_pixels_counts_them(place, reference):
 def test_as_written_is_the_folded_net(agnostic, recurrent):
     import torch
 
-    from geopipe.nets import CoarseNet, MapNet, RefineNet
+    from geopipe.nets import MnihCNN, RefinementRNN, SegmentationModel
 
     torch.manual_seed(0)
-    refine = RefineNet(4, 2, iterations=3, class_agnostic=agnostic, recurrent=recurrent)
-    net = MapNet(CoarseNet(4, 2), refine).eval()
+    refine = RefinementRNN(4, 2, iterations=3, class_agnostic=agnostic, recurrent=recurrent)
+    net = SegmentationModel(MnihCNN(4, 2), refine).eval()
     twin = AsWritten(net)
     assert disagreement(twin, net, 4) < 1e-4
     with torch.no_grad():
@@ -244,9 +246,13 @@ def test_smoke(place):
     out = folder / "results" / "bench.json"
     line = ["-m", "benchmarks.run", "--smoke", "--folder", folder, "--model", model, "--out", out]
     done = subprocess.run(
-        [sys.executable, *map(str, line)], cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
+        [sys.executable, *map(str, line)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(out.read_text())
     ran = told["sizes"]["1024"]["runners"]
@@ -261,7 +267,7 @@ def test_smoke(place):
 
 
 def test_training_is_measured_for_each_row_idle_and_busy(one_thread):
-    plan = CoarsePlan(batch=2, patch=16, steps=120, precision="float32")
+    plan = BaseNetworkPlan(batch=2, patch=16, steps=120, precision="float32")
     ways = [training.Row("CNN", "short", plan, shards) for shards in (1, None)]
     seconds = training.measure(ways, 2)
     assert list(seconds) == ["CNN, short, whole batches", "CNN, short, shards"]

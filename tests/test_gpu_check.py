@@ -49,8 +49,13 @@ def in_this_process(letter, part, setting):
     setting.folder.mkdir(parents=True, exist_ok=True)
     figures = Figures(setting.folder / f"{letter}.json")
     importlib.import_module(part.module).measure(replace(setting, limit_s=1e9), figures)
-    return {"title": part.title, "limit_s": part.limit_s, "seconds": 1.0, "status": "done",
-            "figures": json.loads(figures.path.read_text())}  # fmt: skip
+    return {
+        "title": part.title,
+        "limit_s": part.limit_s,
+        "seconds": 1.0,
+        "status": "done",
+        "figures": json.loads(figures.path.read_text()),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +111,7 @@ def test_all_ways_of_mapping_give_one_map(made):
 
 
 def coarse_gflop_per_mpx():
-    """Of the coarse net, per megapixel of its own grid, from its layers; a stride of 4."""
+    """Of the base network, per megapixel of its own grid, from its layers; a stride of 4."""
     layers = 3 * 64 * 144 + 64 * 128 * 9 + 128 * 128 * 9 + 128 * 3 * 81 + 3 * 3 * 64
     return 2 * layers / 16 / 1e3
 
@@ -117,8 +122,8 @@ def test_the_chain_is_trained_for_the_steps_that_fit(made):
     assert found["steps"] == found["wanted"] == TINY.steps
     assert not found["goes_on"]
     assert len(found["mean_iou"]) == 6
-    assert {"labels-train", "coarse", "refinement", "evaluation"} < set(found["seconds"])
-    record = json.loads((folder / "forez-tiny" / "coarse.json").read_text())
+    assert {"labels-train", "base", "refinement", "evaluation"} < set(found["seconds"])
+    record = json.loads((folder / "forez-tiny" / "base.json").read_text())
     assert record["steps"] == [3]
     assert not list(folder.glob("*.steps.json")), "the chain is through"
 
@@ -136,17 +141,20 @@ def test_a_chain_that_was_stopped_goes_on_with_its_steps(made, monkeypatch):
 
 
 @given(
-    st.integers(1, 30_000), st.integers(1, 3000), st.floats(5, 2000), st.floats(0.0, 9),
+    st.integers(1, 30_000),
+    st.integers(1, 3000),
+    st.floats(5, 2000),
+    st.floats(0.0, 9),
     st.floats(1e-3, 1),
-)  # fmt: skip
+)
 def test_chosen_steps_fit_and_are_as_many_as_do(coarse, refinement, seconds, fixed, step):
-    pace = {"coarse": Pace(fixed, step), "refinement": Pace(fixed, step / 3)}
-    steps = choose({"coarse": coarse, "refinement": refinement}, pace, seconds)
-    assert 1 <= steps["coarse"] <= coarse
+    pace = {"base": Pace(fixed, step), "refinement": Pace(fixed, step / 3)}
+    steps = choose({"base": coarse, "refinement": refinement}, pace, seconds)
+    assert 1 <= steps["base"] <= coarse
     assert 1 <= steps["refinement"] <= refinement
     taken = sum(pace[name].seconds(count) for name, count in steps.items())
     assert taken <= seconds + 1e-6 or 1 in steps.values()
-    if steps["coarse"] < coarse:
+    if steps["base"] < coarse:
         assert taken + step > seconds - 1e-6
 
 
@@ -203,10 +211,12 @@ def test_a_part_that_hangs_is_stopped_with_its_children_and_named(odd_parts, set
 
 def test_a_part_that_fails_keeps_its_figures_and_does_not_stop_the_others(odd_parts, tmp_path):
     odd_parts(
-        a="figures.put(found=1)\nraise ValueError('no luck')", b="os._exit(3)", c="figures.put()",
+        a="figures.put(found=1)\nraise ValueError('no luck')",
+        b="os._exit(3)",
+        c="figures.put()",
         d="from benchmarks.gpu.setting import SkippedError\nraise SkippedError('no data')",
         e=f"open({str(tmp_path / 'never')!r}, 'w')",
-    )  # fmt: skip
+    )
     words = ["--size", "tiny", "--device", "cpu", "--folder", str(tmp_path / "o"), "--skip", "e"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "markdown", lambda told: "")
@@ -230,8 +240,14 @@ def test_only_the_parts_that_are_asked_for_run_each_within_its_limit(monkeypatch
 
     def note(letter, part, setting):
         limits[letter] = part.limit_s
-        return {"title": part.title, "limit_s": part.limit_s, "seconds": 0.0, "status": "stopped",
-                "reason": "its limit", "figures": None}  # fmt: skip
+        return {
+            "title": part.title,
+            "limit_s": part.limit_s,
+            "seconds": 0.0,
+            "status": "stopped",
+            "reason": "its limit",
+            "figures": None,
+        }
 
     monkeypatch.setattr(command, "run_part", note)
     words = ["--device", "cpu", "--folder", str(tmp_path), "--only", "b", "d", "--limit", "b=9.5"]
@@ -268,8 +284,13 @@ def test_a_gpu_is_named_with_its_memory(monkeypatch):
     facts = {"command": "python -m benchmarks.gpu --size full", "size": "full", "parts": {}}
     facts |= command.facts("cuda:0")
     jsonschema.validate(facts, SCHEMA)
-    assert facts["device"] == {"kind": "cuda", "name": "GPU 9", "memory_gb": 8.0, "processors": 3,
-                               "capability": "9.0"}  # fmt: skip
+    assert facts["device"] == {
+        "kind": "cuda",
+        "name": "GPU 9",
+        "memory_gb": 8.0,
+        "processors": 3,
+        "capability": "9.0",
+    }
     assert "## GPU 9\n\n`python -m benchmarks.gpu --size full`; 8.0 GB; " in markdown(facts)
 
 

@@ -7,10 +7,10 @@ import psutil
 import pytest
 
 from benchmarks import france, scheduler
-from benchmarks.bookkeeping import Idle, first, mosaic, resume, tiling
 from benchmarks.local_cluster import Cluster
-from geopipe.jobs.journal import NAME
-from geopipe.nets import CoarseNet, MapNet, RefineNet
+from benchmarks.overhead import Idle, first, mosaic, resume, tiling
+from geopipe.mapping.journal import NAME
+from geopipe.nets import MnihCNN, RefinementRNN, SegmentationModel
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +19,13 @@ def run():
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, protocol="tcp://",
-        dashboard_address="127.0.0.1:0", silence_logs="CRITICAL",
-    ) as cluster:  # fmt: skip
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        protocol="tcp://",
+        dashboard_address="127.0.0.1:0",
+        silence_logs="CRITICAL",
+    ) as cluster:
         yield Cluster(cluster.scheduler_address, {"client": [psutil.Process()]})
 
 
@@ -80,13 +84,16 @@ def test_medians_of_rounds():
         for r in (30, 10, 20)
     ]
     assert scheduler.medians(runs) == {
-        "tiles": 8, "tiles_per_second": 20, "spread": [10, 30], "cpu_us_per_tile": {"client": 980},
-    }  # fmt: skip
+        "tiles": 8,
+        "tiles_per_second": 20,
+        "spread": [10, 30],
+        "cpu_us_per_tile": {"client": 980},
+    }
 
 
 def test_france_in_numbers():
     assert pytest.approx(2.2e12) == france.PIXELS
-    net = MapNet(CoarseNet(3, 3), RefineNet(3, 3))
+    net = SegmentationModel(MnihCNN(3, 3), RefinementRNN(3, 3))
     assert net.halo * 2 == france.HALO_PX  # net pixels of 1 m, scene pixels of 0.5 m
     core = france.Core(1024)
     assert core.computed == pytest.approx((1184 / 1024) ** 2)

@@ -6,18 +6,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from geopipe.nets import MapNet, RefineNet, ScoreNet
+from geopipe.nets import BaseNetwork, RefinementRNN, SegmentationModel
 
 
-class Tiny(ScoreNet):
-    """A coarse net of any stride s: output (0, 0) lies on input (2 s, 2 s), and it looks so far.
+class Tiny(BaseNetwork):
+    """A base network of any stride s: output (0, 0) lies on input (2 s, 2 s), and it looks so far.
 
     Convolution 2 s x 2 s of stride s, 3 x 3, and a transposed one that brings s x s back.
     """
 
     def __init__(self, stride, bands=3, classes=3):
         super().__init__()
-        self.stride, self.reach = stride, 2 * stride
+        self.stride, self.receptive_radius = stride, 2 * stride
         self.conv1 = nn.Conv2d(bands, 6, 2 * stride, stride=stride)
         self.conv2 = nn.Conv2d(6, 6, 3)
         self.up = nn.ConvTranspose2d(6, classes, 2 * stride, stride=stride)
@@ -33,7 +33,7 @@ class Padding(Tiny):
     def __init__(self, stride, px=None, **kinds):
         super().__init__(stride, **kinds)
         self.px = px or stride
-        self.reach -= self.px
+        self.receptive_radius -= self.px
 
     def forward(self, image):
         return super().forward(F.pad(image, (self.px,) * 4))
@@ -63,12 +63,12 @@ class Placing(Tiny):
         return scores + torch.linspace(0, 1, scores.shape[-1])
 
 
-class Blocky(ScoreNet):
+class Blocky(BaseNetwork):
     """Means of 4 x 4 px counted from the tile's corner, for tiles of any size: its stride is 4."""
 
     def __init__(self, declared):
         super().__init__()
-        self.stride, self.reach = declared, 4
+        self.stride, self.receptive_radius = declared, 4
 
     def forward(self, image):
         rows, cols = image.shape[-2:]
@@ -77,7 +77,7 @@ class Blocky(ScoreNet):
         return blocks[..., 4 : rows - 4, 4 : cols - 4]
 
 
-class Squeeze(ScoreNet):
+class Squeeze(BaseNetwork):
     """Squeeze-excite without a pooling layer."""
 
     def __init__(self, channels):
@@ -96,7 +96,7 @@ class Squeezing(Tiny):
         self.conv2 = nn.Sequential(self.conv2, layer or Squeeze(6))
 
 
-class Blind(MapNet):
+class Blind(SegmentationModel):
     """Does not see the outermost `px` pixels of a tile: as much less halo than it needs."""
 
     px = 1
@@ -106,9 +106,9 @@ class Blind(MapNet):
         return super().forward_steps(F.pad(seen, (self.px,) * 4), iterations)
 
 
-def tiny_net(coarse, iterations=0, kind=MapNet, seed=0):
-    """`coarse` (a class, or a net) and perhaps a refinement, their weights drawn to matter."""
-    refine = RefineNet(3, 3, iterations=iterations) if iterations else None
+def tiny_net(coarse, iterations=0, kind=SegmentationModel, seed=0):
+    """`base` (a class, or a net) and perhaps a refinement, their weights drawn to matter."""
+    refine = RefinementRNN(3, 3, iterations=iterations) if iterations else None
     net = kind(coarse, refine)
     generator = torch.Generator().manual_seed(seed)
     for parameter in net.parameters():

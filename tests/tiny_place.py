@@ -36,9 +36,17 @@ def write_scene(path, data, *, crs="EPSG:2154", transform=None, **profile):
     """`data` (bands, h, w) as a GeoTIFF."""
     transform = transform or Affine(GSD, 0, LEFT, 0, -GSD, TOP)
     with rasterio.open(
-        path, "w", driver="GTiff", count=len(data), height=data.shape[1], width=data.shape[2],
-        dtype=data.dtype, crs=crs, transform=transform, **profile,
-    ) as out:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        count=len(data),
+        height=data.shape[1],
+        width=data.shape[2],
+        dtype=data.dtype,
+        crs=crs,
+        transform=transform,
+        **profile,
+    ) as out:
         out.write(data)
     return Path(path)
 
@@ -54,8 +62,10 @@ def draw_place(folder, name, shape=(300, 340), *, east=0.0, hole=24, seed=0):
     left, rows = LEFT + east, []
 
     def paint(right, down, size, colour):
-        at = (slice(int(down / GSD), int((down + size[0]) / GSD)),
-              slice(int(right / GSD), int((right + size[1]) / GSD)))  # fmt: skip
+        at = (
+            slice(int(down / GSD), int((down + size[0]) / GSD)),
+            slice(int(right / GSD), int((right + size[1]) / GSD)),
+        )
         image[:, at[0], at[1]] = np.array(colour, np.uint8)[:, None, None]
 
     for down in np.arange(16.5, height * GSD, 40):
@@ -71,9 +81,11 @@ def draw_place(folder, name, shape=(300, 340), *, east=0.0, hole=24, seed=0):
             rows.append(("house", None, shapely.box(x, y - size[0], x + size[1], y)))
     image[:, :hole, :hole] = 0
     scene = write_scene(
-        Path(folder) / f"{name}.tif", image, nodata=0,
+        Path(folder) / f"{name}.tif",
+        image,
+        nodata=0,
         transform=Affine(GSD, 0, left, 0, -GSD, TOP),
-    )  # fmt: skip
+    )
     osm = scene.with_suffix(".gpkg")
     frame = gpd.GeoDataFrame(rows, columns=["building", "highway", "geometry"], crs="EPSG:2154")
     frame["osm_id"] = [str(i) for i in range(len(frame))]

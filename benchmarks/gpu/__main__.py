@@ -20,7 +20,7 @@ from benchmarks.gpu.parts import PARTS, run_part
 from benchmarks.gpu.setting import ROOT, SIZES, Setting
 from benchmarks.machine import describe_machine
 from geopipe.errors import GeopipeError
-from geopipe.jobs import choose_device
+from geopipe.mapping import choose_device
 
 PACKAGES = ("geopipe", "torch", "numpy", "rasterio")
 RESULTS = ROOT / "docs" / "results" / "gpu"
@@ -45,8 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             done = run_part(letter, part, setting)
             print(f"   {done['status']} after {done['seconds']:g} s", flush=True)
         else:
-            done = {"title": part.title, "limit_s": part.limit_s, "seconds": 0.0, "figures": None,
-                    "status": "skipped", "reason": "not asked for"}  # fmt: skip
+            done = {
+                "title": part.title,
+                "limit_s": part.limit_s,
+                "seconds": 0.0,
+                "figures": None,
+                "status": "skipped",
+                "reason": "not asked for",
+            }
         told["parts"][letter] = done
         write(args.results, told)
     print((args.results / "README.md").read_text(encoding="utf-8"))
@@ -56,9 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu", description=about,
+        prog="python -m benchmarks.gpu",
+        description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     for name, what in (("only", list(PARTS)), ("skip", [])):
         parser.add_argument(f"--{name}", nargs="+", choices=PARTS, default=what, metavar="PART")
     parser.add_argument("--limit", nargs="+", default=[], metavar="PART=SECONDS", type=limit)
@@ -115,9 +122,12 @@ def device_facts(device: str) -> dict[str, Any]:
         return {"kind": "cpu", "name": describe_machine()["cpu"]}
     found = torch.cuda.get_device_properties(device)
     return {
-        "kind": "cuda", "name": found.name, "memory_gb": round(found.total_memory / 1e9, 1),
-        "processors": found.multi_processor_count, "capability": f"{found.major}.{found.minor}",
-    }  # fmt: skip
+        "kind": "cuda",
+        "name": found.name,
+        "memory_gb": round(found.total_memory / 1e9, 1),
+        "processors": found.multi_processor_count,
+        "capability": f"{found.major}.{found.minor}",
+    }
 
 
 def write(folder: Path, told: dict[str, Any]) -> None:

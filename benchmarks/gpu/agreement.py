@@ -12,9 +12,9 @@ from benchmarks.gpu.setting import Figures, Setting
 from benchmarks.gpu.tiles import NAMES, sample_tile
 from geopipe.checkpoint import Checkpoint
 from geopipe.grid import Tiling
+from geopipe.mapping.seams import verify_seams
+from geopipe.mapping.tile import best_class, score_window
 from geopipe.raster import Scene
-from geopipe.score.seams import verify_seams
-from geopipe.score.tile import best_class, score_window
 
 CORE = 1024
 

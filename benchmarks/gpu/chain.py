@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.gpu.setting import ROOT, Figures, Setting
 from benchmarks.gpu.tiles import NAMES, sample_tile
-from geopipe.workflow.run import Chain
+from geopipe.workflow.run import WorkflowRun
 from geopipe.workflow.schema import Workflow, load_workflow
 from geopipe.workflow.steps import run_step
 
 ROLES = dict(zip(NAMES, ("train", "enhance", "test"), strict=True))
 """Sample tile -> the table of the workflow that it is named in."""
-TRAININGS = ("coarse", "refinement")
+TRAININGS = ("base", "refinement")
 REFINEMENT_SHARE = 0.4
 """Of the time for training, at most."""
 
@@ -50,7 +50,7 @@ def measure(setting: Setting, figures: Figures) -> None:
         steps = choose(wanted, pace, setting.left_s() - setting.amount.reserve_s)
         figures.put(steps=steps, goes_on=False)
         kept.write_text(json.dumps(steps))
-    chain = Chain(workflow(setting, steps))
+    chain = WorkflowRun(workflow(setting, steps))
     chain.check()
     seconds = {step.name: round(run_step(step, chain.records)[1], 1) for step in chain.steps()}
     evaluation = chain.evaluation()
@@ -64,14 +64,16 @@ def workflow(setting: Setting, steps: dict[str, int]) -> Workflow:
     size = setting.amount
     setting.folder.mkdir(parents=True, exist_ok=True)
     changed = {
-        **size.chain, "out": str(setting.chain), "device": setting.device,
+        **size.chain,
+        "out": str(setting.chain),
+        "device": setting.device,
         "schedule": "paper",
         **{f"{name}.steps": str(count) for name, count in steps.items()},
         **{
             f"{role}.scene": str(sample_tile(tile, size.tile_px, setting.folder))
             for tile, role in ROLES.items()
         },
-    }  # fmt: skip
+    }
     return load_workflow(ROOT / "workflows" / "forez.toml", changed)
 
 
@@ -79,15 +81,14 @@ def choose(wanted: dict[str, int], pace: dict[str, Pace], seconds: float) -> dic
     """The steps of both trainings that fit into `seconds`, no more than are wanted."""
     refinement = min(wanted["refinement"], pace["refinement"].steps_in(REFINEMENT_SHARE * seconds))
     left = seconds - pace["refinement"].seconds(refinement)
-    return {"coarse": min(wanted["coarse"], pace["coarse"].steps_in(left)),
-            "refinement": refinement}  # fmt: skip
+    return {"base": min(wanted["base"], pace["base"].steps_in(left)), "refinement": refinement}
 
 
 def _paces(setting: Setting, figures: Figures) -> dict[str, Pace]:
     """Of both trainings, from two short ones each; the labels are made on the way."""
     taken: dict[str, list[float]] = {name: [] for name in TRAININGS}
     for count in setting.amount.pace:
-        chain = Chain(workflow(setting, dict.fromkeys(TRAININGS, count)))
+        chain = WorkflowRun(workflow(setting, dict.fromkeys(TRAININGS, count)))
         chain.check()
         for step in chain.steps():
             if step.name.startswith("labels-") or step.name in TRAININGS:

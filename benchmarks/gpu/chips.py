@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.gpu.samples import tiny_chips
 from benchmarks.gpu.setting import Figures, Setting, SkippedError
-from reproduce.scenes import run
+from reproduce.chips import run
 
 ROWS = ("finetune:resnet18", "ResNet-18 + AM + CL", "finetune:efficientnet_lite0")
 """In this order, as far as the time goes."""
@@ -33,10 +33,14 @@ def measure(setting: Setting, figures: Figures) -> None:
         run.main([str(word) for word in [*words, *more]])
         told = json.loads((results / "scenes.json").read_text())
         rows = [
-            {"name": row["name"], "paper": row["paper"], "seconds": round(row["seconds"], 1),
-             "overall_accuracy": round(row["overall_accuracy"]["mean"], 4)}
+            {
+                "name": row["name"],
+                "paper": row["paper"],
+                "seconds": round(row["seconds"], 1),
+                "overall_accuracy": round(row["overall_accuracy"]["mean"], 4),
+            }
             for row in told["rows"]
-        ]  # fmt: skip
+        ]
         if not rows:
             figures.put(left_out={**figures.found["left_out"], name: "no weights at hand"})
         figures.put(rows=[*figures.found["rows"], *rows], settings=told["settings"])

@@ -11,10 +11,10 @@ import torch
 from benchmarks.gpu.chips import data_folder, data_root
 from benchmarks.gpu.samples import tiny_crops
 from benchmarks.gpu.setting import Figures, Setting, SkippedError
-from geopipe.score.metrics import Metrics
+from geopipe.metrics import Metrics
 from reproduce.gid import data
-from reproduce.gid.lab import Lab, Settings
-from reproduce.gid.parts import Study
+from reproduce.gid.ablations import Study
+from reproduce.gid.experiment import Lab, Settings
 
 BACKBONE = "resnet50"
 TINY = Settings(steps=2, backbone="alexnet", weights="random:0")
@@ -34,9 +34,11 @@ def measure(setting: Setting, figures: Figures) -> None:
     start = time.monotonic()
     path = lab.model_path
     figures.put(
-        backbone=settings.backbone, steps=settings.steps,
-        training_seconds=round(time.monotonic() - start, 1), overall_accuracy={},
-    )  # fmt: skip
+        backbone=settings.backbone,
+        steps=settings.steps,
+        training_seconds=round(time.monotonic() - start, 1),
+        overall_accuracy={},
+    )
     held = data.of_planes(lab.source, lab.crops[1])
     for name, cells in (("source-held", held), ("target-all", study.target)):
         shares = accuracies(lab.judged(name, path, cells, {}))

@@ -85,8 +85,11 @@ def busy_share(which: str) -> float | str:
     try:
         done = subprocess.run(
             [*line, "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, timeout=5, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return "nvidia-smi does not answer"
     said = (done.stdout or done.stderr).strip()

@@ -19,7 +19,7 @@ this page and `gpu.json`. Each part is a process of its own with a time limit; `
 | a | whether the GPU gives the classes of the CPU on the sample tiles; seams |
 | b | megapixels per second: share of the roofline, idle share of the device; one tile or several \
 at a time, pinned memory or not, TF32 and bfloat16; a rasterio loop and torchgeo's sampler beside |
-| c | the Forez chain with 20,000 steps of the coarse net, or as many as there is time for |
+| c | the Forez chain with 20,000 steps of the base network, or as many as there is time for |
 | d | chips of UC Merced at 224 px, 40 epochs (needs GEOPIPE_DATA) |
 | e | Gaofen crops with a ResNet-50 (needs GEOPIPE_DATA and weights) |
 
@@ -60,10 +60,11 @@ def _ending(part: Found) -> str:
 
 def _agreement(found: Found) -> list[str]:
     lines = [
-        f"Model: {found['model']}. Pixels whose class differs between the device and the CPU:", "",
+        f"Model: {found['model']}. Pixels whose class differs between the device and the CPU:",
+        "",
         "| tile | iterations | pixels | other class | scores differ by up to | scores up to |",
         "|---|---:|---:|---:|---:|---:|",
-    ]  # fmt: skip
+    ]
     for tile, steps in found["agreement"].items():
         lines += [
             f"| {tile} | {step} | {a['pixels']:,} | {a['changed']:,} "
@@ -73,9 +74,12 @@ def _agreement(found: Found) -> list[str]:
         ]
     if "seams" in found:
         s = found["seams"]
-        lines += ["", f"Seams: {s['changed']} changed pixels in {s['tiles']} tiles, scores within "
-                  f"{s['max_difference']:.1e} of the whole forward and {s['max_seam']:.1e} of one "
-                  f"window; {'none beyond' if s['ok'] else '**beyond**'} rounding."]  # fmt: skip
+        lines += [
+            "",
+            f"Seams: {s['changed']} changed pixels in {s['tiles']} tiles, scores within "
+            f"{s['max_difference']:.1e} of the whole forward and {s['max_seam']:.1e} of one "
+            f"window; {'none beyond' if s['ok'] else '**beyond**'} rounding.",
+        ]
     return lines
 
 
@@ -86,16 +90,22 @@ def _speed(found: Found) -> list[str]:
     told += [f"{k} memory to device {v} GB/s" for k, v in roofs["host_to_device_gb_per_s"].items()]
     lines = [
         f"Model: {found['model']}. Roofs, measured: {', '.join(told)}. Roof: the least time of "
-        "what is computed, over the time taken.", "",
+        "what is computed, over the time taken.",
+        "",
         "| | px | precision | s | Mpx/s | roof | idle | equal to geopipe's map |",
         "|---|---:|---|---:|---:|---:|---:|---:|",
-    ]  # fmt: skip
+    ]
     for run in found["runs"]:
         cells = (
-            run["name"], f"{run['px']:,}", run["precision"], f"{run['seconds']:.2f}",
-            f"{run['mpx_per_s']:.1f}", _percent(run["share_of_roof"]),
-            _percent(run.get("idle_share")), _percent(run.get("equal"), 4),
-        )  # fmt: skip
+            run["name"],
+            f"{run['px']:,}",
+            run["precision"],
+            f"{run['seconds']:.2f}",
+            f"{run['mpx_per_s']:.1f}",
+            _percent(run["share_of_roof"]),
+            _percent(run.get("idle_share")),
+            _percent(run.get("equal"), 4),
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return lines + _left_out(found)
 
@@ -114,8 +124,12 @@ def _chain(found: Found) -> list[str]:
         )
     if "mean_iou" in found:
         ious = ", ".join(f"{100 * x:.1f}" for x in found["mean_iou"])
-        lines += ["", f"Mean IoU on the test tile after 0, 1 ... iterations: {ious} %. Seconds: "
-                  + ", ".join(f"{k} {v:g}" for k, v in found["seconds"].items()) + "."]  # fmt: skip
+        lines += [
+            "",
+            f"Mean IoU on the test tile after 0, 1 ... iterations: {ious} %. Seconds: "
+            + ", ".join(f"{k} {v:g}" for k, v in found["seconds"].items())
+            + ".",
+        ]
     return lines
 
 
@@ -133,8 +147,9 @@ def _chips(found: Found) -> list[str]:
 def _crops(found: Found) -> list[str]:
     lines = [
         f"{found['backbone']}, {found['steps']} steps in {found['training_seconds']:g} s. Share of "
-        "pixels that are right:", "",
-    ]  # fmt: skip
+        "pixels that are right:",
+        "",
+    ]
     for name, kinds in found["overall_accuracy"].items():
         lines.append(f"- {name}: " + ", ".join(f"{k} {_percent(v)}" for k, v in kinds.items()))
     return lines
@@ -150,5 +165,9 @@ def _percent(share: float | None, digits: int = 1) -> str:
 
 
 SECTIONS: dict[str, Callable[[Found], list[str]]] = {
-    "a": _agreement, "b": _speed, "c": _chain, "d": _chips, "e": _crops,
-}  # fmt: skip
+    "a": _agreement,
+    "b": _speed,
+    "c": _chain,
+    "d": _chips,
+    "e": _crops,
+}

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from benchmarks.gpu.setting import ROOT, Setting
-from benchmarks.watch import end
+from benchmarks.memory_monitor import end
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +53,25 @@ def run_part(letter: str, part: Part, setting: Setting) -> dict[str, Any]:
     if code is None:
         ended = {"status": "stopped", "reason": f"its limit of {part.limit_s:g} s"}
     return {
-        "title": part.title, "limit_s": part.limit_s, "seconds": round(seconds, 1), **ended,
+        "title": part.title,
+        "limit_s": part.limit_s,
+        "seconds": round(seconds, 1),
+        **ended,
         "figures": _read(figures),
-    }  # fmt: skip
+    }
 
 
 def _run(line: list[str], log: int, limit_s: float) -> int | None:
     """The exit code; None for a process that was ended at the limit, with all its children."""
     paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
     process = psutil.Popen(
-        line, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, cwd=ROOT,
-        stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-    )  # fmt: skip
+        line,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+    )
     try:
         return int(process.wait(limit_s))
     except (psutil.TimeoutExpired, subprocess.TimeoutExpired):

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from geopipe.score.tile import Precision, autocast
+from geopipe.mapping.tile import Precision, autocast
 
 LEAST_S = 0.3
 """A rate is measured over so many seconds, or longer."""

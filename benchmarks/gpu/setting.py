@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-"""Here, since `benchmarks.scenes` loads torch, which the processes of parts do for themselves."""
+"""Here, since `benchmarks.generated_scenes` loads torch, which the processes of parts do for
+themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Size:
     copy_mb: int
     """What is copied to find the roof of memory."""
     steps: dict[str, int]
-    """Wanted of the coarse net and of the refinement."""
+    """Wanted of the base network and of the refinement."""
     pace: tuple[int, int]
     """Steps of two short trainings, whose difference tells the time of one."""
     reserve_s: float
@@ -41,16 +42,30 @@ class Size:
 
 SIZES = {
     "full": Size(
-        scene_px=20_000, variant_px=8192, tile_px=None, seam_cores=(256, 512, 1024), matmul=8192,
-        copy_mb=1024, steps={"coarse": 20_000, "refinement": 1500}, pace=(20, 120), reserve_s=40,
+        scene_px=20_000,
+        variant_px=8192,
+        tile_px=None,
+        seam_cores=(256, 512, 1024),
+        matmul=8192,
+        copy_mb=1024,
+        steps={"base": 20_000, "refinement": 1500},
+        pace=(20, 120),
+        reserve_s=40,
         chain={},
     ),
     "tiny": Size(
-        scene_px=640, variant_px=512, tile_px=400, seam_cores=(256,), matmul=256, copy_mb=4,
-        steps={"coarse": 3, "refinement": 3}, pace=(1, 2), reserve_s=15,
-        chain={"train.align": "false", "coarse.batch": "3", "refinement.batch": "3"},
+        scene_px=640,
+        variant_px=512,
+        tile_px=400,
+        seam_cores=(256,),
+        matmul=256,
+        copy_mb=4,
+        steps={"base": 3, "refinement": 3},
+        pace=(1, 2),
+        reserve_s=15,
+        chain={"train.align": "false", "base.batch": "3", "refinement.batch": "3"},
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +103,7 @@ class Setting:
 
     def model(self) -> tuple[Path, str]:
         """The best model at hand, and where it is from: part c comes first for its sake."""
-        from benchmarks.scenes import TRAINED, save_model
+        from benchmarks.generated_scenes import TRAINED, save_model
 
         for path, source in (
             (self.chain / "refined.safetensors", "part c"),

@@ -14,23 +14,23 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.agree import equal_pixels
+from benchmarks.agreement import equal_pixels
+from benchmarks.generated_scenes import make_scene
 from benchmarks.gpu.idle import watched
 from benchmarks.gpu.roofs import Roofs, measure_roofs, seconds_of, work_of
 from benchmarks.gpu.setting import Figures, Setting
+from benchmarks.memory_monitor import RunError, run_watched
 from benchmarks.peers.job import Job
 from benchmarks.peers.loops import plain
 from benchmarks.runners import Setting as PeerSetting
 from benchmarks.runners import command, environment, why_not
-from benchmarks.scenes import make_scene
-from benchmarks.watch import RunError, run_watched
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.checkpoint import image as image_module
 from geopipe.errors import ConfigError
-from geopipe.grid import NetGrid, Tile, Tiling
-from geopipe.jobs import Engine, Workers, map_scene
+from geopipe.grid import NetworkGrid, Tile, Tiling
+from geopipe.mapping import Engine, Workers, map_scene
+from geopipe.mapping.tile import Precision, TileJob, autocast
 from geopipe.raster import Scene
-from geopipe.score.tile import Precision, TileJob, autocast
 
 CORE = 1024
 NO_GPU = "the device is a CPU"
@@ -102,7 +102,7 @@ class Speed:
         scene, device = Scene.open(str(path)), self.setting.device
         tile, count = _middle(scene)
         model = Checkpoint.load(self.model)
-        grid = NetGrid.of(scene.geobox, model.gsd)
+        grid = NetworkGrid.of(scene.geobox, model.gsd)
         seen = grid.interpolated_from(tile.core).snap(model.net.stride).expand(model.net.halo)
         image = torch.randn(1, model.bands, *seen.shape, device=device)
         net = model.net.to(device)
@@ -175,14 +175,23 @@ class Speed:
         self._add(name, scene, "float32", seconds, self._least_s(scene, "float32"), **more)
 
     def _add(
-        self, name: str, scene: Scene, precision: Precision, seconds: float, least_s: float,
+        self,
+        name: str,
+        scene: Scene,
+        precision: Precision,
+        seconds: float,
+        least_s: float,
         **more: Any,
-    ) -> None:  # fmt: skip
+    ) -> None:
         run = {
-            "name": name, "px": scene.shape[0], "precision": precision,
-            "seconds": round(seconds, 3), "share_of_roof": round(least_s / seconds, 4),
-            "mpx_per_s": round(scene.shape[0] * scene.shape[1] / 1e6 / seconds, 2), **more,
-        }  # fmt: skip
+            "name": name,
+            "px": scene.shape[0],
+            "precision": precision,
+            "seconds": round(seconds, 3),
+            "share_of_roof": round(least_s / seconds, 4),
+            "mpx_per_s": round(scene.shape[0] * scene.shape[1] / 1e6 / seconds, 2),
+            **more,
+        }
         self.figures.put(runs=[*self.figures.found["runs"], run])
         print(run, flush=True)
 
@@ -193,8 +202,10 @@ class Speed:
             job.compute(tile)  # loads the model, which `map_scene` then has
             work, pixels = work_of(lambda: job.compute(tile)), tile.core.height * tile.core.width
             self.least[precision] = self.roofs.seconds(work, precision) / pixels
-            told = {"gflop_per_mpx": round(work.flop / 1e3 / pixels, 3),
-                    "gb_per_mpx": round(work.bytes / 1e3 / pixels, 3)}  # fmt: skip
+            told = {
+                "gflop_per_mpx": round(work.flop / 1e3 / pixels, 3),
+                "gb_per_mpx": round(work.bytes / 1e3 / pixels, 3),
+            }
             self.figures.put(work={**self.figures.found["work"], precision: told})
         return self.least[precision] * scene.shape[0] * scene.shape[1]
 
@@ -202,9 +213,14 @@ class Speed:
         """How `map_scene` computes a tile."""
         steps = (Checkpoint.load(self.model).net.iterations,)
         return TileJob(
-            scene, str(self.model), file_hash(self.model), self.setting.device, steps,
-            with_scores=False, precision=precision,
-        )  # fmt: skip
+            scene,
+            str(self.model),
+            file_hash(self.model),
+            self.setting.device,
+            steps,
+            with_scores=False,
+            precision=precision,
+        )
 
 
 def _middle(scene: Scene) -> tuple[Tile, int]:

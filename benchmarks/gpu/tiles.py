@@ -24,9 +24,13 @@ def sample_tile(name: str, middle_px: int | None, folder: Path) -> Path:
         row, col = ((n - middle_px) // 2 for n in src.shape)
         window = Window(col, row, middle_px, middle_px)
         profile = {
-            **src.profile, "height": middle_px, "width": middle_px, "compress": "deflate",
-            "photometric": "rgb", "transform": src.window_transform(window),
-        }  # fmt: skip
+            **src.profile,
+            "height": middle_px,
+            "width": middle_px,
+            "compress": "deflate",
+            "photometric": "rgb",
+            "transform": src.window_transform(window),
+        }
         with rasterio.open(path, "w", **profile) as out:
             out.write(src.read(window=window))
     return path

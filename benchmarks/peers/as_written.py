@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from geopipe.nets import MapNet, RefineNet
-from geopipe.nets.refine import FILTERS, HIDDEN, KERNEL, Update
+from geopipe.nets import RefinementRNN, SegmentationModel
+from geopipe.nets.refinement import FILTERS, HIDDEN, KERNEL, Update
 
 TOLERANCE = 1e-3
 """Largest difference of scores, relative to the largest score, that rounding explains."""
@@ -49,27 +49,28 @@ class Step(nn.Module):
 
 
 class AsWritten(nn.Module):
-    """MapNet's twin: "same" padding throughout, whose border effects the trimmed halo takes along.
+    """SegmentationModel's twin: "same" padding throughout, whose border effects the trimmed halo
+    takes along.
 
     The image's filters run once a window where the weights are shared by all iterations: a kindness
     to this peer.
     """
 
-    def __init__(self, folded: MapNet) -> None:
+    def __init__(self, folded: SegmentationModel) -> None:
         super().__init__()
-        self.coarse, self.halo = folded.coarse, folded.halo
-        refine = folded.refine if isinstance(folded.refine, RefineNet) else None
+        self.base, self.halo = folded.base, folded.halo
+        refine = folded.postprocessor if isinstance(folded.postprocessor, RefinementRNN) else None
         self.recurrent = refine is None or refine.recurrent
         self.iterations = folded.iterations
         self.steps = nn.ModuleList()
         for update in refine.updates if refine else ():
             assert isinstance(update, Update)
-            self.steps.append(Step(update, folded.coarse.bands))
+            self.steps.append(Step(update, folded.base.bands))
         self.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> Tensor:
         """(n, bands, h + 2 halo, w + 2 halo) to scores (n, classes, h, w)."""
-        scores: Tensor = self.coarse(image)
+        scores: Tensor = self.base(image)
         reach = (image.shape[-1] - scores.shape[-1]) // 2
         image = image[..., reach:-reach, reach:-reach]
         seen = None
@@ -83,7 +84,7 @@ class AsWritten(nn.Module):
         return scores[..., trim:-trim, trim:-trim] if trim else scores
 
 
-def disagreement(net: AsWritten, folded: MapNet, bands: int) -> float:
+def disagreement(net: AsWritten, folded: SegmentationModel, bands: int) -> float:
     """Largest difference of scores between the twins; ValueError when they are none."""
     generator = torch.Generator().manual_seed(0)
     side = 64 + 2 * folded.halo

@@ -47,9 +47,14 @@ def dask_overlap(job: Job) -> Outcome:
         result.attrs, result.encoding = {}, {}
         result.rio.write_nodata(255, inplace=True)
         result.rio.to_raster(
-            job.out, driver="GTiff", tiled=True, lock=threading.Lock(), compress="deflate",
-            blockxsize=BLOCK, blockysize=BLOCK,
-        )  # fmt: skip
+            job.out,
+            driver="GTiff",
+            tiled=True,
+            lock=threading.Lock(),
+            compress="deflate",
+            blockxsize=BLOCK,
+            blockysize=BLOCK,
+        )
         return Outcome(time.perf_counter() - start, classes.size, {"dask_threads": THREADS})
 
 

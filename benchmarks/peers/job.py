@@ -43,10 +43,19 @@ class Job:
         """How a good engineer stores classes of the scene `src`."""
         height, width = (min(n, self.part or n) for n in src.shape)
         return {
-            "driver": "GTiff", "dtype": "uint8", "count": 1, "height": height, "width": width,
-            "crs": src.crs, "transform": src.transform, "tiled": True, "compress": "deflate",
-            "blockxsize": BLOCK, "blockysize": BLOCK, "nodata": 255,
-        }  # fmt: skip
+            "driver": "GTiff",
+            "dtype": "uint8",
+            "count": 1,
+            "height": height,
+            "width": width,
+            "crs": src.crs,
+            "transform": src.transform,
+            "tiled": True,
+            "compress": "deflate",
+            "blockxsize": BLOCK,
+            "blockysize": BLOCK,
+            "nodata": 255,
+        }
 
 
 @dataclass(frozen=True, slots=True)

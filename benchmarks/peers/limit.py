@@ -13,8 +13,8 @@ from torch import Tensor
 
 from benchmarks.peers.job import Job, Outcome
 from benchmarks.peers.windows import patches
-from benchmarks.tuning import Precision, keep_pages, tuned_scores
-from geopipe.nets import MapNet
+from benchmarks.tuning import Precision, tune_malloc, tuned_scores
+from geopipe.nets import SegmentationModel
 
 Shape = tuple[int, int]
 
@@ -25,7 +25,7 @@ def limit(job: Job) -> Outcome:
     The cores are shared in the faster of two ways, found by a probe: a window on each, or all on
     one window.
     """
-    kept, cores = keep_pages(), torch.get_num_threads()
+    kept, cores = tune_malloc(), torch.get_num_threads()
     model = job.load()
     with rasterio.open(job.scene) as src:
         windows = list(patches(src.shape, job.part))
@@ -43,7 +43,7 @@ def limit(job: Job) -> Outcome:
 class Passes:
     """Forward passes over images that are there, one of each shape."""
 
-    net: MapNet
+    net: SegmentationModel
     images: dict[Shape, Tensor]
     precision: Precision
     cores: int

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.peers.as_written import AsWritten, disagreement
 from benchmarks.peers.job import Job, Outcome
 from benchmarks.peers.windows import patches, read_image, to_scene
-from benchmarks.tuning import CACHE_MB, best_class, keep_pages, plain_scores, tuned_scores
+from benchmarks.tuning import CACHE_MB, best_class, plain_scores, tune_malloc, tuned_scores
 from geopipe.checkpoint import Checkpoint
 
 Forward = Callable[[Tensor], Tensor]
@@ -32,7 +32,7 @@ def plain(job: Job) -> Outcome:
 
 def tuned(job: Job) -> Outcome:
     """The same loop with all that makes geopipe fast."""
-    kept = keep_pages()
+    kept = tune_malloc()
     model = job.load()
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB << 20), torch.inference_mode():
         done = loop(

@@ -15,12 +15,12 @@ import torch
 
 from benchmarks.peers.job import Job, Outcome
 from benchmarks.peers.windows import Patch, patches, read_image, to_scene
-from benchmarks.tuning import CACHE_MB, best_class, keep_pages, tuned_scores
+from benchmarks.tuning import CACHE_MB, best_class, tune_malloc, tuned_scores
 
 
 def tuned_threads(job: Job) -> Outcome:
     """Threads read, compute and choose; this one writes. Torch has one thread in each."""
-    kept, cores = keep_pages(), torch.get_num_threads()
+    kept, cores = tune_malloc(), torch.get_num_threads()
     model = job.load()
     here = threading.local()
     with ExitStack() as stack:

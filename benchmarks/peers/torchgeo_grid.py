@@ -49,9 +49,12 @@ def torchgeo_grid(job: Job) -> Outcome:
     )
     sampler = samplers.GridGeoSampler(dataset, size=CORE + 2 * pad, stride=CORE)
     loader = DataLoader(
-        dataset, batch_size=1, sampler=sampler, num_workers=job.loaders,
+        dataset,
+        batch_size=1,
+        sampler=sampler,
+        num_workers=job.loaders,
         collate_fn=datasets.stack_samples,
-    )  # fmt: skip
+    )
     side = CORE // FACTOR
     patch = Patch(
         Window(FACTOR * MARGIN, FACTOR * MARGIN, CORE, CORE),

@@ -61,9 +61,11 @@ def read_image(
     window = RioWindow(*(FACTOR * n for n in (there.col, there.row, there.width, there.height)))
     image = to_net(torch.from_numpy(src.read(window=window))[None].to(device), model)
     sides = (
-        there.col - wanted.col, wanted.right - there.right,
-        there.row - wanted.row, wanted.bottom - there.bottom,
-    )  # fmt: skip
+        there.col - wanted.col,
+        wanted.right - there.right,
+        there.row - wanted.row,
+        wanted.bottom - there.bottom,
+    )
     return F.pad(image, sides)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from geopipe import __version__
 from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError
-from geopipe.nets import MapNet, build_net, build_refinement
+from geopipe.nets import SegmentationModel, build_base_network, build_postprocessor
 from geopipe.raster import Scene
 
 _FORMAT = 1
@@ -28,7 +28,7 @@ _MOST_ITERATIONS = 50
 class Checkpoint:
     """A trained model, complete: nothing else is needed to map a scene with it."""
 
-    net: MapNet
+    net: SegmentationModel
     scheme: ClassScheme
     mean: tuple[float, ...]
     """Per band, in the units of the training scene, over its valid pixels."""
@@ -45,7 +45,7 @@ class Checkpoint:
         """Number of bands the net takes."""
         return len(self.mean)
 
-    def normalise(self, image: Tensor, valid: Tensor) -> Tensor:
+    def normalize(self, image: Tensor, valid: Tensor) -> Tensor:
         """(bands, h, w) to mean 0 and deviation 1; invalid pixels become the mean, 0."""
         mean, std = (image.new_tensor(x)[:, None, None] for x in (self.mean, self.std))
         return torch.where(valid, (image - mean) / std, 0)
@@ -59,7 +59,7 @@ class Checkpoint:
 
     def check_fits(self, scene: Scene) -> list[str]:
         """Warnings about `scene`; raises CheckpointError when the model cannot take it."""
-        self.require_gsd("map with geopipe scenes classify --gsd, or train with --gsd")
+        self.require_gsd("map with geopipe chips classify --gsd, or train with --gsd")
         if len(scene.bands) != self.bands:
             raise CheckpointError(
                 f"the model takes {self.bands} bands, {scene.path} gives {len(scene.bands)}",
@@ -77,18 +77,18 @@ class Checkpoint:
             ]
         return []
 
-    def with_net(self, net: MapNet, provenance: dict[str, Any]) -> Self:
+    def with_net(self, net: SegmentationModel, provenance: dict[str, Any]) -> Self:
         """The same model with another net, e.g. its refinement added."""
         return replace(self, net=net, provenance={**self.provenance, **provenance})
 
     def save(self, path: Path) -> None:
         """Write `path` (safetensors), whole or not at all."""
-        refine = self.net.refine
+        refine = self.net.postprocessor
         header = {
             "format": _FORMAT,
             "geopipe": __version__,
             "bands": self.bands,
-            "architecture": self.net.coarse.architecture,
+            "architecture": self.net.base.architecture,
             "refine": refine and refine.architecture,
             "scheme": self.scheme.to_dict(),
             "mean": self.mean,
@@ -154,9 +154,9 @@ class Checkpoint:
         bands, refine = header["bands"], header["refine"]
         if refine and not 1 <= refine.get("iterations", 1) <= _MOST_ITERATIONS:
             raise ValueError(f"{refine['iterations']} iterations")
-        net = MapNet(
-            build_net(bands, len(scheme), **header.get("architecture", {})),
-            build_refinement(bands, len(scheme), **refine) if refine else None,
+        net = SegmentationModel(
+            build_base_network(bands, len(scheme), **header.get("architecture", {})),
+            build_postprocessor(bands, len(scheme), **refine) if refine else None,
         )
         net.load_state_dict(state)
         if not (len(header["mean"]) == len(header["std"]) == bands and header["gsd"] > 0):

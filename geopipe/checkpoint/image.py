@@ -6,16 +6,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from geopipe.grid import NetGrid, Window, average_taps
-from geopipe.nets.resample import average, is_whole, resample
+from geopipe.grid import NetworkGrid, Window, average_weights
+from geopipe.nets.resample import average, is_integer, resample
 from geopipe.raster import Raster, Scene
 
 STRIP_PX = 2**23
-"""Scene pixels that are averaged at once: under a large patch of a coarse net lie many more."""
+"""Scene pixels that are averaged at once: under a large patch of a base network lie many more."""
 
 
-def net_image(
-    scene: Scene, grid: NetGrid, window: Window, device: str = "cpu"
+def network_input(
+    scene: Scene, grid: NetworkGrid, window: Window, device: str = "cpu"
 ) -> tuple[Tensor, Tensor]:
     """Mean of the valid scene pixels under each net pixel of `window`.
 
@@ -24,7 +24,7 @@ def net_image(
     `window` may stick out of the scene.
     """
     parts = [
-        averaged(scene.read(grid.averaged_from(strip)), grid, strip, device)
+        downsampled(scene.read(grid.averaged_from(strip)), grid, strip, device)
         for strip in strips(grid, window)
     ]
     if len(parts) == 1:
@@ -32,7 +32,7 @@ def net_image(
     return torch.cat([image for image, _ in parts], 1), torch.cat([valid for _, valid in parts])
 
 
-def strips(grid: NetGrid, window: Window) -> list[Window]:
+def strips(grid: NetworkGrid, window: Window) -> list[Window]:
     """`window` of the net's grid cut into rows that at most STRIP_PX scene pixels lie under.
 
     A net pixel depends on the scene pixels under it alone, so the cuts change nothing.
@@ -58,13 +58,13 @@ def on_device(x: Tensor, device: str) -> Tensor:
     return x.pin_memory().to(device, non_blocking=True)
 
 
-def averaged(
-    raster: Raster, grid: NetGrid, window: Window, device: str = "cpu"
+def downsampled(
+    raster: Raster, grid: NetworkGrid, window: Window, device: str = "cpu"
 ) -> tuple[Tensor, Tensor]:
     """As `net_image`, from `raster` = the pixels of ``grid.averaged_from(window)``."""
     pixels = on_device(torch.from_numpy(raster.data), device).to(torch.float32)
     weight = on_device(torch.from_numpy(raster.valid), device)
-    if is_whole(grid.factor):
+    if is_integer(grid.factor):
         image = average(pixels, grid.factor)
         if raster.valid.all():  # shares of exactly 1 would change nothing
             return image, torch.ones_like(image[0], dtype=torch.bool)
@@ -72,7 +72,7 @@ def averaged(
     else:
         source = grid.averaged_from(window)
         rows, cols = (
-            average_taps(start, count, factor, source_start)
+            average_weights(start, count, factor, source_start)
             for start, count, factor, source_start in (
                 (window.row, window.height, grid.factor[0], source.row),
                 (window.col, window.width, grid.factor[1], source.col),

@@ -131,9 +131,16 @@ def _read(path: Path) -> dict[str, Tensor]:
             case suffix:
                 raise CheckpointError(f"{path}: no reader of {suffix!r} files", f"give {_KINDS}")
     except (
-        SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError,
-        TypeError, LookupError, AttributeError,
-    ) as e:  # fmt: skip
+        SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+    ) as e:
         # A damaged pickle fails in as many ways as its instructions do.
         raise CheckpointError(f"cannot read weights from {path}: {e}", "copy it again") from e
 

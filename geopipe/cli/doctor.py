@@ -12,7 +12,7 @@ import click
 from geopipe.cli.options import AS_JSON, PATH
 
 if TYPE_CHECKING:
-    from geopipe.workflow.doctor import Finding
+    from geopipe.doctor import Finding
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -28,7 +28,7 @@ def doctor(ctx: click.Context, folder: Path, quick: bool, as_json: bool) -> None
     PATH: where maps will be written  [default: the working folder]. Exit code 1: a problem, without
     whose cure geopipe does not work.
     """
-    from geopipe.workflow.doctor import examine
+    from geopipe.doctor import examine
 
     findings = examine(folder, measure=not quick)
     ok = all(f.status != "problem" for f in findings)

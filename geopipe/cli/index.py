@@ -10,22 +10,34 @@ import click
 from geopipe.cli.options import AS_JSON, BANDS, NODATA, OVERWRITE, PATH
 
 if TYPE_CHECKING:
-    from geopipe.jobs import Workers
-    from geopipe.retrieve import Model
-    from geopipe.workflow.index.query import Answer, Asker
+    from geopipe.mapping import Workers
+    from geopipe.retrieve import EmbeddingModel
+    from geopipe.retrieve.query import Retriever, SearchResult
 
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N")
-WEIGHTS = click.option("--weights", metavar="FILE",
-                       help="The model's weights  [default: where they were]")  # fmt: skip
-WORKERS = click.option("--workers", type=int, default=0, show_default=True,
-                       help="Local processes; 0: threads of this one.")  # fmt: skip
+WEIGHTS = click.option(
+    "--weights", metavar="FILE", help="The model's weights  [default: where they were]"
+)
+WORKERS = click.option(
+    "--workers",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Local processes; 0: threads of this one.",
+)
 THREADS = click.option("--threads", type=int, help="Pieces at once  [default: the cores]")
-SCHEDULER = click.option("--scheduler", metavar="tcp://HOST:PORT",
-                         help="A dask cluster instead of --workers.")  # fmt: skip
+SCHEDULER = click.option(
+    "--scheduler", metavar="tcp://HOST:PORT", help="A dask cluster instead of --workers."
+)
 HTML = click.option("--html", "page", type=PATH, help="Write a page that holds all it shows.")
 METRES = click.FloatRange(0, min_open=True)
-EXPAND = click.option("--expand", type=click.IntRange(0), default=0, metavar="N",
-                      help="Ask again, with the first N hits added to the query.")  # fmt: skip
+EXPAND = click.option(
+    "--expand",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Ask again, with the first N hits added to the query.",
+)
 
 
 def _numbers(
@@ -49,32 +61,75 @@ def index() -> None:
 
 @index.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("-o", "--out", "folder", type=PATH, required=True, metavar="INDEX",
-              help="The folder of the index; chips are added to one that is there.")  # fmt: skip
-@click.option("--size", type=METRES, default=64.0, show_default=True,
-              help="Of scenes: metres a side of a chip.")  # fmt: skip
+@click.option(
+    "-o",
+    "--out",
+    "folder",
+    type=PATH,
+    required=True,
+    metavar="INDEX",
+    help="The folder of the index; chips are added to one that is there.",
+)
+@click.option(
+    "--size",
+    type=METRES,
+    default=64.0,
+    show_default=True,
+    help="Of scenes: metres a side of a chip.",
+)
 @click.option("--step", type=METRES, help="Metres between chips  [default: half of --size]")
-@click.option("--valid", type=click.FloatRange(0, 1), default=0.5, show_default=True,
-              help="Least share of valid pixels of a chip.")  # fmt: skip
-@click.option("--backbone", help="efficientnet_lite0, vgg16... (docs/backbones.md)  "
-              "[default: the index's, or efficientnet_lite0]")  # fmt: skip
+@click.option(
+    "--valid",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Least share of valid pixels of a chip.",
+)
+@click.option(
+    "--backbone",
+    help="efficientnet_lite0, vgg16... (docs/backbones.md)  "
+    "[default: the index's, or efficientnet_lite0]",
+)
 @WEIGHTS
 @click.option("--feature", help="pooled, c5, pool5, fc6, fc7...  [default: pooled]")
-@click.option("--pooling", type=click.Choice(["flat", "mean", "max", "gem"]),
-              help="Of a feature that is a map  [default: flat, all of it]")  # fmt: skip
-@click.option("--norm", type=click.Choice(["gauss", "l2", "none"]),
-              help="How vectors are normalised  [default: gauss]")  # fmt: skip
-@click.option("--side", type=click.IntRange(32),
-              help="Pixels that chips are resized to  [default: the net's own]")  # fmt: skip
-@click.option("--turns", type=click.Choice(["1", "4", "8"]),
-              help="Views averaged: quarter turns, mirrored  [default: 1]")  # fmt: skip
-@click.option("--scales", callback=_numbers, metavar="X,X",
-              help="Views at several shares of --side averaged  [default: 1]")  # fmt: skip
-@click.option("--dtype", type=click.Choice(["float32", "float16"]),
-              help="Of vectors on disk  [default: float32]")  # fmt: skip
-@click.option("--search", type=click.Choice(["auto", "exact", "ivf", "hnsw", "pq"]),
-              default="auto", show_default=True,
-              help="auto: exact below 200 000 chips, then ivf.")  # fmt: skip
+@click.option(
+    "--pooling",
+    type=click.Choice(["flat", "mean", "max", "gem"]),
+    help="Of a feature that is a map  [default: flat, all of it]",
+)
+@click.option(
+    "--norm",
+    type=click.Choice(["gauss", "l2", "none"]),
+    help="How vectors are normalised  [default: gauss]",
+)
+@click.option(
+    "--side",
+    type=click.IntRange(32),
+    help="Pixels that chips are resized to  [default: the net's own]",
+)
+@click.option(
+    "--rotations",
+    type=click.Choice(["1", "4", "8"]),
+    help="Views averaged: quarter rotations, mirrored  [default: 1]",
+)
+@click.option(
+    "--scales",
+    callback=_numbers,
+    metavar="X,X",
+    help="Views at several shares of --side averaged  [default: 1]",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    help="Of vectors on disk  [default: float32]",
+)
+@click.option(
+    "--search",
+    type=click.Choice(["auto", "exact", "ivf", "hnsw", "pq"]),
+    default="auto",
+    show_default=True,
+    help="auto: exact below 200 000 chips, then ivf.",
+)
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read.")
 @click.option("--keep-duplicates", is_flag=True, help="Keep equal chips of several places.")
 @click.option("--cache", type=PATH, help="A folder in which vectors are kept.")
@@ -86,21 +141,39 @@ def index() -> None:
 @NODATA
 @AS_JSON
 def build(
-    sources: tuple[str, ...], folder: Path, size: float, step: float | None, valid: float,
-    dtype: str | None, search: str, skip_bad: bool, keep_duplicates: bool, cache: Path | None,
-    workers: int, threads: int | None, scheduler: str | None, bands: tuple[int, ...] | None,
-    nodata: float | None, as_json: bool, **model: Any,
-) -> None:  # fmt: skip
+    sources: tuple[str, ...],
+    folder: Path,
+    size: float,
+    step: float | None,
+    valid: float,
+    dtype: str | None,
+    search: str,
+    skip_bad: bool,
+    keep_duplicates: bool,
+    cache: Path | None,
+    workers: int,
+    threads: int | None,
+    scheduler: str | None,
+    bands: tuple[int, ...] | None,
+    nodata: float | None,
+    as_json: bool,
+    **model: Any,
+) -> None:
     """Add chips to INDEX: folders of images (folders in them are classes), and scenes cut here.
 
     The same command goes on with a build that stopped. Equal chips are kept once.
     """
-    from geopipe.workflow.index.build import BuildPlan, Cutting, build_index
+    from geopipe.retrieve.build import BuildPlan, ChipGrid, build_index
 
     plan = BuildPlan(
-        Cutting(size, step or size / 2, valid, bands, nodata), dtype, search, skip_bad,
-        keep_duplicates, cache, _workers(workers, threads, scheduler),
-    )  # fmt: skip
+        ChipGrid(size, step or size / 2, valid, bands, nodata),
+        dtype,
+        search,
+        skip_bad,
+        keep_duplicates,
+        cache,
+        _workers(workers, threads, scheduler),
+    )
     built = build_index(sources, folder, _model(folder, **model), plan)
     if as_json:
         click.echo(json.dumps({"index": str(folder), **asdict(built)}))
@@ -109,9 +182,11 @@ def build(
         click.echo(f"left out: {text}", err=True)
     click.echo(f"{built.added} chips added, {built.chips} in the index")
     for count, text in (
-        (built.duplicates, "equal to one that is there"), (built.known, "there already"),
-        (built.blank, "with too few valid pixels"), (len(built.bad), "unreadable"),
-    ):  # fmt: skip
+        (built.duplicates, "equal to one that is there"),
+        (built.known, "there already"),
+        (built.blank, "with too few valid pixels"),
+        (len(built.bad), "unreadable"),
+    ):
         if count:
             click.echo(f"left out: {count} {text}")
     recall = "" if built.recall is None else f", recall at 10 against exact {built.recall:.3f}"
@@ -121,25 +196,30 @@ def build(
 
 
 def _model(
-    folder: Path, *, backbone: str | None, weights: str | None, device: str, turns: str | None,
+    folder: Path,
+    *,
+    backbone: str | None,
+    weights: str | None,
+    device: str,
+    rotations: str | None,
     **given: Any,
-) -> "Model":  # fmt: skip
+) -> "EmbeddingModel":
     """The model of the index that is there, or of a new one, with what was given in its place."""
-    from geopipe.jobs import choose_device
-    from geopipe.retrieve import Model, Recipe
+    from geopipe.mapping import choose_device
+    from geopipe.retrieve import EmbeddingConfig, EmbeddingModel
     from geopipe.retrieve.header import NAME, Header
 
-    known = Model(Recipe(backbone or "efficientnet_lite0"), "auto")
+    known = EmbeddingModel(EmbeddingConfig(backbone or "efficientnet_lite0"), "auto")
     if (folder / NAME).exists():
-        known = Model.known(Header.read(folder).model)
-    given |= {"backbone": backbone, "turns": int(turns) if turns else None}
+        known = EmbeddingModel.known(Header.read(folder).model)
+    given |= {"backbone": backbone, "rotations": int(rotations) if rotations else None}
     wished = {k: v for k, v in given.items() if v is not None}
-    recipe = Recipe.from_dict({**known.recipe.to_dict(), **wished})
-    return Model(recipe, weights or known.weights, device=choose_device(device))
+    config = EmbeddingConfig.from_dict({**known.config.to_dict(), **wished})
+    return EmbeddingModel(config, weights or known.weights, device=choose_device(device))
 
 
 def _workers(count: int, threads: int | None, scheduler: str | None) -> "Workers":
-    from geopipe.jobs import Workers
+    from geopipe.mapping import Workers
 
     return Workers(count, scheduler, threads)
 
@@ -147,17 +227,35 @@ def _workers(count: int, threads: int | None, scheduler: str | None) -> "Workers
 @index.command()
 @click.argument("folder", type=PATH, metavar="INDEX")
 @click.argument("image", required=False)
-@click.option("--box", callback=_numbers, metavar="MINX,MINY,MAXX,MAXY",
-              help="Instead of IMAGE: a place in one of the index's scenes.")  # fmt: skip
-@click.option("--box-crs", type=click.Choice(["scene", "lonlat"]), default="scene",
-              show_default=True, help="What --box is in.")  # fmt: skip
+@click.option(
+    "--box",
+    callback=_numbers,
+    metavar="MINX,MINY,MAXX,MAXY",
+    help="Instead of IMAGE: a place in one of the index's scenes.",
+)
+@click.option(
+    "--box-crs",
+    type=click.Choice(["scene", "lonlat"]),
+    default="scene",
+    show_default=True,
+    help="What --box is in.",
+)
 @click.option("--scene", help="The scene of --box  [default: the one that shows most of it]")
-@click.option("--like", multiple=True, metavar="A",
-              help="More like this: an image or a chip's number; may be repeated.")  # fmt: skip
+@click.option(
+    "--like",
+    multiple=True,
+    metavar="A",
+    help="More like this: an image or a chip's number; may be repeated.",
+)
 @click.option("--unlike", multiple=True, metavar="B", help="Less like this.")
 @click.option("-k", type=click.IntRange(1), default=20, show_default=True, help="Hits.")
-@click.option("--overlap", type=click.FloatRange(0, 1), default=0.3, show_default=True,
-              help="Hits that share more with a better one are left out; 1: none.")  # fmt: skip
+@click.option(
+    "--overlap",
+    type=click.FloatRange(0, 1),
+    default=0.3,
+    show_default=True,
+    help="Hits that share more with a better one are left out; 1: none.",
+)
 @click.option("--with-self", is_flag=True, help="What was asked with may be a hit.")
 @EXPAND
 @click.option("--exact", is_flag=True, help="Without the approximate search.")
@@ -168,21 +266,35 @@ def _workers(count: int, threads: int | None, scheduler: str | None) -> "Workers
 @OVERWRITE
 @AS_JSON
 def query(
-    folder: Path, image: str | None, box: tuple[float, float, float, float] | None, box_crs: str,
-    scene: str | None, like: tuple[str, ...], unlike: tuple[str, ...], k: int, overlap: float,
-    with_self: bool, expand: int, exact: bool, out: Path | None, page: Path | None,
-    weights: str | None, device: str, overwrite: bool, as_json: bool,
-) -> None:  # fmt: skip
+    folder: Path,
+    image: str | None,
+    box: tuple[float, float, float, float] | None,
+    box_crs: str,
+    scene: str | None,
+    like: tuple[str, ...],
+    unlike: tuple[str, ...],
+    k: int,
+    overlap: float,
+    with_self: bool,
+    expand: int,
+    exact: bool,
+    out: Path | None,
+    page: Path | None,
+    weights: str | None,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """The K chips of INDEX that are most like IMAGE: a file, or the number of a chip.
 
     --like and --unlike move the question towards and away from examples (Rocchio).
     """
-    from geopipe.jobs import choose_device
-    from geopipe.register.outfile import check_target
+    from geopipe.mapping import choose_device
+    from geopipe.raster.geopackage import check_target
+    from geopipe.report.retrieval import write_result
     from geopipe.retrieve.box import Box
-    from geopipe.workflow.index.hits import write_hits
-    from geopipe.workflow.index.page import write_answer
-    from geopipe.workflow.index.query import Asked, Asker, Wishes
+    from geopipe.retrieve.hits import write_hits
+    from geopipe.retrieve.query import Query, Retriever, SearchOptions
 
     if not (image or box or like):
         raise click.UsageError("give IMAGE, --box or --like")
@@ -191,14 +303,14 @@ def query(
     if out:
         check_target(out, overwrite=overwrite)
     _page_target(page, overwrite=overwrite)
-    asked = Asked(image, Box(box, box_crs) if box else None, scene, like, unlike)
-    asker = Asker.open(folder, weights, choose_device(device))
-    answer = asker.ask(asked, Wishes(k, overlap, with_self, expand, exact))
+    asked = Query(image, Box(box, box_crs) if box else None, scene, like, unlike)
+    asker = Retriever.open(folder, weights, choose_device(device))
+    result = asker.query(asked, SearchOptions(k, overlap, with_self, expand, exact))
     if out:
-        write_hits(answer, out)
+        write_hits(result, out)
     if page:
-        write_answer(page, answer, asker)
-    click.echo(json.dumps(_told(answer, asker, out, page)) if as_json else _table(answer))
+        write_result(page, result, asker)
+    click.echo(json.dumps(_told(result, asker, out, page)) if as_json else _table(result))
     for path in (out, page) if not as_json else ():
         if path:
             click.echo(path)
@@ -213,26 +325,38 @@ def _page_target(page: Path | None, *, overwrite: bool) -> None:
         raise ConfigError(f"there is no folder {page.parent}", "make it first")
 
 
-def _told(answer: "Answer", asker: "Asker", out: Path | None, page: Path | None) -> dict[str, Any]:
-    """The answer as JSON values."""
+def _told(
+    result: "SearchResult", asker: "Retriever", out: Path | None, page: Path | None
+) -> dict[str, Any]:
+    """The result as JSON values."""
     hits = [
-        {"rank": h.rank, "chip": h.number, "distance": h.distance, "similarity": h.similarity,
-         "class": h.row.class_name, "source": h.row.source, "crs": h.row.crs,
-         "window": [h.row.row, h.row.col, h.row.height, h.row.width],
-         "corners": h.row.corners.tolist() if h.row.crs else None}
-        for h in answer.hits
-    ]  # fmt: skip
+        {
+            "rank": h.rank,
+            "chip": h.number,
+            "distance": h.distance,
+            "similarity": h.similarity,
+            "class": h.row.class_name,
+            "source": h.row.source,
+            "crs": h.row.crs,
+            "window": [h.row.row, h.row.col, h.row.height, h.row.width],
+            "corners": h.row.corners.tolist() if h.row.crs else None,
+        }
+        for h in result.hits
+    ]
     searched = asker.index.header.search
     return {
-        "hits": hits, "chips": answer.chips, "notes": list(answer.notes),
+        "hits": hits,
+        "chips": result.chips,
+        "notes": list(result.notes),
         "search": searched and {"kind": searched["kind"], "recall": searched["recall"]},
-        "out": out and str(out), "html": page and str(page),
-    }  # fmt: skip
+        "out": out and str(out),
+        "html": page and str(page),
+    }
 
 
-def _table(answer: "Answer") -> str:
+def _table(result: "SearchResult") -> str:
     lines = [f"{'rank':>4s} {'chip':>8s} {'distance':>9s} {'alike':>6s}  {'class':16s} where"]
-    for h in answer.hits:
+    for h in result.hits:
         place = f"{h.row.source} [{h.row.row}, {h.row.col}]" if h.row.crs else h.row.source
         lines.append(
             f"{h.rank:4d} {h.number:8d} {h.distance:9.4g} {h.similarity:6.3f}  "
@@ -243,8 +367,9 @@ def _table(answer: "Answer") -> str:
 
 @index.command()
 @click.argument("folder", type=PATH, metavar="INDEX")
-@click.option("--queries", type=click.IntRange(1),
-              help="So many chips ask, drawn by lot  [default: all]")  # fmt: skip
+@click.option(
+    "--queries", type=click.IntRange(1), help="So many chips ask, drawn by lot  [default: all]"
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @HTML
 @OVERWRITE
@@ -256,8 +381,8 @@ def evaluate(
 
     Every chip asks for all others, itself excluded.
     """
-    from geopipe.workflow.index.evaluate import evaluate_index
-    from geopipe.workflow.index.page import table_of, write_evaluation
+    from geopipe.report.retrieval import table_of, write_evaluation
+    from geopipe.retrieve.evaluate import evaluate_index
 
     _page_target(page, overwrite=overwrite)
     found = evaluate_index(folder, queries, seed)
@@ -268,7 +393,7 @@ def evaluate(
         return
     for text in found.warnings():
         click.echo(f"warning: {text}", err=True)
-    for name, *cells in table_of(found.judged):
+    for name, *cells in table_of(found.metrics):
         click.echo(f"{name:24s}" + "".join(f"{cell:>17s}" for cell in cells))
     if page:
         click.echo(page)
@@ -281,8 +406,13 @@ def evaluate(
 @click.argument("out", type=PATH)
 @click.option("--size", type=METRES, help="Metres a side of a chip  [default: the index's]")
 @click.option("--step", type=METRES, help="Metres a side of a pixel of OUT  [default: size / 4]")
-@click.option("--valid", type=click.FloatRange(0, 1), default=0.5, show_default=True,
-              help="Least share of valid pixels of a chip.")  # fmt: skip
+@click.option(
+    "--valid",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Least share of valid pixels of a chip.",
+)
 @click.option("--uint8", "as_bytes", is_flag=True, help="250 x similarity, not float32.")
 @WEIGHTS
 @WORKERS
@@ -294,30 +424,49 @@ def evaluate(
 @NODATA
 @AS_JSON
 def heatmap(
-    folder: Path, image: str, scene: str, out: Path, size: float | None, step: float | None,
-    valid: float, as_bytes: bool, weights: str | None, workers: int, threads: int | None,
-    scheduler: str | None, device: str, overwrite: bool, bands: tuple[int, ...] | None,
-    nodata: float | None, as_json: bool,
-) -> None:  # fmt: skip
+    folder: Path,
+    image: str,
+    scene: str,
+    out: Path,
+    size: float | None,
+    step: float | None,
+    valid: float,
+    as_bytes: bool,
+    weights: str | None,
+    workers: int,
+    threads: int | None,
+    scheduler: str | None,
+    device: str,
+    overwrite: bool,
+    bands: tuple[int, ...] | None,
+    nodata: float | None,
+    as_json: bool,
+) -> None:
     """How like IMAGE (a file, or the number of a chip of INDEX) each place of SCENE is.
 
     OUT is a Cloud Optimized GeoTIFF: correlation of the features, 1 is the same.
     """
-    from geopipe.jobs import choose_device
-    from geopipe.workflow.index.heat import heatmap as make
-    from geopipe.workflow.index.query import Asker
-    from geopipe.workflow.index.sources import Cutting
+    from geopipe.mapping import choose_device
+    from geopipe.retrieve.heatmap import heatmap as make
+    from geopipe.retrieve.query import Retriever
+    from geopipe.retrieve.sources import ChipGrid
 
-    asker = Asker.open(folder, weights, choose_device(device))
+    asker = Retriever.open(folder, weights, choose_device(device))
     cuts = [s.cut[0] for s in asker.index.header.scenes]
     metres = size or (cuts[-1] if cuts else None)
     if metres is None:
         raise click.UsageError("the index has no scene: give --size, metres a side of a chip")
-    cutting = Cutting(metres, step or metres / 4, valid, bands, nodata)
+    cutting = ChipGrid(metres, step or metres / 4, valid, bands, nodata)
     made = make(
-        asker, image, scene, out, cutting, _workers(workers, threads, scheduler),
-        as_bytes=as_bytes, overwrite=overwrite,
-    )  # fmt: skip
+        asker,
+        image,
+        scene,
+        out,
+        cutting,
+        _workers(workers, threads, scheduler),
+        as_bytes=as_bytes,
+        overwrite=overwrite,
+    )
     if as_json:
         click.echo(json.dumps({"out": str(out), **made}))
         return

@@ -9,7 +9,7 @@ import click
 from geopipe.cli.options import AS_JSON, BANDS, CLASSES, NODATA, OVERWRITE, PATH
 
 if TYPE_CHECKING:
-    from geopipe.workflow.checkup import Checkup
+    from geopipe.register.label_qc import LabelQC
 
 LAYER = click.option("--layer", help="One layer of a GeoPackage  [default: all]")
 AREA = click.option("--area", type=PATH, help="Polygons outside which nothing is known (255).")
@@ -18,9 +18,13 @@ MODEL = click.option(
     "--model", type=PATH, help="See the image through a model  [default: colours and texture]"
 )
 MOST = click.option(
-    "--max-shift", "most", type=click.FloatRange(1, 30), default=8.0, show_default=True,
+    "--max-shift",
+    "most",
+    type=click.FloatRange(1, 30),
+    default=8.0,
+    show_default=True,
     help="Metres on the ground beyond which no shift is looked for or made.",
-)  # fmt: skip
+)
 
 
 class _Labels(click.Group):
@@ -46,17 +50,31 @@ def labels() -> None:
 @SCHEME
 @LAYER
 @AREA
-@click.option("--ignore-band", type=click.FloatRange(0, 50), default=0.0, metavar="METRES",
-              help="Nothing is known (255) this near to the border of two classes.")  # fmt: skip
+@click.option(
+    "--ignore-buffer",
+    type=click.FloatRange(0, 50),
+    default=0.0,
+    metavar="METRES",
+    help="Nothing is known (255) this near to the border of two classes.",
+)
 @OVERWRITE
 @BANDS
 @NODATA
 @AS_JSON
 def burn(
-    scene: str, labels: Path | None, out: Path | None, fetch: bool, classes: str, layer: str | None,
-    area: Path | None, ignore_band: float, overwrite: bool, bands: tuple[int, ...] | None,
-    nodata: float | None, as_json: bool,
-) -> None:  # fmt: skip
+    scene: str,
+    labels: Path | None,
+    out: Path | None,
+    fetch: bool,
+    classes: str,
+    layer: str | None,
+    area: Path | None,
+    ignore_buffer: float,
+    overwrite: bool,
+    bands: tuple[int, ...] | None,
+    nodata: float | None,
+    as_json: bool,
+) -> None:
     """Burn vectors on the pixels of SCENE: geopipe labels SCENE OSM OUT.tif
 
     LABELS: OSM (.osm, .osm.bz2, .osm.pbf), GeoPackage, GeoJSON, GeoParquet, Shapefile, or a raster
@@ -67,22 +85,36 @@ def burn(
     if out is None or (labels is None) != fetch:
         raise click.UsageError("give SCENE LABELS OUT, or --fetch SCENE OUT")
     from geopipe.classes import load_scheme
-    from geopipe.labels import write_labels
-    from geopipe.workflow.schema import FETCH, Labelled
+    from geopipe.labels import write_label_raster
+    from geopipe.workflow.schema import FETCH, LabelledScene
     from geopipe.workflow.sources import label_source, open_scene
 
-    choice = Labelled(
-        scene=scene, bands=bands, nodata=nodata, labels=labels or Path(FETCH), layer=layer,
-        area=area, ignore_band=ignore_band,
-    )  # fmt: skip
+    choice = LabelledScene(
+        scene=scene,
+        bands=bands,
+        nodata=nodata,
+        labels=labels or Path(FETCH),
+        layer=layer,
+        area=area,
+        ignore_buffer=ignore_buffer,
+    )
     place = open_scene(choice)
     source = label_source(choice, load_scheme(classes), place)
-    counts = write_labels(place, source, out, overwrite=overwrite)
+    counts = write_label_raster(place, source, out, overwrite=overwrite)
     pixels = dict(zip(source.scheme.names, counts.pixels, strict=True))
     skipped = dict(getattr(source, "skipped", ()))
     if as_json:
-        click.echo(json.dumps({"out": str(out), "pixels": pixels, "ignored": counts.ignored,
-                               "skipped": skipped, "credit": source.credit}))  # fmt: skip
+        click.echo(
+            json.dumps(
+                {
+                    "out": str(out),
+                    "pixels": pixels,
+                    "ignored": counts.ignored,
+                    "skipped": skipped,
+                    "credit": source.credit,
+                }
+            )
+        )
         return
     total = sum(pixels.values()) + counts.ignored
     for name, n in (*pixels.items(), ("not labelled", counts.ignored)):
@@ -99,10 +131,18 @@ def burn(
 @click.argument("osm", type=PATH)
 @click.option("-o", "--out", type=PATH, help="A GeoPackage of the blocks, styled for QGIS.")
 @MODEL
-@click.option("--block", type=click.FloatRange(50, 5000), default=200.0, show_default=True,
-              help="Metres a side of a block.")  # fmt: skip
-@click.option("--image-date", type=click.DateTime(["%Y-%m-%d"]),
-              help="When the image was taken  [default: as its tags say]")  # fmt: skip
+@click.option(
+    "--block",
+    type=click.FloatRange(50, 5000),
+    default=200.0,
+    show_default=True,
+    help="Metres a side of a block.",
+)
+@click.option(
+    "--image-date",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="When the image was taken  [default: as its tags say]",
+)
 @MOST
 @SCHEME
 @LAYER
@@ -112,33 +152,53 @@ def burn(
 @NODATA
 @AS_JSON
 def check(
-    scene: str, osm: Path, out: Path | None, model: Path | None, block: float, image_date: Any,
-    most: float, classes: str, layer: str | None, area: Path | None, overwrite: bool,
-    bands: tuple[int, ...] | None, nodata: float | None, as_json: bool,
-) -> None:  # fmt: skip
+    scene: str,
+    osm: Path,
+    out: Path | None,
+    model: Path | None,
+    block: float,
+    image_date: Any,
+    most: float,
+    classes: str,
+    layer: str | None,
+    area: Path | None,
+    overwrite: bool,
+    bands: tuple[int, ...] | None,
+    nodata: float | None,
+    as_json: bool,
+) -> None:
     """How well vectors fit SCENE, block by block: shift, what is missing, what is not there, age.
 
     OSM: vectors as for `geopipe labels`, or "fetch". A shift is said only where the image supports
     it; dx and dy are metres on the ground to add to the labels, right and up in the image.
     """
-    from geopipe.register.checkfile import rows, write_check
-    from geopipe.register.outfile import check_target
-    from geopipe.workflow import checkup as work
+    from geopipe.raster.geopackage import check_target
+    from geopipe.register import label_qc as work
+    from geopipe.register.qc_file import rows, write_check
+    from geopipe.workflow.schema import FETCH
 
     if out:
         check_target(out, overwrite=overwrite, sources=_files(scene, osm, model, area))
     up = _checkup(scene, osm, classes, layer, area, bands, nodata, model, most)
     taken = image_date.date() if image_date else work.image_date(up.scene)
-    tables = work.tables_of(osm, up.scheme, up.scene, layer)
-    blocks = work.dated(up.blocks(block), up.plane, tables, block)
+    tables = work.tables_of(None if str(osm) == FETCH else osm, up.scheme, up.scene, layer)
+    blocks = work.dated(up.tiles(block), up.grid, tables, block)
     if out:
-        write_check(up.plane, blocks, out, overwrite=overwrite)
-    table = rows(up.plane, blocks)
+        write_check(up.grid, blocks, out, overwrite=overwrite)
+    table = rows(up.grid, blocks)
     said = [*work.suggestions(blocks, up.scene, taken), work.ages(blocks, taken)]
     if as_json:
-        click.echo(json.dumps({"blocks": table, "says": said, "out": out and str(out),
-                               "ignore_band_m": work.band_width(blocks, up.scene),
-                               "left_out": up.left_out()}))  # fmt: skip
+        click.echo(
+            json.dumps(
+                {
+                    "blocks": table,
+                    "says": said,
+                    "out": out and str(out),
+                    "ignore_band_m": work.ignore_buffer_width(blocks, up.scene),
+                    "left_out": up.left_out(),
+                }
+            )
+        )
         return
     _tell_left_out(up)
     click.echo(_table(table))
@@ -162,10 +222,19 @@ def check(
 @NODATA
 @AS_JSON
 def align(
-    scene: str, osm: Path, out: Path, model: Path | None, most: float, classes: str,
-    layer: str | None, area: Path | None, overwrite: bool, bands: tuple[int, ...] | None,
-    nodata: float | None, as_json: bool,
-) -> None:  # fmt: skip
+    scene: str,
+    osm: Path,
+    out: Path,
+    model: Path | None,
+    most: float,
+    classes: str,
+    layer: str | None,
+    area: Path | None,
+    overwrite: bool,
+    bands: tuple[int, ...] | None,
+    nodata: float | None,
+    as_json: bool,
+) -> None:
     """Move vectors by the smooth field of their shifts: geopipe labels align SCENE OSM OUT.gpkg
 
     Every vertex moves by the field at its place, so what touched still touches. Columns stay;
@@ -174,28 +243,38 @@ def align(
     """
     import numpy as np
 
+    from geopipe.raster.geopackage import check_target
+    from geopipe.register import label_qc as work
     from geopipe.register.align import write_aligned
-    from geopipe.register.outfile import check_target
-    from geopipe.workflow import checkup as work
+    from geopipe.workflow.schema import FETCH
 
     check_target(out, overwrite=overwrite, sources=_files(scene, osm, model, area))
     up = _checkup(scene, osm, classes, layer, area, bands, nodata, model, most)
-    tables = work.tables_of(osm, up.scheme, up.scene, layer)
+    tables = work.tables_of(None if str(osm) == FETCH else osm, up.scheme, up.scene, layer)
     moved = write_aligned(tables, up.field, out, overwrite=overwrite)
     typical = float(np.median(moved.metres)) if moved.moved else 0.0
     longest = float(moved.metres.max()) if moved.moved else 0.0
     if as_json:
-        click.echo(json.dumps({"out": str(out), "features": moved.features, "moved": moved.moved,
-                               "median_m": typical, "longest_m": longest,
-                               "estimates": up.estimates(),
-                               "left_out": up.left_out()}))  # fmt: skip
+        click.echo(
+            json.dumps(
+                {
+                    "out": str(out),
+                    "features": moved.features,
+                    "moved": moved.moved,
+                    "median_m": typical,
+                    "longest_m": longest,
+                    "estimates": up.estimates(),
+                    "left_out": up.left_out(),
+                }
+            )
+        )
         return
     _tell_left_out(up)
     for name, found in up.estimates().items():
-        refused = {k: n for k, n in found.items() if k != work.BELIEVED}
+        refused = {k: n for k, n in found.items() if k != work.CONFIDENT}
         why = "".join(f"; {n} x {reason}" for reason, n in refused.items())
         click.echo(
-            f"{name}: {found.get(work.BELIEVED, 0)} of {sum(found.values())} estimates of the "
+            f"{name}: {found.get(work.CONFIDENT, 0)} of {sum(found.values())} estimates of the "
             f"shift believed{why}"
         )
     click.echo(
@@ -210,39 +289,52 @@ def _files(scene: str, *others: Path | None) -> list[Path]:
     return [Path(scene), *(p for p in others if p)]
 
 
-def _tell_left_out(up: "Checkup") -> None:
+def _tell_left_out(up: "LabelQC") -> None:
     for reason, n in up.left_out().items():
-        click.echo(f"left out: {n} x {reason}" if "repaired" not in reason else f"{n} x {reason}",
-                   err=True)  # fmt: skip
+        click.echo(
+            f"left out: {n} x {reason}" if "repaired" not in reason else f"{n} x {reason}", err=True
+        )
 
 
 def _checkup(
-    scene: str, osm: Path, classes: str, layer: str | None, area: Path | None,
-    bands: tuple[int, ...] | None, nodata: float | None, model: Path | None, most: float,
-) -> "Checkup":  # fmt: skip
+    scene: str,
+    osm: Path,
+    classes: str,
+    layer: str | None,
+    area: Path | None,
+    bands: tuple[int, ...] | None,
+    nodata: float | None,
+    model: Path | None,
+    most: float,
+) -> "LabelQC":
     from geopipe.classes import load_scheme
-    from geopipe.workflow.checkup import Checkup
-    from geopipe.workflow.schema import Labelled
+    from geopipe.register.label_qc import LabelQC
+    from geopipe.workflow.schema import LabelledScene
     from geopipe.workflow.sources import label_source, open_scene
 
-    choice = Labelled(scene=scene, bands=bands, nodata=nodata, labels=osm, layer=layer, area=area)
+    choice = LabelledScene(
+        scene=scene, bands=bands, nodata=nodata, labels=osm, layer=layer, area=area
+    )
     place = open_scene(choice)
-    up = Checkup(place, label_source(choice, load_scheme(classes), place), model, most)
-    _ = up.plane  # a raster of labels is refused before it is read as a table
+    up = LabelQC(place, label_source(choice, load_scheme(classes), place), model, most)
+    _ = up.grid  # a raster of labels is refused before it is read as a table
     return up
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
     """Blocks with features as text."""
-    lines = [f"{'at (m)':>13s} {'class':10s} {'features':>8s} {'dx':>6s} {'dy':>6s} {'+-':>5s} "
-             f"{'score':>5s} {'missing':>7s} {'doubtful':>8s} {'edited':10s} verdict"]  # fmt: skip
+    lines = [
+        f"{'at (m)':>13s} {'class':10s} {'features':>8s} {'dx':>6s} {'dy':>6s} {'+-':>5s} "
+        f"{'score':>5s} {'missing':>7s} {'doubtful':>8s} {'edited':10s} verdict"
+    ]
     for r in rows:
         if not r["features"] and r["verdict"] == "no labels":
             continue
         shift = (
-            f"{'-':>6s} {'-':>6s} {'-':>5s} {'-':>5s}" if r["dx_m"] is None
+            f"{'-':>6s} {'-':>6s} {'-':>5s} {'-':>5s}"
+            if r["dx_m"] is None
             else f"{r['dx_m']:6.2f} {r['dy_m']:6.2f} {r['error_m']:5.2f} {r['score']:5.1f}"
-        )  # fmt: skip
+        )
         missing = "-" if r["missing_share"] is None else f"{100 * r['missing_share']:.0f} %"
         why = f" ({r['refused']})" if r["refused"] and r["features"] else ""
         lines.append(

@@ -12,13 +12,13 @@ import click
 
 from geopipe import __version__
 from geopipe.cli.assess import assess
+from geopipe.cli.chips import scenes
 from geopipe.cli.doctor import doctor
 from geopipe.cli.index import index
 from geopipe.cli.labels import labels
 from geopipe.cli.map import map_
 from geopipe.cli.options import AS_JSON, CLASSES, PATH
 from geopipe.cli.patches import patches
-from geopipe.cli.scenes import scenes
 from geopipe.cli.seams import verify_seams
 from geopipe.cli.transfer import transfer
 from geopipe.errors import ConfigError, GeopipeError
@@ -89,12 +89,16 @@ def _is_worth_telling(record: logging.LogRecord, verbose: int) -> bool:
 @click.option("--layer", help="One layer of a GeoPackage  [default: all]")
 @AS_JSON
 def evaluate(
-    class_map: Path, truth: Path, classes: str | None, area: Path | None, layer: str | None,
+    class_map: Path,
+    truth: Path,
+    classes: str | None,
+    area: Path | None,
+    layer: str | None,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Compare MAP with TRUTH (a raster or vectors): accuracy, IoU, F1, kappa, confusion matrix."""
     from geopipe.classes import load_scheme
-    from geopipe.score.evaluate import evaluate as compare
+    from geopipe.evaluation.map_accuracy import evaluate_map as compare
 
     scheme = load_scheme(classes) if classes else None
     metrics = compare(class_map, truth, scheme=scheme, area=area, layer=layer)
@@ -103,8 +107,13 @@ def evaluate(
 
 @main.command()
 @click.argument("workflow", type=PATH)
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
-              help="Another value for a key, e.g. train.scene=my.tif")  # fmt: skip
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value for a key, e.g. train.scene=my.tif",
+)
 @AS_JSON
 def run(workflow: Path, settings: tuple[str, ...], as_json: bool) -> None:
     """Run every step of WORKFLOW (a TOML file) whose inputs or parameters changed."""
@@ -114,9 +123,16 @@ def run(workflow: Path, settings: tuple[str, ...], as_json: bool) -> None:
 
     outcome = run_workflow(load_workflow(workflow, overrides))
     if as_json:
-        click.echo(json.dumps({"maps": [str(p) for p in outcome.maps], "model": str(outcome.model),
-                               "report": str(outcome.report), "mean_iou": outcome.mean_iou,
-                               }))  # fmt: skip
+        click.echo(
+            json.dumps(
+                {
+                    "maps": [str(p) for p in outcome.maps],
+                    "model": str(outcome.model),
+                    "report": str(outcome.report),
+                    "mean_iou": outcome.mean_iou,
+                }
+            )
+        )
         return
     if outcome.mean_iou:
         curve = " -> ".join(f"{100 * x:.1f}" for x in outcome.mean_iou)

@@ -16,8 +16,13 @@ SKIPPED = 3
 @click.argument("model", type=PATH)
 @click.argument("out_dir", type=PATH)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N")
-@click.option("--workers", type=int, default=0, show_default=True,
-              help="Local processes; 0: threads of this one.")  # fmt: skip
+@click.option(
+    "--workers",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Local processes; 0: threads of this one.",
+)
 @click.option("--threads", type=int, help="Tiles at once on this machine  [default: its cores]")
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="A dask cluster instead of --workers.")
 @RAM
@@ -25,15 +30,22 @@ SKIPPED = 3
 @click.option(
     "--core", type=int, help="Pixels a side of a tile  [default: 1024, less if --ram asks]"
 )
-@click.option("--precision", type=click.Choice(["float32", "tf32", "bfloat16"]),
-              default="float32", show_default=True,
-              help="tf32 (GPUs), bfloat16: only where 99.9 % of a sample agree.")  # fmt: skip
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="tf32 (GPUs), bfloat16: only where 99.9 % of a sample agree.",
+)
 @click.option("--scores", is_flag=True, help="Add scores.tif, the probability of each class.")
-@click.option("--confidence/--no-confidence", default=None,
-              help="Add confidence.tif, the probability of the best class  "
-              "[default: with a model of patches]")  # fmt: skip
+@click.option(
+    "--confidence/--no-confidence",
+    default=None,
+    help="Add confidence.tif, the probability of the best class  "
+    "[default: with a model of patches]",
+)
 @click.option("--vectors", is_flag=True, help="Add classes.gpkg, polygons.")
-@click.option("--right-angles", is_flag=True, help="With --vectors: square corners for buildings.")
+@click.option("--orthogonalize", is_flag=True, help="With --vectors: square corners for buildings.")
 @click.option("--skip-bad", is_flag=True, help="Unreadable tiles become nodata; exit code 3.")
 @click.option("--restart", is_flag=True, help="Drop an unfinished map of other inputs.")
 @click.option("--inexact", is_flag=True, help="Allow layers that leave seams between tiles.")
@@ -43,25 +55,43 @@ SKIPPED = 3
 @NODATA
 @AS_JSON
 def map_(
-    scenes: tuple[str, ...], model: Path, out_dir: Path, device: str, workers: int,
-    threads: int | None, scheduler: str | None, ram_mb: int | None, vram_mb: int | None,
-    core: int | None, precision: str, scores: bool, confidence: bool | None, vectors: bool,
-    right_angles: bool, skip_bad: bool, restart: bool, inexact: bool, dry_run: bool,
-    overwrite: bool, bands: tuple[int, ...] | None, nodata: float | None, as_json: bool,
-) -> None:  # fmt: skip
+    scenes: tuple[str, ...],
+    model: Path,
+    out_dir: Path,
+    device: str,
+    workers: int,
+    threads: int | None,
+    scheduler: str | None,
+    ram_mb: int | None,
+    vram_mb: int | None,
+    core: int | None,
+    precision: str,
+    scores: bool,
+    confidence: bool | None,
+    vectors: bool,
+    orthogonalize: bool,
+    skip_bad: bool,
+    restart: bool,
+    inexact: bool,
+    dry_run: bool,
+    overwrite: bool,
+    bands: tuple[int, ...] | None,
+    nodata: float | None,
+    as_json: bool,
+) -> None:
     """Map each SCENE with MODEL into the folder OUT_DIR, which opens right in QGIS.
 
     SCENE: a raster, a VRT, an address (https://, s3://), a text list (.txt), a STAC file (.json).
     Several scenes get a folder each in OUT_DIR. The same command goes on with a run that stopped.
     """
-    from geopipe.jobs import Budget, Engine, Workers
+    from geopipe.mapping import Budget, Engine, Workers
     from geopipe.raster import Scene
-    from geopipe.raster.scenes import scene_names, scene_paths
+    from geopipe.raster.inputs import scene_names, scene_paths
     from geopipe.workflow.bundle import MapOptions, plan_bundle, write_bundle
     from geopipe.workflow.many import write_bundles
 
-    if right_angles and not vectors:
-        raise click.UsageError("--right-angles shapes the polygons of --vectors: give both")
+    if orthogonalize and not vectors:
+        raise click.UsageError("--orthogonalize shapes the polygons of --vectors: give both")
     engine = Engine(
         device,
         Workers(workers, scheduler, threads),
@@ -71,7 +101,7 @@ def map_(
         restart,
         inexact,
     )
-    options = MapOptions(engine, scores, confidence, vectors, right_angles, overwrite)
+    options = MapOptions(engine, scores, confidence, vectors, orthogonalize, overwrite)
     paths = scene_paths(scenes)
     alone = len(paths) == 1 and paths[0] == scenes[0]
     if dry_run:
@@ -89,11 +119,18 @@ def map_(
         bundles = write_bundles(paths, model, out_dir, options, bands=bands, nodata=nodata)
     for bundle in bundles:
         if as_json:
-            click.echo(json.dumps({
-                "map": str(bundle.classes), "report": str(bundle.report),
-                "areas_m2": bundle.areas, "seconds": bundle.seconds,
-                "mapping_seconds": bundle.mapping_seconds, "bad_tiles": bundle.bad,
-            }))  # fmt: skip
+            click.echo(
+                json.dumps(
+                    {
+                        "map": str(bundle.classes),
+                        "report": str(bundle.report),
+                        "areas_m2": bundle.areas,
+                        "seconds": bundle.seconds,
+                        "mapping_seconds": bundle.mapping_seconds,
+                        "bad_tiles": bundle.bad,
+                    }
+                )
+            )
             continue
         for name, m2 in bundle.areas.items():
             click.echo(f"{name:16s} {m2 / 1e4:12.2f} ha")

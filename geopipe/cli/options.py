@@ -40,9 +40,12 @@ NODATA = click.option(
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 RAM = click.option(
-    "--ram", "ram_mb", callback=_megabytes, metavar="4GB",
+    "--ram",
+    "ram_mb",
+    callback=_megabytes,
+    metavar="4GB",
     help="Memory that all processes here may take together.",
-)  # fmt: skip
+)
 VRAM = click.option(
     "--vram", "vram_mb", callback=_megabytes, metavar="6GB", help="Memory of the GPU to stay below."
 )

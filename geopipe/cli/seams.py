@@ -10,7 +10,7 @@ from geopipe.cli.options import AS_JSON, BANDS, NODATA, PATH
 from geopipe.errors import GridError
 
 if TYPE_CHECKING:
-    from geopipe.score.seams import SeamReport
+    from geopipe.mapping.seams import SeamReport
 
 
 def _pair(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:
@@ -27,31 +27,46 @@ def _pair(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
 @click.argument("scene")
 @click.argument("model", type=PATH)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N")
-@click.option("--core", "cores", type=int, multiple=True,
-              help="Pixels a side of a tile, more than once  [default: 256, 512, 1024]",
-              )  # fmt: skip
+@click.option(
+    "--core",
+    "cores",
+    type=int,
+    multiple=True,
+    help="Pixels a side of a tile, more than once  [default: 256, 512, 1024]",
+)
 @click.option("--crop", type=int, help="Pixels a side of the part compared  [default: 1500]")
 @click.option("--at", callback=_pair, metavar="ROW,COL", help="Its middle  [default: the scene's]")
 @BANDS
 @NODATA
 @AS_JSON
 def verify_seams(
-    scene: str, model: Path, device: str, cores: tuple[int, ...], crop: int | None,
-    at: tuple[int, int] | None, bands: tuple[int, ...] | None, nodata: float | None, as_json: bool,
-) -> None:  # fmt: skip
+    scene: str,
+    model: Path,
+    device: str,
+    cores: tuple[int, ...],
+    crop: int | None,
+    at: tuple[int, int] | None,
+    bands: tuple[int, ...] | None,
+    nodata: float | None,
+    as_json: bool,
+) -> None:
     """Compare tiles of SCENE mapped with MODEL with one forward of the nets over a whole crop.
 
     Exit code 1 when a pixel's class or score differs by more than rounding.
     """
-    from geopipe.jobs import choose_device
+    from geopipe.mapping import choose_device
+    from geopipe.mapping.seams import CORES
+    from geopipe.mapping.seams import verify_seams as verify
     from geopipe.raster import Scene
-    from geopipe.score.seams import CORES
-    from geopipe.score.seams import verify_seams as verify
 
     report = verify(
-        Scene.open(scene, bands, nodata), model, cores=cores or CORES, crop_px=crop, at=at,
+        Scene.open(scene, bands, nodata),
+        model,
+        cores=cores or CORES,
+        crop_px=crop,
+        at=at,
         device=choose_device(device),
-    )  # fmt: skip
+    )
     click.echo(json.dumps(report.to_dict()) if as_json else "\n".join(_lines(report)))
     if not report.ok:
         ours = "the fault is geopipe's, not the model's"
@@ -75,7 +90,7 @@ def _lines(report: "SeamReport") -> list[str]:
         "core   first tile at   tiles   max |difference|          changed px   beyond rounding",
         "                               to one window  to whole",
     ]
-    for i, way in enumerate(report.ways):
+    for i, way in enumerate(report.tilings):
         name = f"{way.core:<6d} {way.origin[0]:>5d}, {way.origin[1]:<5d}" if i else "one window"
         lines.append(
             f"{name:20s} {way.tiles:7d}   {way.max_seam:13.1e}  {way.max_difference:8.1e} "

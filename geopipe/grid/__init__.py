@@ -1,20 +1,20 @@
 """Pixel planes: windows, tilings, and lengths on the ground. No pixels, no files."""
 
 from geopipe.grid.ground import ground_gsd
-from geopipe.grid.mirror import mirrored
-from geopipe.grid.netgrid import NetGrid
-from geopipe.grid.taps import Taps, average_taps, bilinear_taps
+from geopipe.grid.mirror import mirror_pad
+from geopipe.grid.network_grid import NetworkGrid
+from geopipe.grid.resampling_weights import ResamplingWeights, average_weights, bilinear_weights
 from geopipe.grid.tiling import Tile, Tiling
 from geopipe.grid.window import Window
 
 __all__ = [
-    "NetGrid",
-    "Taps",
+    "NetworkGrid",
+    "ResamplingWeights",
     "Tile",
     "Tiling",
     "Window",
-    "average_taps",
-    "bilinear_taps",
+    "average_weights",
+    "bilinear_weights",
     "ground_gsd",
-    "mirrored",
+    "mirror_pad",
 ]

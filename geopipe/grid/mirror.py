@@ -5,7 +5,7 @@ import numpy as np
 from geopipe.grid.window import Window
 
 
-def mirrored(window: Window, shape: tuple[int, int]) -> tuple[Window, np.ndarray, np.ndarray]:
+def mirror_pad(window: Window, shape: tuple[int, int]) -> tuple[Window, np.ndarray, np.ndarray]:
     """What `window` sees of a plane of `shape` that is reflected at its edges, over and over.
 
     Returns the part of the plane to read, and the rows and columns of that part (int64) that make

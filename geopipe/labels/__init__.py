@@ -1,24 +1,24 @@
 """Labels: OSM vectors, truth vectors and label rasters as class ids on any pixel plane."""
 
-from geopipe.labels.area import Area, LimitedLabels
-from geopipe.labels.band import BandedLabels
+from geopipe.labels.area import Area, ClippedLabels
 from geopipe.labels.fetch import default_cache, fetch_osm, osm_cache_file
+from geopipe.labels.ignore_buffer import IgnoreBufferLabels
 from geopipe.labels.raster import RasterLabels
 from geopipe.labels.source import LabelSource, open_labels
 from geopipe.labels.vector import VectorLabels
-from geopipe.labels.write import LabelCounts, write_labels
+from geopipe.labels.write import LabelCounts, write_label_raster
 
 __all__ = [
     "Area",
-    "BandedLabels",
+    "ClippedLabels",
+    "IgnoreBufferLabels",
     "LabelCounts",
     "LabelSource",
-    "LimitedLabels",
     "RasterLabels",
     "VectorLabels",
     "default_cache",
     "fetch_osm",
     "open_labels",
     "osm_cache_file",
-    "write_labels",
+    "write_label_raster",
 ]

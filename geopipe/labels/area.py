@@ -15,7 +15,7 @@ from shapely import STRtree
 
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import LabelError
-from geopipe.labels.place import Place
+from geopipe.labels.extent import Extent
 from geopipe.labels.source import LabelSource
 
 
@@ -39,7 +39,7 @@ class Area:
         if shapes.crs is None:
             raise LabelError(f"{path} has no CRS", "set it, or save the polygons as GeoPackage")
         polygons = shapes[shapes.geom_type.isin(["Polygon", "MultiPolygon"])]
-        place = Place(geobox)
+        place = Extent(geobox)
         found = np.asarray(polygons.to_crs(place.crs).array, object)
         near = found[shapely.intersects(place.outline, found)]
         if not len(near):
@@ -61,7 +61,7 @@ class Area:
 
 
 @dataclass(frozen=True, eq=False)
-class LimitedLabels:
+class ClippedLabels:
     """`labels` inside `area`; outside, where absence of a label means nothing, IGNORE."""
 
     labels: LabelSource

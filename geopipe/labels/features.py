@@ -12,7 +12,7 @@ from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
 from geopipe.classes import ClassScheme, TagRule
-from geopipe.labels.place import Bounds
+from geopipe.labels.extent import Bounds
 from geopipe.labels.tags import Tags, matching, width_of
 
 Kind = Literal["polygon", "line", "ring", "point", "collection"]
@@ -41,7 +41,7 @@ class Features:
 
 
 @dataclass
-class Gathering:
+class FeatureCollector:
     """Collects the wanted features of one layer, dropping at once those far from `near`."""
 
     scheme: ClassScheme

@@ -16,7 +16,7 @@ from pyogrio.errors import DataSourceError, GeometryError
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
-from geopipe.labels.place import LONLAT, Bounds, Place
+from geopipe.labels.extent import LONLAT, Bounds, Extent
 from geopipe.labels.tags import all_keys
 from geopipe.labels.vectorfile import OSM_CREDIT
 
@@ -74,7 +74,7 @@ def fetch_osm(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
 
 
 def _bbox(geobox: GeoBox) -> Bounds:
-    bounds = Place(geobox).bounds_in(LONLAT)
+    bounds = Extent(geobox).bounds_in(LONLAT)
     if bounds is None:
         raise LabelError(
             "the scene has no bounding box in degrees (does it cross the antimeridian?)",

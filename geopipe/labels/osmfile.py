@@ -15,8 +15,8 @@ from shapely.geometry.base import BaseGeometry
 
 from geopipe.classes import ClassScheme, TagRule
 from geopipe.errors import LabelError
-from geopipe.labels.features import Features, Gathering
-from geopipe.labels.place import LONLAT, Place
+from geopipe.labels.extent import LONLAT, Extent
+from geopipe.labels.features import FeatureCollector, Features
 from geopipe.labels.tags import all_keys, matching, naming_keys
 
 SUFFIXES = (".osm", ".osm.bz2", ".osm.gz", ".osm.pbf", ".pbf")
@@ -31,18 +31,18 @@ def is_osm_file(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def read_osm_file(path: Path, scheme: ClassScheme, place: Place) -> Features:
+def read_osm_file(path: Path, scheme: ClassScheme, place: Extent) -> Features:
     """The features of `path` that `scheme` wants and that are near the scene.
 
     Raises LabelError when the file is missing, damaged or not OSM. Memory: the coordinates of all
     nodes (about 16 bytes each) and the wanted features near the scene.
     """
-    gathering = Gathering(scheme, LONLAT, place.bounds_in(LONLAT))
+    gathering = FeatureCollector(scheme, LONLAT, place.bounds_in(LONLAT))
     gather_osm_file(path, gathering)
     return gathering.finish()
 
 
-def gather_osm_file(path: Path, gathering: Gathering) -> None:
+def gather_osm_file(path: Path, gathering: FeatureCollector) -> None:
     """Give `gathering` what it wants of `path`; errors as above."""
     scheme = gathering.scheme
     keys = naming_keys(scheme)
@@ -56,7 +56,7 @@ def gather_osm_file(path: Path, gathering: Gathering) -> None:
         ) from e
 
 
-def _gather(path: Path, gathering: Gathering, keys: tuple[str, ...]) -> None:
+def _gather(path: Path, gathering: FeatureCollector, keys: tuple[str, ...]) -> None:
     # The filters run in C++: Python sees only what has one of the keys.
     processor = osmium.FileProcessor(str(path)).with_areas(KeyFilter(*keys))
     wanted = all_keys(gathering.scheme)
@@ -124,7 +124,7 @@ class _Areas:
 
 
 def _add_way(
-    gathering: Gathering, way: Any, matches: list[tuple[int, TagRule]], tags: dict[str, str]
+    gathering: FeatureCollector, way: Any, matches: list[tuple[int, TagRule]], tags: dict[str, str]
 ) -> None:
     """Take a way as a line; of one that leaves the extract, what the extract has."""
     runs = list(_runs(way))

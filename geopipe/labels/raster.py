@@ -17,7 +17,7 @@ from rasterio.windows import Window as RioWindow
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import LabelError
 from geopipe.grid import Window, ground_gsd
-from geopipe.labels.place import Place
+from geopipe.labels.extent import Extent
 
 _ALIGNED = 1e-3
 """Planes whose pixels match to a thousandth are the same plane."""
@@ -149,7 +149,7 @@ def _across(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Columns `u` and rows `v` of `target` as x, y (v, u) in pixels of `plane`, in another CRS."""
     a, b = target.affine, ~plane.affine
-    to_plane = Transformer.from_crs(Place(target).crs, Place(plane).crs, always_xy=True)
+    to_plane = Transformer.from_crs(Extent(target).crs, Extent(plane).crs, always_xy=True)
     east, north = to_plane.transform(
         a.a * u + a.b * v[:, None] + a.c, a.d * u + a.e * v[:, None] + a.f
     )

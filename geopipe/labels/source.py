@@ -13,8 +13,8 @@ from rasterio.errors import RasterioError
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
+from geopipe.labels.extent import Extent
 from geopipe.labels.osmfile import is_osm_file, read_osm_file
-from geopipe.labels.place import Place
 from geopipe.labels.raster import RasterLabels
 from geopipe.labels.vector import VectorLabels
 from geopipe.labels.vectorfile import OSM_CREDIT, read_vector_file
@@ -49,7 +49,7 @@ def open_labels(
     VectorLabels (`layer`: one layer of a GeoPackage; by default all). Raises LabelError when the
     file is missing, unreadable, without CRS, of no use for `scheme`, or elsewhere on Earth.
     """
-    path, place = Path(path), Place(geobox)
+    path, place = Path(path), Extent(geobox)
     if not path.exists() and not str(path).startswith("/vsi"):
         raise LabelError(f"there is no file {path}", "check the path")
     if is_osm_file(path):
@@ -82,8 +82,8 @@ def _is_raster(path: Path) -> bool:
     return is_raster
 
 
-def _require_overlap(labels: RasterLabels, place: Place) -> None:
-    theirs = Place(labels.plane)
+def _require_overlap(labels: RasterLabels, place: Extent) -> None:
+    theirs = Extent(labels.plane)
     bounds = theirs.bounds_in(place.crs, margin=0)
     if bounds is not None and not place.outline.intersects(shapely.box(*bounds)):
         raise LabelError(

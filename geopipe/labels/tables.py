@@ -10,9 +10,9 @@ from shapely.geometry.base import BaseGeometry
 
 from geopipe.classes import ClassScheme, TagRule
 from geopipe.errors import LabelError
-from geopipe.labels.features import Gathering, class_of
+from geopipe.labels.extent import LONLAT, Extent
+from geopipe.labels.features import FeatureCollector, class_of
 from geopipe.labels.osmfile import gather_osm_file, is_osm_file
-from geopipe.labels.place import LONLAT, Place
 from geopipe.labels.tags import Tags
 from geopipe.labels.vectorfile import Table, read_tables
 
@@ -20,7 +20,7 @@ __all__ = ["Table", "open_tables"]
 
 
 def open_tables(
-    path: Path, scheme: ClassScheme, place: Place, layer: str | None = None
+    path: Path, scheme: ClassScheme, place: Extent, layer: str | None = None
 ) -> list[Table]:
     """The features near the scene that `scheme` wants; a GeoPackage or its kin with all columns.
 
@@ -37,7 +37,7 @@ def open_tables(
 
 
 @dataclass
-class _Listing(Gathering):
+class _Listing(FeatureCollector):
     """Keeps tags and ids as well."""
 
     rows: list[tuple[BaseGeometry, int, dict[str, str]]] = field(default_factory=list)

@@ -13,10 +13,10 @@ from shapely import STRtree
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import GridError, LabelError
-from geopipe.labels.burn import burn
+from geopipe.labels.buffered_lines import buffered_lines
+from geopipe.labels.extent import Extent, in_lonlat, reproject
 from geopipe.labels.features import Features
-from geopipe.labels.lines import widened
-from geopipe.labels.place import Place, in_lonlat, reproject
+from geopipe.labels.rasterize import rasterize
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class VectorLabels:
             )
         # The index forgets the order of burning; sorting brings it back.
         found = np.sort(self.index.query(geobox.extent.geom))
-        return burn(self.shapes[found], self.ids[found], self.plane, geobox)
+        return rasterize(self.shapes[found], self.ids[found], self.plane, geobox)
 
     @classmethod
     def of(
@@ -73,7 +73,7 @@ class VectorLabels:
 
         Raises LabelError when none of their features meets the scene.
         """
-        place = Place(plane)
+        place = Extent(plane)
         tally: Counter[str] = Counter()
         for layer in layers:
             tally.update(layer.skipped)
@@ -91,13 +91,13 @@ class VectorLabels:
 _REPAIRED = "invalid polygon, repaired"
 
 
-def _to_scene(layer: Features, place: Place, tally: Counter[str]) -> tuple[np.ndarray, np.ndarray]:
+def _to_scene(layer: Features, place: Extent, tally: Counter[str]) -> tuple[np.ndarray, np.ndarray]:
     """Polygons of `layer` in the scene's CRS that meet the scene, and their class ids."""
     shapes, is_line = layer.shapes.copy(), ~np.isnan(layer.widths)
     shapes[~is_line] = _valid(shapes[~is_line], tally)
     at = np.flatnonzero(is_line)
     if len(at):
-        shapes[at] = widened(shapes[at], layer.widths[at], layer.crs, place.local)
+        shapes[at] = buffered_lines(shapes[at], layer.widths[at], layer.crs, place.local)
     empty = shapely.is_empty(shapes)
     _count(tally, "shape without area", empty)
     for part, crs in ((is_line, place.local), (~is_line, layer.crs)):
@@ -130,7 +130,7 @@ def _sorted(tally: Counter[str]) -> tuple[tuple[str, int], ...]:
 def _nothing(
     layers: Sequence[Features],
     scheme: ClassScheme,
-    place: Place,
+    place: Extent,
     tally: Counter[str],
     is_osm: bool,
     source: str,

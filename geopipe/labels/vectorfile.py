@@ -18,8 +18,8 @@ from shapely.errors import ShapelyError
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
-from geopipe.labels.features import Features, Gathering, class_of
-from geopipe.labels.place import Bounds, Place
+from geopipe.labels.extent import Bounds, Extent
+from geopipe.labels.features import FeatureCollector, Features, class_of
 from geopipe.labels.tags import all_keys, clean, matching, naming_keys, parse_tags
 
 OSM_CREDIT = "(c) OpenStreetMap contributors, ODbL 1.0"
@@ -51,7 +51,7 @@ class Layer:
 
 
 def read_vector_file(
-    path: Path, scheme: ClassScheme, place: Place, layer: str | None = None
+    path: Path, scheme: ClassScheme, place: Extent, layer: str | None = None
 ) -> tuple[list[Features], str]:
     """The features near the scene that `scheme` wants, layer by layer, and the credit they ask for.
 
@@ -78,7 +78,7 @@ def read_vector_file(
         if class_ids is None and plan.only_class(scheme) and len(frame):
             strange += _class_names(frame, plan)
             continue
-        features = _gather(frame, plan, Gathering(scheme, one.crs, near), class_ids)
+        features = _gather(frame, plan, FeatureCollector(scheme, one.crs, near), class_ids)
         if not len(frame) and one.bounds is not None:
             # Nothing was read because all of it is elsewhere; say where.
             features = replace(features, bounds=one.bounds)
@@ -117,7 +117,7 @@ class Table:
 
 
 def read_tables(
-    path: Path, scheme: ClassScheme, place: Place, layer: str | None = None
+    path: Path, scheme: ClassScheme, place: Extent, layer: str | None = None
 ) -> list[Table]:
     """The usable layers of a vector file near the scene, with every column; errors as above."""
     tables: list[Table] = []
@@ -245,7 +245,7 @@ def _class_names(frame: gpd.GeoDataFrame, plan: _Columns) -> list[str]:
 def _gather(
     frame: gpd.GeoDataFrame,
     plan: _Columns,
-    gathering: Gathering,
+    gathering: FeatureCollector,
     class_ids: list[int | str | None] | None,
 ) -> Features:
     """The wanted rows of `frame`, by their class where it is given, else by their tags."""
@@ -268,9 +268,13 @@ def _frame(
         if layer.name is None:
             return gpd.read_parquet(layer.path, columns=[*columns, layer.geometry])
         return pyogrio.read_dataframe(
-            layer.path, layer=layer.name, columns=columns, bbox=near, force_2d=True,
+            layer.path,
+            layer=layer.name,
+            columns=columns,
+            bbox=near,
+            force_2d=True,
             fid_as_index=fid,
-        )  # fmt: skip
+        )
     except (DataSourceError, DataLayerError, ShapelyError, ArrowException, ValueError) as e:
         raise _unreadable(layer.path, e) from e
 

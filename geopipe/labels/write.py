@@ -41,7 +41,7 @@ class LabelCounts:
         return tuple(n for n, k in zip(self.scheme.names, self.pixels, strict=True) if not k)
 
 
-def write_labels(
+def write_label_raster(
     scene: Scene,
     source: LabelSource,
     out: Path,

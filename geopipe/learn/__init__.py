@@ -1,17 +1,17 @@
 """Training loops: scenes and labels in, a Checkpoint out."""
 
-from geopipe.learn.coarse import CoarsePlan, train_coarse
-from geopipe.learn.fit import Fitted
-from geopipe.learn.pool import Pool, Sampling, build_pool
-from geopipe.learn.refine import RefinePlan, train_refinement
+from geopipe.learn.base_network import BaseNetworkPlan, train_base_network
+from geopipe.learn.loop import TrainingHistory
+from geopipe.learn.refinement import RefinementPlan, train_refinement
+from geopipe.learn.sampler import PatchPool, PatchSampler, build_pool
 
 __all__ = [
-    "CoarsePlan",
-    "Fitted",
-    "Pool",
-    "RefinePlan",
-    "Sampling",
+    "BaseNetworkPlan",
+    "PatchPool",
+    "PatchSampler",
+    "RefinementPlan",
+    "TrainingHistory",
     "build_pool",
-    "train_coarse",
+    "train_base_network",
     "train_refinement",
 ]

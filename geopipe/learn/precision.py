@@ -4,16 +4,16 @@ from typing import Literal
 
 import torch
 
-Precision = Literal["auto", "float32", "bfloat16"]
+TrainingPrecision = Literal["auto", "float32", "bfloat16"]
 
 
-def training_autocast(device: str, precision: Precision) -> torch.autocast:
+def training_autocast(device: str, precision: TrainingPrecision) -> torch.autocast:
     """Autocast context for a training step; weights and their updates stay float32."""
     enabled = trains_in_bfloat16(device, precision)
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled)
 
 
-def trains_in_bfloat16(device: str, precision: Precision) -> bool:
+def trains_in_bfloat16(device: str, precision: TrainingPrecision) -> bool:
     """Whether a training step computes in bfloat16.
 
     ``auto``: on GPUs and on CPUs with bfloat16 instructions (a coarse step is 3 times faster

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from geopipe.learn.loss import SummedLoss
 from geopipe.limits import useful_threads
-from geopipe.nets.allocator import give_back, keep_pages
+from geopipe.nets.allocator import trim_malloc, tune_malloc
 
 SHARDS = 4
 """Most shards of a batch: a fixed number, so that the sum of their gradients has one order."""
@@ -32,7 +32,7 @@ def sharded_gradient(
     before = torch.get_num_threads()
     usable = useful_threads(before)
     threads = min(count, usable)
-    keep_pages()
+    tune_malloc()
 
     def run(step: int, shard: int) -> tuple[Sequence[Tensor], float, float]:
         first = step * batch
@@ -55,7 +55,7 @@ def sharded_gradient(
             yield gradient
     finally:
         torch.set_num_threads(before)
-        give_back()
+        trim_malloc()
 
 
 def _is_whole(net: nn.Module) -> bool:

@@ -4,28 +4,28 @@ Every net here is a *valid* net: it never pads. The caller supplies the context 
 each side) and gets back exactly the pixels inside it, so a tile and the whole scene agree.
 """
 
-from geopipe.nets.build import NetName, build_net, build_refinement
-from geopipe.nets.coarse import CoarseNet
+from geopipe.nets.base import BaseNetwork
+from geopipe.nets.build import BaseNetworkName, build_base_network, build_postprocessor
 from geopipe.nets.kernels import Kernels
-from geopipe.nets.mapnet import MapNet
+from geopipe.nets.mnih import MnihCNN
 from geopipe.nets.patches import PatchNet
-from geopipe.nets.reach import measured_halo
-from geopipe.nets.refine import RefineNet
-from geopipe.nets.scorenet import ScoreNet
-from geopipe.nets.segments import SegmentVote
+from geopipe.nets.receptive_field import measured_halo
+from geopipe.nets.refinement import RefinementRNN
+from geopipe.nets.segment_vote import SegmentVote
+from geopipe.nets.segmentation import SegmentationModel
 from geopipe.nets.unet import UNet
 
 __all__ = [
-    "CoarseNet",
+    "BaseNetwork",
+    "BaseNetworkName",
     "Kernels",
-    "MapNet",
-    "NetName",
+    "MnihCNN",
     "PatchNet",
-    "RefineNet",
-    "ScoreNet",
+    "RefinementRNN",
     "SegmentVote",
+    "SegmentationModel",
     "UNet",
-    "build_net",
-    "build_refinement",
+    "build_base_network",
+    "build_postprocessor",
     "measured_halo",
 ]

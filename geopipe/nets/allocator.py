@@ -9,7 +9,7 @@ _LARGEST = 1 << 30
 
 
 @cache
-def keep_pages() -> bool:
+def tune_malloc() -> bool:
     """Let glibc keep freed memory; whether it does (there is nothing to do elsewhere).
 
     By default glibc hands every large tensor back to the kernel, and each convolution's output
@@ -23,7 +23,7 @@ def keep_pages() -> bool:
     return all(libc.mallopt(k, v) == 1 for k, v in settings.items())
 
 
-def give_back() -> None:
+def trim_malloc() -> None:
     """Hand memory that is free back to the system, for what comes after the nets."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

@@ -2,21 +2,21 @@
 
 from typing import Any, Literal
 
-from geopipe.nets.coarse import CoarseNet
+from geopipe.nets.base import BaseNetwork
+from geopipe.nets.chips.chipnet import ChipNet
 from geopipe.nets.liteunet import LiteUNet
+from geopipe.nets.mnih import MnihCNN
 from geopipe.nets.patches import PatchNet
-from geopipe.nets.refine import RefineNet
-from geopipe.nets.scenes.chipnet import ChipNet
-from geopipe.nets.scorenet import ScoreNet
-from geopipe.nets.segments import SegmentVote
+from geopipe.nets.refinement import RefinementRNN
+from geopipe.nets.segment_vote import SegmentVote
 from geopipe.nets.unet import UNet
 
-NetName = Literal["cnn", "unet", "lite-unet"]
+BaseNetworkName = Literal["cnn", "unet", "lite-unet"]
 """Those that are trained on a scene and its labels, the last from weights of ImageNet."""
 
 
-def build_net(bands: int, classes: int, net: str = "cnn", **sizes: Any) -> ScoreNet:
-    """An untrained score net; `sizes`: `base` and `depth` of a U-Net, what a PatchNet or a
+def build_base_network(bands: int, classes: int, net: str = "cnn", **sizes: Any) -> BaseNetwork:
+    """An untrained base network; `sizes`: `base` and `depth` of a U-Net, what a PatchNet or a
     ChipNet takes.
 
     The CNN is the default, for models of before there was another. Raises ValueError for a name
@@ -29,7 +29,7 @@ def build_net(bands: int, classes: int, net: str = "cnn", **sizes: Any) -> Score
     if not all(type(n) is int for n in sizes.values()):
         raise ValueError(f"sizes of a net: {sizes}")
     if net == "cnn" and not sizes:
-        return CoarseNet(bands, classes)
+        return MnihCNN(bands, classes)
     if net == "lite-unet" and not sizes:
         return LiteUNet(bands, classes)
     if net == "unet" and sizes.keys() <= {"base", "depth"}:
@@ -37,8 +37,8 @@ def build_net(bands: int, classes: int, net: str = "cnn", **sizes: Any) -> Score
     raise ValueError(f"no net {net!r} of {sizes}")
 
 
-def build_refinement(bands: int, classes: int, **header: Any) -> RefineNet | SegmentVote:
+def build_postprocessor(bands: int, classes: int, **header: Any) -> RefinementRNN | SegmentVote:
     """An untrained refinement from what a Checkpoint says of it; TypeError for unknown keys."""
     if "segments" in header:
         return SegmentVote(classes, **header["segments"])
-    return RefineNet(bands, classes, **header)
+    return RefinementRNN(bands, classes, **header)

@@ -7,9 +7,9 @@ from typing import Literal, Self
 
 import torch
 
-from geopipe.nets.coarse import CoarseNet
-from geopipe.nets.matmul import coarse_scores, refine_steps
-from geopipe.nets.refine import RefineNet
+from geopipe.nets.matmul import mnih_scores, refine_steps
+from geopipe.nets.mnih import MnihCNN
+from geopipe.nets.refinement import RefinementRNN
 
 Form = Literal["convolution", "matmul"]
 
@@ -25,8 +25,8 @@ class Kernels:
     Scores of the two differ by rounding, so one map is made with one choice.
     """
 
-    coarse: Form = "convolution"
-    refine: Form = "convolution"
+    base: Form = "convolution"
+    refinement: Form = "convolution"
 
     @classmethod
     def measured(cls) -> Self:
@@ -35,16 +35,16 @@ class Kernels:
         torch.set_num_threads(1)
         try:
             with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-                coarse, refine = CoarseNet(3, 3).eval(), RefineNet(3, 3).eval()
+                base, refine = MnihCNN(3, 3).eval(), RefinementRNN(3, 3).eval()
                 image, scores = torch.randn(1, 3, 316, 316), torch.randn(1, 3, 164, 164)
-                # As MapNet calls them: channels last for the refinement's convolutions.
+                # As SegmentationModel calls them: channels last for the refinement's convolutions.
                 last = [
                     x.contiguous(memory_format=torch.channels_last)
                     for x in (scores, image[..., :164, :164])
                 ]
                 plain = [x.contiguous() for x in last]
                 return cls(
-                    _faster(lambda: coarse(image), lambda: coarse_scores(coarse, image)),
+                    _faster(lambda: base(image), lambda: mnih_scores(base, image)),
                     _faster(lambda: refine.steps(*last), lambda: refine_steps(refine, *plain)),
                 )
         finally:

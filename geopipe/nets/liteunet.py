@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from geopipe.nets.backbones import BackboneNet, build_backbone
-from geopipe.nets.scorenet import ScoreNet
+from geopipe.nets.base import BaseNetwork
 from geopipe.nets.unet import CONVS, Level, trim
 
 BACKBONE = "efficientnet_lite0"
@@ -20,7 +20,7 @@ _BORDER = 5
 """Cells of stage 4 that see the backbone's padding: it reaches 73 px beyond a cell, of 16 px."""
 
 
-class LiteUNet(ScoreNet):
+class LiteUNet(BaseNetwork):
     """Image to one score map per class of the same resolution (Ronneberger et al. 2015).
 
     Input (N, bands, H, W), H and W multiples of 16; output (N, classes, H - 2 reach, W - 2 reach).

@@ -1,7 +1,7 @@
 """Inference by matrix multiplication, for processors whose convolutions lag behind it.
 
 Two convolutions are slow on many of them: the refinement's grouped 5 x 5 of one channel, and the
-9 x 9 of 128 channels to a few classes that ends the coarse net. Here both are matrix products.
+9 x 9 of 128 channels to a few classes that ends the base network. Here both are matrix products.
 Scores equal those of the nets but for rounding, and seams between tiles stay exact. No gradients.
 """
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
-from geopipe.nets.coarse import STRIDE, CoarseNet
-from geopipe.nets.refine import HIDDEN, KERNEL, Folded, RefineNet, Update
+from geopipe.nets.mnih import STRIDE, MnihCNN
+from geopipe.nets.refinement import HIDDEN, KERNEL, Folded, RefinementRNN, Update
 
 MARGIN = KERNEL // 2
 _LANES = 16
@@ -23,8 +23,8 @@ _HIDDEN_BYTES = 2**21
 1, 2 and 4 MB are alike."""
 
 
-def coarse_scores(net: CoarseNet, image: Tensor) -> Tensor:
-    """`CoarseNet.forward`: image (N, bands, H + 60, W + 60), scores (N, classes, H, W), float32.
+def mnih_scores(net: MnihCNN, image: Tensor) -> Tensor:
+    """`MnihCNN.forward`: image (N, bands, H + 60, W + 60), scores (N, classes, H, W), float32.
 
     Its last convolution is a product per class, and the sum of its 81 planes, each shifted.
     """
@@ -45,8 +45,8 @@ def coarse_scores(net: CoarseNet, image: Tensor) -> Tensor:
     return large[..., STRIDE:-STRIDE, STRIDE:-STRIDE]
 
 
-def refine_steps(net: RefineNet, scores: Tensor, image: Tensor) -> list[Tensor]:
-    """`RefineNet.steps`, float32: u_0 ... u_T, each smaller than the one before by 4 pixels."""
+def refine_steps(net: RefinementRNN, scores: Tensor, image: Tensor) -> list[Tensor]:
+    """`RefinementRNN.steps`, float32: u_0 ... u_T, each smaller than the one before by 4 pixels."""
     filters = [_Filters(u.folded()) for u in net.updates if isinstance(u, Update)]
     filters *= net.iterations // len(filters)
     each = [_steps(filters, net.recurrent, *pair) for pair in zip(scores, image, strict=True)]
@@ -137,10 +137,15 @@ class _Step:
                 change,
             )
             for term, weights, scores, out_bias, out, change in zip(
-                self.term.split(HIDDEN, 1), filters.scores, band.scores,
-                filters.out_bias, filters.out, band.change, strict=True,
+                self.term.split(HIDDEN, 1),
+                filters.scores,
+                band.scores,
+                filters.out_bias,
+                filters.out,
+                band.change,
+                strict=True,
             )
-        ]  # fmt: skip
+        ]
 
     def _each_row(self, x: Tensor) -> Tensor:
         return x.expand(self.band.rows, -1, -1)

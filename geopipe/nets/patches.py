@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
 from geopipe.nets.backbones import build_backbone
-from geopipe.nets.scorenet import LEAST, ScoreNet
+from geopipe.nets.base import LEAST, BaseNetwork
 
 BATCH = 32
 """Patches that go through the backbone at once: more is no quicker on a CPU and takes memory."""
 
 
-class PatchNet(ScoreNet):
+class PatchNet(BaseNetwork):
     """Backbone and a linear layer, run on every patch; the scores are log probabilities.
 
     A cell of `cell` x `cell` px has one score per class: the logarithm of the mean, weighted by
@@ -54,17 +54,21 @@ class PatchNet(ScoreNet):
         self.bands, self.classes, self.stride = bands, classes, cell
         self.sizes, self.side, self.name = tuple(sizes), side, backbone
         self.weights = tuple(w / sum(shares) for w in shares)
-        self.reach = -(-(max(sizes) - cell) // 2 // cell) * cell
-        self.floats, self.batch_floats = 3, BATCH * side**2 * 48
+        self.receptive_radius = -(-(max(sizes) - cell) // 2 // cell) * cell
+        self.floats_per_pixel, self.floats_per_batch = 3, BATCH * side**2 * 48
         self.backbone = build_backbone(backbone, "pooled")
         self.head = nn.Linear(self.backbone.width("pooled"), classes)
 
     @property
     def architecture(self) -> dict[str, Any]:
         return {
-            "net": "patches", "backbone": self.name, "sizes": list(self.sizes),
-            "cell": self.stride, "side": self.side, "weights": list(self.weights),
-        }  # fmt: skip
+            "net": "patches",
+            "backbone": self.name,
+            "sizes": list(self.sizes),
+            "cell": self.stride,
+            "side": self.side,
+            "weights": list(self.weights),
+        }
 
     def forward(self, image: Tensor) -> Tensor:
         _, probabilities = self.by_size(image)
@@ -80,18 +84,18 @@ class PatchNet(ScoreNet):
         found = []
         for size in self.sizes:
             patches, grid = self.patches(image, size)
-            found.append([_on_grid(x, len(image), grid) for x in self.classified(patches)])
+            found.append([_on_grid(x, len(image), grid) for x in self.class_scores(patches)])
         features, probabilities = zip(*found, strict=True)
         return torch.stack(features), torch.stack(probabilities)
 
     def patches(self, image: Tensor, size: int) -> tuple[Tensor, tuple[int, int]]:
         """A view (N, rows, cols, bands, size, size) of the patches around cells; (rows, cols)."""
-        out = self.reach - (size - self.stride) // 2
+        out = self.receptive_radius - (size - self.stride) // 2
         inside = image[..., out : image.shape[-2] - out, out : image.shape[-1] - out]
         view = inside.unfold(2, size, self.stride).unfold(3, size, self.stride)
         return view.permute(0, 2, 3, 1, 4, 5), (view.shape[2], view.shape[3])
 
-    def classified(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+    def class_scores(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Features (n, width) and probabilities (n, classes) of patches (..., 3, size, size)."""
         rows = patches.shape[:-3]
         features, probabilities = [], []

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from geopipe.grid import Taps
+from geopipe.grid import ResamplingWeights
 
 
-def is_whole(factor: tuple[float, float]) -> bool:
+def is_integer(factor: tuple[float, float]) -> bool:
     """Whether a whole number of scene pixels lies under a net pixel: slices do instead of taps."""
     return all(f >= 1 and f == int(f) for f in factor)
 
@@ -56,7 +56,9 @@ def _phases(x: Tensor, factor: int, dim: int) -> Tensor:
     return out.view(shape)
 
 
-def resample(x: Tensor, rows: Taps, cols: Taps, *, columns_first: bool = False) -> Tensor:
+def resample(
+    x: Tensor, rows: ResamplingWeights, cols: ResamplingWeights, *, columns_first: bool = False
+) -> Tensor:
     """(..., h, w) float32 -> (..., rows, cols) by taps.
 
     The order decides the last bit: always rows first to reduce, columns first to enlarge, so that
@@ -67,7 +69,7 @@ def resample(x: Tensor, rows: Taps, cols: Taps, *, columns_first: bool = False) 
     return _along(_along(x, rows, -2), cols, -1)
 
 
-def _along(x: Tensor, taps: Taps, dim: int) -> Tensor:
+def _along(x: Tensor, taps: ResamplingWeights, dim: int) -> Tensor:
     shape = (-1, 1) if dim == -2 else (-1,)
     out = None
     for index, weight in zip(taps.index, taps.weight, strict=True):

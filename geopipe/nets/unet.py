@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from geopipe.errors import ConfigError
-from geopipe.nets.scorenet import ScoreNet
+from geopipe.nets.base import BaseNetwork
 
 CONVS = 2
 """3 x 3 convolutions per level and way."""
@@ -15,7 +15,7 @@ _MOST_CHANNELS = 1024
 """At the bottom: 110 MB of weights; a damaged header must not ask for more."""
 
 
-class UNet(ScoreNet):
+class UNet(BaseNetwork):
     """Image to one score map per class of the same resolution, by way of `depth` halvings.
 
     Input (N, bands, H, W), H and W multiples of ``2**depth``; output (N, classes, H - 2 reach,
@@ -32,8 +32,8 @@ class UNet(ScoreNet):
                 f"{_MOST_CHANNELS}, both at least 1"
             )
         self.bands, self.classes, self.base, self.depth = bands, classes, base, depth
-        self.stride, self.reach = 2**depth, _reach(depth)
-        self.floats = 8 * base
+        self.stride, self.receptive_radius = 2**depth, _receptive_radius(depth)
+        self.floats_per_pixel = 8 * base
         widths = [base << level for level in range(depth + 1)]
         self.down = nn.ModuleList(
             Level(given, width) for given, width in zip([bands, *widths], widths, strict=False)
@@ -101,7 +101,7 @@ def _normed(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     )
 
 
-def _reach(depth: int) -> int:
+def _receptive_radius(depth: int) -> int:
     """Offset of the output's corner from the input's: the walk of `UNet.forward`."""
     at = 0
     for _ in range(depth):

@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from geopipe.errors import SceneError
-from geopipe.raster.opening import GDAL_ERRORS, listening, opened
+from geopipe.raster.opening import GDAL_ERRORS, collect_gdal_errors, opened
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Chip:
         Raises SceneError when the file cannot be read whole or has another number of bands.
         """
         try:
-            with _placeless(), opened(self.path) as src, listening() as signals:
+            with _placeless(), opened(self.path) as src, collect_gdal_errors() as signals:
                 alpha = src.colorinterp[-1] == ColorInterp.alpha
                 chosen = self.bands or range(1, src.count - alpha + 1)
                 wrong = [b for b in chosen if not 1 <= b <= src.count]

@@ -16,7 +16,7 @@ from rasterio.env import get_gdal_config, getenv, hasenv, set_gdal_config
 from rasterio.errors import RasterioError
 
 from geopipe.errors import SceneError
-from geopipe.raster.remote import gdal_options, is_remote, patiently, redacted, shown
+from geopipe.raster.remote import display_name, gdal_options, is_remote, redacted, with_retries
 
 CACHE_MB = 48
 """GDAL's cache of decoded blocks, per process.
@@ -52,7 +52,7 @@ class Signals:
         return redacted(next(said, "").removeprefix("CPLE_AppDefined").lstrip(": in"))
 
 
-class _Ear(logging.Filter):
+class _ErrorCollector(logging.Filter):
     """Hears GDAL's signals where rasterio logs them; nothing else is told of them.
 
     GDAL may signal an error and yet return success, with the file's first bytes as the pixels of a
@@ -93,7 +93,7 @@ class _Ear(logging.Filter):
             self._here.signals = before
 
 
-listening = _Ear().listen
+collect_gdal_errors = _ErrorCollector().listen
 """``with listening() as signals``: what GDAL signals in this thread meanwhile."""
 
 
@@ -104,7 +104,7 @@ def opened(path: str | Path) -> Iterator[rasterio.DatasetReader]:
     Masks, nodata and georeferencing are complete: a file that is cut off where it says them is
     refused. Of a file on a network the files beside it (.msk, .aux.xml) are not looked for.
     """
-    with rasterio.Env(**gdal_options(path)), patiently(path, lambda: _open(path)) as src:
+    with rasterio.Env(**gdal_options(path)), with_retries(path, lambda: _open(path)) as src:
         yield src
 
 
@@ -119,12 +119,12 @@ def kept_open(path: str, wanted: str) -> Iterator[rasterio.DatasetReader]:
     """
     with rasterio.Env(**gdal_options(path)):
         key = os.getpid(), path if is_remote(path) else os.path.abspath(path)  # noqa: PTH100
-        held = _SHELF.take(key)
+        held = _POOL.take(key)
         if held and held.changed():
             held.src.close()
             held = None
         try:
-            held = held or _Held(_open(path), path)
+            held = held or _PooledDataset(_open(path), path)
         except SceneError as e:
             raise SceneError(f"{e.message}; wanted were its {wanted}", e.hint) from e
         try:
@@ -132,15 +132,15 @@ def kept_open(path: str, wanted: str) -> Iterator[rasterio.DatasetReader]:
         except BaseException:
             held.src.close()
             raise
-        _SHELF.put(key, held)
+        _POOL.put(key, held)
 
 
 def release() -> None:
     """Close what `kept_open` keeps open."""
-    _SHELF.clear()
+    _POOL.clear()
 
 
-class _Held:
+class _PooledDataset:
     """An open dataset and what its files looked like when it was opened."""
 
     def __init__(self, src: rasterio.DatasetReader, path: str) -> None:
@@ -175,7 +175,7 @@ def _stamps(files: Sequence[str]) -> list[tuple[int, ...] | None]:
     return stamps
 
 
-class _Shelf:
+class _DatasetPool:
     """The process's open datasets that nobody reads just now, the last used last.
 
     GDAL's datasets must not be read by two threads at once, so a reader takes one away and brings
@@ -183,17 +183,17 @@ class _Shelf:
     """
 
     def __init__(self) -> None:
-        self._held: list[tuple[tuple[int, str], _Held]] = []
+        self._held: list[tuple[tuple[int, str], _PooledDataset]] = []
         self._lock = threading.Lock()
 
-    def take(self, key: tuple[int, str]) -> _Held | None:
+    def take(self, key: tuple[int, str]) -> _PooledDataset | None:
         with self._lock:
             for i in reversed(range(len(self._held))):
                 if self._held[i][0] == key:
                     return self._held.pop(i)[1]
         return None
 
-    def put(self, key: tuple[int, str], held: _Held) -> None:
+    def put(self, key: tuple[int, str], held: _PooledDataset) -> None:
         if not held.settled:
             held.src.close()
             return
@@ -210,13 +210,13 @@ class _Shelf:
             held.src.close()
 
 
-_SHELF = _Shelf()
+_POOL = _DatasetPool()
 
 
 def _open(path: str | Path) -> rasterio.DatasetReader:
     _bound_cache()
     try:
-        with listening() as signals:
+        with collect_gdal_errors() as signals:
             src = rasterio.open(path)
             try:
                 _ = src.mask_flag_enums  # GDAL looks for masks only when it is asked
@@ -229,7 +229,7 @@ def _open(path: str | Path) -> rasterio.DatasetReader:
     if lost:
         src.close()
         raise SceneError(
-            f"cannot read all of what {shown(path)} says of itself: {redacted(lost[0])}",
+            f"cannot read all of what {display_name(path)} says of itself: {redacted(lost[0])}",
             "the file is truncated or damaged",
         )
     return src
@@ -237,7 +237,7 @@ def _open(path: str | Path) -> rasterio.DatasetReader:
 
 def _refusal(path: str | Path, reason: str) -> SceneError:
     if is_remote(path):
-        return SceneError(f"cannot open {shown(path)}: {reason}", "check the address")
+        return SceneError(f"cannot open {display_name(path)}: {reason}", "check the address")
     if "://" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():
         return SceneError(f"there is no file {path}", "check the path")
     return SceneError(

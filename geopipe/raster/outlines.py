@@ -21,7 +21,7 @@ _CHUNK = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class OutlinePart:
     """What one window holds of an area."""
 
     class_id: int
@@ -33,7 +33,7 @@ class Part:
 
 def trace(
     ids: np.ndarray, traced: np.ndarray, window: Window, shape: tuple[int, int]
-) -> Iterator[Part]:
+) -> Iterator[OutlinePart]:
     """The areas of equal class id among the `traced` pixels of one window."""
     place = Affine.translation(window.col, window.row)
     found = shapes(ids, mask=traced, connectivity=4, transform=place)
@@ -47,7 +47,7 @@ def trace(
         )
         spans = _spans(xy, ring_ends[part_ends], window, shape)
         for i, (_, class_id) in enumerate(chunk):
-            yield Part(int(class_id), outlines[i], spans.get(i, []))
+            yield OutlinePart(int(class_id), outlines[i], spans.get(i, []))
 
 
 def _spans(
@@ -88,7 +88,7 @@ class _Area:
     members: list[int]
 
 
-class Seams:
+class OutlineMerger:
     """Parts that windows have cut, kept until no window to come can hold more of their area.
 
     Windows must come row by row. Parts of one class that share a side of a pixel across a seam
@@ -113,7 +113,7 @@ class Seams:
         sides = {"top": along, "left": down, "bottom": along, "right": down}
         self._sides = {side: owners.copy() for side, owners in sides.items()}
 
-    def hold(self, part: Part) -> None:
+    def hold(self, part: OutlinePart) -> None:
         """Keep a part of the window entered that meets other windows."""
         number = self._count
         self._count += 1

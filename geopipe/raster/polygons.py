@@ -22,9 +22,9 @@ from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import SceneError
 from geopipe.grid import Window, ground_gsd
 from geopipe.raster.layerstyle import add_layer_style
-from geopipe.raster.outlines import Seams, trace
+from geopipe.raster.orthogonalize import SQUARED, orthogonalized
+from geopipe.raster.outlines import OutlineMerger, trace
 from geopipe.raster.scene import opened
-from geopipe.raster.squares import SQUARED, right_angled
 from geopipe.raster.style import vector_qml
 
 LAYER = "classes"
@@ -42,13 +42,13 @@ def write_polygons(
     scheme: ClassScheme,
     *,
     background: bool = False,
-    right_angles: bool = False,
+    orthogonalize: bool = False,
 ) -> int:
     """Write the areas of equal class in `class_map` to the GeoPackage `target`; returns how many.
 
     Layer ``classes``: ``class_id``, ``class`` (its name) and ``area_m2``, square metres on the
     ground, in the CRS of the map. Pixels belong together when they share a side; class 0 is left
-    out unless `background`. `right_angles`: outlines of the class ``building`` are squared on the
+    out unless `background`. `orthogonalize`: outlines of the class ``building`` are squared on the
     ground where that fits (`outlines.right_angled`), ``area_m2`` follows. Each is squared by
     itself: next to near neighbours, gaps or overlaps of a pixel or two may come up.
 
@@ -58,7 +58,7 @@ def write_polygons(
     last window is done, and takes memory of its own size.
 
     Raises SceneError when the map cannot be read, has no CRS or holds ids the scheme does not
-    name, or the file cannot be written, and ConfigError when `right_angles` finds no class
+    name, or the file cannot be written, and ConfigError when `orthogonalize` finds no class
     ``building``; then nothing is left behind.
     """
     part = target.with_name(target.name + ".part.gpkg")  # pyogrio wants the suffix
@@ -66,7 +66,7 @@ def write_polygons(
         with opened(class_map) as src:
             if src.crs is None:
                 raise SceneError(f"{class_map} has no CRS, so its areas are unknown")
-            total = _write_layer(src, part, scheme, background, right_angles)
+            total = _write_layer(src, part, scheme, background, orthogonalize)
         style = vector_qml(scheme, background=background)
         add_layer_style(part, LAYER, scheme.name, style, "the classes in their colours")
         part.replace(target)
@@ -85,13 +85,13 @@ def _write_layer(
     part: Path,
     scheme: ClassScheme,
     background: bool,
-    right_angles: bool,
+    orthogonalize: bool,
 ) -> int:
     """Polygonise band 1 of `src` into the layer of a new file `part`; returns how many polygons."""
     part.unlink(missing_ok=True)
     equal_area = _equal_area(src)
-    square_id = scheme.id_of(SQUARED) if right_angles else None
-    pixel = max(ground_gsd(GeoBox(src.shape, src.transform, src.crs))) if right_angles else 0.0
+    square_id = scheme.id_of(SQUARED) if orthogonalize else None
+    pixel = max(ground_gsd(GeoBox(src.shape, src.transform, src.crs))) if orthogonalize else 0.0
     total = 0
     for batch in _batches(_polygons(src, background)):
         ids = np.array([i for i, _ in batch], np.int32)
@@ -102,7 +102,7 @@ def _write_layer(
                 f"'{scheme.name}' has {len(scheme)} classes: {', '.join(scheme.names)}",
             )
         outlines = _placed(np.array([g for _, g in batch], dtype=object), src.transform)
-        if right_angles:
+        if orthogonalize:
             chosen = ids == square_id
             outlines[chosen] = _right_angled(outlines[chosen], equal_area, pixel)
         columns = {
@@ -147,7 +147,7 @@ def _placed(outlines: np.ndarray, plane: Affine) -> np.ndarray:
 
 def _polygons(src: rasterio.DatasetReader, background: bool) -> Iterator[tuple[int, Any]]:
     """(class id, polygon in pixel coordinates) of each connected area of band 1."""
-    seams = Seams(src.shape)
+    seams = OutlineMerger(src.shape)
     for row, col in product(range(0, src.height, _WINDOW), range(0, src.width, _WINDOW)):
         window = Window(row, col, _WINDOW, _WINDOW).clip(src.shape)
         ids = _read(src, window)
@@ -195,7 +195,7 @@ def _areas(outlines: np.ndarray, equal_area: pyproj.Transformer) -> np.ndarray:
 def _right_angled(outlines: np.ndarray, equal_area: pyproj.Transformer, pixel: float) -> np.ndarray:
     """`outlines` squared where that fits; angles are true near the centre of the projection."""
     flat = _projected(outlines, equal_area, "FORWARD")
-    squared = np.array([right_angled(outline, pixel) for outline in flat], dtype=object)
+    squared = np.array([orthogonalized(outline, pixel) for outline in flat], dtype=object)
     back = _projected(squared, equal_area, "INVERSE")
     return np.where(squared == flat, outlines, back)
 

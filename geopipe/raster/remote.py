@@ -101,7 +101,7 @@ def gdal_options(path: str | Path) -> dict[str, str]:
     return {k: v for k, v in _OPTIONS.items() if get_gdal_config(k) is None}
 
 
-def shown(path: str | Path) -> str:
+def display_name(path: str | Path) -> str:
     """`path` as messages may show it: without the keys and signatures of a signed address."""
     return redacted(str(path)) if is_remote(path) else str(path)
 
@@ -111,7 +111,7 @@ def redacted(text: str) -> str:
     return _LOGIN.sub(r"\1…@", _SECRET.sub(r"\1…", text))
 
 
-def patiently(path: str | Path, read: Callable[[], T]) -> T:
+def with_retries(path: str | Path, read: Callable[[], T]) -> T:
     """``read()``; where `path` needs the network a SceneError is met with further tries.
 
     After each of PAUSES, until PATIENCE_S have passed. Raises the last SceneError.

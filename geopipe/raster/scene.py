@@ -15,9 +15,9 @@ from rasterio.windows import Window as RioWindow
 
 from geopipe.errors import GridError, SceneError
 from geopipe.grid import Window
-from geopipe.raster.holes import REACH, hole_mask
-from geopipe.raster.opening import GDAL_ERRORS, Signals, kept_open, listening, opened
-from geopipe.raster.remote import patiently, redacted, shown
+from geopipe.raster.opening import GDAL_ERRORS, Signals, collect_gdal_errors, kept_open, opened
+from geopipe.raster.remote import display_name, redacted, with_retries
+from geopipe.raster.undeclared_nodata import REACH, undeclared_nodata_mask
 
 __all__ = ["Raster", "Scene", "opened", "window_geobox"]
 
@@ -63,7 +63,7 @@ class Scene:
         Raises SceneError when it is not a readable raster or has no CRS, GridError when it has no
         usable transform.
         """
-        name = shown(path)
+        name = display_name(path)
         with opened(path) as src:
             if src.crs is None:
                 raise SceneError(
@@ -122,7 +122,7 @@ class Scene:
             data = np.zeros((len(self.bands), *window.shape), self.dtype)
             valid = np.zeros(window.shape, bool)
         else:
-            data, valid = patiently(self.path, lambda: self._read(inside))
+            data, valid = with_retries(self.path, lambda: self._read(inside))
             if inside != window:
                 rows, cols = inside.within(window)
                 edges = (
@@ -135,10 +135,11 @@ class Scene:
     def _read(self, inside: Window) -> tuple[np.ndarray, np.ndarray]:
         """Pixels and validity of a window that lies in the scene."""
         where = f"rows {inside.row}-{inside.bottom}, columns {inside.col}-{inside.right}"
-        with kept_open(self.path, where) as src, listening() as signals:
+        with kept_open(self.path, where) as src, collect_gdal_errors() as signals:
             if src.shape != self.shape or max(self.bands) > src.count:
                 raise SceneError(
-                    f"{shown(self.path)} has {src.count} bands of {src.height} x {src.width} "
+                    f"{display_name(self.path)} has {src.count} bands of "
+                    f"{src.height} x {src.width} "
                     f"pixels now, it was {self.shape[0]} x {self.shape[1]} when it was described",
                     "start again",
                 )
@@ -160,7 +161,7 @@ class Scene:
     def _unread(self, where: str, signals: Signals, reason: str) -> SceneError:
         reason = f"{reason}; {signals.answer}" if signals.answer else reason
         return SceneError(
-            f"cannot read {where} of {shown(self.path)}: {redacted(reason)}",
+            f"cannot read {where} of {display_name(self.path)}: {redacted(reason)}",
             "the file, or one it refers to, is missing, truncated or damaged",
         )
 
@@ -176,7 +177,7 @@ class Scene:
     def _holes(self, src: rasterio.DatasetReader, inside: Window) -> np.ndarray:
         assert self.nodata is not None
         around = inside.expand(REACH).clip(self.shape)
-        holes = hole_mask(self._pixels(src, around), self.nodata)
+        holes = undeclared_nodata_mask(self._pixels(src, around), self.nodata)
         return holes[inside.within(around)]
 
     def _pixels(self, src: rasterio.DatasetReader, inside: Window) -> np.ndarray:
@@ -213,13 +214,13 @@ def _default_bands(src: rasterio.DatasetReader) -> tuple[int, ...]:
         ]
         if ColorInterp.palette in kinds:
             raise SceneError(
-                f"{shown(src.name)} holds numbers of a palette's colours, not colours",
+                f"{display_name(src.name)} holds numbers of a palette's colours, not colours",
                 "expand them, e.g. gdal_translate -of VRT -expand rgb FILE scene.vrt",
             ) from None
         if len(plain) > 3:
             log.warning(
                 "%s does not say which bands are red, green and blue: taking bands 1, 2, 3 of %d",
-                shown(src.name),
+                display_name(src.name),
                 len(plain),
             )
         return tuple(plain[:3])

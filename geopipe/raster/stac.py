@@ -33,8 +33,12 @@ _KINDS: dict[str, tuple[str, list[str]]] = {
     ".qml": (pystac.MediaType.XML, ["style"]),
     ".xml": (pystac.MediaType.XML, ["metadata"]),
 }
-_TITLES = {"classes": "Class map", "confidence": "Score of the best class",
-           "scores": "Score of each class", "polygons": "Class polygons"}  # fmt: skip
+_TITLES = {
+    "classes": "Class map",
+    "confidence": "Score of the best class",
+    "scores": "Score of each class",
+    "polygons": "Class polygons",
+}
 
 
 def write_item(

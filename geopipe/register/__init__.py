@@ -1,17 +1,17 @@
 """How well vector labels fit an image: where they are shifted, and by how much."""
 
-from geopipe.register.belief import Belief, QuickLook
-from geopipe.register.field import ShiftField, estimate_field
-from geopipe.register.fit import fit_labels, moved_labels, moved_source
-from geopipe.register.plane import Plane
+from geopipe.register.displacement import DisplacementField, estimate_field
+from geopipe.register.fit import fit_labels, shifted_labels, shifted_source
+from geopipe.register.grid import RegistrationGrid
+from geopipe.register.likelihood import ClassLikelihood, PixelClassifier
 
 __all__ = [
-    "Belief",
-    "Plane",
-    "QuickLook",
-    "ShiftField",
+    "ClassLikelihood",
+    "DisplacementField",
+    "PixelClassifier",
+    "RegistrationGrid",
     "estimate_field",
     "fit_labels",
-    "moved_labels",
-    "moved_source",
+    "shifted_labels",
+    "shifted_source",
 ]

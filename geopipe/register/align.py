@@ -10,17 +10,17 @@ import pyogrio
 import shapely
 from pyproj import CRS, Transformer
 
-from geopipe.labels.place import Place, reproject
+from geopipe.labels.extent import Extent, reproject
 from geopipe.labels.vectorfile import OSM_CREDIT, Table
-from geopipe.register.field import ShiftField
-from geopipe.register.outfile import check_target, whole
+from geopipe.raster.geopackage import atomic_geopackage, check_target
+from geopipe.register.displacement import DisplacementField
 
 LEAST_M = 0.05
 """Shorter shifts are not worth a vertex that is no longer where its source has it."""
 
 
 @dataclass(frozen=True)
-class Moved:
+class AlignmentSummary:
     """What was done to the features of some tables."""
 
     features: int
@@ -30,8 +30,8 @@ class Moved:
 
 
 def write_aligned(
-    tables: Sequence[Table], field: ShiftField, out: Path, *, overwrite: bool = False
-) -> Moved:
+    tables: Sequence[Table], field: DisplacementField, out: Path, *, overwrite: bool = False
+) -> AlignmentSummary:
     """Write `tables` with their features moved to the GeoPackage `out`, a layer each.
 
     Columns stay; ``source_id`` names the feature in the source, ``shift_east`` and ``shift_north``
@@ -43,19 +43,24 @@ def write_aligned(
     check_target(out, overwrite=overwrite)
     lengths: list[np.ndarray] = []
     total = 0
-    with whole(out) as part:
+    with atomic_geopackage(out) as part:
         for table in tables:
             frame, moves = _moved(table, field)
             total += len(frame)
             lengths.append(np.hypot(*moves[np.any(moves != 0, axis=1)].T))
             about = {"credit": OSM_CREDIT} if table.is_osm else {}
             pyogrio.write_dataframe(
-                frame, part, layer=table.name, driver="GPKG", layer_metadata=about or None,
-                dataset_options={"VERSION": "1.2"}, append=False,
+                frame,
+                part,
+                layer=table.name,
+                driver="GPKG",
+                layer_metadata=about or None,
+                dataset_options={"VERSION": "1.2"},
+                append=False,
                 layer_options={"FID": _free("fid", frame), "GEOMETRY_NAME": _free("geom", frame)},
-            )  # fmt: skip
+            )
     metres = np.concatenate([np.empty(0), *lengths])
-    return Moved(total, len(metres), metres)
+    return AlignmentSummary(total, len(metres), metres)
 
 
 def _free(name: str, frame: gpd.GeoDataFrame) -> str:
@@ -66,7 +71,7 @@ def _free(name: str, frame: gpd.GeoDataFrame) -> str:
     return name
 
 
-def _moved(table: Table, field: ShiftField) -> tuple[gpd.GeoDataFrame, np.ndarray]:
+def _moved(table: Table, field: DisplacementField) -> tuple[gpd.GeoDataFrame, np.ndarray]:
     """The frame with moved geometries and its columns of shifts, and (n, 2) metres east, north."""
     shapes = np.asarray(table.frame.geometry.array, object).copy()
     moves = np.zeros((len(shapes), 2))
@@ -80,10 +85,10 @@ def _moved(table: Table, field: ShiftField) -> tuple[gpd.GeoDataFrame, np.ndarra
 
 
 def _shifted(
-    shapes: np.ndarray, class_id: int, field: ShiftField, crs: CRS
+    shapes: np.ndarray, class_id: int, field: DisplacementField, crs: CRS
 ) -> tuple[np.ndarray, np.ndarray]:
     """`shapes` (n,) of `crs` moved, and the mean move of each, (n, 2) metres east and north."""
-    plane, place = field.plane, Place(field.plane.scene.geobox)
+    plane, place = field.plane, Extent(field.plane.scene.geobox)
     xy, owner = shapely.get_coordinates(shapes, return_index=True)
     there = Transformer.from_crs(crs, place.crs, always_xy=True)
     back = Transformer.from_crs(place.crs, crs, always_xy=True)

@@ -1,73 +1,82 @@
-"""Estimates of shifts at the nodes of a field: peaks of sums of surfaces."""
+"""Estimates of shifts at the tie points of a field: peaks of sums of surfaces."""
 
 import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from geopipe.register.node import EDGE, FEW, FLAT, TORN, Node
-from geopipe.register.plane import Plane
-from geopipe.register.surfaces import Surfaces
+from geopipe.register.correlation import CorrelationSurfaces
+from geopipe.register.grid import RegistrationGrid
+from geopipe.register.tie_point import EDGE, FEW, FLAT, TORN, TiePoint
 
 SCALES_M = (25.0, 50.0, 100.0, 150.0)
-"""Deviations of the weights around a node; the next larger one where evidence is weak.
+"""Deviations of the weights around a tie point; the next larger one where evidence is weak.
 
 In dense towns 25 m hold enough buildings, and fields that turn within 100 m are still followed."""
 _SIGHT = 2.5
-"""Deviations beyond which a piece has no weight."""
+"""Deviations beyond which a part has no weight."""
 SIGHT_M = _SIGHT * max(SCALES_M)
-LEAST_PIECES = 4.0
+LEAST_PARTS = 4.0
 """Sum of weights below which nothing is said."""
 LEAST_HEIGHT = 1.7
 """Deviations that a peak stands above its surface."""
 MOST_ERROR_M = 1.5
-BELIEF_SHARE = 0.75
-"""Weight of the belief against the edges. A belief learnt from shifted labels is shifted itself by
-about their mean, but broad; edges are exact, but there are many. Their sum has the best of both."""
+LIKELIHOOD_SHARE = 0.75
+"""Weight of the likelihood against the edges. A likelihood learnt from shifted labels is shifted
+itself by about their mean, but broad; edges are exact, but there are many. Their sum has the best
+of both."""
 _AT_ONCE = 256
 """Nodes whose surfaces are summed at a time (some 20 MB at 33 x 33 displacements)."""
 
 
-def nodes_at(plane: Plane, found: Surfaces, places: np.ndarray, reach: int) -> list[Node]:
-    """A node for each class at each of `places` (n, 2) that has a piece of it near."""
-    nodes: list[Node] = []
+def tie_points_at(
+    plane: RegistrationGrid, found: CorrelationSurfaces, places: np.ndarray, reach: int
+) -> list[TiePoint]:
+    """A tie point for each class at each of `places` (n, 2) that has a part of it near."""
+    tie_points: list[TiePoint] = []
     for class_id in np.unique(found.classes):
         part = found.chosen(found.classes == class_id)
         near = cKDTree(part.at).query_ball_point(
             places, plane.px(2 * SCALES_M[1]), return_length=True
         )
-        nodes += _estimates(plane, part, places[near > 0], int(class_id), reach)
-    return nodes
+        tie_points += _estimates(plane, part, places[near > 0], int(class_id), reach)
+    return tie_points
 
 
 def _estimates(
-    plane: Plane, found: Surfaces, places: np.ndarray, class_id: int, reach: int
-) -> list[Node]:
-    """The shift at each of `places` from the pieces `found` around it, all of one class."""
-    nodes = [Node(r, c, class_id, 0.0, 0.0, np.inf, 0.0, 0.0, FEW) for r, c in places.tolist()]
-    kinds = [s.reshape(len(s), -1).astype(np.float32) for s in (found.edges, found.belief)]
+    plane: RegistrationGrid,
+    found: CorrelationSurfaces,
+    places: np.ndarray,
+    class_id: int,
+    reach: int,
+) -> list[TiePoint]:
+    """The shift at each of `places` from the parts `found` around it, all of one class."""
+    tie_points = [
+        TiePoint(r, c, class_id, 0.0, 0.0, np.inf, 0.0, 0.0, FEW) for r, c in places.tolist()
+    ]
+    kinds = [s.reshape(len(s), -1).astype(np.float32) for s in (found.edges, found.likelihood)]
     tree = cKDTree(found.at * plane.gsd)
     for scale in SCALES_M:
-        refused = np.array([i for i, n in enumerate(nodes) if n.refused], int)
+        refused = np.array([i for i, n in enumerate(tie_points) if n.rejected], int)
         for start in range(0, len(refused), _AT_ONCE):
             which = refused[start : start + _AT_ONCE]
             weights = _weights(tree, places[which] * plane.gsd, scale)
-            enough = weights.sum(1) >= LEAST_PIECES
+            enough = weights.sum(1) >= LEAST_PARTS
             which, weights = which[enough], weights[enough]
             if len(which):
                 peaks = _peaks(kinds, weights, reach, plane.gsd)
                 for i, peak in zip(which, peaks, strict=True):
-                    nodes[i] = Node(nodes[i].row, nodes[i].col, class_id, *peak)
-    return nodes
+                    tie_points[i] = TiePoint(tie_points[i].row, tie_points[i].col, class_id, *peak)
+    return tie_points
 
 
 def _weights(tree: cKDTree, metres: np.ndarray, scale: float) -> sparse.csr_array:
-    """(n, pieces) weights of the pieces in `tree` by their distance from each place (n, 2)."""
+    """(n, parts) weights of the parts in `tree` by their distance from each place (n, 2)."""
     near = tree.query_ball_point(metres, _SIGHT * scale, return_sorted=True)
     counts = [len(n) for n in near]
-    pieces = np.concatenate([np.empty(0), *near]).astype(int)
-    far = np.hypot(*(tree.data[pieces] - metres.repeat(counts, 0)).T)
+    parts = np.concatenate([np.empty(0), *near]).astype(int)
+    far = np.hypot(*(tree.data[parts] - metres.repeat(counts, 0)).T)
     weights = np.exp(-((far / scale) ** 2) / 2).astype(np.float32)
-    return sparse.csr_array((weights, pieces, np.cumsum([0, *counts])), (len(near), tree.n))
+    return sparse.csr_array((weights, parts, np.cumsum([0, *counts])), (len(near), tree.n))
 
 
 def _peaks(
@@ -94,10 +103,10 @@ def _peaks(
     return list(zip(*(c.tolist() for c in columns), strict=True))
 
 
-def _summed(edges: np.ndarray, belief: np.ndarray) -> np.ndarray:
+def _summed(edges: np.ndarray, likelihood: np.ndarray) -> np.ndarray:
     """Both kinds of evidence (n, k), each in its deviations, as one."""
-    a, b = (s / (s.std(1, keepdims=True) + 1e-9) for s in (edges, belief))
-    return np.asarray((1 - BELIEF_SHARE) * a + BELIEF_SHARE * b)
+    a, b = (s / (s.std(1, keepdims=True) + 1e-9) for s in (edges, likelihood))
+    return np.asarray((1 - LIKELIHOOD_SHARE) * a + LIKELIHOOD_SHARE * b)
 
 
 def peaks_of(surfaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -74,8 +74,10 @@ class Box:
                 return None
         left, bottom, right, top = bounds
         back = ~entry.scene.geobox.affine
-        x, y = zip(*(back * p for p in ((left, top), (right, top), (right, bottom),
-                                        (left, bottom))), strict=True)  # fmt: skip
+        x, y = zip(
+            *(back * p for p in ((left, top), (right, top), (right, bottom), (left, bottom))),
+            strict=True,
+        )
         if max(map(abs, (*x, *y))) > 1e9:
             return None
         row, col = round(min(y)), round(min(x))

@@ -24,8 +24,8 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A file of rows, and the piece of the vectors that belongs to them."""
+class IndexPart:
+    """A file of rows, and the batch of the vectors that belongs to them."""
 
     file: str
     first: int
@@ -69,7 +69,7 @@ class Unfinished:
     """Digest of all it is to do."""
     first: int
     """Chips that were in the index before it began."""
-    pieces: int
+    batches: int
     """Pieces of its work that are in the index."""
     of: int
     """Pieces there are."""
@@ -86,7 +86,7 @@ class Header:
     width: int = 0
     """Length of a vector; 0 while there is none."""
     count: int = 0
-    parts: tuple[Part, ...] = ()
+    parts: tuple[IndexPart, ...] = ()
     scenes: tuple[SceneEntry, ...] = ()
     unfinished: Unfinished | None = None
     search: Mapping[str, Any] | None = None
@@ -123,13 +123,19 @@ class Header:
         scenes = tuple(SceneEntry(**s) for s in listed)
         unfinished = Unfinished(**values["unfinished"]) if values["unfinished"] else None
         count, width = int(values["count"]), int(values["width"])
-        parts = tuple(Part(**p) for p in values["parts"])
+        parts = tuple(IndexPart(**p) for p in values["parts"])
         if sum(p.count for p in parts) != count or values["dtype"] not in ("float32", "float16"):
             raise ValueError(f"{count} chips in parts of {[p.count for p in parts]}")
         return cls(
-            dict(values["model"]), values["dtype"], width, count, parts, scenes, unfinished,
+            dict(values["model"]),
+            values["dtype"],
+            width,
+            count,
+            parts,
+            scenes,
+            unfinished,
             values["search"],
-        )  # fmt: skip
+        )
 
     def write(self, folder: Path) -> None:
         """Replace the header of `folder`; raises OSError."""
@@ -148,7 +154,7 @@ class Header:
         if self.unfinished is None:
             return None
         return (
-            f"the index is not whole: {self.unfinished.pieces} of {self.unfinished.of} pieces of "
+            f"the index is not whole: {self.unfinished.batches} of {self.unfinished.of} batches of "
             "its last build are in; if nothing builds it now, run that command again"
         )
 

@@ -28,7 +28,7 @@ _QUERIES = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class RetrievalMetrics:
     """What the rankings of many queries are worth."""
 
     classes: tuple[str, ...]
@@ -61,15 +61,19 @@ class Judged:
         return np.arange(FIRST, FIRST + self.precision.shape[1])
 
     @cached_property
-    def by_class(self) -> dict[str, "Judged"]:
+    def by_class(self) -> dict[str, "RetrievalMetrics"]:
         """Class -> the same of its queries alone."""
         return {self.classes[k]: self._of(self.class_ids == k) for k in np.unique(self.class_ids)}
 
-    def _of(self, mine: np.ndarray) -> "Judged":
-        return Judged(
-            self.classes, self.class_ids[mine], self.ap[mine], self.nmrr[mine],
-            self.precision[mine], self.recall[mine],
-        )  # fmt: skip
+    def _of(self, mine: np.ndarray) -> "RetrievalMetrics":
+        return RetrievalMetrics(
+            self.classes,
+            self.class_ids[mine],
+            self.ap[mine],
+            self.nmrr[mine],
+            self.precision[mine],
+            self.recall[mine],
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
@@ -90,12 +94,12 @@ class Judged:
         }
 
 
-def judge_vectors(
+def evaluate_vectors(
     vectors: np.ndarray,
     class_names: list[str],
     queries: np.ndarray | None = None,
     moved: np.ndarray | None = None,
-) -> Judged:
+) -> RetrievalMetrics:
     """Every labelled image, or those of the rows `queries`, asks for all others; itself excluded.
 
     `vectors`: (n, d) floats, compared by Euclidean distance; of equal ones the first comes first.
@@ -116,11 +120,11 @@ def judge_vectors(
     at[labelled] = np.arange(len(labelled))
     largest = int(counts[np.unique(ids[asked])].max()) - 1
     parts = [
-        judge_ranking(ids[labelled][order] == ids[q], largest)
+        evaluate_ranking(ids[labelled][order] == ids[q], largest)
         for q, order in _rankings(pool, at[asked], asked, vectors if moved is None else moved)
     ]
     ap, nmrr, precision, recall = (np.array(x) for x in zip(*parts, strict=True))
-    return Judged(names, ids[asked], ap, nmrr, precision, recall, left_out)
+    return RetrievalMetrics(names, ids[asked], ap, nmrr, precision, recall, left_out)
 
 
 def _classes(
@@ -151,7 +155,7 @@ def _rankings(
         yield from zip(asked[first : first + _QUERIES].tolist(), orders, strict=True)
 
 
-def judge_ranking(
+def evaluate_ranking(
     relevant: np.ndarray, largest: int
 ) -> tuple[float, float, np.ndarray, np.ndarray]:
     """AP, NMRR, and precision and recall at FIRST...LAST of one query.

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from geopipe.errors import ChipIndexError
-from geopipe.retrieve.header import NAME, VECTORS, Header, Part, Unfinished
+from geopipe.retrieve.header import NAME, VECTORS, Header, IndexPart, Unfinished
 from geopipe.retrieve.rows import ChipRow, read_columns, read_rows, write_rows
 
 _STEP = 1 << 24
@@ -62,8 +62,9 @@ class ChipIndex:
         if not len(self):
             return np.zeros((0, self.header.width), self.header.dtype)
         shape = len(self), self.header.width
-        return np.memmap(self.folder / VECTORS, f"<{self.header.dtype[0]}{_bytes(self.header)}",
-                         "r", 0, shape)  # fmt: skip
+        return np.memmap(
+            self.folder / VECTORS, f"<{self.header.dtype[0]}{_bytes(self.header)}", "r", 0, shape
+        )
 
     def rows(self, ids: Sequence[int]) -> list[ChipRow]:
         """The rows of chips by their numbers, in that order; reads only the parts they are in."""
@@ -160,16 +161,22 @@ class Writer:
             with part.open("rb") as file:
                 os.fsync(file.fileno())
             part.replace(self.folder / name)
-        told = Part(
-            name, old.count, len(rows), _size(self.folder / name), _sha256(self.folder / name),
+        told = IndexPart(
+            name,
+            old.count,
+            len(rows),
+            _size(self.folder / name),
+            _sha256(self.folder / name),
             hashlib.sha256(data.data.cast("B")).hexdigest(),
-        )  # fmt: skip
+        )
         self.write(
             old.patch(
-                width=data.shape[1], count=old.count + len(rows), parts=(*old.parts, told),
+                width=data.shape[1],
+                count=old.count + len(rows),
+                parts=(*old.parts, told),
                 unfinished=unfinished,
             )
-        )  # fmt: skip
+        )
 
 
 class _writing:  # noqa: N801 (reads as a word)
@@ -204,7 +211,7 @@ def _sha256(path: Path, first: int = 0, last: int | None = None) -> str:
     with path.open("rb") as file:
         file.seek(first)
         left = _size(path) - first if last is None else last - first
-        while left > 0 and (piece := file.read(min(_STEP, left))):
-            digest.update(piece)
-            left -= len(piece)
+        while left > 0 and (batch := file.read(min(_STEP, left))):
+            digest.update(batch)
+            left -= len(batch)
     return digest.hexdigest()

@@ -18,27 +18,27 @@ import numpy as np
 from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.errors import GeopipeError, SceneError
-from geopipe.jobs import (
+from geopipe.mapping import (
     WORK,
     Engine,
     MapFiles,
     choose_device,
     forget_tiles,
-    hold,
+    lock_folder,
     map_scene,
     plan_map,
     unfinished,
 )
+from geopipe.mapping.preview import Preview
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog, write_confidence_cog, write_score_cog
-from geopipe.raster.picture import Picture
-from geopipe.raster.remote import shown
+from geopipe.raster.inputs import scene_names
+from geopipe.raster.orthogonalize import SQUARED
+from geopipe.raster.remote import display_name
 from geopipe.raster.scene import opened
-from geopipe.raster.scenes import scene_names
-from geopipe.raster.squares import SQUARED
 from geopipe.raster.stac import write_item
 from geopipe.raster.style import write_qml
-from geopipe.workflow.report import Report, downscale, to_bytes, write_report
+from geopipe.report.map_report import Report, downscale, to_bytes, write_report
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,20 @@ _MARK = "item.json"
 _WHOLE = "map"
 """Where in ``FOLDER.part`` the bundle is built."""
 _OURS = (
-    "classes.tif", "classes.tif.aux.xml", "classes.qml", "classes.gpkg", "confidence.tif",
-    "confidence.tif.aux.xml", "scores.tif", "scores.tif.aux.xml", "chips.gpkg", "item.json",
-    "report.html", "report.json", "report.md",
-)  # fmt: skip
+    "classes.tif",
+    "classes.tif.aux.xml",
+    "classes.qml",
+    "classes.gpkg",
+    "confidence.tif",
+    "confidence.tif.aux.xml",
+    "scores.tif",
+    "scores.tif.aux.xml",
+    "chips.gpkg",
+    "item.json",
+    "report.html",
+    "report.json",
+    "report.md",
+)
 """What a new bundle replaces; everything else in the folder stays."""
 
 More = Callable[[Path], Mapping[str, Path]]
@@ -68,7 +78,7 @@ class MapOptions:
     confidence: bool | None = None
     """Add the probability of the best class; None: with a model that looks at patches."""
     vectors: bool = False
-    right_angles: bool = False
+    orthogonalize: bool = False
     """Outlines of buildings in `vectors` get right angles."""
     overwrite: bool = False
 
@@ -106,7 +116,7 @@ def write_bundle(
     part = target.with_name(target.name + ".part")
     new_parents = [p for p in target.parents if not p.exists()]
     try:
-        with hold(part):
+        with lock_folder(part):
             try:
                 _put_back(target)
                 check_target(folder, overwrite=options.overwrite)
@@ -165,7 +175,7 @@ def _build(
     """Fill the folder `_WHOLE` in `part`; what is made on the way lies beside it."""
     start = time.monotonic()
     model = Checkpoint.load(model_path)
-    if options.right_angles:
+    if options.orthogonalize:
         model.scheme.id_of(SQUARED)  # fails now, not after hours
     notes = warnings_for(scene, model)
     for note in notes:
@@ -176,7 +186,7 @@ def _build(
         part,
         options.engine,
         with_scores=options.scores,
-        with_confidence=_sure(model, options),
+        with_confidence=_mean_confidence(model, options),
         picture_px=OVERVIEW_PX,
     )
     tags = provenance(scene, model, model_path) | {"precision": options.engine.precision}
@@ -193,13 +203,13 @@ def _build(
         from geopipe.raster.polygons import write_polygons  # brings pandas
 
         write_polygons(
-            assets["classes"], assets["polygons"], model.scheme, right_angles=options.right_angles
+            assets["classes"], assets["polygons"], model.scheme, orthogonalize=options.orthogonalize
         )
     if more:
         assets |= more(whole)
     areas = dict(zip(model.scheme.names, files.areas, strict=True))
     report = Report(
-        title=f"Map of {Path(shown(scene.path)).name}",
+        title=f"Map of {Path(display_name(scene.path)).name}",
         scheme=model.scheme,
         overview=overview(scene, assets["classes"], files.picture),
         timings=(("mapping", time.monotonic() - start),),
@@ -241,7 +251,8 @@ def warnings_for(scene: Scene, model: Checkpoint) -> list[str]:
     suspected = scene.suspected_nodata() if scene.nodata is None else None
     if suspected is not None:
         notes.append(
-            f"{shown(scene.path)} has areas where all bands are {suspected:g}: if these are holes "
+            f"{display_name(scene.path)} has areas where all bands are {suspected:g}: "
+            "if these are holes "
             f"and no image, give nodata {suspected:g}, or they will be mapped as something"
         )
     return notes
@@ -251,7 +262,7 @@ def provenance(scene: Scene, model: Checkpoint, model_path: Path) -> dict[str, s
     """The tags of everything made with `model` from `scene`: equal inputs, equal tags."""
     tags = {
         "software": f"geopipe {__version__}",
-        "scene": Path(shown(scene.path)).name,
+        "scene": Path(display_name(scene.path)).name,
         "scene_bands": " ".join(map(str, scene.bands)),
         "model_sha256": file_hash(model_path),
         "model_gsd": f"{model.gsd:g} m",
@@ -272,7 +283,7 @@ def area_facts(areas: dict[str, float]) -> tuple[tuple[str, str], ...]:
 
 
 def overview(
-    scene: Scene, class_map: Path, picture: Picture | None = None
+    scene: Scene, class_map: Path, picture: Preview | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Image (3, h, w) and class ids (h, w) of a whole scene, for the eye; `picture` if there is."""
     if picture:
@@ -284,7 +295,7 @@ def overview(
         return image, src.read(1, out_shape=image.shape[1:])
 
 
-def _sure(model: Checkpoint, options: MapOptions) -> bool:
+def _mean_confidence(model: Checkpoint, options: MapOptions) -> bool:
     return model.net.patchwise if options.confidence is None else options.confidence
 
 
@@ -330,7 +341,7 @@ def plan_bundle(
     """What `write_bundle` would do, in words and numbers; writes nothing."""
     check_target(folder, overwrite=options.overwrite)
     model = Checkpoint.load(model_path)
-    if options.right_angles:
+    if options.orthogonalize:
         model.scheme.id_of(SQUARED)  # fails now, not after hours
     notes = warnings_for(scene, model)
     plan = plan_map(
@@ -338,7 +349,7 @@ def plan_bundle(
         model_path,
         options.engine,
         with_scores=options.scores,
-        with_confidence=_sure(model, options),
+        with_confidence=_mean_confidence(model, options),
     )
     need = plan.need
     told: dict[str, str | int] = {

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 
 from geopipe.classes import ClassScheme
-from geopipe.learn.coarse import CoarsePlan
-from geopipe.learn.finetune import FinetunePlan
+from geopipe.learn.base_network import BaseNetworkPlan
+from geopipe.learn.fine_tuning import FineTuningPlan
 from geopipe.learn.pace import seconds_per_step
-from geopipe.learn.refine import RefinePlan
+from geopipe.learn.refinement import RefinementPlan
 from geopipe.limits import useful_threads
-from geopipe.nets import MapNet, NetName, RefineNet, build_net
-from geopipe.nets.allocator import keep_pages
+from geopipe.mapping.kernels import fastest_kernels
+from geopipe.nets import BaseNetworkName, RefinementRNN, SegmentationModel, build_base_network
+from geopipe.nets.allocator import tune_malloc
 from geopipe.progress import duration
-from geopipe.score.kernels import fastest_kernels
 
 _STEPS_PER_KM2 = 20
 """Steps of the CNN's short schedule that take as long as aligning the labels of a km2."""
@@ -29,8 +29,8 @@ _TILE = 512
 class Work:
     """What a workflow has to do."""
 
-    base: CoarsePlan
-    sharpen: RefinePlan | FinetunePlan | None
+    base: BaseNetworkPlan
+    sharpen: RefinementPlan | FineTuningPlan | None
     """What the accurate tile is for."""
     mapped_mpx: float
     """Net pixels to map, in millions, evaluation included."""
@@ -67,7 +67,7 @@ class Estimate:
             "mapping and reports": self.mapping + self.rest,
         }
         told = ", ".join(f"{name} {duration(s)}" for name, s in parts.items() if s)
-        longest = "coarse" if self.base_network >= self.sharpening else "refinement"
+        longest = "base" if self.base_network >= self.sharpening else "refinement"
         return (
             f"this takes about {duration(self.total)} on this machine "
             f"({useful_threads(torch.get_num_threads())} threads): {told}; fewer steps shorten it, "
@@ -81,26 +81,28 @@ def estimate(work: Work, scheme: ClassScheme, bands: int = 3) -> Estimate:
     base = seconds_per_step(work.base, scheme, bands)
     labels = 0.0
     if work.aligned_km2:
-        short = CoarsePlan.of()
+        short = BaseNetworkPlan.of()
         step = base if work.base == short else seconds_per_step(short, scheme, bands)
         labels = _STEPS_PER_KM2 * work.aligned_km2 * step
     sharpening, refinement = 0.0, None
     if work.sharpen:
         sharpening = work.sharpen.steps * seconds_per_step(work.sharpen, scheme, bands, net)
     with torch.random.fork_rng(devices=[]):
-        if isinstance(work.sharpen, RefinePlan):
-            refinement = RefineNet(bands, len(scheme), iterations=work.sharpen.iterations)
+        if isinstance(work.sharpen, RefinementPlan):
+            refinement = RefinementRNN(bands, len(scheme), iterations=work.sharpen.iterations)
         mapping = work.mapped_mpx * _seconds_per_mpx(net, refinement, len(scheme), bands)
     return Estimate(labels, base * work.base.steps, sharpening, mapping)
 
 
-def _seconds_per_mpx(net: NetName, refinement: RefineNet | None, classes: int, bands: int) -> float:
+def _seconds_per_mpx(
+    net: BaseNetworkName, refinement: RefinementRNN | None, classes: int, bands: int
+) -> float:
     """Seconds per million net pixels: a tile a thread, as many at once as there are threads."""
-    model = MapNet(build_net(bands, classes, net), refinement).eval()
+    model = SegmentationModel(build_base_network(bands, classes, net), refinement).eval()
     model.kernels = fastest_kernels()
     side = _TILE + 2 * model.halo
     image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, bands, side, side))).float()
-    keep_pages()
+    tune_malloc()
     threads = torch.get_num_threads()
     at_once = useful_threads(threads)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import GeopipeError, JobError
 from geopipe.raster import Scene
-from geopipe.raster.scenes import scene_names
+from geopipe.raster.inputs import scene_names
 from geopipe.workflow.bundle import Bundle, MapOptions, provenance, write_bundle
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The chain: labels -> train coarse -> train refinement -> map -> evaluate -> report."""
+"""The chain: labels -> train base -> train refinement -> map -> evaluate -> report."""
 
 import json
 import logging
@@ -16,38 +16,38 @@ from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.classes import ClassScheme, load_scheme
 from geopipe.errors import ConfigError, LabelError, SceneError
-from geopipe.grid import NetGrid
-from geopipe.jobs import Budget, Engine, Workers, choose_device
-from geopipe.labels import RasterLabels, write_labels
-from geopipe.learn.coarse import train_coarse
-from geopipe.learn.finetune import FinetunePlan, finetune
-from geopipe.learn.fit import Fitted
-from geopipe.learn.pool import Pool, build_pool
-from geopipe.learn.refine import RefinePlan, train_refinement
-from geopipe.nets import MapNet, RefineNet, build_net
+from geopipe.evaluation.iterations import IterationMetrics, evaluate_steps, quick_score
+from geopipe.grid import NetworkGrid
+from geopipe.labels import RasterLabels, write_label_raster
+from geopipe.learn.base_network import train_base_network
+from geopipe.learn.fine_tuning import FineTuningPlan, fine_tune
+from geopipe.learn.loop import TrainingHistory
+from geopipe.learn.refinement import RefinementPlan, train_refinement
+from geopipe.learn.sampler import PatchPool, build_pool
+from geopipe.mapping import Budget, Engine, Workers, choose_device
+from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
 from geopipe.progress import announce
+from geopipe.report.closeups import choose_places, close_up
+from geopipe.report.map_report import CloseUp, Report, write_report
+from geopipe.report.summary import curves, in_words, methods
 from geopipe.workflow.bundle import MapOptions, overview, write_bundle
-from geopipe.workflow.closeups import choose_places, close_up
 from geopipe.workflow.estimate import Work, estimate
-from geopipe.workflow.evaluation import Evaluation, evaluate_steps, quick_score
-from geopipe.workflow.report import CloseUp, Report, write_report
-from geopipe.workflow.schema import Labelled, SceneChoice, Workflow
+from geopipe.workflow.schema import LabelledScene, SceneSettings, Workflow
 from geopipe.workflow.sources import (
+    base_network_plan,
     check_scenes,
-    coarse_plan,
-    finetune_plan,
+    fine_tuning_plan,
     label_files,
     label_source,
     open_scene,
-    refine_plan,
+    refinement_plan,
     scene_files,
 )
 from geopipe.workflow.steps import Step, fresh_folder, is_current, run_step
-from geopipe.workflow.summary import curves, in_words, methods
 
 log = logging.getLogger(__name__)
 
-_WORTH_TELLING_S = 30.0
+_ANNOUNCED_FROM_S = 30.0
 """A run that takes no longer than this does not say so."""
 _WORTH_MEASURING = 50
 """Training steps; fewer are taken in the time that a measurement takes."""
@@ -56,7 +56,7 @@ CHECK_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class WorkflowResult:
     """What a workflow leaves behind."""
 
     maps: tuple[Path, ...]
@@ -67,18 +67,18 @@ class Outcome:
     """On the test scene after 0, 1... iterations; empty without one."""
 
 
-def run_workflow(workflow: Workflow) -> Outcome:
+def run_workflow(workflow: Workflow) -> WorkflowResult:
     """Run every step of `workflow` whose inputs, parameters or outputs changed."""
-    chain = Chain(workflow)
+    chain = WorkflowRun(workflow)
     chain.check()
     steps = chain.steps()
     for step in steps:
-        if step.name == "coarse":  # what the labels lack is known by now
+        if step.name == "base":  # what the labels lack is known by now
             chain.tell_time(steps)
         _, seconds = run_step(step, chain.records)
         chain.timings[step.name] = seconds
     report, evaluation = chain.report(), chain.evaluation()
-    return Outcome(
+    return WorkflowResult(
         tuple(chain.map_folder(c) for c in workflow.map_scenes()),
         chain.model,
         report,
@@ -86,7 +86,7 @@ def run_workflow(workflow: Workflow) -> Outcome:
     )
 
 
-class Chain:
+class WorkflowRun:
     """The steps of one workflow and where their outputs lie."""
 
     def __init__(self, workflow: Workflow) -> None:
@@ -94,11 +94,11 @@ class Chain:
         self.scheme: ClassScheme = load_scheme(workflow.classes)
         self.out = workflow.out
         self.records = self.out / ".steps"
-        self.coarse = self.out / "coarse.safetensors"
+        self.base = self.out / "base.safetensors"
         self.refined = self.out / "refined.safetensors"
         self.timings: dict[str, float] = {}
         roles = {"train": workflow.train, "enhance": workflow.enhance, "test": workflow.test}
-        self.roles: dict[str, Labelled] = {k: v for k, v in roles.items() if v}
+        self.roles: dict[str, LabelledScene] = {k: v for k, v in roles.items() if v}
 
     @cached_property
     def device(self) -> str:
@@ -114,7 +114,7 @@ class Chain:
     @property
     def model(self) -> Path:
         """The Checkpoint that maps."""
-        return self.refined if self.workflow.enhance else self.coarse
+        return self.refined if self.workflow.enhance else self.base
 
     def check(self) -> None:
         """Raise what can be known before hours are spent."""
@@ -134,13 +134,14 @@ class Chain:
             raise SceneError(f"cannot write into {self.out}", "choose a folder that is writable")
         if not self.workflow.enhance:
             log.warning(
-                "no [enhance] tile with accurate labels: the map comes from the coarse net alone, "
+                "no [enhance] tile with accurate labels: the map comes from the base network "
+                "alone, "
                 "so its outlines are blunt"
             )
 
     def tell_time(self, steps: Sequence[Step]) -> None:
         """Say what the rest will take, where a network is still to be trained on the CPU."""
-        trained = [s for s in steps if s.name in ("coarse", "refinement")]
+        trained = [s for s in steps if s.name in ("base", "refinement")]
         if self.device != "cpu" or all(is_current(s, self.records) for s in trained):
             return
         work = self._work()
@@ -148,27 +149,27 @@ class Chain:
             return
         bands = len(open_scene(self.workflow.train).bands)
         expected = estimate(work, self.scheme, bands)
-        if expected.total > _WORTH_TELLING_S:
+        if expected.total > _ANNOUNCED_FROM_S:
             announce(expected.sentence())
 
     def _work(self) -> Work:
         w = self.workflow
         scenes = {role: open_scene(choice) for role, choice in self.roles.items()}
-        grids = {role: NetGrid.of(scene.geobox, w.gsd) for role, scene in scenes.items()}
-        mapped = [NetGrid.of(open_scene(c).geobox, w.gsd) for c in w.map_scenes()]
+        grids = {role: NetworkGrid.of(scene.geobox, w.gsd) for role, scene in scenes.items()}
+        mapped = [NetworkGrid.of(open_scene(c).geobox, w.gsd) for c in w.map_scenes()]
         mapped += [grids["test"]] if "test" in grids else []
-        sharpen: RefinePlan | FinetunePlan | None = None
+        sharpen: RefinementPlan | FineTuningPlan | None = None
         if w.enhance and w.refinement.kind == "finetune":
-            sharpen = finetune_plan(w)
+            sharpen = fine_tuning_plan(w)
         elif w.enhance:
-            sharpen = refine_plan(w, scenes["enhance"])
+            sharpen = refinement_plan(w, scenes["enhance"])
         mpx = sum(math.prod(grid.shape) for grid in mapped) / 1e6
-        return Work(coarse_plan(w, scenes["train"]), sharpen, mpx)
+        return Work(base_network_plan(w, scenes["train"]), sharpen, mpx)
 
     def steps(self) -> Sequence[Step]:
         """The steps before the report, in their order."""
         steps = [self._labels_step(name, choice) for name, choice in self.roles.items()]
-        steps.append(self._coarse_step())
+        steps.append(self._base_network_step())
         if self.workflow.enhance:
             steps.append(self._refinement_step(self.workflow.enhance))
         steps += [self._map_step(choice) for choice in self.workflow.map_scenes()]
@@ -182,15 +183,18 @@ class Chain:
         """The label raster of a role (train, enhance, test)."""
         return self.out / "labels" / f"{name}.tif"
 
-    def _labels_step(self, name: str, choice: Labelled) -> Step:
+    def _labels_step(self, name: str, choice: LabelledScene) -> Step:
         def burn(_: str) -> None:
             scene = open_scene(choice)
             source = label_source(choice, self.scheme, scene)
             target = self.labels(name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            told = {"labels": choice.labels.name, "align": str(choice.align),
-                    "ignore_band_m": f"{choice.ignore_band:g}"}  # fmt: skip
-            counts = write_labels(scene, source, target, overwrite=True, tags=told)
+            told = {
+                "labels": choice.labels.name,
+                "align": str(choice.align),
+                "ignore_band_m": f"{choice.ignore_buffer:g}",
+            }
+            counts = write_label_raster(scene, source, target, overwrite=True, tags=told)
             if counts.missing:
                 raise LabelError(
                     f"the {name} labels {choice.labels} have no pixel of class "
@@ -204,87 +208,89 @@ class Chain:
         outputs = [target, target.with_name(target.name + ".aux.xml")]
         return Step(f"labels-{name}", inputs, parameters, outputs, burn)
 
-    def _pool(self, name: str, net: MapNet, patch: int) -> Pool:
+    def _pool(self, name: str, net: SegmentationModel, patch: int) -> PatchPool:
         scene = open_scene(self.roles[name])
         source = RasterLabels.open(self.labels(name), self.scheme)
-        grid = NetGrid.of(scene.geobox, self.workflow.gsd)
+        grid = NetworkGrid.of(scene.geobox, self.workflow.gsd)
         seed, halo, stride = self.workflow.seed, net.halo, net.stride
         return build_pool(scene, source, grid, halo=halo, patch=patch, seed=seed, stride=stride)
 
     # -- training
 
-    def _coarse_step(self) -> Step:
+    def _base_network_step(self) -> Step:
         w = self.workflow
-        plan = coarse_plan(w, open_scene(w.train))
+        plan = base_network_plan(w, open_scene(w.train))
 
         def train(key: str) -> None:
             scene = open_scene(w.train)
-            _, record = train_coarse(
-                self._pool("train", MapNet(build_net(1, 2, plan.net)), plan.patch),
+            _, record = train_base_network(
+                self._pool(
+                    "train", SegmentationModel(build_base_network(1, 2, plan.net)), plan.patch
+                ),
                 self.scheme,
                 plan,
                 dtype=scene.dtype,
                 gsd=w.gsd,
-                out=self.coarse,
+                out=self.base,
                 key=key,
                 device=self.device,
                 check=self._enhance_check(),
                 check_every=CHECK_EVERY,
             )
-            record.save(_record(self.coarse))
+            record.save(_record(self.base))
 
         inputs = [*scene_files(w.train), self.labels("train")]
         pixels = {"bands": w.train.bands, "nodata": w.train.nodata}
         parameters = {"plan": asdict(plan), "gsd": w.gsd, **pixels}
-        return Step("coarse", inputs, parameters, [self.coarse, _record(self.coarse)], train)
+        return Step("base", inputs, parameters, [self.base, _record(self.base)], train)
 
     def _enhance_check(self) -> Callable[[Checkpoint], float] | None:
-        """The coarse net's mean IoU on the enhancement tile, which it is not trained on."""
+        """The base network's mean IoU on the enhancement tile, which it is not trained on."""
         if not self.workflow.enhance:
             return None
         scene, truth = open_scene(self.workflow.enhance), self.labels("enhance")
         return lambda model: quick_score(model, scene, truth, self.device)
 
-    def _refinement_step(self, choice: Labelled) -> Step:
+    def _refinement_step(self, choice: LabelledScene) -> Step:
         w = self.workflow
         if w.refinement.kind == "finetune":
             return self._finetuning_step(choice)
-        plan = refine_plan(w, open_scene(choice))
+        plan = refinement_plan(w, open_scene(choice))
 
         def train(key: str) -> None:
-            coarse = Checkpoint.load(self.coarse)
-            reach = RefineNet(1, 2, iterations=plan.iterations)
-            pool = self._pool("enhance", MapNet(coarse.net.coarse, reach), plan.patch)
+            base = Checkpoint.load(self.base)
+            reach = RefinementRNN(1, 2, iterations=plan.iterations)
+            pool = self._pool("enhance", SegmentationModel(base.net.base, reach), plan.patch)
             _, record = train_refinement(
-                coarse, pool, plan, out=self.refined, key=key, device=self.device
+                base, pool, plan, out=self.refined, key=key, device=self.device
             )
             record.save(_record(self.refined))
 
-        inputs = [*scene_files(choice), self.labels("enhance"), self.coarse]
+        inputs = [*scene_files(choice), self.labels("enhance"), self.base]
         parameters = {"plan": asdict(plan), "bands": choice.bands, "nodata": choice.nodata}
         return Step("refinement", inputs, parameters, [self.refined, _record(self.refined)], train)
 
-    def _finetuning_step(self, choice: Labelled) -> Step:
+    def _finetuning_step(self, choice: LabelledScene) -> Step:
         w = self.workflow
-        plan = finetune_plan(w)
+        plan = fine_tuning_plan(w)
 
         def train(key: str) -> None:
-            model = Checkpoint.load(self.coarse)
+            model = Checkpoint.load(self.base)
             pool = self._pool("enhance", model.net, plan.patch)
-            _, record = finetune(model, pool, plan, out=self.refined, key=key, device=self.device)
+            _, record = fine_tune(model, pool, plan, out=self.refined, key=key, device=self.device)
             record.save(_record(self.refined))
 
-        inputs = [*scene_files(choice), self.labels("enhance"), self.coarse]
+        inputs = [*scene_files(choice), self.labels("enhance"), self.base]
         parameters = {"finetune": asdict(plan), "bands": choice.bands, "nodata": choice.nodata}
         return Step("refinement", inputs, parameters, [self.refined, _record(self.refined)], train)
 
     # -- mapping and judging
 
-    def map_folder(self, choice: SceneChoice) -> Path:
+    def map_folder(self, choice: SceneSettings) -> Path:
         """The bundle of a scene."""
         return self.out / "map" / Path(choice.scene).stem
 
-    def _map_step(self, choice: SceneChoice) -> Step:
+    def _map_step(self, choice: SceneSettings) -> Step:
         w, folder = self.workflow, self.map_folder(choice)
         options = MapOptions(self.engine, w.map.scores, vectors=w.map.vectors, overwrite=True)
 
@@ -300,31 +306,31 @@ class Chain:
         name = f"map-{folder.name}"
         return Step(name, [*scene_files(choice), self.model], parameters, [folder], make)
 
-    def _evaluation_step(self, choice: Labelled) -> Step:
+    def _evaluation_step(self, choice: LabelledScene) -> Step:
         folder = self.out / "evaluation"
 
         def judge(_: str) -> None:
             evaluate_steps(
                 open_scene(choice),
-                self._judged(),
+                self._evaluated(),
                 self.labels("test"),
                 fresh_folder(folder),
                 self.engine,
             )
 
-        inputs = [*scene_files(choice), *self._judged(), self.labels("test")]
+        inputs = [*scene_files(choice), *self._evaluated(), self.labels("test")]
         parameters = {"choice": choice.model_dump(mode="json")}
         return Step("evaluation", inputs, parameters, [folder], judge)
 
-    def _judged(self) -> list[Path]:
+    def _evaluated(self) -> list[Path]:
         """The models whose maps are compared; a refinement holds the net before it."""
         w = self.workflow
         tuned = w.enhance is not None and w.refinement.kind == "finetune"
-        return [self.coarse, self.refined] if tuned else [self.model]
+        return [self.base, self.refined] if tuned else [self.model]
 
-    def evaluation(self) -> Evaluation | None:
+    def evaluation(self) -> IterationMetrics | None:
         """How the map did after each iteration; None without a test scene."""
-        return Evaluation.load(self.out / "evaluation") if self.workflow.test else None
+        return IterationMetrics.load(self.out / "evaluation") if self.workflow.test else None
 
     # -- report
 
@@ -332,7 +338,7 @@ class Chain:
         """Write the report of the whole workflow and return its page."""
         shown = self.workflow.map_scenes()[0]
         evaluation = self.evaluation()
-        paths = {"coarse net": self.coarse}
+        paths = {"base network": self.base}
         if self.workflow.enhance:
             paths["refinement"] = self.refined
         report = Report(
@@ -341,7 +347,7 @@ class Chain:
             summary=in_words(evaluation.steps if evaluation else (), self.workflow.names),
             metrics=methods(evaluation.steps, self.workflow.names) if evaluation else (),
             iterations=evaluation.steps if evaluation and len(evaluation.steps) > 1 else (),
-            curves=curves({name: Fitted.load(_record(p)) for name, p in paths.items()}),
+            curves=curves({name: TrainingHistory.load(_record(p)) for name, p in paths.items()}),
             closeups=tuple(self._closeups(self.workflow.test, evaluation)),
             overview=overview(open_scene(shown), self.map_folder(shown) / "classes.tif"),
             timings=tuple(self.timings.items()),
@@ -349,12 +355,16 @@ class Chain:
         )
         return write_report(self.out / "report", report)[0]
 
-    def _closeups(self, test: Labelled | None, evaluation: Evaluation | None) -> Iterator[CloseUp]:
+    def _closeups(
+        self, test: LabelledScene | None, evaluation: IterationMetrics | None
+    ) -> Iterator[CloseUp]:
         if test is None or evaluation is None:
             return
         scene, truth, size = open_scene(test), self.labels("test"), self.workflow.report
         try:  # what the training labels say here, where they reach this far
-            as_they_are = self.workflow.train.model_copy(update={"align": False, "ignore_band": 0})
+            as_they_are = self.workflow.train.model_copy(
+                update={"align": False, "ignore_buffer": 0}
+            )
             labels = label_source(as_they_are, self.scheme, scene)
         except LabelError:
             noisy = None
@@ -376,11 +386,11 @@ class Chain:
         )
 
 
-def _as_words(choice: Labelled) -> str:
+def _as_words(choice: LabelledScene) -> str:
     """Which labels, and what is done to them before anything learns from them."""
     done = ["aligned to the image" if choice.align else "as they are"]
-    if choice.ignore_band:
-        done.append(f"{choice.ignore_band:g} m along outlines ignored")
+    if choice.ignore_buffer:
+        done.append(f"{choice.ignore_buffer:g} m along outlines ignored")
     return f"{choice.labels.name}, {', '.join(done)}"
 
 

@@ -14,7 +14,7 @@ FETCH = "fetch"
 """As `labels`: ask OpenStreetMap for the scene's extent."""
 
 
-class SceneChoice(Section):
+class SceneSettings(Section):
     """A raster and how to read it."""
 
     scene: str
@@ -25,7 +25,7 @@ class SceneChoice(Section):
     """Pixels with this value in all bands are not valid (for files that do not declare it)."""
 
 
-class Labelled(SceneChoice):
+class LabelledScene(SceneSettings):
     """A scene with labels: vectors, a class raster, or ``"fetch"``."""
 
     labels: Path
@@ -36,11 +36,11 @@ class Labelled(SceneChoice):
     """Move the vectors to where the image shows them, first."""
     max_shift: float = Field(default=8.0, ge=1, le=30)
     """Metres: by no more than this."""
-    ignore_band: float = Field(default=0.0, ge=0, le=50)
+    ignore_buffer: float = Field(default=0.0, ge=0, le=50)
     """Metres on each side of an outline in which nothing is known; 0: none."""
 
 
-class MapChoice(Section):
+class MapSettings(Section):
     """Which scenes to map, and what to add to the bundle."""
 
     scenes: tuple[str, ...] = ()
@@ -58,8 +58,8 @@ class MapChoice(Section):
         return (value,) if isinstance(value, str) else value
 
 
-class CoarseChoice(Section):
-    """Training of the coarse net; defaults as in Maggiori et al. 2017, section III."""
+class BaseNetworkSettings(Section):
+    """Training of the base network; defaults as in Maggiori et al. 2017, section III."""
 
     net: Literal["cnn", "unet", "lite-unet"] = "cnn"
     """The paper's fully convolutional network, a U-Net, or one whose way down is EfficientNet-Lite0
@@ -83,7 +83,7 @@ class CoarseChoice(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
-class RefinementChoice(Section):
+class RefinementSettings(Section):
     """Training of the refinement; defaults as in Maggiori et al. 2017, section III."""
 
     kind: Literal["rnn", "finetune"] = "rnn"
@@ -108,7 +108,7 @@ class RefinementChoice(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
-class ReportChoice(Section):
+class ReportSettings(Section):
     """What the report shows."""
 
     closeups: int = Field(default=4, ge=0, le=20)
@@ -116,8 +116,8 @@ class ReportChoice(Section):
     """Scene pixels a side."""
 
 
-class NoisyChoice(Labelled):
-    """The scene that the score net learns from, with labels that may be wrong."""
+class NoisyLabelSettings(LabelledScene):
+    """The scene that the base network learns from, with labels that may be wrong."""
 
     align: bool = True
     """Move the vectors to where the image shows them, first."""
@@ -134,17 +134,17 @@ class Workflow(Section):
     """Metres on the ground per pixel of the nets."""
     seed: int = Field(default=0, ge=0)
     schedule: Schedule = "short"
-    """How the CNN and the RNN are trained: ``short``, for a CPU, or as in the ``paper``. [coarse]
+    """How the CNN and the RNN are trained: ``short``, for a CPU, or as in the ``paper``. [base]
     and [refinement] change single values of it."""
     device: str = "auto"
     workers: int = Field(default=0, ge=0)
-    train: NoisyChoice
-    enhance: Labelled | None = None
-    test: Labelled | None = None
-    map: MapChoice = MapChoice()
-    coarse: CoarseChoice = CoarseChoice()
-    refinement: RefinementChoice = RefinementChoice()
-    report: ReportChoice = ReportChoice()
+    train: NoisyLabelSettings
+    enhance: LabelledScene | None = None
+    test: LabelledScene | None = None
+    map: MapSettings = MapSettings()
+    base: BaseNetworkSettings = BaseNetworkSettings()
+    refinement: RefinementSettings = RefinementSettings()
+    report: ReportSettings = ReportSettings()
 
     @model_validator(mode="after")
     def _test_is_not_trained_on(self) -> Self:
@@ -159,23 +159,23 @@ class Workflow(Section):
 
     @property
     def names(self) -> tuple[str, str]:
-        """Of the score net, and of what the accurate tile makes of it."""
-        net = {"cnn": "CNN", "unet": "U-Net", "lite-unet": "Lite U-Net"}[self.coarse.net]
+        """Of the base network, and of what the accurate tile makes of it."""
+        net = {"cnn": "CNN", "unet": "U-Net", "lite-unet": "Lite U-Net"}[self.base.net]
         made = {"rnn": f"{net}+RNN", "finetune": f"{net} fine-tuned"}[self.refinement.kind]
         return net, made
 
-    def map_scenes(self) -> tuple[SceneChoice, ...]:
+    def map_scenes(self) -> tuple[SceneSettings, ...]:
         """The scenes to map."""
         if self.map.scenes:
             return tuple(self._mapped(path) for path in self.map.scenes)
         place = self.test or self.train
-        return (SceneChoice(scene=place.scene, bands=place.bands, nodata=place.nodata),)
+        return (SceneSettings(scene=place.scene, bands=place.bands, nodata=place.nodata),)
 
-    def _mapped(self, path: str) -> SceneChoice:
+    def _mapped(self, path: str) -> SceneSettings:
         """A scene read as [map] says, else as where it is trained on, else as [train]."""
         roles = [r for r in (self.train, self.enhance, self.test) if r and r.scene == path]
         read = (roles or [self.train])[0]
-        return SceneChoice(
+        return SceneSettings(
             scene=path,
             bands=self.map.bands or read.bands,
             nodata=read.nodata if self.map.nodata is None else self.map.nodata,

@@ -10,25 +10,25 @@ from shapely.geometry.base import BaseGeometry
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import ConfigError, LabelError, SceneError
-from geopipe.grid import NetGrid, Tiling
+from geopipe.grid import NetworkGrid, Tiling
 from geopipe.labels import (
     Area,
-    BandedLabels,
+    ClippedLabels,
+    IgnoreBufferLabels,
     LabelSource,
-    LimitedLabels,
     VectorLabels,
     default_cache,
     fetch_osm,
     open_labels,
     osm_cache_file,
 )
-from geopipe.labels.place import Place, reproject
-from geopipe.learn import CoarsePlan, RefinePlan
-from geopipe.learn.finetune import FinetunePlan
+from geopipe.labels.extent import Extent, reproject
+from geopipe.learn import BaseNetworkPlan, RefinementPlan
+from geopipe.learn.fine_tuning import FineTuningPlan
 from geopipe.raster import Scene
 from geopipe.raster.scene import opened
-from geopipe.register import Plane, fit_labels, moved_source
-from geopipe.workflow.schema import FETCH, Labelled, SceneChoice, Workflow
+from geopipe.register import RegistrationGrid, fit_labels, shifted_source
+from geopipe.workflow.schema import FETCH, LabelledScene, SceneSettings, Workflow
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +36,18 @@ _SHARED = 1e-6
 """Share of the test region that rounding may give to its neighbour."""
 
 
-def open_scene(choice: SceneChoice) -> Scene:
+def open_scene(choice: SceneSettings) -> Scene:
     """The scene that a workflow names."""
     return Scene.open(choice.scene, choice.bands, choice.nodata)
 
 
-def scene_files(choice: SceneChoice) -> list[Path]:
+def scene_files(choice: SceneSettings) -> list[Path]:
     """The files whose change changes the scene: also the sources of a VRT, masks beside it."""
     with opened(choice.scene) as src:
         return sorted({Path(choice.scene), *(Path(name) for name in src.files)})
 
 
-def label_files(choice: Labelled, scheme: ClassScheme) -> list[Path]:
+def label_files(choice: LabelledScene, scheme: ClassScheme) -> list[Path]:
     """The files whose change changes the labels: also what belongs to a Shapefile."""
     path = choice.labels
     if str(path) == FETCH:
@@ -56,19 +56,19 @@ def label_files(choice: Labelled, scheme: ClassScheme) -> list[Path]:
     return sorted({path, *beside, *([choice.area] if choice.area else [])})
 
 
-def label_source(choice: Labelled, scheme: ClassScheme, scene: Scene) -> LabelSource:
+def label_source(choice: LabelledScene, scheme: ClassScheme, scene: Scene) -> LabelSource:
     """Its labels, inside its area; ``fetch`` asks OpenStreetMap, once per extent."""
     path = choice.labels
     if str(path) == FETCH:
         path = fetch_osm(scene.geobox, scheme, default_cache())
     labels = open_labels(path, scheme, scene.geobox, choice.layer)
     if choice.area:
-        labels = LimitedLabels(labels, Area.open(choice.area, scene.geobox))
+        labels = ClippedLabels(labels, Area.open(choice.area, scene.geobox))
     if choice.align:
         labels = aligned(labels, scene, choice.max_shift)
-    if not choice.ignore_band:
+    if not choice.ignore_buffer:
         return labels
-    return BandedLabels(labels, choice.ignore_band, scene.geobox)
+    return IgnoreBufferLabels(labels, choice.ignore_buffer, scene.geobox)
 
 
 def aligned(labels: LabelSource, scene: Scene, most: float) -> LabelSource:
@@ -77,22 +77,22 @@ def aligned(labels: LabelSource, scene: Scene, most: float) -> LabelSource:
     With a warning they stay as they are where nothing can be learnt of them: label rasters, classes
     with hardly a pixel.
     """
-    shapes = labels.labels if isinstance(labels, LimitedLabels) else labels
+    shapes = labels.labels if isinstance(labels, ClippedLabels) else labels
     # A class without a shape: whoever burns the labels says so.
     if isinstance(shapes, VectorLabels) and 0 in shapes.counts[1:]:
         return labels
     try:
-        field, _ = fit_labels(Plane.of(scene, labels), labels, most)
+        field, _ = fit_labels(RegistrationGrid.of(scene, labels), labels, most)
     except LabelError as e:
         log.warning("the labels of %s are not aligned: %s", scene.path, e.message)
         return labels
-    return moved_source(labels, field)
+    return shifted_source(labels, field)
 
 
 def check_scenes(workflow: Workflow) -> None:
     """Raise for scenes that a step could not use, before any of them runs."""
     train = open_scene(workflow.train)
-    trained: dict[str, Labelled] = {"train": workflow.train}
+    trained: dict[str, LabelledScene] = {"train": workflow.train}
     if workflow.enhance:
         trained["enhance"] = workflow.enhance
     for name, choice in trained.items():
@@ -115,35 +115,35 @@ def check_scenes(workflow: Workflow) -> None:
     Tiling(train.shape, workflow.map.core)
 
 
-def coarse_plan(workflow: Workflow, scene: Scene) -> CoarsePlan:
+def base_network_plan(workflow: Workflow, scene: Scene) -> BaseNetworkPlan:
     """How the network learns from the training scene."""
-    chosen = workflow.coarse.model_dump(exclude_none=True)
-    plan = CoarsePlan.of(**chosen, schedule=workflow.schedule, seed=workflow.seed)
-    return plan.fitted(NetGrid.of(scene.geobox, workflow.gsd).shape)
+    chosen = workflow.base.model_dump(exclude_none=True)
+    plan = BaseNetworkPlan.of(**chosen, schedule=workflow.schedule, seed=workflow.seed)
+    return plan.fitted(NetworkGrid.of(scene.geobox, workflow.gsd).shape)
 
 
-def refine_plan(workflow: Workflow, scene: Scene) -> RefinePlan:
+def refinement_plan(workflow: Workflow, scene: Scene) -> RefinementPlan:
     """How the refinement learns from the accurate tile."""
     chosen = workflow.refinement.model_dump(exclude={"kind"}, exclude_none=True)
-    plan = RefinePlan.of(workflow.schedule, **chosen, seed=workflow.seed)
-    return plan.fitted(NetGrid.of(scene.geobox, workflow.gsd).shape)
+    plan = RefinementPlan.of(workflow.schedule, **chosen, seed=workflow.seed)
+    return plan.fitted(NetworkGrid.of(scene.geobox, workflow.gsd).shape)
 
 
-def finetune_plan(workflow: Workflow) -> FinetunePlan:
+def fine_tuning_plan(workflow: Workflow) -> FineTuningPlan:
     """How a network is trained on with the accurate tile."""
     shared = {"steps", "batch", "lr", "augment", "jitter", "balanced", "precision"}
     chosen = workflow.refinement.model_dump(include=shared, exclude_none=True)
-    return FinetunePlan.of(workflow.coarse.net, **chosen, seed=workflow.seed)
+    return FineTuningPlan.of(workflow.base.net, **chosen, seed=workflow.seed)
 
 
 def _require_patch(scene: Scene, workflow: Workflow, name: str) -> None:
     if name == "train":
-        patch = coarse_plan(workflow, scene).patch
+        patch = base_network_plan(workflow, scene).patch
     elif workflow.refinement.kind == "finetune":
-        patch = finetune_plan(workflow).patch
+        patch = fine_tuning_plan(workflow).patch
     else:
-        patch = refine_plan(workflow, scene).patch
-    rows, cols = NetGrid.of(scene.geobox, workflow.gsd).shape
+        patch = refinement_plan(workflow, scene).patch
+    rows, cols = NetworkGrid.of(scene.geobox, workflow.gsd).shape
     if min(rows, cols) < patch:
         raise SceneError(
             f"the {name} scene {scene.path} is {rows} x {cols} px of {workflow.gsd:g} m, less than "
@@ -152,9 +152,9 @@ def _require_patch(scene: Scene, workflow: Workflow, name: str) -> None:
         )
 
 
-def require_apart(test: Labelled, other: Labelled, name: str) -> None:
+def require_apart(test: LabelledScene, other: LabelledScene, name: str) -> None:
     """Raise ConfigError when `other` holds ground of the test region: figures would flatter."""
-    crs = Place(open_scene(test).geobox).crs
+    crs = Extent(open_scene(test).geobox).crs
     ours, theirs = _region(test, crs), _region(other, crs)
     shared = ours.intersection(theirs).area / ours.area
     if shared > _SHARED:
@@ -164,10 +164,10 @@ def require_apart(test: Labelled, other: Labelled, name: str) -> None:
         )
 
 
-def _region(choice: Labelled, crs: CRS) -> BaseGeometry:
+def _region(choice: LabelledScene, crs: CRS) -> BaseGeometry:
     """The ground that a scene's labels speak of."""
     scene = open_scene(choice)
-    place = Place(scene.geobox)
+    place = Extent(scene.geobox)
     shapes = np.array([place.outline], object)
     if choice.area:
         shapes = Area.open(choice.area, scene.geobox).shapes

@@ -14,29 +14,29 @@ from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError, LabelError
 from geopipe.learn.patches import (
-    Cells,
+    PatchGrid,
     PatchPlan,
-    Plane,
-    ScenePlane,
+    PatchRaster,
+    SceneRaster,
     embed,
     patch_net,
     train_patches,
 )
-from geopipe.learn.patches.planes import look
+from geopipe.learn.patches.model import PatchSource, key_of, source_digest
+from geopipe.learn.patches.rasters import read_patch
 from geopipe.learn.transfer import (
-    Caution,
+    AbstainThresholds,
     Evidence,
-    Fate,
+    SampleStatus,
     Selection,
     SourceSamples,
     TargetSamples,
     TransferPlan,
-    choose,
-    weigh,
+    estimate_gain,
+    select,
 )
-from geopipe.workflow.contactsheet import Near, Row, Sheet, shown, write_sheet
-from geopipe.workflow.patches import Source, key_of, source_digest
-from geopipe.workflow.pseudolabels import write_pseudo_labels
+from geopipe.learn.transfer.pseudo_labels import write_pseudo_labels
+from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, thumbnail, write_sheet
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +48,11 @@ TUNING = PatchPlan(steps=150, lr=3e-4, backbone_lr=1e-4)
 
 
 @dataclass(frozen=True)
-class Transfer:
+class TransferSettings:
     """How to transfer."""
 
-    choice: TransferPlan = field(default_factory=TransferPlan)
-    caution: Caution = field(default_factory=Caution)
+    selection: TransferPlan = field(default_factory=TransferPlan)
+    thresholds: AbstainThresholds = field(default_factory=AbstainThresholds)
     plan: PatchPlan = TUNING
     rounds: int = 1
     mix: float = 0.5
@@ -76,21 +76,21 @@ class Transfer:
 class Round:
     """What was chosen in a round, and what speaks for training on it."""
 
-    chosen: Selection
+    selected: Selection
     evidence: Evidence
-    target: Cells
+    target: PatchGrid
     """The cells that were looked at, in the order of `chosen`."""
 
     def to_dict(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
-            "samples": self.chosen.table(names),
+            "samples": self.selected.table(names),
             "evidence": self.evidence.to_dict(),
         }
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TransferResult:
     """What a transfer made."""
 
     model: Path
@@ -108,13 +108,13 @@ class Outcome:
 
 def transfer(
     model_path: Path,
-    source: Source,
-    target: Source,
+    source: PatchSource,
+    target: PatchSource,
     out: Path,
-    options: Transfer,
+    options: TransferSettings,
     *,
     overwrite: bool = False,
-) -> Outcome:
+) -> TransferResult:
     """Train the model on target samples that it labelled itself, or keep it, and save it as `out`.
 
     Beside `out` lie, of the same name, ``.html`` (contact sheet), ``.json`` (counts and evidence)
@@ -127,35 +127,37 @@ def transfer(
     model = Checkpoint.load(model_path)
     net = patch_net(model)
     source = _as_trained(source, model)
-    known = Cells.of(source.planes(model.scheme, model.gsd, labelled=True), net.stride)
-    known = known.chosen(known.ids != IGNORE)
+    known = PatchGrid.of(source.rasters(model.scheme, model.gsd, labelled=True), net.stride)
+    known = known.subset(known.ids != IGNORE)
     if missing := known.missing(model.scheme):
         raise LabelError(
             f"no source cell is of class {', '.join(missing)}", "give source images that have it"
         )
     learnt, held = _split(model, known, max(net.sizes))
-    known, held = known.chosen(learnt | held), held[learnt | held]
-    drawn = _by_lot(known.ids, options.most, options.choice.seed)
-    known, held = known.chosen(drawn), held[drawn]
-    there = Cells.of(target.planes(model.scheme, model.gsd, labelled=False), net.stride)
-    there = there.chosen(_by_lot(there.ids, options.most, options.choice.seed))
-    if len(there) < options.caution.samples:
+    known, held = known.subset(learnt | held), held[learnt | held]
+    drawn = _at_random(known.ids, options.most, options.selection.seed)
+    known, held = known.subset(drawn), held[drawn]
+    there = PatchGrid.of(target.rasters(model.scheme, model.gsd, labelled=False), net.stride)
+    there = there.subset(_at_random(there.ids, options.most, options.selection.seed))
+    if len(there) < options.thresholds.samples:
         log.warning(
             "the target is small: %d cells of %d px at %g m; give more or larger images",
-            len(there), net.stride, model.gsd,
-        )  # fmt: skip
+            len(there),
+            net.stride,
+            model.gsd,
+        )
     rounds: list[Round] = []
     paths = [model_path]
     try:
         for number in range(1, options.rounds + 1):
-            found = _look(model, paths[-1], known, held, there, options)
+            found = _embed(model, paths[-1], known, held, there, options)
             rounds.append(found)
             if found.evidence.reasons and not options.force:
                 break
             for reason in found.evidence.reasons:
                 log.warning("round %d goes on all the same: %s", number, reason)
             fresh = out.with_name(f"{out.stem}.round{number}{out.suffix}")
-            model = tuned_on(model, paths[-1], known.chosen(~held), found, fresh, options)
+            model = tuned_on(model, paths[-1], known.subset(~held), found, fresh, options)
             paths.append(fresh)
     finally:
         for fresh in paths[1:]:
@@ -163,19 +165,19 @@ def transfer(
     trained = len(paths) - 1
     told = rounds[max(trained, 1) - 1]
     sheet = _write_sheet(out, model, told, known, trained=trained > 0)
-    pseudo = write_pseudo_labels(out, told.target, told.chosen, model.scheme)
-    outcome = Outcome(out, sheet, pseudo, tuple(rounds), trained)
+    pseudo = write_pseudo_labels(out, told.target, told.selected, model.scheme)
+    outcome = TransferResult(out, sheet, pseudo, tuple(rounds), trained)
     _finish(outcome, model, options)
     return outcome
 
 
-def _look(
+def _embed(
     model: Checkpoint,
     path: Path,
-    known: Cells,
+    known: PatchGrid,
     held: np.ndarray,
-    there: Cells,
-    options: Transfer,
+    there: PatchGrid,
+    options: TransferSettings,
 ) -> Round:
     """Stages 1 and 2, and the evidence."""
     model.net.to(options.device)
@@ -184,49 +186,66 @@ def _look(
         embed(model, digest, cells, cache=options.cache, device=options.device)
         for cells in (known, there)
     )
-    cells = there.chosen(theirs.valid)
+    cells = there.subset(theirs.valid)
     weights = patch_net(model).weights
     source = SourceSamples(
-        ours.features, ours.summed(weights), known.ids, held,
-        images=known.at[:, 0], digests=ours.digests, names=model.scheme.names,
-    )  # fmt: skip
+        ours.features,
+        ours.summed(weights),
+        known.ids,
+        held,
+        images=known.at[:, 0],
+        digests=ours.digests,
+        names=model.scheme.names,
+    )
     target = TargetSamples(
         theirs.features[theirs.valid],
         theirs.summed(weights)[theirs.valid],
         cells.at,
         theirs.digests[theirs.valid],
     )
-    chosen = choose(source, target, options.choice, options.device)
-    evidence = weigh(source, target, chosen, options.choice, options.caution, options.device)
+    chosen = select(source, target, options.selection, options.device)
+    evidence = estimate_gain(
+        source, target, chosen, options.selection, options.thresholds, options.device
+    )
     return Round(chosen, evidence, cells)
 
 
 def tuned_on(
-    model: Checkpoint, path: Path, known: Cells, found: Round, out: Path, options: Transfer
+    model: Checkpoint,
+    path: Path,
+    known: PatchGrid,
+    found: Round,
+    out: Path,
+    options: TransferSettings,
 ) -> Checkpoint:
     """Stage 3: the model trained on the kept samples, and on the share `mix` of source ones."""
-    kept = found.chosen.kept
+    kept = found.selected.selected
     if not len(kept):
         raise LabelError(
             "no target sample is kept, so there is nothing to train on",
             "lower --threshold or --agreement",
         )
-    cells = found.target.chosen(kept).labelled(found.chosen.labels[kept])
+    cells = found.target.subset(kept).labelled(found.selected.labels[kept])
     if options.mix:
-        cells = cells.joined(known.chosen(_mixed_in(cells, known, options)))
+        cells = cells.joined(known.subset(_mixed_in(cells, known, options)))
     key = key_of(file_hash(path), asdict(options.plan), cells.at, cells.ids, source_digest(cells))
     tuned, _ = train_patches(
-        model, cells, options.plan, out=out, key=key, device=options.device,
+        model,
+        cells,
+        options.plan,
+        out=out,
+        key=key,
+        device=options.device,
         known={"transferred_from": file_hash(path), "kept": len(kept), "mix": options.mix},
-    )  # fmt: skip
+    )
     return tuned
 
 
-def _mixed_in(cells: Cells, known: Cells, options: Transfer) -> np.ndarray:
+def _mixed_in(cells: PatchGrid, known: PatchGrid, options: TransferSettings) -> np.ndarray:
     """Source cells for each class: their share of its cells is `mix`; a class without kept ones
     gets as many as the others have in the mean, so that it is not forgotten.
     """
-    rng = np.random.default_rng(options.choice.seed)
+    rng = np.random.default_rng(options.selection.seed)
     typical = len(cells) / max(len(cells.by_class), 1)
     drawn = []
     for class_id, mine in sorted(known.by_class.items()):
@@ -236,7 +255,7 @@ def _mixed_in(cells: Cells, known: Cells, options: Transfer) -> np.ndarray:
     return np.concatenate(drawn)
 
 
-def _as_trained(source: Source, model: Checkpoint) -> Source:
+def _as_trained(source: PatchSource, model: Checkpoint) -> PatchSource:
     """The source, its bands and holes as the model's training read them."""
     made = model.provenance
     bands = source.bands or tuple(made.get("bands") or ()) or None
@@ -245,7 +264,7 @@ def _as_trained(source: Source, model: Checkpoint) -> Source:
     )
 
 
-def _split(model: Checkpoint, known: Cells, largest: int) -> tuple[np.ndarray, np.ndarray]:
+def _split(model: Checkpoint, known: PatchGrid, largest: int) -> tuple[np.ndarray, np.ndarray]:
     """(n,) bool each: the cells that the model's training learnt from, and those that it held out.
 
     Of another source a share as large is held out.
@@ -257,7 +276,7 @@ def _split(model: Checkpoint, known: Cells, largest: int) -> tuple[np.ndarray, n
     return known.split(share, seed, largest)
 
 
-def _by_lot(ids: np.ndarray, most: int, seed: int) -> np.ndarray:
+def _at_random(ids: np.ndarray, most: int, seed: int) -> np.ndarray:
     """Indices of at most `most` cells, of each class its share by turns."""
     if len(ids) <= most:
         return np.arange(len(ids))
@@ -271,16 +290,16 @@ def _by_lot(ids: np.ndarray, most: int, seed: int) -> np.ndarray:
 
 
 def _write_sheet(
-    out: Path, model: Checkpoint, found: Round, known: Cells, *, trained: bool
+    out: Path, model: Checkpoint, found: Round, known: PatchGrid, *, trained: bool
 ) -> Path:
     verdict = "The model was trained on them"
     if not trained:
         verdict = f"No training: {out.name} is the old model"
     verdict += ", because:" if not trained else ", although:" if found.evidence.reasons else "."
-    chosen, size = found.chosen, sorted(patch_net(model).sizes)[len(patch_net(model).sizes) // 2]
+    chosen, size = found.selected, sorted(patch_net(model).sizes)[len(patch_net(model).sizes) // 2]
 
     def rows() -> Iterator[Row]:
-        for i in shown(chosen, _SHOWN).tolist():
+        for i in thumbnail(chosen, _SHOWN).tolist():
             near = zip(
                 chosen.neighbours.indices[i, :_NEAR].tolist(),
                 chosen.neighbours.distances[i, :_NEAR].tolist(),
@@ -291,9 +310,9 @@ def _write_sheet(
                 _picture(found.target, i, size),
                 int(chosen.labels[i]),
                 float(chosen.confidence[i]),
-                Fate(int(chosen.fates[i])),
+                SampleStatus(int(chosen.statuses[i])),
                 tuple(
-                    Near(_picture(known, j, size), int(known.ids[j]), far)
+                    Neighbour(_picture(known, j, size), int(known.ids[j]), far)
                     for j, far in near
                     if j >= 0
                 ),
@@ -302,12 +321,12 @@ def _write_sheet(
 
     return write_sheet(
         out.with_name(out.name + ".html"),
-        Sheet(
+        ContactSheet(
             f"Pseudo-labels for {out.name}",
             model.scheme,
             tuple(rows()),
             chosen.counts(),
-            f"{len(chosen.kept)} of {len(chosen.labels)} target patches are kept. {verdict}",
+            f"{len(chosen.selected)} of {len(chosen.labels)} target patches are kept. {verdict}",
             found.evidence.reasons,
         ),
         _SHOWN,
@@ -315,10 +334,10 @@ def _write_sheet(
     )
 
 
-def _place(plane: Plane, cells: Cells, index: int) -> str:
+def _place(plane: PatchRaster, cells: PatchGrid, index: int) -> str:
     """Where a cell is: the middle of it in its scene's CRS, or its chip."""
     path = Path(plane.path)
-    if not isinstance(plane, ScenePlane):
+    if not isinstance(plane, SceneRaster):
         return "/".join(path.parts[-2:])
     geobox, window = plane.grid.geobox(plane.scene.geobox), cells.window(index, cells.cell)
     middle = window.col + window.width / 2, window.row + window.height / 2
@@ -326,13 +345,13 @@ def _place(plane: Plane, cells: Cells, index: int) -> str:
     return f"{path.name}: " + ", ".join(f"{v:.{digits}f}" for v in geobox.affine * middle)
 
 
-def _picture(cells: Cells, index: int, size: int) -> np.ndarray:
+def _picture(cells: PatchGrid, index: int, size: int) -> np.ndarray:
     """The patch of `size` px around a cell (3, size, size) uint8."""
-    image, _ = look(cells.planes[cells.at[index, 0]], cells.window(index, size))
+    image, _ = read_patch(cells.planes[cells.at[index, 0]], cells.window(index, size))
     return image.clamp(0, 255).round().numpy().astype(np.uint8)
 
 
-def _finish(outcome: Outcome, model: Checkpoint, options: Transfer) -> None:
+def _finish(outcome: TransferResult, model: Checkpoint, options: TransferSettings) -> None:
     """The model under its own name, what is known of it beside it."""
     out, names = outcome.model, model.scheme.names
     model.net.to("cpu")
@@ -340,7 +359,7 @@ def _finish(outcome: Outcome, model: Checkpoint, options: Transfer) -> None:
         "rounds": [r.to_dict(names) for r in outcome.rounds],
         "trained": outcome.trained,
         "abstained": list(outcome.reasons),
-        "choice": options.choice.to_dict(),
+        "choice": options.selection.to_dict(),
     }
     note = {"transfer": {"trained": outcome.trained, "abstained": list(outcome.reasons)}}
     replace(model, provenance={**model.provenance, **note}).save(out)

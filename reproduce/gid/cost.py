@@ -10,8 +10,8 @@ import torch
 
 from geopipe.learn.patches import PatchPlan, patch_net
 from reproduce.gid import data
-from reproduce.gid.lab import Settings
-from reproduce.gid.parts import NEIGHBOURS, THRESHOLDS
+from reproduce.gid.ablations import NEIGHBOURS, THRESHOLDS
+from reproduce.gid.experiment import Settings
 
 TRAINED = 3
 """A patch trained on costs as much as so many that are looked at."""

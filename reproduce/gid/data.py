@@ -11,9 +11,9 @@ import numpy as np
 
 from geopipe.classes import IGNORE, ClassScheme, load_scheme
 from geopipe.errors import LabelError, SceneError
-from geopipe.learn.patches import Cells, ChipPlane
+from geopipe.learn.patches import ChipRaster, PatchGrid
+from geopipe.learn.patches.model import PatchSource
 from geopipe.raster.chips import ChipFolder
-from geopipe.workflow.patches import Source
 
 GSD = 4.0
 """Metres per pixel of Gaofen-2's multispectral bands."""
@@ -71,14 +71,14 @@ def data_folder(name: str) -> Path:
     return root / name
 
 
-def crops(images: Path, masks: Path, without: frozenset[str] = frozenset()) -> Cells:
+def crops(images: Path, masks: Path, without: frozenset[str] = frozenset()) -> PatchGrid:
     """All cells of all crops below a folder, with the class of most of their labelled pixels.
 
     `without`: names (folder/stem) of crops to leave out.
     """
-    source = Source((str(images),), masks=masks, unlabelled=UNLABELLED)
-    planes = source.planes(scheme(), GSD, labelled=True)
-    return Cells.of([p for p in planes if named(Path(p.path)) not in without], CELL)
+    source = PatchSource((str(images),), masks=masks, unlabelled=UNLABELLED)
+    planes = source.rasters(scheme(), GSD, labelled=True)
+    return PatchGrid.of([p for p in planes if named(Path(p.path)) not in without], CELL)
 
 
 def named(path: Path) -> str:
@@ -97,13 +97,13 @@ def _content(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def photographs(folder: Path, each: int) -> Cells:
+def photographs(folder: Path, each: int) -> PatchGrid:
     """`each` photographs of every class, whose class is that of the folder they lie in."""
     chips = [c for c in ChipFolder.open(folder).chips if c.class_name in FOREIGN]
     taken = by_turns([c.class_name for c in chips], FOREIGN, each)
     ids = scheme().id_of
-    return Cells.of(
-        [ChipPlane(chips[i], 3, ids(FOREIGN[chips[i].class_name])) for i in taken], CELL
+    return PatchGrid.of(
+        [ChipRaster(chips[i], 3, ids(FOREIGN[chips[i].class_name])) for i in taken], CELL
     )
 
 
@@ -123,12 +123,12 @@ def by_turns(names: Sequence[str], merged: Mapping[str, str], each: int) -> list
     return sorted(i for found in taken.values() for i in found[:each])
 
 
-def folders(cells: Cells) -> list[str]:
+def folders(cells: PatchGrid) -> list[str]:
     """Of each plane, the name of the folder it lies in: its scene class."""
     return [Path(plane.path).parent.name for plane in cells.planes]
 
 
-def check_merged(cells: Cells, merged: Mapping[str, str], classes: ClassScheme) -> None:
+def check_merged(cells: PatchGrid, merged: Mapping[str, str], classes: ClassScheme) -> None:
     """Raise LabelError where most cells of a folder are not of the class it is merged into."""
     names = np.array(folders(cells))[cells.at[:, 0]]
     for name in np.unique(names):
@@ -142,9 +142,9 @@ def check_merged(cells: Cells, merged: Mapping[str, str], classes: ClassScheme) 
             )
 
 
-def of_planes(cells: Cells, planes: np.ndarray) -> Cells:
+def of_planes(cells: PatchGrid, planes: np.ndarray) -> PatchGrid:
     """The cells of these planes."""
-    return cells.chosen(np.isin(cells.at[:, 0], planes))
+    return cells.subset(np.isin(cells.at[:, 0], planes))
 
 
 def halves(names: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +167,7 @@ def balanced(names: Sequence[str], among: np.ndarray, each: int, seed: int) -> n
     return np.sort(np.concatenate(drawn)).astype(np.int64)
 
 
-def names_digest(cells: Cells) -> str:
+def names_digest(cells: PatchGrid) -> str:
     """sha256 over the crops' names: whether two runs saw the same ones."""
     numbers = np.unique(cells.at[:, 0]).tolist()
     names = ["/".join(Path(cells.planes[i].path).parts[-3:]) for i in numbers]

@@ -9,10 +9,10 @@ import numpy as np
 
 from geopipe.classes import IGNORE
 from geopipe.grid import Window
-from geopipe.learn.patches import Cells
+from geopipe.learn.patches import PatchGrid
 from reproduce.gid import data
-from reproduce.gid.judge import ALL, SEGMENTS, crop_maps
-from reproduce.gid.lab import Lab
+from reproduce.gid.experiment import Lab
+from reproduce.gid.metrics import ALL, SEGMENTS, crop_maps
 from reproduce.maggiori.figures import Place, close_ups
 from reproduce.maggiori.figures.style import COLOURS, drawing, method_legend
 
@@ -40,16 +40,24 @@ def bars(path: Path, groups: Groups) -> None:
             spread = np.array([x.std(ddof=1) if len(x) > 1 else 0.0 for _, x in there])
             handles.append(
                 axes.bar(
-                    at, mean, width * 0.92, yerr=spread if spread.any() else None,
+                    at,
+                    mean,
+                    width * 0.92,
+                    yerr=spread if spread.any() else None,
                     color=COLOURS[i % len(COLOURS)],
                     error_kw={"elinewidth": 1, "ecolor": "#333333", "capsize": 2},
                 )
-            )  # fmt: skip
+            )
             for x, m, above in zip(at, mean, spread, strict=True):
                 axes.annotate(
-                    f"{m:.0f}", (x, m + above), xytext=(0, 2), textcoords="offset points",
-                    ha="center", va="bottom", fontsize=8,
-                )  # fmt: skip
+                    f"{m:.0f}",
+                    (x, m + above),
+                    xytext=(0, 2),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom",
+                    fontsize=8,
+                )
         axes.set_xticks(range(len(groups)), list(groups))
         axes.tick_params(axis="x", length=0)
         axes.set_ylabel("overall accuracy, %")
@@ -58,7 +66,7 @@ def bars(path: Path, groups: Groups) -> None:
         method_legend(figure, handles, names)
 
 
-def examples(path: Path, lab: Lab, target: Cells) -> None:
+def examples(path: Path, lab: Lab, target: PatchGrid) -> None:
     """Maps by the source model of a crop of each class, that with most of other classes in it."""
     names, classes = data.folders(target), data.scheme()
     chosen = []
@@ -77,7 +85,7 @@ def examples(path: Path, lab: Lab, target: Cells) -> None:
     close_ups(path, places, classes)
 
 
-def _others(cells: Cells, number: int, class_id: int) -> int:
+def _others(cells: PatchGrid, number: int, class_id: int) -> int:
     """Pixels of a crop that are of other classes than its own."""
     plane = cells.planes[number]
     ids = plane.labels(Window.of_shape(plane.shape))

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from geopipe.score.metrics import Metrics
-from reproduce.gid.judge import ALL, SEGMENTS, STAGES
-from reproduce.gid.parts import METHODS, PARTS
+from geopipe.metrics import Metrics
+from reproduce.gid.ablations import METHODS, PARTS
+from reproduce.gid.metrics import ALL, SEGMENTS, STAGES
 
 KINDS = {
     "56": "patches of 56 px",
@@ -158,9 +158,11 @@ def _moved(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield from _table(
         ["", "cells", "all", *names],
-        ([says, *_precision([s["precision"] for s in seeds], k, names)]
-         for k, says in _STAGES.items()),
-    )  # fmt: skip
+        (
+            [says, *_precision([s["precision"] for s in seeds], k, names)]
+            for k, says in _STAGES.items()
+        ),
+    )
 
 
 def _evidence(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -174,17 +176,33 @@ def _evidence(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
     def number(x: float | None) -> str:
         return "n/a" if x is None else f"{x:.2f}"
 
-    head = ["seed", "verdict", "domain AUC", "distance", "passed", "room", "skill",
-            "estimated gain", "true gain"]  # fmt: skip
+    head = [
+        "seed",
+        "verdict",
+        "domain AUC",
+        "distance",
+        "passed",
+        "room",
+        "skill",
+        "estimated gain",
+        "true gain",
+    ]
     rows = []
     for i, s in enumerate(seeds):
         e = s["evidence"]
-        rows.append([
-            str(s.get("seed", i)), "trains" if s["goes_on"] else "abstains",
-            figure(e["domain_auc"]), number(e["distance"]), number(e["passed"]),
-            figure(e["room"], 1), figure(e["skill"]), figure(e["gain"], 1),
-            f"{s['true_gain']:.1f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                str(s.get("seed", i)),
+                "trains" if s["goes_on"] else "abstains",
+                figure(e["domain_auc"]),
+                number(e["distance"]),
+                number(e["passed"]),
+                figure(e["room"], 1),
+                figure(e["skill"]),
+                figure(e["gain"], 1),
+                f"{s['true_gain']:.1f}",
+            ]
+        )
     yield from _table(head, rows)
     reasons = seeds[0]["evidence"]["reasons"]
     if reasons:
@@ -204,10 +222,13 @@ def _choices(found: dict[str, Any]) -> Iterator[str]:
     names = tuple(next(iter(found.values()))["samples"])
     for stage in STAGES:
         rows = (
-            [name.replace("-", " "), *_precision([run["precision"]], stage, names),
-             accuracy(run.get("maps"))]
+            [
+                name.replace("-", " "),
+                *_precision([run["precision"]], stage, names),
+                accuracy(run.get("maps")),
+            ]
             for name, run in found.items()
-        )  # fmt: skip
+        )
         yield from (f"Pseudo-labels that are right, {_STAGES[stage]}, percent:", "")
         yield from _table(["", "cells", "all", *names, "OA when trained on"], rows)
         yield ""

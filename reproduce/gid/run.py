@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 
 from geopipe.errors import GeopipeError
-from geopipe.jobs import choose_device
+from geopipe.mapping import choose_device
 from reproduce.facts import facts
 from reproduce.gid import cost, data, figures
-from reproduce.gid.lab import Lab, Settings
+from reproduce.gid.ablations import METHODS, PARTS, Study, ablations, moved, scales
+from reproduce.gid.experiment import Lab, Settings
 from reproduce.gid.page import KINDS, groups, write_page
-from reproduce.gid.parts import METHODS, PARTS, Study, ablations, moved, scales
 
 OUT = Path("outputs/reproduce/gid")
 RESULTS = Path("docs/results/gid")
@@ -51,10 +51,15 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--tuning-steps", type=int, default=Settings.tuning_steps)
-    parser.add_argument("--source-crops", type=int, default=Settings.source_crops,
-                        help="of each class, asked for neighbours")  # fmt: skip
-    parser.add_argument("--photographs", type=int, default=Settings.photographs,
-                        help="of each class, part E")  # fmt: skip
+    parser.add_argument(
+        "--source-crops",
+        type=int,
+        default=Settings.source_crops,
+        help="of each class, asked for neighbours",
+    )
+    parser.add_argument(
+        "--photographs", type=int, default=Settings.photographs, help="of each class, part E"
+    )
     parser.add_argument("--backbone", default=Settings.backbone)
     parser.add_argument("--weights", default=Settings.weights, help="a file, or auto")
     parser.add_argument("--train-ablations", action="store_true", help="train models in part F")
@@ -67,9 +72,14 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _run(args: argparse.Namespace) -> None:
     settings = Settings(
-        args.steps, args.tuning_steps, args.source_crops, args.photographs,
-        choose_device(args.device), args.backbone, args.weights,
-    )  # fmt: skip
+        args.steps,
+        args.tuning_steps,
+        args.source_crops,
+        args.photographs,
+        choose_device(args.device),
+        args.backbone,
+        args.weights,
+    )
     foreign = data.data_folder("ucmerced") if "E" in args.parts else None
     study = Study(args.out, data.data_folder("gid"), foreign, settings.photographs)
     labs = [Lab(seed, args.out, study.source, settings) for seed in args.seeds]
@@ -115,15 +125,22 @@ def _say_cost(args: argparse.Namespace, study: Study, settings: Settings, lab: L
 def _write(args: argparse.Namespace, study: Study, lab: Lab, parts: dict[str, Any]) -> None:
     settings = {k: v for k, v in asdict(lab.settings).items() if k not in ("device", "weights")}
     tables: dict[str, Any] = {
-        **facts(_command()), "seeds": args.seeds, "settings": settings,
-        "sensor": asdict(study.sensor), "parts": parts, "figures": {},
-    }  # fmt: skip
+        **facts(_command()),
+        "seeds": args.seeds,
+        "settings": settings,
+        "sensor": asdict(study.sensor),
+        "parts": parts,
+        "figures": {},
+    }
     drawn = {}
     if "A" in parts:
-        figures.bars(args.results / "sizes.png", {
-            says: {KINDS[k]: [s[w][k]["overall_accuracy"] for s in parts["A"]] for k in KINDS}
-            for w, says in (("source", "held-out source"), ("target", "target"))
-        })  # fmt: skip
+        figures.bars(
+            args.results / "sizes.png",
+            {
+                says: {KINDS[k]: [s[w][k]["overall_accuracy"] for s in parts["A"]] for k in KINDS}
+                for w, says in (("source", "held-out source"), ("target", "target"))
+            },
+        )
         figures.examples(args.results / "examples.png", lab, study.target)
         drawn["sizes.png"] = "Overall accuracy by patches of each size, all, and segments"
         drawn["examples.png"] = "Target crops, their labels, and maps by the source model"

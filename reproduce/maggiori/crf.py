@@ -1,4 +1,4 @@
-"""CNN+CRF: the coarse net sharpened by a fully connected CRF, as in the paper's comparison.
+"""CNN+CRF: the base network sharpened by a fully connected CRF, as in the paper's comparison.
 
 Krähenbühl and Koltun, "Efficient inference in fully connected CRFs with Gaussian edge potentials",
 NIPS 2011, used as DeepLab does (Chen et al., ICLR 2015, section 4): unary = -log of the net's
@@ -36,10 +36,10 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.classes import IGNORE
 from geopipe.grid import Window
 from geopipe.labels import RasterLabels
+from geopipe.mapping.tile import score_window
+from geopipe.metrics import Metrics
 from geopipe.raster import Raster, Scene
 from geopipe.raster.scene import window_geobox
-from geopipe.score.metrics import Metrics
-from geopipe.score.tile import score_window
 from reproduce.maggiori.maps import labelled, write_map
 
 ITERATIONS = 5
@@ -102,7 +102,7 @@ class Search:
     finals: tuple[Trial, ...]
     """The best few on the whole tile, best first."""
     alone: Trial
-    """The coarse net without the CRF, its bias the best for it, on the whole tile."""
+    """The base network without the CRF, its bias the best for it, on the whole tile."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -140,10 +140,14 @@ def coarse_grid() -> list[Energy]:
 def fine_grid(around: Energy) -> list[Energy]:
     """Second round: the bilateral kernel in smaller steps around the best of the first."""
     return [
-        replace(around, w1=around.w1 * a, sigma_alpha=around.sigma_alpha * b,
-                sigma_beta=around.sigma_beta * c)
+        replace(
+            around,
+            w1=around.w1 * a,
+            sigma_alpha=around.sigma_alpha * b,
+            sigma_beta=around.sigma_beta * c,
+        )
         for a, b, c in itertools.product((0.5, 1.0, 1.7), (0.6, 1.0, 1.5), (0.7, 1.0, 1.4))
-    ]  # fmt: skip
+    ]
 
 
 def gaussian_grid(around: Energy) -> list[Energy]:
@@ -195,7 +199,7 @@ def search(model: Checkpoint, scene: Scene, truth: Path, taus: Sequence[float] =
 def apply(
     model: Checkpoint, scene: Scene, energy: Energy, path: Path, within: Window | None = None
 ) -> None:
-    """The class map of `scene` by the coarse net and the CRF (or `Search.alone`), at `path`."""
+    """The class map of `scene` by the base network and the CRF (or `Search.alone`), at `path`."""
 
     def classify(window: Window, raster: Raster) -> np.ndarray:
         return infer(_grey(model, raster), _unary(model, scene, window, raster.valid), energy)
@@ -221,9 +225,11 @@ def infer(image: np.ndarray, unary: np.ndarray, energy: Energy) -> np.ndarray:
         crf.addPairwiseGaussian(sxy=energy.sigma_gamma, compat=energy.w2)
     if energy.w1:
         crf.addPairwiseBilateral(
-            sxy=energy.sigma_alpha, srgb=energy.sigma_beta,
-            rgbim=np.ascontiguousarray(image), compat=energy.w1,
-        )  # fmt: skip
+            sxy=energy.sigma_alpha,
+            srgb=energy.sigma_beta,
+            rgbim=np.ascontiguousarray(image),
+            compat=energy.w1,
+        )
     marginals = np.asarray(crf.inference(ITERATIONS)).reshape(unary.shape)
     return np.asarray(marginals.argmax(0), np.uint8)
 

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
-from geopipe.checkpoint import Checkpoint, net_image
+from geopipe.checkpoint import Checkpoint, network_input
 from geopipe.errors import ConfigError
-from geopipe.grid import NetGrid, Window
-from geopipe.nets.refine import KERNEL, RefineNet, Update
+from geopipe.grid import NetworkGrid, Window
+from geopipe.nets.refinement import KERNEL, RefinementRNN, Update
 from geopipe.raster import Scene
 
 LIKE = 0.5
@@ -118,7 +118,7 @@ def gaussian_derivatives(scale: float) -> tuple[np.ndarray, np.ndarray]:
     return x * bell, y * bell
 
 
-def list_filters(refine: RefineNet, score_maps: Iterable[np.ndarray] = ()) -> list[Listed]:
+def list_filters(refine: RefinementRNN, score_maps: Iterable[np.ndarray] = ()) -> list[Listed]:
     """Every M_i of `refine` with its measures; `score_maps`: (h, w) each, as u_t of a class."""
     maps = [covariance(scores) for scores in score_maps]
     return [
@@ -134,11 +134,11 @@ def list_filters(refine: RefineNet, score_maps: Iterable[np.ndarray] = ()) -> li
     ]
 
 
-def untrained(refine: RefineNet, seed: int) -> RefineNet:
+def untrained(refine: RefinementRNN, seed: int) -> RefinementRNN:
     """A refinement of the same form as training with `seed` starts from."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return RefineNet(
+        return RefinementRNN(
             refine.bands,
             refine.classes,
             iterations=refine.iterations,
@@ -150,7 +150,7 @@ def untrained(refine: RefineNet, seed: int) -> RefineNet:
 def compare(model: Checkpoint, scene: Scene, window: Window, draws: int = 20) -> dict[str, Any]:
     """Learned filters against `draws` times as many untrained ones, as plain values for JSON.
 
-    Score maps: those of the coarse net in `window` of `scene`, one per class but the first.
+    Score maps: those of the base network in `window` of `scene`, one per class but the first.
     """
     refine = refinement(model)
     maps = list(net_scores(model, scene, window)[1][1:])
@@ -181,22 +181,22 @@ def _summary(filters: list[Listed]) -> dict[str, Any]:
 def net_scores(model: Checkpoint, scene: Scene, window: Window) -> tuple[np.ndarray, np.ndarray]:
     """What the first iteration sees of `window` (px of the scene), on the net's grid.
 
-    The normalised image (bands, h, w) and the coarse net's scores (classes, h, w), float32.
+    The normalised image (bands, h, w) and the base network's scores (classes, h, w), float32.
     """
-    grid = NetGrid.of(scene.geobox, model.gsd)
+    grid = NetworkGrid.of(scene.geobox, model.gsd)
     core = grid.interpolated_from(window).snap(model.net.stride)
     halo = model.net.halo
     with torch.inference_mode():
-        image = model.normalise(*net_image(scene, grid, core.expand(halo)))
+        image = model.normalize(*network_input(scene, grid, core.expand(halo)))
         (scores,) = model.net.forward_steps(image[None], (0,))
     return image[:, halo:-halo, halo:-halo].numpy(), scores[0].numpy()
 
 
-def refinement(model: Checkpoint) -> RefineNet:
+def refinement(model: Checkpoint) -> RefinementRNN:
     """The model's refinement; ConfigError when it has none."""
-    if not isinstance(model.net.refine, RefineNet):
+    if not isinstance(model.net.postprocessor, RefinementRNN):
         raise ConfigError("the model has no refinement, so no filters M_i", "give a refined model")
-    return model.net.refine
+    return model.net.postprocessor
 
 
 def _degrees(toward: np.ndarray) -> float:

@@ -22,9 +22,9 @@ from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import LabelError
 from geopipe.grid import Tiling, Window
 from geopipe.labels import RasterLabels
+from geopipe.metrics import Metrics
 from geopipe.raster import Raster, Scene
 from geopipe.raster.scene import window_geobox
-from geopipe.score.metrics import Metrics
 from reproduce.maggiori.maps import labelled, write_map
 
 SCALES = (1.0, 16.0)

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from geopipe.checkpoint import Checkpoint
+from geopipe.evaluation.iterations import IterationMetrics
 from geopipe.grid import Window
-from geopipe.learn import CoarsePlan
-from geopipe.nets import MapNet, NetName, RefineNet
-from geopipe.score.metrics import Metrics
-from geopipe.workflow.evaluation import Evaluation
+from geopipe.learn import BaseNetworkPlan
+from geopipe.metrics import Metrics
+from geopipe.nets import BaseNetworkName, RefinementRNN, SegmentationModel
 from reproduce.maggiori import crf, forest
 from reproduce.maggiori.maps import labelled
 from reproduce.site import Site
@@ -47,7 +47,7 @@ class Method:
 
 def coarse_model(site: Site, seed: int) -> Path:
     """The CNN on noisy labels, which all the paper's methods start from."""
-    return site.coarse(f"raw-{seed}", site.labels("train"), CoarsePlan(seed=seed))
+    return site.coarse(f"raw-{seed}", site.labels("train"), BaseNetworkPlan(seed=seed))
 
 
 def cnn(site: Site, seed: int) -> Run:
@@ -87,13 +87,13 @@ def beyond(site: Site, seed: int) -> Run:
 
     def unroll(_: str) -> None:
         model = Checkpoint.load(trained)
-        short = model.net.refine
-        assert isinstance(short, RefineNet)
-        refine = RefineNet(
+        short = model.net.postprocessor
+        assert isinstance(short, RefinementRNN)
+        refine = RefinementRNN(
             short.bands, short.classes, iterations=BEYOND, class_agnostic=short.class_agnostic
         )
         refine.load_state_dict(short.state_dict())
-        model.with_net(MapNet(model.net.coarse, refine.eval()), {}).save(longer)
+        model.with_net(SegmentationModel(model.net.base, refine.eval()), {}).save(longer)
 
     site.done(f"{name}-unrolled", [trained], {"iterations": BEYOND}, longer, unroll)
     return _evaluated(site.evaluated(name, longer), longer)
@@ -164,14 +164,14 @@ def _forest(site: Site, seed: int, tag: str) -> Run:
     return Run((site.scored(f"{tag}-{seed}", made),), made)
 
 
-def unet(site: Site, seed: int, net: NetName = "unet") -> Run:
+def unet(site: Site, seed: int, net: BaseNetworkName = "unet") -> Run:
     """A U-Net straight on the noisy labels."""
     name = f"{net}-{seed}"
-    model = site.coarse(name, site.labels("train"), CoarsePlan.of(net, seed=seed))
+    model = site.coarse(name, site.labels("train"), BaseNetworkPlan.of(net, seed=seed))
     return _evaluated(site.evaluated(name, model), model)
 
 
-def unet_tuned(site: Site, seed: int, net: NetName = "unet") -> Run:
+def unet_tuned(site: Site, seed: int, net: BaseNetworkName = "unet") -> Run:
     """The same U-Net fine-tuned on the enhancement tile."""
     return _tuned(site, seed, f"{net}-tuned", unet(site, seed, net), net)
 
@@ -181,13 +181,13 @@ def cnn_tuned(site: Site, seed: int) -> Run:
     return _tuned(site, seed, "cnn-tuned", cnn(site, seed))
 
 
-def _tuned(site: Site, seed: int, tag: str, start: Run, net: NetName = "cnn") -> Run:
+def _tuned(site: Site, seed: int, tag: str, start: Run, net: BaseNetworkName = "cnn") -> Run:
     assert start.model is not None
     model = site.finetuned(f"{tag}-{seed}", start.model, seed, net)
     return _evaluated(site.evaluated(f"{tag}-{seed}", model), model)
 
 
-def _evaluated(found: Evaluation, model: Path, known: tuple[Metrics, ...] = ()) -> Run:
+def _evaluated(found: IterationMetrics, model: Path, known: tuple[Metrics, ...] = ()) -> Run:
     return Run(found.steps, found.maps[-1], model, known)
 
 

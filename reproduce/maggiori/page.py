@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from geopipe.score.metrics import Metrics
+from geopipe.metrics import Metrics
 from reproduce.facts import spread
 from reproduce.maggiori.methods import BEYOND, METHODS
 from reproduce.maggiori.sensitivity import CASES

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from geopipe.checkpoint import Checkpoint
-from geopipe.score.metrics import Metrics
-from geopipe.workflow.closeups import choose_places
+from geopipe.metrics import Metrics
+from geopipe.report.closeups import choose_places
 from reproduce.facts import facts
 from reproduce.maggiori import figures, filters
 from reproduce.maggiori.maps import labelled
@@ -38,8 +38,13 @@ def main() -> None:
     parser.add_argument("--sites", nargs="+", default=["forez", "banepa"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES),
-                        help="sensitivity, on the simulated scene, first seed")  # fmt: skip
+    parser.add_argument(
+        "--cases",
+        nargs="*",
+        default=list(CASES),
+        choices=list(CASES),
+        help="sensitivity, on the simulated scene, first seed",
+    )
     parser.add_argument("--only-done", action="store_true", help="run nothing, show what is done")
     parser.add_argument("--no-page", action="store_true", help="only run")
     args = parser.parse_args()

@@ -13,9 +13,9 @@ import pyogrio
 import shapely
 from odc.geo.geobox import GeoBox
 
-from geopipe.labels import Area, LimitedLabels, RasterLabels, open_labels
-from geopipe.learn import CoarsePlan
-from geopipe.score.metrics import Metrics
+from geopipe.labels import Area, ClippedLabels, RasterLabels, open_labels
+from geopipe.learn import BaseNetworkPlan
+from geopipe.metrics import Metrics
 from reproduce.maggiori import methods
 from reproduce.site import Site
 
@@ -36,11 +36,13 @@ def _smaller_tile(share: float) -> Case:
     def run(site: Site, seed: int) -> tuple[Metrics, ...]:
         whole, scene = site.labels("enhance"), site.scene("enhance")
         part = site.burned(
-            f"enhance-{share:g}", "enhance",
-            lambda: LimitedLabels(
+            f"enhance-{share:g}",
+            "enhance",
+            lambda: ClippedLabels(
                 RasterLabels.open(whole, site.scheme), _west(scene.geobox, share)
-            ), [whole],
-        )  # fmt: skip
+            ),
+            [whole],
+        )
         name = f"tile-{share:g}-{seed}"
         model = methods.coarse_model(site, seed)
         refined = site.refined(name, model, site.refine_plan(seed), part)
@@ -59,14 +61,17 @@ def _west(geobox: GeoBox, share: float) -> Area:
 def _noise(times: int) -> Case:
     def run(site: Site, seed: int) -> tuple[Metrics, ...]:
         labels = site.burned(
-            f"train-noise-{times}", "train",
+            f"train-noise-{times}",
+            "train",
             lambda: open_labels(
-                _noisier(site.out / f"noise-{times}.gpkg", times), site.scheme,
+                _noisier(site.out / f"noise-{times}.gpkg", times),
+                site.scheme,
                 site.scene("train").geobox,
-            ), [SAMPLES / "osm.gpkg", SAMPLES / "truth.gpkg"],
-        )  # fmt: skip
+            ),
+            [SAMPLES / "osm.gpkg", SAMPLES / "truth.gpkg"],
+        )
         name = f"noise-{times}-{seed}"
-        model = site.coarse(name, labels, CoarsePlan(seed=seed))
+        model = site.coarse(name, labels, BaseNetworkPlan(seed=seed))
         refined = site.refined(name, model, site.refine_plan(seed))
         return site.evaluated(name, refined).steps
 

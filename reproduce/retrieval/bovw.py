@@ -16,7 +16,7 @@ from PIL import Image
 from skimage.feature import daisy
 from sklearn.cluster import MiniBatchKMeans
 
-from reproduce.retrieval.lab import Images
+from reproduce.retrieval.experiment import Images
 
 WORDS = 150
 _STEP, _SIDE = 10, 256

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geopipe.retrieve import Judged
-from geopipe.workflow.figures import chart
-from geopipe.workflow.index.page import pr_curve
+from geopipe.report.figures import chart
+from geopipe.report.retrieval import pr_curve
+from geopipe.retrieve import RetrievalMetrics
 from reproduce.retrieval import paper
-from reproduce.retrieval.beyond import SHOWN, Feedback, Option
+from reproduce.retrieval.query_expansion import SHOWN, Feedback, Option
 
 
 @dataclass(frozen=True)
@@ -22,29 +22,39 @@ class Row:
     net: str
     feature: str
     width: int
-    judged: Judged
+    judged: RetrievalMetrics
     ms: float = float("nan")
 
 
 def write(
-    out: Path, data: str, images: int, rows: Sequence[Row], curves: Sequence[tuple[str, Judged]],
-    beyond: Sequence[Option], reply: Feedback | None,
-) -> None:  # fmt: skip
+    out: Path,
+    data: str,
+    images: int,
+    rows: Sequence[Row],
+    curves: Sequence[tuple[str, RetrievalMetrics]],
+    beyond: Sequence[Option],
+    reply: Feedback | None,
+) -> None:
     """Write ``DATA.md``, ``DATA.json`` and ``DATA-pr.svg`` into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     lines = [
-        f"# Retrieval on {data}", "",
+        f"# Retrieval on {data}",
+        "",
         f"`python -m reproduce.retrieval.run` (`make reproduce-retrieval`); {images} images, every "
         "one a query, itself excluded; Gaussian normalisation, Euclidean distance; no labels are "
         "seen where no row says so; ms: of a processor core, of the net alone. The paper: Ge et "
-        "al., tables 2 to 4.", "",
-        "## Networks and layers", "",
+        "al., tables 2 to 4.",
+        "",
+        "## Networks and layers",
+        "",
         "| network | feature | length | mAP % | paper | difference | ANMRR | paper | precision "
         "at 10 | ms an image |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-        *(_row(data, r) for r in rows), "",
-        f"![precision and recall]({data}-pr.svg)", "",
-    ]  # fmt: skip
+        *(_row(data, r) for r in rows),
+        "",
+        f"![precision and recall]({data}-pr.svg)",
+        "",
+    ]
     if data in paper.BOVW:
         lines += ["The paper's own figures:", "", *paper.table(data), ""]
     differences = Path(__file__).with_name(f"{data}.md")
@@ -56,22 +66,42 @@ def write(
         lines += ["## Beyond the paper", "", *_beyond(beyond), ""]
     if reply is not None:
         lines += [
-            "## Feedback", "",
+            "## Feedback",
+            "",
             f"The user says yes and no to the first {SHOWN} hits (Rocchio); mAP over the images "
-            "not shown, %:", "", "| without | `--like` | `--like` and `--unlike` |",
+            "not shown, %:",
+            "",
+            "| without | `--like` | `--like` and `--unlike` |",
             "|---:|---:|---:|",
-            f"| {100 * reply.before:.1f} | {100 * reply.like:.1f} | {100 * reply.both:.1f} |", "",
-        ]  # fmt: skip
+            f"| {100 * reply.before:.1f} | {100 * reply.like:.1f} | {100 * reply.both:.1f} |",
+            "",
+        ]
     (out / f"{data}.md").write_text("\n".join(lines))
     told = {
         "images": images,
-        "rows": [{"net": r.net, "feature": r.feature, "width": r.width, "ms": _number(r.ms),
-                  **r.judged.to_dict()} for r in rows],
-        "beyond": [{"name": o.name, "width": o.width, "ms": _number(o.ms),
-                    "map": o.judged.mean_ap, "anmrr": o.judged.anmrr, "base": o.base.mean_ap}
-                   for o in beyond],
+        "rows": [
+            {
+                "net": r.net,
+                "feature": r.feature,
+                "width": r.width,
+                "ms": _number(r.ms),
+                **r.judged.to_dict(),
+            }
+            for r in rows
+        ],
+        "beyond": [
+            {
+                "name": o.name,
+                "width": o.width,
+                "ms": _number(o.ms),
+                "map": o.judged.mean_ap,
+                "anmrr": o.judged.anmrr,
+                "base": o.base.mean_ap,
+            }
+            for o in beyond
+        ],
         "feedback": reply and vars(reply),
-    }  # fmt: skip
+    }
     short = json.loads(json.dumps(told), parse_float=lambda text: round(float(text), 5))
     (out / f"{data}.json").write_text(json.dumps(short) + "\n")
     svg = chart(pr_curve(curves), "pr").replace("currentColor", "#444")
@@ -103,8 +133,10 @@ def _classes(rows: Sequence[Row]) -> list[str]:
 
 
 def _beyond(beyond: Sequence[Option]) -> list[str]:
-    lines = ["| option | length | mAP % | gain | ANMRR | gain | ms an image |",
-             "|---|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
+    lines = [
+        "| option | length | mAP % | gain | ANMRR | gain | ms an image |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
     for o in beyond:
         gain = 100 * (o.judged.mean_ap - o.base.mean_ap)
         less = o.judged.anmrr - o.base.anmrr

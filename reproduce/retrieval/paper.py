@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-NAMES = {"alexnet": "CNN-Alex", "caffenet": "CNN-Alex", "cnn_m": "CNN-M", "vgg16": "CNN-16",
-         "vgg19": "CNN-19"}  # fmt: skip
+NAMES = {
+    "alexnet": "CNN-Alex",
+    "caffenet": "CNN-Alex",
+    "cnn_m": "CNN-M",
+    "vgg16": "CNN-16",
+    "vgg19": "CNN-19",
+}
 """The paper's names of networks; its CNN-Alex is MatConvNet's AlexNet, trained as CaffeNet was."""
 _LAYERS = ("pool5", "fc6", "fc7")
 _MAP = {
     "ucmerced": {
-        "CNN-Alex": (45.9, 52.4, 49.3), "CNN-M": (50.6, 55.8, 54.9),
-        "CNN-16": (53.6, 55.3, 53.3), "CNN-19": (52.3, 54.6, 52.0),
+        "CNN-Alex": (45.9, 52.4, 49.3),
+        "CNN-M": (50.6, 55.8, 54.9),
+        "CNN-16": (53.6, 55.3, 53.3),
+        "CNN-19": (52.3, 54.6, 52.0),
     },
     "whu-rs": {
-        "CNN-Alex": (55.1, 62.3, 62.2), "CNN-M": (59.2, 65.6, 64.6),
-        "CNN-16": (58.1, 64.5, 63.3), "CNN-19": (56.6, 62.5, 60.8),
+        "CNN-Alex": (55.1, 62.3, 62.2),
+        "CNN-M": (59.2, 65.6, 64.6),
+        "CNN-16": (58.1, 64.5, 63.3),
+        "CNN-19": (56.6, 62.5, 60.8),
     },
-}  # fmt: skip
+}
 _ANMRR = {
     "ucmerced": {"CNN-Alex": 0.405, "CNN-M": 0.370, "CNN-16": 0.374, "CNN-19": 0.380},
     "whu-rs": {"CNN-Alex": 0.308, "CNN-M": 0.278, "CNN-16": 0.291, "CNN-19": 0.308},

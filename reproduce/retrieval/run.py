@@ -14,14 +14,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from geopipe.retrieve import Judged, Recipe, judge_vectors
-from reproduce.retrieval.beyond import Feedback, Option, feedback, options
+from geopipe.retrieve import EmbeddingConfig, RetrievalMetrics, evaluate_vectors
 from reproduce.retrieval.bovw import WORDS, bags
-from reproduce.retrieval.lab import Images, data_folder, describe, nets
+from reproduce.retrieval.experiment import Images, data_folder, describe, nets
 from reproduce.retrieval.page import Row, write
+from reproduce.retrieval.query_expansion import Feedback, Option, feedback, options
 
 OUT = Path("docs/results/retrieval")
-DEFAULT = Recipe().backbone
+DEFAULT = EmbeddingConfig().backbone
 """The net that what goes beyond the paper is tried with."""
 
 
@@ -30,8 +30,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="chip retrieval with pretrained CNNs")
     parser.add_argument("--images", type=Path, default=data_folder("ucmerced"))
     parser.add_argument("--name", default="ucmerced", help="ucmerced or whu-rs have figures")
-    parser.add_argument("--weights", type=Path, nargs="*",
-                        default=[data_folder("weights"), Path("outputs/weights")])  # fmt: skip
+    parser.add_argument(
+        "--weights", type=Path, nargs="*", default=[data_folder("weights"), Path("outputs/weights")]
+    )
     parser.add_argument("--most", type=int, help="images of each class, to try it out")
     parser.add_argument("--only", nargs="*", help="backbones")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -40,14 +41,14 @@ def main() -> None:
     images = Images(args.images, args.most)
     there = [n for n in nets(args.weights) if not args.only or n.backbone in args.only]
     rows: list[Row] = []
-    curves: list[tuple[str, Judged]] = []
+    curves: list[tuple[str, RetrievalMetrics]] = []
     beyond: list[Option] = []
     reply: Feedback | None = None
 
     def tell() -> None:
         write(args.out, args.name, len(images.items), rows, curves, beyond, reply)
 
-    judged = judge_vectors(bags(images, args.cache), images.classes)
+    judged = evaluate_vectors(bags(images, args.cache), images.classes)
     rows.append(Row("BoVW", f"{WORDS} words", WORDS, judged))
     curves.append((f"BoVW, {WORDS} words", judged))
     for net in there:
@@ -55,16 +56,19 @@ def main() -> None:
         drawn = {r.feature for r in recipes} & {"pool5", "fc6"} or {"pooled"}
         for recipe in recipes:
             found = describe(images, recipe, net.weights, args.cache)
-            judged = judge_vectors(found.vectors, images.classes)
+            judged = evaluate_vectors(found.vectors, images.classes)
             width = found.vectors.shape[1]
             rows.append(Row(net.backbone, recipe.feature, width, judged, found.ms))
-            print(f"{net.backbone} {recipe.feature}: mAP {100 * judged.mean_ap:.2f} %, "
-                  f"ANMRR {judged.anmrr:.3f}", flush=True)  # fmt: skip
+            print(
+                f"{net.backbone} {recipe.feature}: mAP {100 * judged.mean_ap:.2f} %, "
+                f"ANMRR {judged.anmrr:.3f}",
+                flush=True,
+            )
             if recipe.feature in drawn:
                 curves.append((f"{net.backbone} {recipe.feature}", judged))
         tell()
     for net in (n for n in there if n.backbone == DEFAULT):
-        plain = describe(images, Recipe(DEFAULT, "pooled"), net.weights, args.cache)
+        plain = describe(images, EmbeddingConfig(DEFAULT, "pooled"), net.weights, args.cache)
         reply = feedback(plain.vectors, images.classes, "gauss")
         for option in options(images, net, args.cache):
             beyond.append(option)

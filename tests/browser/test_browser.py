@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from geopipe.classes import load_scheme
-from geopipe.score.metrics import Metrics
-from geopipe.workflow.report import CloseUp, Curve, Report, write_report
+from geopipe.metrics import Metrics
+from geopipe.report.map_report import CloseUp, Curve, Report, write_report
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
@@ -84,12 +84,12 @@ def report() -> Report:
     return Report(
         title="Banepa: buildings and roads",
         scheme=SCHEME,
-        summary="A coarse net and a recurrent refinement, trained on OpenStreetMap labels and"
+        summary="A base network and a recurrent refinement, trained on OpenStreetMap labels and"
         " tested on a manually drawn area of 0.13 km² that neither has seen.",
         metrics=(("CNN", quality[0]), ("CNN+RNN", quality[5])),
         iterations=quality,
         curves=(
-            Curve("Loss of the coarse net", "step", "cross entropy", losses),
+            Curve("Loss of the base network", "step", "cross entropy", losses),
             Curve("IoU <on> tiles & all", "step", "%", losses[:1]),
         ),
         closeups=tuple(
@@ -104,7 +104,7 @@ def report() -> Report:
             for title, r, c in (("Dense houses", 20, 20), ("A crossroads", 180, 200))
         ),
         overview=(image, overview),
-        timings=(("labels", 4.1), ("coarse net", 843.0), ("refinement", 402.5), ("map", 37.0)),
+        timings=(("labels", 4.1), ("base network", 843.0), ("refinement", 402.5), ("map", 37.0)),
         facts=(
             ("area", "0.13 km²"),
             ("building", "31 204 m² (24.1 %)"),
@@ -117,11 +117,21 @@ def report() -> Report:
 
 def chromium(tmp_path: Path, page: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [
-        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-        "--no-first-run", "--disable-background-networking", "--disable-component-update",
-        "--disable-sync", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}",
-        "--hide-scrollbars", *options, page.as_uri(),
-    ]  # fmt: skip
+        str(CHROMIUM),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--hide-scrollbars",
+        *options,
+        page.as_uri(),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
@@ -148,9 +158,12 @@ def test_the_page_shows_the_classes(tmp_path, dark):
     page = write_report(tmp_path, report())[0]
     shot = tmp_path / "shot.png"
     chromium(
-        tmp_path, page, "--window-size=1400,3600", f"--screenshot={shot}",
+        tmp_path,
+        page,
+        "--window-size=1400,3600",
+        f"--screenshot={shot}",
         *(["--blink-settings=preferredColorScheme=0"] if dark else []),
-    )  # fmt: skip
+    )
     pixels = np.asarray(Image.open(io.BytesIO(shot.read_bytes())).convert("RGB"))
     assert pixels.shape[:2] == (3600, 1400)
     for c in SCHEME.classes:

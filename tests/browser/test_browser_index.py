@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from test_browser import CHROMIUM, chromium
 
+from geopipe.report.retrieval import write_evaluation, write_result
 from geopipe.retrieve.box import Box
-from geopipe.workflow.index.build import build_index
-from geopipe.workflow.index.evaluate import evaluate_index
-from geopipe.workflow.index.page import write_answer, write_evaluation
-from geopipe.workflow.index.query import Asked, Asker, Wishes
+from geopipe.retrieve.build import build_index
+from geopipe.retrieve.evaluate import evaluate_index
+from geopipe.retrieve.query import Query, Retriever, SearchOptions
 
 pytestmark = [
     pytest.mark.chromium,
@@ -54,11 +54,11 @@ def world():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from geopipe.retrieve import Model
+    from geopipe.retrieve import EmbeddingModel
 
     w, root = world(), tmp_path_factory.mktemp("browser")
     sources = [str(w.draw_chips(root / "chips")), str(w.draw_scene(root / "scene.tif"))]
-    build_index(sources, root / "index", Model(w.SMALL, "random:0"), w.PLAN)
+    build_index(sources, root / "index", EmbeddingModel(w.SMALL, "random:0"), w.PLAN)
     return root / "index"
 
 
@@ -77,10 +77,10 @@ def probed(tmp_path, page):
 
 
 def test_hits_and_their_map(tmp_path, folder):
-    asker = Asker.open(folder)
+    asker = Retriever.open(folder)
     box = Box((500_136, 4_699_880, 500_184, 4_699_932))
-    answer = asker.ask(Asked(box=box), Wishes(k=9))
-    write_answer(tmp_path / "page.html", answer, asker)
+    answer = asker.query(Query(box=box), SearchOptions(k=9))
+    write_result(tmp_path / "page.html", answer, asker)
     seen = probed(tmp_path, tmp_path / "page.html")
     placed = sum(bool(h.row.crs) for h in answer.hits)
     assert (seen["hits"], seen["images"], seen["broken"]) == (9, 10, 0)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.classes import load_scheme
 from geopipe.errors import CheckpointError
-from geopipe.nets import CoarseNet, MapNet, RefineNet, UNet
+from geopipe.nets import MnihCNN, RefinementRNN, SegmentationModel, UNet
 from geopipe.raster import Scene
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -23,11 +23,14 @@ SCHEME = load_scheme("buildings-roads")
 
 def model(refine=None, bands=3, **fields):
     torch.manual_seed(0)
-    net = MapNet(CoarseNet(bands, 3), refine and RefineNet(bands, 3, **refine))
+    net = SegmentationModel(MnihCNN(bands, 3), refine and RefinementRNN(bands, 3, **refine))
     fields = {
-        "mean": tuple(np.linspace(0.1, 300, bands).tolist()), "std": (1 / 3,) * bands,
-        "dtype": "uint16", "gsd": 0.8, **fields,
-    }  # fmt: skip
+        "mean": tuple(np.linspace(0.1, 300, bands).tolist()),
+        "std": (1 / 3,) * bands,
+        "dtype": "uint16",
+        "gsd": 0.8,
+        **fields,
+    }
     return Checkpoint(net, SCHEME, **fields)
 
 
@@ -47,7 +50,7 @@ def image_for(net, bands):
     ],
 )
 def test_what_is_loaded_is_what_was_saved(tmp_path, refine, bands):
-    saved = model(refine, bands, provenance={"coarse": {"steps": 3, "lr": 0.01}, "credit": "me"})
+    saved = model(refine, bands, provenance={"base": {"steps": 3, "lr": 0.01}, "credit": "me"})
     path = tmp_path / "deeper" / "a.model"
     saved.save(path)
     loaded = Checkpoint.load(path)
@@ -273,7 +276,7 @@ def test_normalised_pixels_have_mean_0_and_deviation_1():
     image[:, ~valid] = 0
     inner = image[:, valid]
     m = model(bands=2, mean=tuple(inner.mean(1).tolist()), std=tuple(inner.std(1).tolist()))
-    out = m.normalise(image, valid)
+    out = m.normalize(image, valid)
     assert (out[:, ~valid] == 0).all()
     torch.testing.assert_close(out[:, valid].mean(1), torch.zeros(2), atol=1e-5, rtol=0)
     torch.testing.assert_close(out[:, valid].std(1), torch.ones(2))
@@ -281,19 +284,21 @@ def test_normalised_pixels_have_mean_0_and_deviation_1():
 
 def test_invalid_pixels_never_make_a_nan():
     image = torch.full((1, 3, 3), torch.nan)
-    out = model(bands=1).normalise(image, torch.zeros(3, 3, dtype=torch.bool))
+    out = model(bands=1).normalize(image, torch.zeros(3, 3, dtype=torch.bool))
     assert (out == 0).all()
 
 
 def test_another_net_keeps_the_rest():
-    first = model(provenance={"coarse": {"steps": 3}, "credit": "a"})
-    net = MapNet(first.net.coarse, RefineNet(3, 3, iterations=1))
+    first = model(provenance={"base": {"steps": 3}, "credit": "a"})
+    net = SegmentationModel(first.net.base, RefinementRNN(3, 3, iterations=1))
     second = first.with_net(net, {"refinement": {"steps": 4}, "credit": "a; b"})
     assert second.net is net
     assert second.provenance == {
-        "coarse": {"steps": 3}, "refinement": {"steps": 4}, "credit": "a; b",
-    }  # fmt: skip
-    assert first.provenance == {"coarse": {"steps": 3}, "credit": "a"}
+        "base": {"steps": 3},
+        "refinement": {"steps": 4},
+        "credit": "a; b",
+    }
+    assert first.provenance == {"base": {"steps": 3}, "credit": "a"}
     assert (second.mean, second.gsd, second.dtype) == (first.mean, first.gsd, first.dtype)
 
 
@@ -304,7 +309,7 @@ def with_unet(**sizes):
     torch.manual_seed(0)
     net = UNet(3, 3, **sizes)
     net.train()(torch.randn(2, 3, 64, 64))  # statistics of its own
-    return replace(model(), net=MapNet(net))
+    return replace(model(), net=SegmentationModel(net))
 
 
 @pytest.mark.parametrize("sizes", [{"base": 2, "depth": 1}, {"base": 5, "depth": 2}])
@@ -312,7 +317,7 @@ def test_a_u_net_is_loaded_as_it_was_saved(tmp_path, sizes):
     saved = with_unet(**sizes)
     saved.save(tmp_path / "u.model")
     loaded = Checkpoint.load(tmp_path / "u.model")
-    assert loaded.net.coarse.architecture == {"net": "unet", **sizes}
+    assert loaded.net.base.architecture == {"net": "unet", **sizes}
     image = image_for(saved.net, 3)
     with torch.inference_mode():
         assert torch.equal(loaded.net(image), saved.net.eval()(image))
@@ -323,7 +328,7 @@ def test_a_u_net_is_loaded_as_it_was_saved(tmp_path, sizes):
 
 def test_a_model_of_before_there_was_another_net_is_a_cnn(tmp_path):
     path = rewritten(tmp_path / "m", without("architecture"))
-    assert isinstance(Checkpoint.load(path).net.coarse, CoarseNet)
+    assert isinstance(Checkpoint.load(path).net.base, MnihCNN)
 
 
 DAMAGED = {

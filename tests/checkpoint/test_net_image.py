@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geopipe.checkpoint import image as image_module
-from geopipe.checkpoint import net_image, strips
-from geopipe.grid import NetGrid, Window
+from geopipe.checkpoint import network_input, strips
+from geopipe.grid import NetworkGrid, Window
 from geopipe.raster import Scene
 
 HALF = Affine(0.5, 0, 789_000, 0, -0.5, 6_501_000)
@@ -40,13 +40,9 @@ def oracle(data, valid, factor, window):
     for i in range(window.height):
         for j in range(window.width):
             rows, cols = (
-                np.clip(
-                    np.minimum(e[1:], (at + 1) * f) - np.maximum(e[:-1], at * f), 0, None
-                )
-                for e, at, f in zip(
-                    edges, (window.row + i, window.col + j), factor, strict=True
-                )
-            )  # fmt: skip
+                np.clip(np.minimum(e[1:], (at + 1) * f) - np.maximum(e[:-1], at * f), 0, None)
+                for e, at, f in zip(edges, (window.row + i, window.col + j), factor, strict=True)
+            )
             weight = np.outer(rows, cols) * valid
             some[i, j] = weight.sum() > 1e-6
             if some[i, j]:
@@ -57,9 +53,9 @@ def oracle(data, valid, factor, window):
 @pytest.mark.parametrize("factor", [(1, 1), (2, 2), (3.78, 3.78), (0.5, 0.5), (2, 4.3)])
 def test_means_over_valid_pixels(holed, factor):
     scene, data, valid = holed
-    grid = NetGrid(scene.shape, factor)
+    grid = NetworkGrid(scene.shape, factor)
     window = Window.of_shape(grid.shape).expand(2)
-    image, some = net_image(scene, grid, window)
+    image, some = network_input(scene, grid, window)
     expected, expected_some = oracle(data, valid, factor, window)
     np.testing.assert_array_equal(some, expected_some)
     np.testing.assert_allclose(image, expected, rtol=1e-5, atol=1e-3)
@@ -71,7 +67,7 @@ def test_a_hole_is_not_valid_and_does_not_darken_its_rim(tmp_path, make_raster_a
     data = np.full((3, 40, 40), 200, np.uint8)
     data[:, 10:20, 11:21] = 0
     scene = Scene.open(make_raster_at(tmp_path / "s.tif", data, transform=HALF, nodata=0))
-    image, valid = net_image(scene, NetGrid.of(scene.geobox, 1.0), Window(0, 0, 20, 20))
+    image, valid = network_input(scene, NetworkGrid.of(scene.geobox, 1.0), Window(0, 0, 20, 20))
     hole = np.zeros((20, 20), bool)
     hole[5:10, 6:10] = True  # columns 5 and 10 are cut in half, so partly valid
     np.testing.assert_array_equal(valid, ~hole)
@@ -81,9 +77,9 @@ def test_a_hole_is_not_valid_and_does_not_darken_its_rim(tmp_path, make_raster_a
 @pytest.mark.parametrize("factor", [(1, 1), (2, 2), (3.78, 3.78), (0.5, 0.7)])
 def test_strips_are_the_whole(holed, factor, monkeypatch):
     scene, _, _ = holed
-    grid = NetGrid(scene.shape, factor)
+    grid = NetworkGrid(scene.shape, factor)
     window = Window.of_shape(grid.shape).expand(3)
-    whole = net_image(scene, grid, window)
+    whole = network_input(scene, grid, window)
     monkeypatch.setattr(image_module, "STRIP_PX", 150)
     cuts = strips(grid, window)
     assert len(cuts) > 3
@@ -94,7 +90,7 @@ def test_strips_are_the_whole(holed, factor, monkeypatch):
     monkeypatch.setattr(
         Scene, "read", lambda self, w, real=Scene.read: read.append(w) or real(self, w)
     )
-    for mine, expected in zip(net_image(scene, grid, window), whole, strict=True):
+    for mine, expected in zip(network_input(scene, grid, window), whole, strict=True):
         np.testing.assert_array_equal(mine, expected)
     assert len(read) == len(cuts)
 
@@ -103,16 +99,18 @@ def test_strips_are_the_whole(holed, factor, monkeypatch):
 @settings(max_examples=40, deadline=None)
 def test_any_window_is_a_cut_of_a_larger_one(holed, data, factor):
     scene, _, _ = holed
-    grid = NetGrid(scene.shape, factor)
+    grid = NetworkGrid(scene.shape, factor)
     whole = Window.of_shape(grid.shape).expand(6)
     row = data.draw(st.integers(whole.row, whole.bottom - 1))
     col = data.draw(st.integers(whole.col, whole.right - 1))
     window = Window(
-        row, col, data.draw(st.integers(1, whole.bottom - row)),
+        row,
+        col,
+        data.draw(st.integers(1, whole.bottom - row)),
         data.draw(st.integers(1, whole.right - col)),
-    )  # fmt: skip
-    image, valid = net_image(scene, grid, window)
-    expected, expected_valid = net_image(scene, grid, whole)
+    )
+    image, valid = network_input(scene, grid, window)
+    expected, expected_valid = network_input(scene, grid, whole)
     at = window.within(whole)
     np.testing.assert_array_equal(image, expected[(slice(None), *at)])
     np.testing.assert_array_equal(valid, expected_valid[at])
@@ -120,6 +118,6 @@ def test_any_window_is_a_cut_of_a_larger_one(holed, data, factor):
 
 def test_far_outside_nothing_is_valid(holed):
     scene, _, _ = holed
-    image, valid = net_image(scene, NetGrid(scene.shape, (2, 2)), Window(500, -300, 4, 6))
+    image, valid = network_input(scene, NetworkGrid(scene.shape, (2, 2)), Window(500, -300, 4, 6))
     assert not valid.any()
     assert (image == 0).all()

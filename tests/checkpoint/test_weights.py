@@ -51,7 +51,7 @@ def square(pixels):
 
 def chances(net, pixels):
     with torch.no_grad():
-        return net.feature(net.normalise(square(pixels)), "logits").softmax(1)[0]
+        return net.feature(net.normalize(square(pixels)), "logits").softmax(1)[0]
 
 
 def share_right(net, folder, classes, count=20):

@@ -70,7 +70,7 @@ class Box:
         # With an enhancement tile, without which there is a warning.
         tables = {"enhance": {"scene": self.scene, "labels": self.osm}, **tables}
         lines = ['name = "w"', f'out = "{self.out}/made"', 'schedule = "paper"']
-        lines += ["[coarse]", "steps = 1", "batch = 2", "[refinement]", "steps = 1", "batch = 2"]
+        lines += ["[base]", "steps = 1", "batch = 2", "[refinement]", "steps = 1", "batch = 2"]
         for name, table in {"train": train, **tables}.items():
             lines += [f"[{name}]", *(f"{k} = {json.dumps(str(v))}" for k, v in table.items())]
         return ["run", self.text("w.toml", "\n".join(lines)), *more]

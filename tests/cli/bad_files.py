@@ -128,8 +128,10 @@ def run_with_labels_elsewhere(box):
     return box.run(train={"labels": box.vectors(east=50_000)})
 
 
-@case(r"the train labels .*bad.gpkg have no pixel of class road on .*scene.tif - give labels",
-      stays=None)  # fmt: skip
+@case(
+    r"the train labels .*bad.gpkg have no pixel of class road on .*scene.tif - give labels",
+    stays=None,
+)
 def run_without_a_label_of_a_class(box):
     return box.run(train={"labels": box.vectors()})
 

@@ -155,14 +155,14 @@ def run_with_a_misspelt_key(box):
     return box.run("--set", "coarse.step=5")
 
 
-@case(r"coarse.steps: Input should be .*integer.*\(got 'many'\)")
+@case(r"base.steps: Input should be .*integer.*\(got 'many'\)")
 def run_with_a_word_for_a_number(box):
-    return box.run("--set", "coarse.steps=many")
+    return box.run("--set", "base.steps=many")
 
 
-@case(r"--set coarse.steps - write it as KEY=VALUE, e.g. seed=3")
+@case(r"--set base.steps - write it as KEY=VALUE, e.g. seed=3")
 def run_with_a_setting_without_a_value(box):
-    return box.run("--set", "coarse.steps")
+    return box.run("--set", "base.steps")
 
 
 @case(r"core=300 is not a multiple of 256; try 256")
@@ -186,7 +186,9 @@ def run_on_a_gpu_that_is_not_there(box):
     return box.run("--set", "device=cuda:9")
 
 
-@case(r"training the coarse net: the loss is (nan|inf) at step .* - lower the learning rate",
-      stays=None)  # fmt: skip
+@case(
+    r"training the base network: the loss is (nan|inf) at step .* - lower the learning rate",
+    stays=None,
+)
 def run_with_a_learning_rate_too_high(box):
-    return box.run("--set", "coarse.lr=1e30", "--set", "coarse.steps=12")
+    return box.run("--set", "base.lr=1e30", "--set", "base.steps=12")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 WORKFLOW = (
     ROLES
     + """
-[coarse]
+[base]
 steps = 2
 batch = 3
 [refinement]
@@ -43,8 +43,10 @@ def made(drawn, tmp_path_factory):
     words = ["map", drawn.scene, drawn.model, folder, "--device", "cpu"]
     done = subprocess.run(
         [sys.executable, "-c", "from geopipe.cli import main; main()", *map(str, words)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert all(line.startswith("mapping: ") for line in done.stderr.splitlines()), done.stderr
     return folder
@@ -121,8 +123,11 @@ def test_labels_counts_the_pixels_of_each_class(geopipe, drawn, tmp_path):
     with rasterio.open(out) as src:
         ids = np.bincount(src.read(1).ravel(), minlength=256)
     assert told == {
-        "background": ids[0], "building": ids[1], "road": ids[2], "not labelled": ids[255]
-    }  # fmt: skip
+        "background": ids[0],
+        "building": ids[1],
+        "road": ids[2],
+        "not labelled": ids[255],
+    }
     assert ids[255] == 24 * 24
 
 
@@ -168,9 +173,20 @@ def test_map_tells_areas_and_where_it_lies(geopipe, drawn, tmp_path, made):
 def test_map_in_json_with_scores_and_vectors(geopipe, drawn, tmp_path):
     out = tmp_path / "map"
     said = geopipe(
-        "map", drawn.scene, drawn.model, out, "--scores", "--vectors", "--json", "--core", 256,
-        "--bands", "3,2,1", "--nodata", "200",
-    )  # fmt: skip
+        "map",
+        drawn.scene,
+        drawn.model,
+        out,
+        "--scores",
+        "--vectors",
+        "--json",
+        "--core",
+        256,
+        "--bands",
+        "3,2,1",
+        "--nodata",
+        "200",
+    )
     told = json.loads(said.out)
     assert (said.code, said.err) == (0, "")
     assert told["map"] == str(out / "classes.tif")
@@ -240,19 +256,19 @@ def test_evaluate_prints_tables(geopipe, drawn, made):
 
 
 def test_run_tells_how_good_the_map_is_and_where_it_lies(geopipe, tiles):
-    said = geopipe("run", tiles / "tiny.toml", "--set", "coarse.steps=1", "--json")
+    said = geopipe("run", tiles / "tiny.toml", "--set", "base.steps=1", "--json")
     told = json.loads(said.out)
     assert (said.code, said.err) == (0, "")
     assert told["maps"] == [str(tiles / "made/map/test")]
     assert told["model"] == str(tiles / "made/refined.safetensors")
     assert len(told["mean_iou"]) == 3
-    again = geopipe("run", tiles / "tiny.toml", "--set", "coarse.steps=1")
+    again = geopipe("run", tiles / "tiny.toml", "--set", "base.steps=1")
     assert again.code == 0
     first, *paths = again.out.splitlines()
     assert first.startswith("mean IoU on the test scene, step by step: ")
     assert [p.split()[0] for p in paths] == ["map:", "model:", "report:"]
     assert all(Path(p.split()[1]).is_file() for p in paths)
-    model = json.loads((tiles / "made/coarse.json").read_text())
+    model = json.loads((tiles / "made/base.json").read_text())
     assert model["steps"] == [1]
 
 

@@ -1,4 +1,4 @@
-"""geopipe labels check, align and --ignore-band as a user meets them; and what they refuse."""
+"""geopipe labels check, align and --ignore-buffer as a user meets them; and what they refuse."""
 
 import json
 import re
@@ -49,8 +49,12 @@ def shifted_place(tmp_path_factory, make_model):
 def here(shifted_place, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
-    return Here(*(Path(shutil.copy(getattr(shifted_place, k), tmp_path / "in"))
-                  for k in ("scene", "osm", "model")))  # fmt: skip
+    return Here(
+        *(
+            Path(shutil.copy(getattr(shifted_place, k), tmp_path / "in"))
+            for k in ("scene", "osm", "model")
+        )
+    )
 
 
 @pytest.fixture
@@ -62,8 +66,19 @@ def out(tmp_path):
 
 
 def test_check_tells_the_shift(geopipe, here, out):
-    said = geopipe("labels", "check", here.scene, here.osm, "-o", out, "--json", "--block", 100,
-                   "--image-date", "2016-01-01")  # fmt: skip
+    said = geopipe(
+        "labels",
+        "check",
+        here.scene,
+        here.osm,
+        "-o",
+        out,
+        "--json",
+        "--block",
+        100,
+        "--image-date",
+        "2016-01-01",
+    )
     told = json.loads(said.out)
     assert (said.code, said.err) == (0, "")
     blocks = [b for b in told["blocks"] if b["class"] == "building" and b["features"]]
@@ -92,8 +107,20 @@ def test_check_prints_a_table(geopipe, here):
     said = geopipe("labels", "check", here.scene, here.osm)
     assert said.code == 0
     head, *rest = said.out.splitlines()
-    assert head.split() == ["at", "(m)", "class", "features", "dx", "dy", "+-", "score", "missing",
-                            "doubtful", "edited", "verdict"]  # fmt: skip
+    assert head.split() == [
+        "at",
+        "(m)",
+        "class",
+        "features",
+        "dx",
+        "dy",
+        "+-",
+        "score",
+        "missing",
+        "doubtful",
+        "edited",
+        "verdict",
+    ]
     assert re.match(r" +0, +0 building +\d+ ", rest[0])
     assert re.match(r" +0, +0 road +\d+ ", rest[1]) or "road" in said.out
     assert "labels are off by" in said.out
@@ -134,13 +161,16 @@ def test_osm_files_are_checked_and_aligned(geopipe, here, tmp_path, out):
         xy = shapely.get_coordinates(shape)
         refs = [nodes + k + 1 for k in range(len(xy))]
         nodes += len(xy)
-        text += [f'<node id="{n}" lon="{x:.8f}" lat="{y:.8f}"/>'
-                 for n, (x, y) in zip(refs, xy, strict=True)]  # fmt: skip
+        text += [
+            f'<node id="{n}" lon="{x:.8f}" lat="{y:.8f}"/>'
+            for n, (x, y) in zip(refs, xy, strict=True)
+        ]
         kind = isinstance(kind, str)
         refs = [*refs[:-1], refs[0]] if kind else refs
         tag = '<tag k="building" v="house"/>' if kind else '<tag k="highway" v="residential"/>'
-        text.append(f'<way id="{i + 1}">' + "".join(f'<nd ref="{n}"/>' for n in refs) + tag
-                    + "</way>")  # fmt: skip
+        text.append(
+            f'<way id="{i + 1}">' + "".join(f'<nd ref="{n}"/>' for n in refs) + tag + "</way>"
+        )
     source = tmp_path / "in" / "a.osm"
     # Nodes first, as OSM files have it.
     source.write_text("\n".join([text[0], *sorted(text[1:], key=lambda t: t[1] != "n"), "</osm>"]))
@@ -157,7 +187,7 @@ def test_a_band_is_not_labelled(geopipe, here, tmp_path):
     counts = {}
     for metres in (0, 2):
         words = ["labels", here.scene, here.osm, tmp_path / "out" / f"{metres}.tif", "--json"]
-        told = json.loads(geopipe(*words, "--ignore-band", metres).out)
+        told = json.loads(geopipe(*words, "--ignore-buffer", metres).out)
         counts[metres] = told["ignored"]
         assert "OpenStreetMap" in told["credit"]
     assert counts[2] > counts[0] + 10_000
@@ -185,12 +215,23 @@ def test_scenes_in_any_crs(geopipe, here, tmp_path, crs):
             old, target, 420, 440, *rasterio.transform.array_bounds(440, 420, transform)
         )
         warped = np.zeros((3, height, width), np.uint8)
-        reproject(data, warped, src_transform=rasterio.Affine(GSD, 0, LEFT, 0, -GSD, TOP),
-                  src_crs=old, dst_transform=transform, dst_crs=target,
-                  resampling=Resampling.bilinear)  # fmt: skip
+        reproject(
+            data,
+            warped,
+            src_transform=rasterio.Affine(GSD, 0, LEFT, 0, -GSD, TOP),
+            src_crs=old,
+            dst_transform=transform,
+            dst_crs=target,
+            resampling=Resampling.bilinear,
+        )
         data = warped
-    scene = write_scene(tmp_path / "in" / "other.tif", np.ascontiguousarray(data), crs=target,
-                        transform=transform, nodata=0)  # fmt: skip
+    scene = write_scene(
+        tmp_path / "in" / "other.tif",
+        np.ascontiguousarray(data),
+        crs=target,
+        transform=transform,
+        nodata=0,
+    )
     said = geopipe(
         "labels", "check", scene, here.osm, "--json", "--block", 500, "--classes", "buildings"
     )
@@ -228,12 +269,18 @@ def test_what_is_not_used_is_counted(geopipe, here, tmp_path, out):
     bow = shapely.Polygon([(x, y), (x + 9, y - 9), (x + 9, y), (x, y - 9)])
     shapes = [*frame.geometry, bow, shapely.Point(x, y), frame.geometry.iloc[-1]]
     more = gpd.GeoDataFrame(
-        {"building": [*frame["building"], "yes", "yes", "yes"],
-         "highway": [*frame["highway"], None, None, None]}, geometry=shapes, crs=frame.crs,
-    )  # fmt: skip
+        {
+            "building": [*frame["building"], "yes", "yes", "yes"],
+            "highway": [*frame["highway"], None, None, None],
+        },
+        geometry=shapes,
+        crs=frame.crs,
+    )
     more.to_file(tmp_path / "in" / "osm.gpkg", layer="osm")
-    for words in (["check", here.scene, tmp_path / "in" / "osm.gpkg"],
-                  ["align", here.scene, tmp_path / "in" / "osm.gpkg", out]):  # fmt: skip
+    for words in (
+        ["check", here.scene, tmp_path / "in" / "osm.gpkg"],
+        ["align", here.scene, tmp_path / "in" / "osm.gpkg", out],
+    ):
         said = geopipe("labels", *words, "--classes", "buildings")
         assert said.code == 0
         assert "left out: 1 x point where a polygon is wanted\n" in said.err
@@ -304,8 +351,11 @@ def test_without_roads_buildings_alone_are_checked(geopipe, here, tmp_path):
 def test_where_it_must_not_go(geopipe, here, tmp_path, out, command, monkeypatch):
     """Said at once, before the image is looked at."""
     monkeypatch.setattr("geopipe.workflow.sources.open_labels", None)
-    made = {"labels.gpkg": "exists already", "none/labels.gpkg": "there is no folder",
-            "labels.tif": "would be a GeoPackage"}  # fmt: skip
+    made = {
+        "labels.gpkg": "exists already",
+        "none/labels.gpkg": "there is no folder",
+        "labels.tif": "would be a GeoPackage",
+    }
     out.write_text("old")
     option = ["-o"] if command == "check" else []
     for name, expected in made.items():

@@ -10,10 +10,10 @@ import torch
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.grid import Window
-from geopipe.nets import MapNet, UNet
+from geopipe.mapping.tile import score_window
+from geopipe.nets import SegmentationModel, UNet
 from geopipe.nets.liteunet import LiteUNet
 from geopipe.raster import Scene
-from geopipe.score.tile import score_window
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,7 +37,7 @@ def model(request, tmp_path_factory, make_model):
             net.train()(torch.randn(2, 3, 256, 256))
         net.head.weight *= 3
     path = tmp_path_factory.mktemp("unet") / "unet.safetensors"
-    net = MapNet(net.eval().requires_grad_(False))
+    net = SegmentationModel(net.eval().requires_grad_(False))
     replace(make_model(gsd=gsd), net=net).save(path)
     return path
 
@@ -61,7 +61,7 @@ def test_its_tiles_have_no_seams(geopipe, drawn, model):
     assert (said.code, said.err) == (0, "")
     report = json.loads(said.out)
     assert (report["changed"], report["errors"]) == (0, 0)
-    net = type(Checkpoint.load(model).net.coarse).__name__
+    net = type(Checkpoint.load(model).net.base).__name__
     assert (report["declared_halo"], report["measured_halo"], report["stride"]) == HALO[net]
     assert report["nonlocal_layers"] == []
 

@@ -12,7 +12,7 @@ from stopping import Run, map_bytes
 from tiny_place import draw_place, lively
 
 from geopipe.cli import main
-from geopipe.jobs import Budget, Engine
+from geopipe.mapping import Budget, Engine
 from geopipe.raster import Scene
 from geopipe.workflow.bundle import MapOptions, write_bundle
 
@@ -28,8 +28,16 @@ class Place:
     whole: dict
 
     def words(self, out, *more, scene=None, model=None):
-        return ["map", scene or self.scene, model or self.model, out, "--core", "256",
-                "--scores", *more]  # fmt: skip
+        return [
+            "map",
+            scene or self.scene,
+            model or self.model,
+            out,
+            "--core",
+            "256",
+            "--scores",
+            *more,
+        ]
 
 
 def draw(folder, make_model, shape):
@@ -37,8 +45,11 @@ def draw(folder, make_model, shape):
     model = folder / "model.safetensors"
     lively(make_model(seed=3)).save(model)
     options = MapOptions(Engine("cpu", budget=Budget(256)), scores=True)
-    return Place(scene, model, map_bytes(write_bundle(Scene.open(scene), model, folder / "map",
-                                                      options).folder))  # fmt: skip
+    return Place(
+        scene,
+        model,
+        map_bytes(write_bundle(Scene.open(scene), model, folder / "map", options).folder),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -79,9 +90,13 @@ def start():
 
     def run(*words, out):
         process = subprocess.Popen(
-            [GEOPIPE, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+            [GEOPIPE, *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
         runs.append(Run(process, out))
         return runs[-1]
 

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from geopipe.jobs import Budget, Engine
+from geopipe.mapping import Budget, Engine
 from geopipe.raster import Scene
 from geopipe.workflow.bundle import MapOptions, write_bundle
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from geopipe.score.tile import TileJob
+from geopipe.mapping.tile import TileJob
 
 TILES = 20
 """Tiles of the large place."""

@@ -12,7 +12,7 @@ import rasterio
 import rasterio.shutil
 from stopping import done_tiles
 
-from geopipe.jobs import map as mapping
+from geopipe.mapping import scene as mapping
 from geopipe.workflow import bundle as bundles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,11 +25,19 @@ BAD = [1, 2, 4, 5]
 def damaged(place, tmp_path_factory):
     """The place, its scene in blocks of which the last one is damaged in its middle."""
     whole = tmp_path_factory.mktemp("damaged") / "whole.tif"
-    rasterio.shutil.copy(place.scene, whole, tiled=True, blockxsize=256, blockysize=256,
-                         compress="deflate", driver="GTiff")  # fmt: skip
+    rasterio.shutil.copy(
+        place.scene,
+        whole,
+        tiled=True,
+        blockxsize=256,
+        blockysize=256,
+        compress="deflate",
+        driver="GTiff",
+    )
     with rasterio.open(whole) as src:
-        at, size = (int(src.get_tag_item(f"BLOCK_{name}_2_1", "TIFF", 1))
-                    for name in ("OFFSET", "SIZE"))  # fmt: skip
+        at, size = (
+            int(src.get_tag_item(f"BLOCK_{name}_2_1", "TIFF", 1)) for name in ("OFFSET", "SIZE")
+        )
     data = bytearray(whole.read_bytes())
     data[at + size // 2 : at + size] = b"\xff" * (size - size // 2)
     scene = whole.with_name("scene.tif")
@@ -75,7 +83,7 @@ def test_skip_bad_maps_all_else_and_says_so_everywhere(place, damaged, geopipe, 
 
 def test_the_picture_of_a_damaged_scene_lacks_only_the_damage(damaged):
     from geopipe.raster import Scene
-    from geopipe.workflow.report import downscale
+    from geopipe.report.map_report import downscale
 
     image = downscale(Scene.open(damaged.scene), 560)
     pixels = read(damaged.scene.with_name("whole.tif"))

@@ -10,7 +10,7 @@ import rasterio
 from stopping import done_tiles, map_bytes, stopped_at
 from tiny_place import fingerprints, lively, write_scene
 
-from geopipe.jobs import map as mapping
+from geopipe.mapping import scene as mapping
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,7 +69,7 @@ CHANGES = {
 def test_a_change_is_refused_by_name_and_restart_begins_anew(
     mine, begun, geopipe, make_model, tmp_path, monkeypatch, change
 ):
-    monkeypatch.setattr("geopipe.jobs.precision.LEAST", 0)
+    monkeypatch.setattr("geopipe.mapping.precision.LEAST", 0)
     names, alter, more = CHANGES[change]
     alter(mine, make_model)
     before = fingerprints(begun.parent)

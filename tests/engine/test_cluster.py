@@ -16,9 +16,9 @@ from stopping import TILES, done_tiles
 
 from geopipe.errors import JobError
 from geopipe.grid import Tiling
-from geopipe.jobs import Workers, run_tiles
-from geopipe.jobs import map as mapping
-from geopipe.score.tile import TileJob
+from geopipe.mapping import Workers, run_tiles
+from geopipe.mapping import scene as mapping
+from geopipe.mapping.tile import TileJob
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -58,10 +58,20 @@ def cluster(tmp_path_factory):
             "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show"
         )
         workers = [
-            start("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard",
-                  "--memory-limit", "0", "--local-directory", str(folder))
+            start(
+                "worker",
+                address,
+                "--nthreads",
+                "1",
+                "--no-nanny",
+                "--no-dashboard",
+                "--memory-limit",
+                "0",
+                "--local-directory",
+                str(folder),
+            )
             for _ in range(2)
-        ]  # fmt: skip
+        ]
         with Client(address, timeout="60s", set_as_default=False) as client:
             client.wait_for_workers(2, timeout=60)
         yield Cluster(address, scheduler, workers)

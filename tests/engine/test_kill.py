@@ -14,10 +14,10 @@ from stopping import TILES, done_tiles, map_bytes, stopped_at
 from tiny_place import fingerprints
 
 from geopipe.errors import JobError
-from geopipe.jobs import Budget, Engine
-from geopipe.jobs import map as mapping
+from geopipe.mapping import Budget, Engine
+from geopipe.mapping import scene as mapping
+from geopipe.mapping.tile import TileJob
 from geopipe.raster import Scene
-from geopipe.score.tile import TileJob
 from geopipe.workflow import bundle as bundles
 from geopipe.workflow.bundle import MapOptions, write_bundle
 
@@ -65,9 +65,13 @@ def dies():
     """
     program = Path(__file__).with_name("dying.py")
     with subprocess.Popen(
-        [sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:  # fmt: skip
+        [sys.executable, program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
 
         def run(step, place, out):
             process.stdin.write(f"{step}\t{place.scene}\t{place.model}\t{out}\n")

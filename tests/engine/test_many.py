@@ -13,7 +13,7 @@ import rasterio.shutil
 from stopping import done_tiles, stopped_at
 from tiny_place import draw_place, fingerprints
 
-from geopipe.score.tile import TileJob
+from geopipe.mapping.tile import TileJob
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,14 +98,16 @@ def test_every_scene_goes_on_where_it_stopped(place, scenes, geopipe, computed):
 
 def test_a_mosaic_and_a_stac_collection_are_scenes(place, scenes, geopipe):
     rasterio.shutil.copy("in/a.tif", "in/mosaic.vrt", driver="VRT")
-    extent = pystac.Extent(pystac.SpatialExtent([[4, 45, 5, 46]]),
-                           pystac.TemporalExtent([[None, None]]))  # fmt: skip
+    extent = pystac.Extent(
+        pystac.SpatialExtent([[4, 45, 5, 46]]), pystac.TemporalExtent([[None, None]])
+    )
     collection = pystac.Collection("images", "Two of them", extent)
     for name in "bc":
         item = pystac.Item(name, None, None, datetime(2024, 5, 1, tzinfo=UTC), {})
         href = str((scenes / f"{name}.tif").resolve())
-        item.add_asset("image", pystac.Asset(href, media_type=pystac.MediaType.GEOTIFF,
-                                             roles=["data"]))  # fmt: skip
+        item.add_asset(
+            "image", pystac.Asset(href, media_type=pystac.MediaType.GEOTIFF, roles=["data"])
+        )
         collection.add_item(item)
     collection.normalize_and_save("in/stac", pystac.CatalogType.SELF_CONTAINED)
     said = geopipe("map", "in/mosaic.vrt", "in/stac/collection.json", place.model, "out", *CORE)

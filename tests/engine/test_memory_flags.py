@@ -6,8 +6,8 @@ import pytest
 from tiny_place import fingerprints
 
 from geopipe.errors import ConfigError
-from geopipe.jobs import Budget
-from geopipe.jobs import map as mapping
+from geopipe.mapping import Budget
+from geopipe.mapping import scene as mapping
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -21,9 +21,18 @@ def plan(geopipe, place, folder, *more):
 
 @pytest.mark.parametrize(
     ("text", "megabytes"),
-    [("900", 900), ("900MB", 900), ("900 mb", 900), ("1.5GB", 1500), ("2g", 2000), ("512m", 512),
-     ("1GiB", 1073), ("600MiB", 629), ("0.6 GB", 600)],
-)  # fmt: skip
+    [
+        ("900", 900),
+        ("900MB", 900),
+        ("900 mb", 900),
+        ("1.5GB", 1500),
+        ("2g", 2000),
+        ("512m", 512),
+        ("1GiB", 1073),
+        ("600MiB", 629),
+        ("0.6 GB", 600),
+    ],
+)
 def test_sizes_are_read_as_they_are_written(place, geopipe, tmp_path, monkeypatch, text, megabytes):
     def fit(budget, *_):
         raise ConfigError(f"{budget.ram_mb} and {budget.vram_mb}")
@@ -55,8 +64,9 @@ def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(place, geopipe,
     assert fingerprints(place.scene.parent) == before
     said = geopipe("map", place.scene, place.model, tmp_path / "map", "--dry-run")
     assert [line.split()[:2] for line in said.stdout.splitlines() if "tiles" in line] == [
-        ["tiles", "1"], ["tiles_at_once", "1"]
-    ]  # fmt: skip
+        ["tiles", "1"],
+        ["tiles_at_once", "1"],
+    ]
 
 
 def test_a_run_keeps_to_what_its_plan_says(place, geopipe, tmp_path, monkeypatch):

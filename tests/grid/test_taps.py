@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geopipe.grid import NetGrid, Window, average_taps, bilinear_taps
+from geopipe.grid import NetworkGrid, Window, average_weights, bilinear_weights
 
 factors = st.floats(0.1, 20) | st.sampled_from([0.5, 1.0, 2.0, 3.78, 4.0, 10.0, 1 / 3])
 starts = st.integers(-40, 40)
@@ -22,14 +22,14 @@ def dense(taps, columns):
 
 
 def source_of(start, count, factor):
-    source = NetGrid((1, 1), (factor, factor)).averaged_from(Window(start, start, count, count))
+    source = NetworkGrid((1, 1), (factor, factor)).averaged_from(Window(start, start, count, count))
     return source.row, source.height
 
 
 @given(starts, counts, factors)
 def test_average_weighs_source_pixels_by_their_overlap(start, count, factor):
     first, size = source_of(start, count, factor)
-    taps = average_taps(start, count, factor, first)
+    taps = average_weights(start, count, factor, first)
     assert taps.index.min() >= 0
     assert taps.index.max() < size
     f, columns = Fraction(factor), range(first, first + size)
@@ -42,7 +42,7 @@ def test_average_weighs_source_pixels_by_their_overlap(start, count, factor):
 
 @given(starts, counts, factors)
 def test_average_weights_are_shares(start, count, factor):
-    taps = average_taps(start, count, factor, source_of(start, count, factor)[0])
+    taps = average_weights(start, count, factor, source_of(start, count, factor)[0])
     assert (taps.weight >= 0).all()
     np.testing.assert_allclose(taps.weight.sum(0), 1, atol=1e-7)
 
@@ -52,9 +52,9 @@ def test_average_does_not_depend_on_the_window(total, factor, data):
     start = data.draw(st.integers(0, total - 1))
     count = data.draw(st.integers(1, total - start))
     first, size = source_of(0, total, factor)
-    whole = dense(average_taps(0, total, factor, first), size)[start : start + count]
+    whole = dense(average_weights(0, total, factor, first), size)[start : start + count]
     part_first, part_size = source_of(start, count, factor)
-    part = dense(average_taps(start, count, factor, part_first), part_size)
+    part = dense(average_weights(start, count, factor, part_first), part_size)
     left = part_first - first
     np.testing.assert_array_equal(part, whole[:, left : left + part_size])
     assert np.count_nonzero(whole) == np.count_nonzero(part)
@@ -66,7 +66,7 @@ def test_bilinear_is_numpys_interpolation_between_centres(size, factor, data):
     pixels = max(1, round(size * factor))
     start = data.draw(st.integers(0, pixels - 1))
     count = data.draw(st.integers(1, min(60, pixels - start)))
-    taps = bilinear_taps(start, count, factor, size, 0)
+    taps = bilinear_weights(start, count, factor, size, 0)
     values = np.random.default_rng(size).normal(size=size)
     at = (np.arange(start, start + count) + 0.5) / factor - 0.5
     oracle = np.interp(at, np.arange(size), values)
@@ -79,7 +79,7 @@ def test_bilinear_does_not_depend_on_the_window(size, factor, data):
     start = data.draw(st.integers(0, pixels - 1))
     count = data.draw(st.integers(1, pixels - start))
     shift = data.draw(st.integers(-5, 5))
-    whole = bilinear_taps(0, pixels, factor, size, 0)
-    part = bilinear_taps(start, count, factor, size, shift)
+    whole = bilinear_weights(0, pixels, factor, size, 0)
+    part = bilinear_weights(start, count, factor, size, shift)
     np.testing.assert_array_equal(part.index + shift, whole.index[:, start : start + count])
     np.testing.assert_array_equal(part.weight, whole.weight[:, start : start + count])

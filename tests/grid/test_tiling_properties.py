@@ -13,11 +13,11 @@ from tiny_nets import Blind, Tiny, tiny_net, with_net
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import IGNORE
-from geopipe.grid import NetGrid, Tiling, Window
-from geopipe.nets import MapNet
+from geopipe.grid import NetworkGrid, Tiling, Window
+from geopipe.mapping.reference import reference_scores
+from geopipe.mapping.tile import TileJob, score_window
+from geopipe.nets import SegmentationModel
 from geopipe.raster import Scene
-from geopipe.score.tile import TileJob, score_window
-from geopipe.score.whole import whole_scores
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,10 +30,11 @@ PLANES = {
     "1.5 m": ("EPSG:2154", Affine(1.5, 0, 789_000, 0, -1.5, 6_501_000)),
     "2 m": ("EPSG:2154", Affine(2, 0, 789_000, 0, -2, 6_501_000)),
     "Web Mercator, 0.2645 m on the ground": (
-        "EPSG:3857", Affine(0.2986, 0, 9_520_000, 0, -0.2986, 3_203_000),
+        "EPSG:3857",
+        Affine(0.2986, 0, 9_520_000, 0, -0.2986, 3_203_000),
     ),
     "degrees": ("EPSG:4326", Affine(4e-6, 0, 4.1, 0, -4e-6, 45.6)),
-}  # fmt: skip
+}
 STRIDES = [1, 2, 3, 4, 8]
 numbers = itertools.count()
 
@@ -70,9 +71,14 @@ def tiled(case, core, monkeypatch):
     monkeypatch.setattr(Checkpoint, "load", lambda _: case.model)
     scene, steps = case.scene, (case.model.net.iterations,)
     job = TileJob(
-        scene=scene, model=case.path, model_hash="", folder="", device="cpu", iterations=steps,
+        scene=scene,
+        model=case.path,
+        model_hash="",
+        folder="",
+        device="cpu",
+        iterations=steps,
         with_scores=False,
-    )  # fmt: skip
+    )
     scores = np.full((3, *scene.shape), np.nan, np.float32)
     classes, written = np.full(scene.shape, 200), np.zeros(scene.shape, int)
     for tile in Tiling(scene.shape, core):
@@ -87,7 +93,7 @@ def tiled(case, core, monkeypatch):
 def whole(case):
     """The oracle: one forward over all of the scene, resampled by matrices."""
     scene, net = case.scene, case.model.net
-    return whole_scores(scene, case.model, Window.of_shape(scene.shape), net.halo)
+    return reference_scores(scene, case.model, Window.of_shape(scene.shape), net.halo)
 
 
 sides = st.one_of(st.integers(1, 40), st.integers(250, 300), st.integers(500, 540))
@@ -132,13 +138,13 @@ def test_tiles_make_the_map_of_the_whole(
 @pytest.mark.parametrize("plane", PLANES)
 def test_one_pixel_less_context_does_not_make_it(make_case, monkeypatch, plane, stride, iterations):
     """And not by rounding, nor anywhere but where tiles meet."""
-    net, blind = (tiny_net(Tiny(stride), iterations, kind) for kind in (MapNet, Blind))
+    net, blind = (tiny_net(Tiny(stride), iterations, kind) for kind in (SegmentationModel, Blind))
     assert net.halo == 2 * stride + 2 * iterations  # to the pixel: none is there by rounding up
     case, lacking = (make_case(plane, (70, 300), n) for n in (net, blind))
     truth = whole(case)
     enough, less = (np.abs(tiled(c, 256, monkeypatch)[0] - truth) for c in (case, lacking))
     assert enough.max() < 1e-5
     assert less.max() > 1e-4
-    near = math.ceil((net.halo + 2 * stride) * NetGrid.of(case.scene.geobox, 1.0).factor[1])
+    near = math.ceil((net.halo + 2 * stride) * NetworkGrid.of(case.scene.geobox, 1.0).factor[1])
     assert less[..., : 256 - near].max() < 1e-5
     assert less[..., 256 + near :].max(initial=0) < 1e-5

@@ -11,7 +11,7 @@ from odc.geo.geobox import GeoBox
 from geopipe.classes import IGNORE, load_scheme
 from geopipe.errors import LabelError
 from geopipe.grid import Window, ground_gsd
-from geopipe.labels import Area, BandedLabels, LimitedLabels, VectorLabels
+from geopipe.labels import Area, ClippedLabels, IgnoreBufferLabels, VectorLabels
 from geopipe.raster.scene import window_geobox
 
 PLACES = {
@@ -26,8 +26,12 @@ SHAPE = (120, 140)
 def labelled(place):
     """Houses and a road through them, in pixels of the scene."""
     crs, transform = PLACES[place]
-    boxes = [shapely.box(20, 20, 50, 41), shapely.box(60, 30, 63, 90), shapely.box(0, 70, 140, 78),
-             shapely.box(100, 100, 130, 119)]  # fmt: skip
+    boxes = [
+        shapely.box(20, 20, 50, 41),
+        shapely.box(60, 30, 63, 90),
+        shapely.box(0, 70, 140, 78),
+        shapely.box(100, 100, 130, 119),
+    ]
     shapes = [
         shapely.transform(b, lambda xy: np.array([transform * (x, y) for x, y in xy]))
         for b in boxes
@@ -44,7 +48,7 @@ def test_it_is_as_wide_as_it_says(place, metres):
     labels = labelled(place)
     plane = labels.plane
     down, along = ground_gsd(plane)
-    banded = BandedLabels(labels, metres, plane).read(plane)
+    banded = IgnoreBufferLabels(labels, metres, plane).read(plane)
     ids = labels.read(plane.pad(12, 12))
     found = np.full(SHAPE, False)
     for i in range(-12, 13):
@@ -60,13 +64,16 @@ def test_it_is_as_wide_as_it_says(place, metres):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    place=st.sampled_from(sorted(PLACES)), metres=st.sampled_from([0.5, 0.75, 1.0, 1.5, 3.0]),
-    row=st.integers(-9, 110), col=st.integers(-9, 130),
-    height=st.integers(1, 60), width=st.integers(1, 60),
-)  # fmt: skip
+    place=st.sampled_from(sorted(PLACES)),
+    metres=st.sampled_from([0.5, 0.75, 1.0, 1.5, 3.0]),
+    row=st.integers(-9, 110),
+    col=st.integers(-9, 130),
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+)
 def test_any_window_says_the_same(place, metres, row, col, height, width):
     labels = labelled(place)
-    banded = BandedLabels(labels, metres, labels.plane)
+    banded = IgnoreBufferLabels(labels, metres, labels.plane)
     around = Window(-10, -10, 200, 220)
     window = Window(row, col, height, width)
     whole = banded.read(window_geobox(labels.plane, around))
@@ -80,7 +87,7 @@ def test_windows_of_a_tall_mercator_scene_agree():
     tall = GeoBox((70_000, 140), *PLACES["mercator"][::-1])
     # What lies two pixels off is within for the small window's own pixels, not for the large one's.
     gsd = ground_gsd(window_geobox(tall, Window(0, 0, 10_000, 140)))[0]
-    banded = BandedLabels(labels, 1.5 * gsd, tall)
+    banded = IgnoreBufferLabels(labels, 1.5 * gsd, tall)
     large = Window(0, 0, 20_000, 140)
     whole = banded.read(window_geobox(tall, large))
     part = banded.read(window_geobox(tall, Window(0, 0, 120, 140)))
@@ -90,8 +97,8 @@ def test_windows_of_a_tall_mercator_scene_agree():
 def test_the_rim_of_an_area_is_no_border():
     labels = labelled("lambert")
     west = shapely.box(789_000, 6_500_940, 789_017, 6_501_000)
-    limited = LimitedLabels(labels, Area(np.array([west], object), "west"))
-    plain, banded = (x.read(labels.plane) for x in (limited, BandedLabels(limited, 1.0)))
+    limited = ClippedLabels(labels, Area(np.array([west], object), "west"))
+    plain, banded = (x.read(labels.plane) for x in (limited, IgnoreBufferLabels(limited, 1.0)))
     assert (plain[:, 34:] == IGNORE).all()
     assert (banded[30, 24:34] == plain[30, 24:34]).all()
     assert banded[30, 20] == IGNORE
@@ -100,4 +107,4 @@ def test_the_rim_of_an_area_is_no_border():
 @pytest.mark.parametrize("metres", [0.0, -1.0, 51.0, float("nan")])
 def test_nonsense_is_refused(metres):
     with pytest.raises(LabelError, match="to ignore"):
-        BandedLabels(labelled("lambert"), metres)
+        IgnoreBufferLabels(labelled("lambert"), metres)

@@ -12,16 +12,16 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
 from geopipe.errors import GridError
-from geopipe.grid import NetGrid, Window
+from geopipe.grid import NetworkGrid, Window
 from geopipe.labels import VectorLabels
-from geopipe.labels.features import Gathering
+from geopipe.labels.features import FeatureCollector
 from geopipe.raster.scene import window_geobox
 
 SIZE = (60, 80)
 
 
 def labels_of(scheme, plane, shapes):
-    gathering = Gathering(scheme, CRS(plane.crs.proj), None)
+    gathering = FeatureCollector(scheme, CRS(plane.crs.proj), None)
     for shape, class_id, width in shapes:
         gathering.put(shape, class_id, width)
     return VectorLabels.of([gathering.finish()], scheme, plane)
@@ -60,7 +60,7 @@ def test_windows_agree_with_the_whole(scheme, affine, gsd, drawn, row, col):
     ]
     shapes.append((plane.extent.geom.buffer(1e-9), 0, np.nan))  # so that something always meets
     labels = labels_of(scheme, plane, shapes)
-    target = plane if gsd is None else NetGrid.of(plane, gsd).geobox(plane)
+    target = plane if gsd is None else NetworkGrid.of(plane, gsd).geobox(plane)
     whole = labels.read(target)
     height, width = target.shape
     row, col = min(row, height), min(col, width)

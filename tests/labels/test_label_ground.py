@@ -9,7 +9,7 @@ from pyproj import CRS, Geod, Transformer
 
 from geopipe.grid import ground_gsd
 from geopipe.labels import open_labels
-from geopipe.labels.lines import widened
+from geopipe.labels.buffered_lines import buffered_lines
 
 GEOD = Geod(ellps="WGS84")
 AT = np.array([5e5, 5e6])
@@ -49,7 +49,7 @@ def test_a_straight_road_is_as_wide_as_stated(tmp_path, scheme, crs, lon, lat, a
 
 def shapes_of(lines, width=8.0):
     local = CRS.from_epsg(32631)
-    return widened(np.array(lines), np.full(len(lines), width), local, local)
+    return buffered_lines(np.array(lines), np.full(len(lines), width), local, local)
 
 
 def test_a_road_cut_into_ways_has_no_notch():

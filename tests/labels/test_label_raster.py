@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from geopipe.classes import IGNORE
 from geopipe.errors import LabelError
-from geopipe.grid import NetGrid, Window
+from geopipe.grid import NetworkGrid, Window
 from geopipe.labels import RasterLabels, open_labels
 from geopipe.raster.scene import window_geobox
 
@@ -68,9 +68,9 @@ def test_a_raster_says_what_it_is(labels, plane):
 
 
 def test_coarser_pixels_take_the_most_frequent_class(labels, values, plane):
-    net = NetGrid(plane.shape, (5.0, 5.0)).geobox(plane)
+    net = NetworkGrid(plane.shape, (5.0, 5.0)).geobox(plane)
     np.testing.assert_array_equal(labels.read(net), values[2::5, 2::5])
-    mixed = NetGrid(plane.shape, (20.0, 20.0)).geobox(plane)
+    mixed = NetworkGrid(plane.shape, (20.0, 20.0)).geobox(plane)
     got = labels.read(mixed)
     for row in range(15):
         for col in range(20):
@@ -84,7 +84,7 @@ def test_coarser_pixels_take_the_most_frequent_class(labels, values, plane):
     st.sampled_from([0.55, 0.7, 1.0, 1.3, 2.0, 25.0]), st.integers(-9, 150), st.integers(-9, 150)
 )
 def test_windows_of_a_coarser_plane_agree(labels, plane, gsd, row, col):
-    net = NetGrid.of(plane, gsd).geobox(plane)
+    net = NetworkGrid.of(plane, gsd).geobox(plane)
     window = Window(row, col, 12, 17)
     inside = window.clip(net.shape)
     got, want = labels.read(window_geobox(net, window)), np.full((12, 17), IGNORE, np.uint8)
@@ -116,7 +116,7 @@ def test_other_types_of_ids(tmp_path, scheme, plane, dtype, nodata):
     if nodata is not None:
         ids[:50] = nodata
     labels = open_labels(write(tmp_path / "a.tif", ids, plane, nodata), scheme, plane)
-    coarse = NetGrid(plane.shape, (10.0, 10.0)).geobox(plane)
+    coarse = NetworkGrid(plane.shape, (10.0, 10.0)).geobox(plane)
     outside = window_geobox(coarse, Window(-1, 0, 31, 40))
     for got, step in ((labels.read(plane), 10), (labels.read(outside)[1:], 1)):
         assert got.dtype == np.uint8

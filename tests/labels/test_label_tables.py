@@ -6,7 +6,7 @@ import pytest
 import shapely
 
 from geopipe.errors import LabelError
-from geopipe.labels.place import Place
+from geopipe.labels.extent import Extent
 from geopipe.labels.tables import open_tables
 
 OSM = """<osm version="0.6">
@@ -23,7 +23,7 @@ STAMP = ' timestamp="20{}-03-04T05:06:07Z" version="2"'
 @pytest.fixture
 def here(scheme, plane):
     """``here(path)``: its tables around the scene."""
-    return lambda path, **more: open_tables(path, scheme, Place(plane), **more)
+    return lambda path, **more: open_tables(path, scheme, Extent(plane), **more)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def osm(tmp_path, plane):
     """``osm(a, b)``: two ways moved onto the scene, with attributes."""
 
     def make(a="", b=""):
-        lon, lat = Place(plane).bounds_in(Place(plane).local.geodetic_crs)[::3]
+        lon, lat = Extent(plane).bounds_in(Extent(plane).local.geodetic_crs)[::3]
         text = OSM.format(a=a, b=b)
         for old, new in (("4.130", f"{lon + 0.0015:.3f}"), ("45.612", f"{lat - 0.0015:.3f}")):
             text = text.replace(old, new)
@@ -46,8 +46,11 @@ def test_osm_keeps_ids_tags_and_dates(here, osm):
     assert (areas.name, areas.class_ids, areas.is_osm) == ("areas", (1,), True)
     assert (lines.name, lines.class_ids) == ("lines", (2,))
     assert areas.frame["source_id"].tolist() == ["way/11"]
-    assert lines.frame[["highway", "width", "osm_id"]].iloc[0].tolist() == ["primary", "4",
-                                                                           "way/12"]  # fmt: skip
+    assert lines.frame[["highway", "width", "osm_id"]].iloc[0].tolist() == [
+        "primary",
+        "4",
+        "way/12",
+    ]
     assert (areas.dates, lines.dates) == (["2019-03-04"], ["2021-03-04"])
 
 
@@ -60,8 +63,15 @@ def test_osm_without_dates_says_none(here, osm):
 
 
 def test_dates_in_columns(here, mapped, tmp_path):
-    when = ["2015-01-02T03:04:05Z", "2016-01-02", None, "soon", "2017-05-06T00:00:00+02:00", "",
-            "2018-01-01"]  # fmt: skip
+    when = [
+        "2015-01-02T03:04:05Z",
+        "2016-01-02",
+        None,
+        "soon",
+        "2017-05-06T00:00:00+02:00",
+        "",
+        "2018-01-01",
+    ]
     frame = mapped.assign(**{"@timestamp": when})
     frame.to_file(tmp_path / "m.geojson", driver="GeoJSON")
     (table,) = here(tmp_path / "m.geojson")
@@ -97,8 +107,9 @@ def test_an_id_that_is_missing_becomes_the_place_in_the_file(here, mapped, tmp_p
 
 
 def test_what_is_far_is_left_out(here, mapped, tmp_path):
-    far = mapped.iloc[:2].set_geometry(shapely.transform(mapped.geometry.iloc[:2].to_numpy(),
-                                                         lambda xy: xy + 5000))  # fmt: skip
+    far = mapped.iloc[:2].set_geometry(
+        shapely.transform(mapped.geometry.iloc[:2].to_numpy(), lambda xy: xy + 5000)
+    )
     pd.concat([mapped, far]).to_file(tmp_path / "m.gpkg")
     (table,) = here(tmp_path / "m.gpkg")
     assert len(table.frame) == len(mapped)

@@ -10,7 +10,7 @@ from odc.geo.geobox import GeoBox
 
 from geopipe.classes import IGNORE
 from geopipe.errors import GeopipeError, LabelError
-from geopipe.labels import LabelCounts, open_labels, write_labels
+from geopipe.labels import LabelCounts, open_labels, write_label_raster
 from geopipe.raster import Scene
 
 
@@ -47,7 +47,7 @@ def source(tmp_path, mapped, scheme, plane):
 
 def test_the_map_and_its_counts(tmp_path, scene, source, plane, scheme):
     out = tmp_path / "labels.tif"
-    counts = write_labels(scene, source, out, tags={"made_for": "a test"})
+    counts = write_label_raster(scene, source, out, tags={"made_for": "a test"})
     want = source.read(plane)
     want[:, 380:] = IGNORE
     with rasterio.open(out) as src:
@@ -76,7 +76,7 @@ def test_a_scene_larger_than_a_window(tmp_path, mapped, scheme):
     scene = write_scene(tmp_path / "scene.tif", np.full((3, *plane.shape), 9, np.uint8), plane)
     mapped.to_file(tmp_path / "a.gpkg")
     source = open_labels(tmp_path / "a.gpkg", scheme, plane)
-    counts = write_labels(scene, source, tmp_path / "labels.tif")
+    counts = write_label_raster(scene, source, tmp_path / "labels.tif")
     want = source.read(plane)
     with rasterio.open(tmp_path / "labels.tif") as src:
         np.testing.assert_array_equal(src.read(1), want)
@@ -92,12 +92,12 @@ def test_files_are_not_overwritten_unasked(tmp_path, scene, source):
     out = tmp_path / "labels.tif"
     out.write_text("mine")
     with pytest.raises(LabelError, match="exists"):
-        write_labels(scene, source, out)
+        write_label_raster(scene, source, out)
     assert out.read_text() == "mine"
-    write_labels(scene, source, out, overwrite=True)
+    write_label_raster(scene, source, out, overwrite=True)
     assert rasterio.open(out).count == 1
     with pytest.raises(LabelError, match="is the scene itself"):
-        write_labels(scene, source, tmp_path / "scene.tif", overwrite=True)
+        write_label_raster(scene, source, tmp_path / "scene.tif", overwrite=True)
 
 
 class Torn:
@@ -115,25 +115,25 @@ class Torn:
 def test_a_failure_leaves_nothing(tmp_path, scene, scheme):
     before = sorted(tmp_path.iterdir())
     with pytest.raises(LabelError, match="torn"):
-        write_labels(scene, Torn(scheme), tmp_path / "labels.tif")
+        write_label_raster(scene, Torn(scheme), tmp_path / "labels.tif")
     assert sorted(tmp_path.iterdir()) == before
     old = tmp_path / "old.tif"
     old.write_text("mine")
     with pytest.raises(LabelError, match="torn"):
-        write_labels(scene, Torn(scheme), old, overwrite=True)
+        write_label_raster(scene, Torn(scheme), old, overwrite=True)
     assert old.read_text() == "mine"
 
 
 def test_folders_that_cannot_be_written(tmp_path, scene, source):
     with pytest.raises(LabelError, match="no folder"):
-        write_labels(scene, source, tmp_path / "nowhere" / "labels.tif")
+        write_label_raster(scene, source, tmp_path / "nowhere" / "labels.tif")
     closed = tmp_path / "closed"
     closed.mkdir()
     closed.chmod(0o500)
     if os.access(closed, os.W_OK):
         pytest.skip("this user writes into read-only folders")
     with pytest.raises(GeopipeError, match="cannot write"):
-        write_labels(scene, source, closed / "labels.tif")
+        write_label_raster(scene, source, closed / "labels.tif")
     assert list(closed.iterdir()) == []
 
 
@@ -145,4 +145,4 @@ def test_a_disk_that_refuses(tmp_path, scene, source, monkeypatch):
 
     monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
     with pytest.raises(LabelError, match="Read-only file system"):
-        write_labels(scene, source, tmp_path / "labels.tif")
+        write_label_raster(scene, source, tmp_path / "labels.tif")

@@ -10,21 +10,21 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import load_backbone
 from geopipe.classes import load_scheme
 from geopipe.errors import ConfigError
-from geopipe.grid import NetGrid, Window
-from geopipe.learn import CoarsePlan, build_pool, train_coarse
-from geopipe.learn import fit as fit_module
-from geopipe.learn.finetune import FinetunePlan, finetune
-from geopipe.learn.pool import _blocks
-from geopipe.learn.refine import _prepare
-from geopipe.nets import CoarseNet, MapNet, RefineNet, UNet, build_net
+from geopipe.grid import NetworkGrid, Window
+from geopipe.learn import BaseNetworkPlan, build_pool, train_base_network
+from geopipe.learn import loop as fit_module
+from geopipe.learn.fine_tuning import FineTuningPlan, fine_tune
+from geopipe.learn.refinement import _prepare
+from geopipe.learn.sampler import _blocks
+from geopipe.mapping.tile import best_class, score_window
+from geopipe.nets import MnihCNN, RefinementRNN, SegmentationModel, UNet, build_base_network
 from geopipe.nets.liteunet import BACKBONE, LiteUNet
 from geopipe.raster import Scene
-from geopipe.score.tile import best_class, score_window
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SCHEME = load_scheme("buildings")
 SIDE = 72
-PLAN = FinetunePlan(steps=6, batch=2, patch=16, precision="float32")
+PLAN = FineTuningPlan(steps=6, batch=2, patch=16, precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +45,20 @@ def pool_of(place, array_labels):
 
     def pool(net, ids=truth):
         labels = array_labels(SCHEME, scene.geobox, ids, "the mapper")
-        grid = NetGrid.of(scene.geobox, 1.0)
-        return build_pool(
-            scene, labels, grid, halo=net.halo, stride=net.stride, patch=16, seed=0
-        )  # fmt: skip
+        grid = NetworkGrid.of(scene.geobox, 1.0)
+        return build_pool(scene, labels, grid, halo=net.halo, stride=net.stride, patch=16, seed=0)
 
     return pool
 
 
 def untrained(coarse, **fields):
-    fields = {"provenance": {"credit": "another", "coarse": {"steps": 1}}, **fields}
-    net = MapNet(coarse).eval().requires_grad_(False)
+    fields = {"provenance": {"credit": "another", "base": {"steps": 1}}, **fields}
+    net = SegmentationModel(coarse).eval().requires_grad_(False)
     return Checkpoint(net, SCHEME, (90.0,) * 3, (60.0,) * 3, "uint8", 1.0, **fields)
 
 
 NETS = {
-    "cnn": lambda: CoarseNet(3, 2),
+    "cnn": lambda: MnihCNN(3, 2),
     "unet": lambda: UNet(3, 2, base=4, depth=2),
     "lite-unet": lambda: LiteUNet(3, 2),
 }
@@ -73,7 +71,7 @@ def model(request):
 
 
 def tuned(model, pool, out, plan=PLAN, **options):
-    return finetune(model, pool, plan, out=out, **{"key": "k", **options})
+    return fine_tune(model, pool, plan, out=out, **{"key": "k", **options})
 
 
 def weights(model):
@@ -100,9 +98,10 @@ def test_the_given_model_and_stored_statistics_stay(model, pool_of, tmp_path):
     assert same(weights(loaded), weights(made))
     assert loaded.provenance["finetuning"]["steps"] == 6
     assert sum(loaded.provenance["finetuning"]["labelled_pixels"]) == SIDE * SIDE
-    assert (loaded.provenance["credit"], loaded.provenance["coarse"]) == (
-        "another; the mapper", {"steps": 1},
-    )  # fmt: skip
+    assert (loaded.provenance["credit"], loaded.provenance["base"]) == (
+        "another; the mapper",
+        {"steps": 1},
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["a.model"]
 
 
@@ -158,8 +157,10 @@ def test_a_resumed_fine_tuning_ends_bit_for_bit_the_same(model, pool_of, tmp_pat
 
 
 def test_a_refined_model_is_refused(pool_of, tmp_path):
-    model = untrained(CoarseNet(3, 2))
-    refined = replace(model, net=MapNet(model.net.coarse, RefineNet(3, 2, iterations=1)))
+    model = untrained(MnihCNN(3, 2))
+    refined = replace(
+        model, net=SegmentationModel(model.net.base, RefinementRNN(3, 2, iterations=1))
+    )
     with pytest.raises(ConfigError, match="has a refinement"):
         tuned(refined, pool_of(refined.net), tmp_path / "a.model")
     assert list(tmp_path.iterdir()) == []
@@ -170,10 +171,17 @@ def test_a_refined_model_is_refused(pool_of, tmp_path):
 
 def train_unet(pool, out, **plan):
     plan = {"steps": 6, "batch": 2, "patch": 16, "precision": "float32", "jitter": 0, **plan}
-    return train_coarse(
-        pool, SCHEME, CoarsePlan.of("unet", **plan), dtype="uint8", gsd=1.0, out=out, key="k",
-        check=lambda model: float(model.net.training), check_every=3,
-    )  # fmt: skip
+    return train_base_network(
+        pool,
+        SCHEME,
+        BaseNetworkPlan.of("unet", **plan),
+        dtype="uint8",
+        gsd=1.0,
+        out=out,
+        key="k",
+        check=lambda model: float(model.net.training),
+        check_every=3,
+    )
 
 
 @pytest.fixture
@@ -181,40 +189,40 @@ def small(monkeypatch):
     """U-Nets that workflows train are of base 4 and depth 2."""
 
     def build(bands, classes, net):
-        return build_net(bands, classes, net, base=4, depth=2)
+        return build_base_network(bands, classes, net, base=4, depth=2)
 
-    monkeypatch.setattr("geopipe.learn.coarse.build_net", build)
-    return MapNet(UNet(1, 2, base=4, depth=2))
+    monkeypatch.setattr("geopipe.learn.base_network.build_net", build)
+    return SegmentationModel(UNet(1, 2, base=4, depth=2))
 
 
 def test_a_u_net_that_is_looked_at_and_resumed_ends_the_same(small, pool_of, tmp_path, kill):
     pool, out = pool_of(small), tmp_path / "out.model"
     whole, record = train_unet(pool, tmp_path / "whole.model")
     assert record.checks == [(3, 0.0), (6, 0.0)], "looked at as it would map"
-    kill("coarse", 5, lambda: train_unet(pool, out))
+    kill("base", 5, lambda: train_unet(pool, out))
     resumed, record = train_unet(pool, out)
     assert record.resumed_at == 4
     assert same(weights(resumed), weights(whole))
-    assert int(resumed.net.coarse.down[0].norms[0].num_batches_tracked) == 6
-    assert Checkpoint.load(out).provenance["coarse"]["net"] == "unet"
+    assert int(resumed.net.base.down[0].norms[0].num_batches_tracked) == 6
+    assert Checkpoint.load(out).provenance["base"]["net"] == "unet"
 
 
 def test_each_net_has_values_of_its_own_unless_others_are_chosen():
-    assert CoarsePlan.of("cnn", "paper") == CoarsePlan()
-    paper = CoarsePlan()
+    assert BaseNetworkPlan.of("cnn", "paper") == BaseNetworkPlan()
+    paper = BaseNetworkPlan()
     assert (paper.steps, paper.batch, paper.lr, paper.optimizer) == (1200, 64, 0.01, "sgd")
     assert not paper.cycle
     assert not paper.class_weighting
-    short = CoarsePlan.of()
-    assert short == CoarsePlan.of("cnn", "short")
+    short = BaseNetworkPlan.of()
+    assert short == BaseNetworkPlan.of("cnn", "short")
     assert short.cycle
     assert short.class_weighting
-    unet = CoarsePlan(net="unet", steps=600, batch=16, optimizer="adamw", lr=1e-3)
-    assert CoarsePlan.of("unet") == CoarsePlan.of("unet", "paper") == unet
-    assert CoarsePlan.of("unet", lr=0.1, steps=3).lr == 0.1
-    assert CoarsePlan.of("lite-unet").patch == 256
-    assert FinetunePlan.of("unet") == FinetunePlan()
-    assert FinetunePlan.of("lite-unet", steps=9) == FinetunePlan(steps=9, batch=8, patch=128)
+    unet = BaseNetworkPlan(net="unet", steps=600, batch=16, optimizer="adamw", lr=1e-3)
+    assert BaseNetworkPlan.of("unet") == BaseNetworkPlan.of("unet", "paper") == unet
+    assert BaseNetworkPlan.of("unet", lr=0.1, steps=3).lr == 0.1
+    assert BaseNetworkPlan.of("lite-unet").patch == 256
+    assert FineTuningPlan.of("unet") == FineTuningPlan()
+    assert FineTuningPlan.of("lite-unet", steps=9) == FineTuningPlan(steps=9, batch=8, patch=128)
 
 
 @pytest.mark.parametrize(
@@ -222,26 +230,26 @@ def test_each_net_has_values_of_its_own_unless_others_are_chosen():
 )
 def test_few_labels_are_not_learnt_from_for_long(labelled, steps):
     """40 passes of 4 patches of 256 px."""
-    plan = CoarsePlan.of()
+    plan = BaseNetworkPlan.of()
     assert plan.bounded(labelled).steps == steps
-    assert CoarsePlan.of("cnn", "paper").bounded(labelled).steps == 1200
-    assert CoarsePlan.of(steps=7).bounded(labelled).steps == 7, "chosen steps stay"
+    assert BaseNetworkPlan.of("cnn", "paper").bounded(labelled).steps == 1200
+    assert BaseNetworkPlan.of(steps=7).bounded(labelled).steps == 7, "chosen steps stay"
     side = int(labelled**0.5)
     assert plan.fitted((side, side)).steps == pytest.approx(steps, abs=1)
 
 
 def test_a_lite_unet_starts_from_imagenet(pool_of, tmp_path):
     """A step of no length leaves the weights that a package ships."""
-    plan = CoarsePlan.of("lite-unet", steps=1, batch=1, patch=16, lr=1e-30, weight_decay=0)
-    pool = pool_of(MapNet(LiteUNet(1, 2)))
-    made, _ = train_coarse(
+    plan = BaseNetworkPlan.of("lite-unet", steps=1, batch=1, patch=16, lr=1e-30, weight_decay=0)
+    pool = pool_of(SegmentationModel(LiteUNet(1, 2)))
+    made, _ = train_base_network(
         pool, SCHEME, plan, dtype="uint8", gsd=1.0, out=tmp_path / "a.model", key="k"
     )
     known = load_backbone(BACKBONE)
-    for name, block in made.net.coarse.down.items():
+    for name, block in made.net.base.down.items():
         for key, weight in block.named_parameters():
             torch.testing.assert_close(weight, known.blocks[name].get_parameter(key))
-    assert isinstance(Checkpoint.load(tmp_path / "a.model").net.coarse, LiteUNet)
+    assert isinstance(Checkpoint.load(tmp_path / "a.model").net.base, LiteUNet)
 
 
 def accuracy(model, place):
@@ -254,17 +262,19 @@ def test_what_shifted_labels_spoil_fine_tuning_mends(small, place, pool_of, tmp_
     model, _ = train_unet(pool_of(small, shifted), tmp_path / "a.model", steps=60, batch=6, lr=5e-3)
     before = accuracy(model, place)
     assert before < 0.96
-    plan = FinetunePlan(steps=50, batch=6, patch=16, lr=3e-3, jitter=0, precision="float32")
+    plan = FineTuningPlan(steps=50, batch=6, patch=16, lr=3e-3, jitter=0, precision="float32")
     mended, _ = tuned(model, pool_of(small), tmp_path / "b.model", plan)
     assert accuracy(mended, place) > 0.985
 
 
 def test_a_refinement_of_a_u_net_is_trained_on_the_scores_of_the_map(place, pool_of, monkeypatch):
     """Blocks start on the net's stride, whatever it is: elsewhere it would see another phase."""
-    monkeypatch.setattr("geopipe.learn.pool.BLOCK_PX", 20)
+    monkeypatch.setattr("geopipe.learn.sampler.BLOCK_PX", 20)
     torch.manual_seed(0)
     model = untrained(UNet(3, 2, base=4, depth=3))
-    refined = replace(model, net=MapNet(model.net.coarse, RefineNet(3, 2, iterations=1)).eval())
+    refined = replace(
+        model, net=SegmentationModel(model.net.base, RefinementRNN(3, 2, iterations=1)).eval()
+    )
     blocks = pool_of(refined.net).blocks
     windows = list(_blocks((SIDE, SIDE), 8))
     (whole,) = score_window(model, place[0], Window(0, 0, SIDE, SIDE))

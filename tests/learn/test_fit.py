@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from geopipe.errors import ConfigError
-from geopipe.learn import fit as module
+from geopipe.learn import loop as module
 from geopipe.learn.schedule import WARMUP, one_cycle
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -5,13 +5,13 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geopipe.checkpoint import net_image
+from geopipe.checkpoint import network_input
 from geopipe.classes import IGNORE, load_scheme
 from geopipe.errors import LabelError, SceneError
-from geopipe.grid import NetGrid, Window
-from geopipe.learn import Pool, Sampling, build_pool
-from geopipe.learn import pool as module
-from geopipe.learn.pool import Block, fitting_patch, symmetric
+from geopipe.grid import NetworkGrid, Window
+from geopipe.learn import PatchPool, PatchSampler, build_pool
+from geopipe.learn import sampler as module
+from geopipe.learn.sampler import PoolBlock, dihedral, fitting_patch
 from geopipe.raster import Scene
 
 SCHEME = load_scheme("buildings-roads")
@@ -23,14 +23,14 @@ def pool_of(*labels, halo=4, classes=3):
     blocks = []
     for ids in labels:
         image = np.pad(ids.astype(np.float32), halo, constant_values=7)[None]
-        blocks.append(Block(image, np.ones(image.shape[1:], bool), ids))
+        blocks.append(PoolBlock(image, np.ones(image.shape[1:], bool), ids))
     positions = tuple(
         np.array(
             [(i, r, c) for i, ids in enumerate(labels) for r, c in np.argwhere(ids == k)], np.int32
         )
         for k in range(classes)
     )
-    return Pool(tuple(blocks), halo, classes, 1.0, positions)
+    return PatchPool(tuple(blocks), halo, classes, 1.0, positions)
 
 
 def rare(shape, seed=0):
@@ -55,7 +55,7 @@ def cut(pool, draw, patch):
 @given(st.integers(0, 10**6), st.integers(0, 99), st.integers(1, 23), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_patches_stay_inside(number, seed, patch, balanced):
-    draw = Sampling(POOL, patch, seed, balanced=balanced).draw(number)
+    draw = PatchSampler(POOL, patch, seed, balanced=balanced).sample(number)
     assert cut(POOL, draw, patch).shape == (patch, patch)
     assert min(draw) >= 0
     assert draw[3] < 8
@@ -64,15 +64,15 @@ def test_patches_stay_inside(number, seed, patch, balanced):
 @given(st.integers(0, 10**6), st.integers(0, 99), st.integers(1, 23))
 @settings(max_examples=150, deadline=None)
 def test_classes_take_turns(number, seed, patch):
-    draw = Sampling(POOL, patch, seed).draw(number)
+    draw = PatchSampler(POOL, patch, seed).sample(number)
     assert number % 3 in cut(POOL, draw, patch)
 
 
 @pytest.mark.parametrize("balanced", [True, False])
 def test_a_draw_depends_on_seed_and_number_alone(balanced):
     def draws(seed, numbers):
-        sampling = Sampling(POOL, 16, seed, balanced=balanced)
-        return {n: sampling.draw(n) for n in numbers}
+        sampling = PatchSampler(POOL, 16, seed, balanced=balanced)
+        return {n: sampling.sample(n) for n in numbers}
 
     forward = draws(5, range(60))
     assert draws(5, reversed(range(60))) == forward
@@ -82,10 +82,10 @@ def test_a_draw_depends_on_seed_and_number_alone(balanced):
 
 def test_unbalanced_patches_lie_anywhere():
     pool = pool_of(np.zeros((20, 30), np.uint8), np.zeros((20, 60), np.uint8), classes=1)
-    sampling = Sampling(pool, 8, 0, balanced=False)
+    sampling = PatchSampler(pool, 8, 0, balanced=False)
     seen = [np.zeros(b.labels.shape) for b in pool.blocks]
     for number in range(2000):
-        index, row, col, _ = sampling.draw(number)
+        index, row, col, _ = sampling.sample(number)
         seen[index][row : row + 8, col : col + 8] += 1
     assert min(s.min() for s in seen) > 0
     assert seen[1].sum() / seen[0].sum() == pytest.approx(2, rel=0.15)
@@ -96,42 +96,42 @@ def test_unbalanced_patches_lie_anywhere():
 def test_a_balanced_pixel_lies_anywhere_in_its_patch():
     ids = np.zeros((60, 60), np.uint8)
     ids[30, 30] = 1
-    sampling = Sampling(pool_of(ids, classes=2), 8, 0)
+    sampling = PatchSampler(pool_of(ids, classes=2), 8, 0)
     places = {
-        (30 - row, 30 - col) for _, row, col, _ in (sampling.draw(2 * n + 1) for n in range(800))
+        (30 - row, 30 - col) for _, row, col, _ in (sampling.sample(2 * n + 1) for n in range(800))
     }
     assert places == {(r, c) for r in range(8) for c in range(8)}
 
 
 def test_symmetries_are_the_eight_of_a_square():
     x = torch.arange(9).reshape(3, 3)
-    found = {tuple(symmetric(x, s).flatten().tolist()) for s in range(8)}
+    found = {tuple(dihedral(x, s).flatten().tolist()) for s in range(8)}
     turned = [torch.rot90(y, k) for y in (x, x.flip(0)) for k in range(4)]
     assert found == {tuple(y.flatten().tolist()) for y in turned}
-    assert torch.equal(symmetric(x, 0), x)
+    assert torch.equal(dihedral(x, 0), x)
 
 
 @pytest.mark.parametrize("symmetry", range(8))
 def test_symmetries_apply_alike_to_any_array(symmetry):
     x = torch.randn(2, 3, 5, 7)
-    out = symmetric(x, symmetry)
+    out = dihedral(x, symmetry)
     for i in range(2):
         for j in range(3):
-            assert torch.equal(out[i, j], symmetric(x[i, j], symmetry))
-    inner = symmetric(x[..., 1:-1, 1:-1], symmetry)
+            assert torch.equal(out[i, j], dihedral(x[i, j], symmetry))
+    inner = dihedral(x[..., 1:-1, 1:-1], symmetry)
     assert torch.equal(inner, out[..., 1:-1, 1:-1])
 
 
 def test_without_augmentation_nothing_is_turned():
-    assert {Sampling(POOL, 8, 0, augment=False).draw(n)[3] for n in range(30)} == {0}
-    assert {Sampling(POOL, 8, 0, augment=True).draw(n)[3] for n in range(99)} == set(range(8))
+    assert {PatchSampler(POOL, 8, 0, augment=False).sample(n)[3] for n in range(30)} == {0}
+    assert {PatchSampler(POOL, 8, 0, augment=True).sample(n)[3] for n in range(99)} == set(range(8))
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.2])
 def test_batches_hold_images_and_labels_of_one_place(jitter):
-    from geopipe.learn.coarse import _batch
+    from geopipe.learn.base_network import _batch
 
-    sampling = Sampling(POOL, 16, 0, jitter=jitter)
+    sampling = PatchSampler(POOL, 16, 0, jitter=jitter)
     blocks = [(torch.from_numpy(b.image), b.labels) for b in POOL.blocks]
     images, labels = _batch(sampling, blocks, range(30, 42))
     assert images.shape == (12, 1, 24, 24)
@@ -145,12 +145,12 @@ def test_batches_hold_images_and_labels_of_one_place(jitter):
 
 
 def test_another_light_is_one_gain_and_offset_a_band():
-    sampling = Sampling(POOL, 16, 0, jitter=0.2)
+    sampling = PatchSampler(POOL, 16, 0, jitter=0.2)
     x = torch.randn(3, 10, 10, dtype=torch.float64)
     changes = []
     for number in range(300):
-        y = sampling.relit(x, number)
-        assert torch.equal(y, sampling.relit(x, number))
+        y = sampling.radiometric_jitter(x, number)
+        assert torch.equal(y, sampling.radiometric_jitter(x, number))
         for before, after in zip(x, y, strict=True):
             gain, offset = np.polyfit(before.flatten(), after.flatten(), 1)
             np.testing.assert_allclose(before * gain + offset, after, atol=1e-5)
@@ -158,8 +158,8 @@ def test_another_light_is_one_gain_and_offset_a_band():
     gain, offset = np.array(changes).std(0)
     assert offset == pytest.approx(0.2, rel=0.2)
     assert gain == pytest.approx(0.1, rel=0.2)
-    assert sampling.relit(x.float(), 1).dtype == torch.float32
-    assert torch.equal(Sampling(POOL, 16, 0).relit(x, 1), x)
+    assert sampling.radiometric_jitter(x.float(), 1).dtype == torch.float32
+    assert torch.equal(PatchSampler(POOL, 16, 0).radiometric_jitter(x, 1), x)
 
 
 # Building the pool
@@ -175,7 +175,7 @@ def site(make_raster, array_labels):
         data[:, 20:30, 40:60] = 0
         half = Affine(0.5, 0, 789_000, 0, -0.5, 6_501_000)
         scene = Scene.open(make_raster(data, nodata=0, transform=half))
-        grid = NetGrid.of(scene.geobox, 1.0)
+        grid = NetworkGrid.of(scene.geobox, 1.0)
         assert grid.shape == shape
         ids = rng.integers(0, 3, shape).astype(np.uint8) if ids is None else ids
         labels = array_labels(source_scheme, grid.geobox(scene.geobox), ids, "the mapper")
@@ -191,7 +191,7 @@ def test_blocks_cover_the_scene_once_with_its_own_pixels(site, monkeypatch, shap
     pool = build_pool(scene, labels, grid, halo=HALO, patch=32, seed=0)
     windows = list(module._blocks(shape))
     whole, valid = (
-        x.numpy() for x in net_image(scene, grid, Window.of_shape(shape).expand(HALO + 4))
+        x.numpy() for x in network_input(scene, grid, Window.of_shape(shape).expand(HALO + 4))
     )
     expected = np.where(valid[HALO + 4 : -HALO - 4, HALO + 4 : -HALO - 4], labels.ids, IGNORE)
     owners = np.zeros(shape, int)
@@ -300,9 +300,14 @@ def test_a_class_that_lies_in_holes_alone_is_missing(site):
 
 @pytest.mark.parametrize(
     ("shape", "wanted"),
-    [((4000, 300), (256, 4)), ((256, 256), (256, 4)), ((255, 900), (128, 16)),
-     ((100, 100), (64, 64)), ((20, 500), (64, 64))],
-)  # fmt: skip
+    [
+        ((4000, 300), (256, 4)),
+        ((256, 256), (256, 4)),
+        ((255, 900), (128, 16)),
+        ((100, 100), (64, 64)),
+        ((20, 500), (64, 64)),
+    ],
+)
 def test_patches_are_halved_until_they_fit_and_a_step_sees_as_many_pixels(shape, wanted):
     assert fitting_patch(shape, 256, 4) == wanted
 

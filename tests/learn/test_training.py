@@ -9,20 +9,26 @@ import torch
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import load_scheme
 from geopipe.errors import ConfigError
-from geopipe.grid import NetGrid, Window
-from geopipe.learn import CoarsePlan, RefinePlan, build_pool, train_coarse, train_refinement
-from geopipe.learn import coarse as coarse_module
-from geopipe.learn import fit as fit_module
-from geopipe.learn import refine as refine_module
-from geopipe.learn.refine import _prepare
-from geopipe.nets import CoarseNet, MapNet, RefineNet
+from geopipe.grid import NetworkGrid, Window
+from geopipe.learn import (
+    BaseNetworkPlan,
+    RefinementPlan,
+    build_pool,
+    train_base_network,
+    train_refinement,
+)
+from geopipe.learn import base_network as coarse_module
+from geopipe.learn import loop as fit_module
+from geopipe.learn import refinement as refine_module
+from geopipe.learn.refinement import _prepare
+from geopipe.mapping.tile import best_class, score_window
+from geopipe.nets import MnihCNN, RefinementRNN, SegmentationModel
 from geopipe.raster import Scene
-from geopipe.score.tile import best_class, score_window
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SCHEME = load_scheme("buildings")
-COARSE = CoarsePlan(steps=7, batch=2, patch=16, precision="float32")
-REFINE = RefinePlan(steps=7, batch=2, patch=16, iterations=3, precision="float32")
+COARSE = BaseNetworkPlan(steps=7, batch=2, patch=16, precision="float32")
+REFINE = RefinementPlan(steps=7, batch=2, patch=16, iterations=3, precision="float32")
 SIDE = 72
 
 
@@ -42,21 +48,21 @@ def site(tmp_path_factory, make_raster_at, array_labels):
 def pools(site):
     """``pools(halo)``"""
     scene, labels = site
-    grid = NetGrid.of(scene.geobox, 1.0)
+    grid = NetworkGrid.of(scene.geobox, 1.0)
     return lambda halo: build_pool(scene, labels, grid, halo=halo, patch=16, seed=0)
 
 
 @pytest.fixture(scope="module")
 def untrained():
-    """A coarse model with random weights, frozen."""
+    """A base model with random weights, frozen."""
     torch.manual_seed(1)
-    net = MapNet(CoarseNet(3, 2)).eval().requires_grad_(False)
+    net = SegmentationModel(MnihCNN(3, 2)).eval().requires_grad_(False)
     return Checkpoint(net, SCHEME, (90.0,) * 3, (60.0,) * 3, "uint8", 1.0, {"credit": "another"})
 
 
 def coarse(pools, out, plan=COARSE, **options):
     options = {"dtype": "uint8", "gsd": 1.0, "key": "k", **options}
-    return train_coarse(pools(32), SCHEME, plan, out=out, **options)
+    return train_base_network(pools(32), SCHEME, plan, out=out, **options)
 
 
 @pytest.fixture
@@ -67,10 +73,10 @@ def refinement(untrained):
     return train
 
 
-@pytest.fixture(params=["coarse", "refinement"])
+@pytest.fixture(params=["base", "refinement"])
 def training(request, refinement):
     return {
-        "coarse": (coarse, coarse_module),
+        "base": (coarse, coarse_module),
         "refinement": (refinement, refine_module),
     }[request.param]
 
@@ -160,7 +166,7 @@ def test_what_is_saved_is_what_is_returned(training, pools, tmp_path):
     assert_same(model, loaded)
     assert not model.net.training
     assert not any(p.requires_grad for p in model.net.parameters())
-    name = "coarse" if train is coarse else "refinement"
+    name = "base" if train is coarse else "refinement"
     assert loaded.provenance[name]["steps"] == 7
     assert sum(loaded.provenance[name]["labelled_pixels"]) == SIDE * SIDE
     assert "the mapper" in loaded.provenance["credit"]
@@ -210,16 +216,16 @@ def test_a_robust_loss_follows_a_quarter_of_cross_entropy(pools, tmp_path, monke
 
 
 def test_a_learning_rate_that_blows_up_is_an_error(pools, tmp_path):
-    plan = CoarsePlan(steps=30, batch=1, patch=16, lr=1e9, precision="float32")
+    plan = BaseNetworkPlan(steps=30, batch=1, patch=16, lr=1e9, precision="float32")
     with pytest.raises(ConfigError, match="lower the learning rate"):
         coarse(pools, tmp_path / "a.model", plan)
     assert not (tmp_path / "a.model").exists()
 
 
 def test_the_refinement_is_trained_on_the_scores_of_the_map(site, pools, untrained):
-    """Block by block, image and coarse scores are those that mapping will see."""
+    """Block by block, image and base scores are those that mapping will see."""
     torch.manual_seed(0)
-    net = MapNet(untrained.net.coarse, RefineNet(3, 2, iterations=3)).eval()
+    net = SegmentationModel(untrained.net.coarse, RefinementRNN(3, 2, iterations=3)).eval()
     model = untrained.with_net(net, {})
     (block,) = pools(net.halo).blocks
     image, scores, labels = _prepare(model, block, "cpu")
@@ -229,7 +235,7 @@ def test_the_refinement_is_trained_on_the_scores_of_the_map(site, pools, untrain
     coarse_map, refined_map = score_window(model, site[0], window, iterations=(0, 3))
     torch.testing.assert_close(scores[:, 6:-6, 6:-6], coarse_map, rtol=0, atol=1e-5)
     with torch.inference_mode():
-        refined = net.refine(scores[None], image[None])[0]
+        refined = net.postprocessor(scores[None], image[None])[0]
     torch.testing.assert_close(refined, refined_map, rtol=0, atol=1e-5)
 
 
@@ -240,15 +246,13 @@ def accuracy(model, scene, ids):
 
 def test_two_colours_are_learnt_and_their_edges_sharpened(site, pools, tmp_path):
     scene, labels = site
-    plan = CoarsePlan(steps=40, batch=6, patch=24, lr=0.003, jitter=0, precision="float32")
+    plan = BaseNetworkPlan(steps=40, batch=6, patch=24, lr=0.003, jitter=0, precision="float32")
     model, record = coarse(pools, tmp_path / "coarse.model", plan)
     rough = accuracy(model, scene, labels.ids)
     assert record.losses[-1] < 0.5 * record.losses[0]
     assert rough > 0.85
-    plan = RefinePlan(steps=40, batch=4, patch=24, jitter=0, precision="float32")
-    refined, _ = train_refinement(
-        model, pools(40), plan, out=tmp_path / "refined.model", key="k"
-    )  # fmt: skip
+    plan = RefinementPlan(steps=40, batch=4, patch=24, jitter=0, precision="float32")
+    refined, _ = train_refinement(model, pools(40), plan, out=tmp_path / "refined.model", key="k")
     fine = accuracy(refined, scene, labels.ids)
     assert 1 - fine < 0.5 * (1 - rough)
     assert fine > 0.97
@@ -261,14 +265,18 @@ def test_labels_that_are_all_but_unknown_still_train(site, array_labels, tmp_pat
     ids = np.full_like(labels.ids, 255)
     ids[20, 20], ids[2, 2] = 1, 0
     pool = build_pool(
-        scene, array_labels(SCHEME, scene.geobox, ids), NetGrid.of(scene.geobox, 1.0), halo=32,
-        patch=16, seed=0,
-    )  # fmt: skip
-    model, record = train_coarse(
+        scene,
+        array_labels(SCHEME, scene.geobox, ids),
+        NetworkGrid.of(scene.geobox, 1.0),
+        halo=32,
+        patch=16,
+        seed=0,
+    )
+    model, record = train_base_network(
         pool, SCHEME, COARSE, dtype="uint8", gsd=1.0, out=tmp_path / "a.model", key="k"
     )
     assert min(record.losses) > 0
-    plan = RefinePlan(steps=20, batch=1, patch=16, iterations=1, precision="float32")
+    plan = RefinementPlan(steps=20, batch=1, patch=16, iterations=1, precision="float32")
     refined, record = train_refinement(model, pool, plan, out=tmp_path / "b.model", key="k")
     assert min(record.losses) == 0 < max(record.losses)
     assert np.isfinite(record.losses).all()

@@ -9,10 +9,10 @@ from sklearn.neighbors import NearestNeighbors
 from transfer_worlds import CLASSES, world
 
 from geopipe.errors import ConfigError, LabelError
-from geopipe.learn.transfer import Fate, SourceSamples, TargetSamples, TransferPlan, choose
-from geopipe.learn.transfer import retrieve as retrieve_module
-from geopipe.learn.transfer.retrieve import agreement, class_entropy, nearest
-from geopipe.learn.transfer.thin import repeated, spread, typical_distance
+from geopipe.learn.transfer import SampleStatus, SourceSamples, TargetSamples, TransferPlan, select
+from geopipe.learn.transfer import neighbours as retrieve_module
+from geopipe.learn.transfer.diversity import diversity_sample, duplicates, typical_distance
+from geopipe.learn.transfer.neighbours import agreement, class_entropy, nearest_neighbours
 
 LOOSE = {"least": 1, "apart": 0.0, "apart_patches": 0, "balance": 1e6}
 
@@ -26,15 +26,17 @@ def test_nearest_are_those_of_an_exact_search(monkeypatch, moved, count):
     known, asked = (rng.normal(moved, 1, (n, 12)).astype(np.float32) for n in (230, 101))
     oracle = NearestNeighbors(n_neighbors=count, algorithm="kd_tree").fit(known.astype(np.float64))
     distances, indices = oracle.kneighbors(asked.astype(np.float64))
-    found = nearest(known, asked, count)
+    found = nearest_neighbours(known, asked, count)
     np.testing.assert_array_equal(found.indices, indices)
     np.testing.assert_allclose(found.distances, distances, rtol=1e-3)
-    assert nearest(known[:4], asked, 9).indices.shape == (101, 4)
+    assert nearest_neighbours(known[:4], asked, 9).indices.shape == (101, 4)
 
 
 def test_equal_distances_are_ranked_by_index():
     known = np.zeros((5, 2), np.float32)
-    assert nearest(known, np.ones((1, 2), np.float32), 5).indices.tolist() == [[0, 1, 2, 3, 4]]
+    assert nearest_neighbours(known, np.ones((1, 2), np.float32), 5).indices.tolist() == [
+        [0, 1, 2, 3, 4]
+    ]
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
@@ -51,7 +53,7 @@ def test_what_is_taken_is_apart_and_what_is_refused_is_near(seed, distance, patc
     rng = np.random.default_rng(seed)
     features = rng.normal(0, 1, (300, 2)).astype(np.float32)
     positions = np.stack([rng.integers(0, high, 300) for high in (2, 20, 20)], 1)
-    taken, near = spread(features, positions, distance, patches, most)
+    taken, near = diversity_sample(features, positions, distance, patches, most)
     assert len(taken) <= most
     assert not set(taken) & set(near)
     if len(taken) < most:
@@ -79,8 +81,8 @@ def test_typical_distance_is_that_of_a_grid_whatever_is_twice_in_it():
 
 def test_a_repeated_digest_is_told_from_its_first():
     digests = np.array([b"b", b"a", b"b", b"b", b"c"])
-    assert repeated(digests).tolist() == [False, False, True, True, False]
-    assert repeated(digests, np.array([b"c", b"d"])).tolist() == [False, False, True, True, True]
+    assert duplicates(digests).tolist() == [False, False, True, True, False]
+    assert duplicates(digests, np.array([b"c", b"d"])).tolist() == [False, False, True, True, True]
 
 
 def test_a_sample_that_the_source_has_is_a_duplicate():
@@ -88,7 +90,7 @@ def test_a_sample_that_the_source_has_is_a_duplicate():
     s, there = w.source, np.arange(len(w.truth))
     source = SourceSamples(s.features, s.probabilities, s.classes, s.held_out, digests=there + 190)
     target = TargetSamples(w.target.features, w.target.probabilities, digests=there)
-    duplicates = choose(source, target, TransferPlan(least=1)).fates == Fate.DUPLICATE
+    duplicates = select(source, target, TransferPlan(least=1)).statuses == SampleStatus.DUPLICATE
     np.testing.assert_array_equal(duplicates, there >= 190)
 
 
@@ -100,8 +102,8 @@ def line_world(target, probabilities, **more):
     return source, TargetSamples(np.array(target)[:, None], np.array(probabilities), **more)
 
 
-def fates(chosen):
-    return [Fate(f) for f in chosen.fates]
+def statuses(chosen):
+    return [SampleStatus(f) for f in chosen.statuses]
 
 
 def test_each_rule_refuses_what_it_is_for():
@@ -111,14 +113,14 @@ def test_each_rule_refuses_what_it_is_for():
         [sure0, sure0, unsure, sure1, sure0, sure1],
         digests=np.array([1, 1, 2, 3, 4, 5]),
     )
-    chosen = choose(source, target, TransferPlan(neighbours=10, agreement=0.4, **LOOSE))
-    assert fates(chosen) == [
-        Fate.KEPT,
-        Fate.DUPLICATE,
-        Fate.UNSURE,
-        Fate.DISAGREE,
-        Fate.MIXED,
-        Fate.KEPT,
+    chosen = select(source, target, TransferPlan(neighbours=10, agreement=0.4, **LOOSE))
+    assert statuses(chosen) == [
+        SampleStatus.KEPT,
+        SampleStatus.DUPLICATE,
+        SampleStatus.UNSURE,
+        SampleStatus.DISAGREE,
+        SampleStatus.MIXED,
+        SampleStatus.KEPT,
     ]
     assert chosen.labels.tolist() == [0, 0, 0, 1, 0, 1]
     assert np.isnan(chosen.agreement[[1, 2]]).all()
@@ -133,16 +135,19 @@ def test_each_rule_refuses_what_it_is_for():
 def test_mixed_neighbours_refuse_although_most_agree():
     # Class 0 is 45.4... 54.4 away and class 1 45.6... 54.6: all but the last are the 19 nearest.
     source, target = line_world([54.4], [[0.9, 0.1]])
-    around = choose(source, target, TransferPlan(neighbours=19, agreement=0.5, **LOOSE))
+    around = select(source, target, TransferPlan(neighbours=19, agreement=0.5, **LOOSE))
     assert around.agreement[0] == pytest.approx(10 / 19)
-    assert fates(around) == [Fate.MIXED]
+    assert statuses(around) == [SampleStatus.MIXED]
     free = TransferPlan(neighbours=19, agreement=0.5, entropy=1.0, **LOOSE)
-    assert fates(choose(source, target, free)) == [Fate.KEPT]
+    assert statuses(select(source, target, free)) == [SampleStatus.KEPT]
 
 
 def test_summed_probabilities_count_as_their_mean():
     source, target = line_world([5.2, 5.4], [[2.7, 0.3], [2.1, 0.9]])
-    assert fates(choose(source, target, TransferPlan(**LOOSE))) == [Fate.KEPT, Fate.UNSURE]
+    assert statuses(select(source, target, TransferPlan(**LOOSE))) == [
+        SampleStatus.KEPT,
+        SampleStatus.UNSURE,
+    ]
 
 
 def test_near_neighbours_in_space_are_thinned_within_a_class():
@@ -151,39 +156,43 @@ def test_near_neighbours_in_space_are_thinned_within_a_class():
         [[0.9, 0.1]] * 3 + [[0.1, 0.9]],
         positions=np.array([[0, 0, 0], [0, 1, 1], [1, 0, 0], [0, 0, 1]]),
     )
-    chosen = choose(source, target, TransferPlan(**{**LOOSE, "apart_patches": 2}))
-    assert sorted(fates(chosen)[:2]) == [Fate.KEPT, Fate.NEAR]
-    assert fates(chosen)[2:] == [Fate.KEPT, Fate.KEPT]
+    chosen = select(source, target, TransferPlan(**{**LOOSE, "apart_patches": 2}))
+    assert sorted(statuses(chosen)[:2]) == [SampleStatus.KEPT, SampleStatus.NEAR]
+    assert statuses(chosen)[2:] == [SampleStatus.KEPT, SampleStatus.KEPT]
 
 
 def test_caps_and_balance_bound_the_classes():
     w = world(1)
     few = np.flatnonzero((w.truth != 3) | (np.arange(len(w.truth)) % 15 == 0))
     target = TargetSamples(w.target.features[few], w.target.probabilities[few])
-    free = choose(w.source, target, TransferPlan(balance=1e6, apart=0)).counts()[:, Fate.KEPT]
+    free = select(w.source, target, TransferPlan(balance=1e6, apart=0)).counts()[
+        :, SampleStatus.KEPT
+    ]
     assert free.max() > 5 * free.min() > 0
-    capped = choose(w.source, target, TransferPlan(cap=50, balance=1e6, apart=0))
-    np.testing.assert_array_equal(capped.counts()[:, Fate.KEPT], np.minimum(free, 50))
-    balanced = choose(w.source, target, TransferPlan(balance=3, apart=0))
-    kept = balanced.counts()[:, Fate.KEPT]
+    capped = select(w.source, target, TransferPlan(cap=50, balance=1e6, apart=0))
+    np.testing.assert_array_equal(capped.counts()[:, SampleStatus.KEPT], np.minimum(free, 50))
+    balanced = select(w.source, target, TransferPlan(balance=3, apart=0))
+    kept = balanced.counts()[:, SampleStatus.KEPT]
     np.testing.assert_array_equal(kept, np.minimum(free, 3 * free.min()))
     assert balanced.counts().sum() == len(few)
-    assert balanced.counts()[:, Fate.SURPLUS].sum() == free.sum() - kept.sum()
+    assert balanced.counts()[:, SampleStatus.SURPLUS].sum() == free.sum() - kept.sum()
 
 
 def test_the_purest_neighbourhoods_go_first_when_there_is_a_cap():
     w = world(3, shift=2, spread=1.1)
-    chosen = choose(w.source, w.target, TransferPlan(cap=60, balance=1e6))
+    chosen = select(w.source, w.target, TransferPlan(cap=60, balance=1e6))
     for k in range(CLASSES):
         mine = chosen.labels == k
-        kept, surplus = (chosen.entropy[mine & (chosen.fates == f)] for f in (0, Fate.SURPLUS))
+        kept, surplus = (
+            chosen.entropy[mine & (chosen.statuses == f)] for f in (0, SampleStatus.SURPLUS)
+        )
         assert not len(surplus) or kept.max() <= surplus.min()
 
 
 def test_equal_inputs_choose_equally_and_another_seed_otherwise():
     w = world(0, shift=1)
     once, again, other = (
-        choose(w.source, w.target, TransferPlan(cap=40, seed=s)).fates for s in (0, 0, 1)
+        select(w.source, w.target, TransferPlan(cap=40, seed=s)).statuses for s in (0, 0, 1)
     )
     np.testing.assert_array_equal(once, again)
     assert (once != other).any()
@@ -192,10 +201,10 @@ def test_equal_inputs_choose_equally_and_another_seed_otherwise():
 def test_retrieval_leaves_fewer_wrong_labels():
     for seed in range(6):
         w = world(seed, shift=2, spread=1.1)
-        chosen = choose(w.source, w.target, TransferPlan())
+        chosen = select(w.source, w.target, TransferPlan())
         right = chosen.labels == w.truth
-        before = right[chosen.fates != Fate.UNSURE].mean()
-        assert right.mean() < before < right[chosen.kept].mean()
+        before = right[chosen.statuses != SampleStatus.UNSURE].mean()
+        assert right.mean() < before < right[chosen.selected].mean()
 
 
 @pytest.mark.parametrize(
@@ -235,4 +244,4 @@ def test_arrays_that_do_not_fit_are_refused():
     with pytest.raises(LabelError, match="positions"):
         TargetSamples(x, p, np.zeros((4, 2)))
     with pytest.raises(ConfigError, match="features of the source have 2 columns"):
-        choose(SourceSamples(x, p, ids, held), TargetSamples(np.zeros((4, 3)), p), TransferPlan())
+        select(SourceSamples(x, p, ids, held), TargetSamples(np.zeros((4, 3)), p), TransferPlan())

@@ -5,15 +5,15 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from transfer_worlds import CLASSES, world
 
-from geopipe.learn.transfer import SourceSamples, TargetSamples, TransferPlan, choose, weigh
-from geopipe.learn.transfer.measure import auc, domain_scores, matched, thresholded_accuracy
+from geopipe.learn.transfer import SourceSamples, TargetSamples, TransferPlan, estimate_gain, select
+from geopipe.learn.transfer.measure import auc, class_balanced, domain_scores, thresholded_accuracy
 
 PLAN = TransferPlan()
 
 
 def evidence(w, target=None, plan=PLAN):
     target = target or w.target
-    return weigh(w.source, target, choose(w.source, target, plan), plan)
+    return estimate_gain(w.source, target, select(w.source, target, plan), plan)
 
 
 def opening(e):
@@ -50,12 +50,12 @@ def test_thresholded_confidence_gives_back_the_accuracy_it_was_fitted_to():
 def test_matched_samples_have_the_same_classes():
     rng = np.random.default_rng(0)
     ours, theirs = rng.integers(0, 4, 300), rng.integers(2, 6, 100)
-    a, b = matched(ours, theirs, 0)
+    a, b = class_balanced(ours, theirs, 0)
     counts = [np.bincount(x, minlength=6) for x in (ours, theirs)]
     np.testing.assert_array_equal(np.bincount(ours[a], minlength=6), np.minimum(*counts))
     np.testing.assert_array_equal(np.bincount(theirs[b], minlength=6), np.minimum(*counts))
     assert len(np.unique(a)) == len(a)
-    assert [len(x) for x in matched(ours, theirs + 9, 0)] == [0, 0]
+    assert [len(x) for x in class_balanced(ours, theirs + 9, 0)] == [0, 0]
 
 
 def test_to_know_an_image_again_is_not_to_know_a_domain():
@@ -75,11 +75,11 @@ def test_to_know_an_image_again_is_not_to_know_a_domain():
 def test_the_same_domain_abstains():
     for seed in range(8):
         e = evidence(world(seed))
-        assert not e.goes_on
+        assert not e.proceeds
         assert "Source and target may be" in opening(e)
         assert abs(e.distance - 1) < 0.1
         assert abs(e.passed - 1) < 0.1
-        assert e.room.low < 4
+        assert e.accuracy_gap.low < 4
         assert e.source_accuracy.low <= e.source_accuracy.value <= e.source_accuracy.high
 
 
@@ -89,16 +89,16 @@ def test_another_mix_of_classes_is_no_other_domain():
     target = TargetSamples(w.target.features[rare], w.target.probabilities[rare])
     e = evidence(w, target)
     assert e.domain_auc.low < 0.55
-    assert not e.goes_on
+    assert not e.proceeds
 
 
 def test_a_moderate_shift_goes_on_and_gains():
     goes = [evidence(world(seed, shift=2)) for seed in range(8)]
-    assert sum(e.goes_on for e in goes) >= 3
+    assert sum(e.proceeds for e in goes) >= 3
     for e in goes:
         assert e.domain_auc.low > 0.9
         assert e.a_distance > 1
-        assert 1 < e.gain.value < e.gain.high or not e.goes_on
+        assert 1 < e.gain.value < e.gain.high or not e.proceeds
 
 
 def test_a_foreign_domain_abstains():
@@ -117,10 +117,10 @@ def test_random_pseudo_labels_abstain():
 
 def test_pseudo_labels_that_teach_something_else_abstain():
     w = world(0, shift=1.5)
-    chosen = choose(w.source, w.target, PLAN)
+    chosen = select(w.source, w.target, PLAN)
     chosen.labels[:] = (chosen.labels + 1) % CLASSES
-    e = weigh(w.source, w.target, chosen, PLAN)
-    assert e.skill.high < 0
+    e = estimate_gain(w.source, w.target, chosen, PLAN)
+    assert e.reverse_validation.high < 0
     assert "The pseudo-labels may no" in opening(e)
     assert e.gain.value == 0
 
@@ -145,8 +145,8 @@ def test_a_class_that_is_rare_has_not_vanished():
 
 def test_what_passes_by_mistake_is_no_sign_of_a_class():
     w = world(1, shift=1, gone=2)
-    chosen = choose(w.source, w.target, PLAN)
-    assert (chosen.labels[chosen.kept] == 2).sum() > PLAN.least, "not just too few"
+    chosen = select(w.source, w.target, PLAN)
+    assert (chosen.labels[chosen.selected] == 2).sum() > PLAN.least, "not just too few"
     assert evidence(w).vanished == (2,)
 
 
@@ -181,6 +181,6 @@ def test_few_images_make_figures_less_certain():
     told = SourceSamples(s.features, p, s.classes, s.held_out, images)
     widths = []
     for source in (alone, told):
-        e = weigh(source, w.target, choose(source, w.target, PLAN), PLAN)
+        e = estimate_gain(source, w.target, select(source, w.target, PLAN), PLAN)
         widths.append(e.source_accuracy.high - e.source_accuracy.low)
     assert widths[1] > 2 * widths[0]

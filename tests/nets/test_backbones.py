@@ -144,12 +144,12 @@ def test_unknown_name_tells_the_names():
 
 def test_normalise_is_in_units_of_bytes():
     net = seeded("efficientnet_lite0")
-    x = net.normalise(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
+    x = net.normalize(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
     assert x.dtype == torch.float32
     assert torch.equal(x, torch.ones(1, 3, 2, 2))
     blue = torch.zeros(1, 3, 1, 1)
     blue[0, 2] = 104  # Caffe's mean of blue comes last in RGB
-    assert seeded("googlenet").normalise(blue).flatten().tolist() == [-123, -117, 0]
+    assert seeded("googlenet").normalize(blue).flatten().tolist() == [-123, -117, 0]
 
 
 def test_a_net_can_be_copied_and_sent():
@@ -179,8 +179,10 @@ def test_padding_is_tensorflows():
 
 def test_guard_declares_only_what_is_missing(monkeypatch):
     """The import fails twice for missing operators, then works; other errors come through."""
-    declared, errors = [], ["operator torchvision::nms does not exist",
-                            "operator torchvision::qnms does not exist"]  # fmt: skip
+    declared, errors = (
+        [],
+        ["operator torchvision::nms does not exist", "operator torchvision::qnms does not exist"],
+    )
 
     def fake(name):
         if errors:

@@ -21,6 +21,6 @@ def test_a_measurement_leaves_torch_as_it_was(monkeypatch):
     torch.manual_seed(3)
     threads = torch.get_num_threads()
     kernels = Kernels.measured()
-    assert {kernels.coarse, kernels.refine} <= {"convolution", "matmul"}
+    assert {kernels.base, kernels.refinement} <= {"convolution", "matmul"}
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.rand(1), expected)

@@ -6,10 +6,10 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from geopipe.checkpoint.weights import load_backbone
-from geopipe.nets import MapNet, build_net
+from geopipe.nets import SegmentationModel, build_base_network
 from geopipe.nets.liteunet import LiteUNet
 from geopipe.nets.local import nonlocal_layers
-from geopipe.nets.reach import check_reach
+from geopipe.nets.receptive_field import check_reach
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,7 +28,7 @@ def net():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.3)
             module.running_var.uniform_(0.5, 2)
-    return MapNet(made).eval().requires_grad_(False)
+    return SegmentationModel(made).eval().requires_grad_(False)
 
 
 def test_it_keeps_what_it_declares(net):
@@ -95,9 +95,9 @@ def test_other_bands_answer_to_grey_as_three_do(bands):
 
 
 def test_the_header_makes_it_again():
-    net = build_net(5, 3, "lite-unet")
+    net = build_base_network(5, 3, "lite-unet")
     assert isinstance(net, LiteUNet)
     header = net.architecture
-    assert isinstance(build_net(5, 3, **header), LiteUNet)
+    assert isinstance(build_base_network(5, 3, **header), LiteUNet)
     with pytest.raises(ValueError, match="lite-unet"):
-        build_net(5, 3, "lite-unet", base=3)
+        build_base_network(5, 3, "lite-unet", base=3)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from geopipe.errors import ConfigError
-from geopipe.nets import CoarseNet, MapNet, RefineNet
+from geopipe.nets import MnihCNN, RefinementRNN, SegmentationModel
 from geopipe.nets.local import nonlocal_layers, require_local
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -101,7 +101,7 @@ def test_layers_that_see_all_positions_are_named(layer):
 
 
 def test_the_nets_of_geopipe_are_local():
-    assert nonlocal_layers(MapNet(CoarseNet(3, 3), RefineNet(3, 3)).eval()) == []
+    assert nonlocal_layers(SegmentationModel(MnihCNN(3, 3), RefinementRNN(3, 3)).eval()) == []
 
 
 def squeeze_excite():

@@ -2,15 +2,17 @@ import pytest
 import torch
 
 from geopipe.errors import ConfigError
-from geopipe.nets import CoarseNet, MapNet, RefineNet, measured_halo
+from geopipe.nets import MnihCNN, RefinementRNN, SegmentationModel, measured_halo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def model(iterations=0, bands=3, classes=3, seed=0, **switches):
     torch.manual_seed(seed)
-    refine = RefineNet(bands, classes, iterations=iterations, **switches) if iterations else None
-    return MapNet(CoarseNet(bands, classes), refine).eval().requires_grad_(False)
+    refine = (
+        RefinementRNN(bands, classes, iterations=iterations, **switches) if iterations else None
+    )
+    return SegmentationModel(MnihCNN(bands, classes), refine).eval().requires_grad_(False)
 
 
 def noise(*shape, seed=0):
@@ -31,7 +33,7 @@ def test_the_halo_holds_all_that_the_net_looks_at(iterations):
 def test_a_net_that_looks_less_far_is_measured_so():
     net = model(1)
     with torch.no_grad():  # conv4 looks at its centre alone: 4 x 4 pixels less on each side
-        weight = net.coarse.conv4.weight
+        weight = net.base.conv4.weight
         centre = weight[..., 4:5, 4:5].clone()
         weight.zero_()[..., 4:5, 4:5] = centre
     assert measured_halo(net, 3) == net.halo - 16
@@ -55,7 +57,7 @@ def test_step_0_is_the_coarse_net():
     net = model(3)
     image = noise(1, 3, 16 + 2 * net.halo, 16 + 2 * net.halo)
     cut = net.halo - 32
-    alone = MapNet(net.coarse)(image[..., cut:-cut, cut:-cut])
+    alone = SegmentationModel(net.base)(image[..., cut:-cut, cut:-cut])
     torch.testing.assert_close(net.forward_steps(image, (0,))[0], alone, rtol=0, atol=1e-5)
 
 
@@ -91,7 +93,7 @@ def tiled(net, image, halo, core=16):
 )
 def test_tile_and_trim_is_the_whole_forward(iterations, switches):
     net = model(iterations, **switches)
-    for update in net.refine.updates if net.refine else ():
+    for update in net.postprocessor.updates if net.postprocessor else ():
         update.w2.mul_(10)  # else a fresh refinement hardly looks at its outermost pixels
     image = noise(1, 3, 48 + 2 * net.halo, 32 + 2 * net.halo)
     whole = net(image)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from geopipe.nets import CoarseNet, Kernels, MapNet, RefineNet
+from geopipe.nets import Kernels, MnihCNN, RefinementRNN, SegmentationModel
 from geopipe.nets import matmul as module
-from geopipe.nets.matmul import coarse_scores, refine_steps
+from geopipe.nets.matmul import mnih_scores, refine_steps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -19,7 +19,7 @@ def noise(*shape, seed=0, dtype=torch.float32):
 def refinement(bands=3, classes=3, **switches):
     """Weights that matter at every step, unlike a fresh refinement's."""
     torch.manual_seed(0)
-    net = RefineNet(bands, classes, **switches).eval().requires_grad_(False)
+    net = RefinementRNN(bands, classes, **switches).eval().requires_grad_(False)
     for update in net.updates:
         update.w2.mul_(5)
         update.b1.normal_()
@@ -72,17 +72,17 @@ def test_a_part_has_the_scores_of_the_whole(window):
 @pytest.mark.parametrize(("bands", "classes"), [(3, 3), (4, 2)])
 def test_the_scores_of_a_coarse_net(shape, bands, classes):
     torch.manual_seed(0)
-    net = CoarseNet(bands, classes).eval().requires_grad_(False)
+    net = MnihCNN(bands, classes).eval().requires_grad_(False)
     net.conv4.bias.normal_()
     image = noise(shape[0], bands, *shape[1:])
-    found = coarse_scores(net, image)
+    found = mnih_scores(net, image)
     exact = net.double()(image.double())
     torch.testing.assert_close(found.double(), exact, rtol=0, atol=5e-6 * float(exact.abs().max()))
 
 
 def test_a_map_net_takes_the_form_it_is_told():
     torch.manual_seed(0)
-    net = MapNet(CoarseNet(3, 3), refinement()).eval().requires_grad_(False)
+    net = SegmentationModel(MnihCNN(3, 3), refinement()).eval().requires_grad_(False)
     image = noise(1, 3, 24 + 2 * net.halo, 40 + 2 * net.halo)
     wanted = (5, 0, 2)
     with torch.inference_mode():
@@ -100,7 +100,7 @@ def test_a_map_net_takes_the_form_it_is_told():
 
 
 def test_gradients_flow_whatever_the_form():
-    net = MapNet(CoarseNet(3, 3), refinement())
+    net = SegmentationModel(MnihCNN(3, 3), refinement())
     net.kernels = MATMUL
     image = noise(1, 3, 4 + 2 * net.halo, 4 + 2 * net.halo).requires_grad_()
     net(image).sum().backward()

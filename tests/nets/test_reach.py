@@ -14,8 +14,8 @@ from tiny_nets import (
 from torch import nn
 
 from geopipe.errors import ConfigError
-from geopipe.nets import CoarseNet, MapNet, RefineNet, measured_halo
-from geopipe.nets.reach import check_reach
+from geopipe.nets import MnihCNN, RefinementRNN, SegmentationModel, measured_halo
+from geopipe.nets.receptive_field import check_reach
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,8 +35,8 @@ def test_what_is_declared_is_what_is_measured(stride, iterations):
 @pytest.mark.parametrize("iterations", [0, 1, 5])
 def test_the_nets_of_geopipe_keep_what_they_declare(iterations):
     torch.manual_seed(0)
-    refine = RefineNet(3, 3, iterations=iterations) if iterations else None
-    net = MapNet(CoarseNet(3, 3), refine)
+    refine = RefinementRNN(3, 3, iterations=iterations) if iterations else None
+    net = SegmentationModel(MnihCNN(3, 3), refine)
     assert check_reach(net, 3) <= net.halo
     assert all(p.grad is None for p in net.parameters())
 
@@ -51,7 +51,7 @@ def test_a_halo_too_small_by_one_stride_is_found(stride, px, declared, looks):
         check_reach(net, 3)
 
 
-class Short(MapNet):
+class Short(SegmentationModel):
     """Declares one pixel less than its layers use up."""
 
     @property
@@ -114,7 +114,7 @@ def test_a_larger_stride_than_declared_is_found(declared):
 
 def test_a_net_that_trims_by_a_smaller_stride_than_its_layers_is_found():
     net = tiny_net(Tiny(4))
-    net.coarse.stride = 2  # which also leaves too little of the border away
+    net.base.stride = 2  # which also leaves too little of the border away
     with pytest.raises(ConfigError, match="12 px far and declares a halo of 8 px"):
         check_reach(net, 3)
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from geopipe.nets import RefineNet
-from geopipe.nets.refine import FILTERS, HIDDEN, Update
+from geopipe.nets import RefinementRNN
+from geopipe.nets.refinement import FILTERS, HIDDEN, Update
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,7 +70,9 @@ def test_the_folded_update_is_the_written_one(bands, classes, class_agnostic):
 @pytest.mark.parametrize(("bands", "classes"), [(3, 3), (4, 2)])
 def test_steps_iterate_the_written_update(bands, classes, class_agnostic, recurrent):
     net = randomised(
-        RefineNet(bands, classes, iterations=3, class_agnostic=class_agnostic, recurrent=recurrent)
+        RefinementRNN(
+            bands, classes, iterations=3, class_agnostic=class_agnostic, recurrent=recurrent
+        )
     )
     scores, image = noise(1, classes, 20, 17), noise(1, bands, 20, 17, seed=1)
     steps = net.steps(scores, image)
@@ -87,7 +89,7 @@ def test_steps_iterate_the_written_update(bands, classes, class_agnostic, recurr
 
 @pytest.mark.parametrize(("class_agnostic", "recurrent"), SWITCHES)
 def test_the_switches_set_how_many_weights_there_are(class_agnostic, recurrent):
-    net = RefineNet(4, 3, iterations=5, class_agnostic=class_agnostic, recurrent=recurrent)
+    net = RefinementRNN(4, 3, iterations=5, class_agnostic=class_agnostic, recurrent=recurrent)
     filters = FILTERS * 25 * (1 + 4)
     mlp = HIDDEN * 2 * FILTERS + HIDDEN + HIDDEN + 1
     each = filters + mlp * (1 if class_agnostic else 3)
@@ -96,7 +98,7 @@ def test_the_switches_set_how_many_weights_there_are(class_agnostic, recurrent):
 
 def test_a_class_agnostic_process_does_not_know_the_classes():
     for agnostic in (True, False):
-        net = randomised(RefineNet(3, 3, iterations=2, class_agnostic=agnostic))
+        net = randomised(RefinementRNN(3, 3, iterations=2, class_agnostic=agnostic))
         scores, image = noise(1, 3, 12, 12), noise(1, 3, 12, 12, seed=1)
         same = torch.allclose(net(scores, image)[:, [2, 0, 1]], net(scores[:, [2, 0, 1]], image))
         assert same == agnostic
@@ -106,7 +108,7 @@ def test_a_class_agnostic_process_does_not_know_the_classes():
 @pytest.mark.parametrize(("class_agnostic", "recurrent"), SWITCHES)
 def test_the_untrained_process_is_near_the_identity(seed, class_agnostic, recurrent):
     torch.manual_seed(seed)
-    net = RefineNet(3, 3, class_agnostic=class_agnostic, recurrent=recurrent)
+    net = RefinementRNN(3, 3, class_agnostic=class_agnostic, recurrent=recurrent)
     scores, image = noise(1, 3, 60, 60).float(), noise(1, 3, 60, 60, seed=1).float()
     with torch.inference_mode():
         u = net.steps(scores, image)
@@ -118,8 +120,8 @@ def test_the_untrained_process_is_near_the_identity(seed, class_agnostic, recurr
 
 @pytest.mark.parametrize("iterations", [1, 2, 7])
 def test_reach_is_two_pixels_an_iteration(iterations):
-    net = RefineNet(2, 2, iterations=iterations)
-    size = 3 + 2 * net.reach
+    net = RefinementRNN(2, 2, iterations=iterations)
+    size = 3 + 2 * net.receptive_radius
     u = net.steps(torch.zeros(1, 2, size, size), torch.zeros(1, 2, size, size))
-    assert net.reach == 2 * iterations
+    assert net.receptive_radius == 2 * iterations
     assert [x.shape[-1] for x in u] == list(range(size, 2, -4))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
-from geopipe.grid import NetGrid, Window, average_taps, bilinear_taps
+from geopipe.grid import NetworkGrid, Window, average_weights, bilinear_weights
 from geopipe.nets.resample import resample
 
 factors = st.floats(0.2, 8) | st.sampled_from([0.5, 1.0, 2.0, 3.78])
@@ -19,16 +19,16 @@ def noise(*shape, seed=0):
 
 def averaged(x, factor, net):
     """Net pixels of a window as the mean of the pixels of `x` (bands, h, w) under them."""
-    grid = NetGrid(tuple(x.shape[-2:]), factor)
+    grid = NetworkGrid(tuple(x.shape[-2:]), factor)
     source = grid.averaged_from(net)
-    rows = average_taps(net.row, net.height, factor[0], source.row)
-    cols = average_taps(net.col, net.width, factor[1], source.col)
+    rows = average_weights(net.row, net.height, factor[0], source.row)
+    cols = average_weights(net.col, net.width, factor[1], source.col)
     return resample(x[(slice(None), *source.slices)], rows, cols)
 
 
 def interpolated(net, factor, window):
-    rows = bilinear_taps(window.row, window.height, factor[0], net.shape[-2], 0)
-    cols = bilinear_taps(window.col, window.width, factor[1], net.shape[-1], 0)
+    rows = bilinear_weights(window.row, window.height, factor[0], net.shape[-2], 0)
+    cols = bilinear_weights(window.col, window.width, factor[1], net.shape[-1], 0)
     return resample(net, rows, cols)
 
 
@@ -58,7 +58,7 @@ def test_whole_factors_interpolate_like_torch(factor):
 @given(factors, factors, st.data())
 @settings(max_examples=60, deadline=None)
 def test_any_window_averages_to_the_same_bits_as_the_whole(fy, fx, data):
-    grid = NetGrid((43, 37), (fy, fx))
+    grid = NetworkGrid((43, 37), (fy, fx))
     whole = Window.of_shape(grid.shape)
     source = grid.averaged_from(whole)
     x = noise(2, *source.shape)
@@ -71,7 +71,7 @@ def test_any_window_averages_to_the_same_bits_as_the_whole(fy, fx, data):
 @settings(max_examples=60, deadline=None)
 def test_any_window_interpolates_to_the_same_bits_as_the_whole(fy, fx, data):
     scene = (43, 37)
-    net = noise(2, *NetGrid(scene, (fy, fx)).shape)
+    net = noise(2, *NetworkGrid(scene, (fy, fx)).shape)
     window = data.draw(windows_inside(scene))
     whole = interpolated(net, (fy, fx), Window.of_shape(scene))
     part = interpolated(net, (fy, fx), window)
@@ -93,7 +93,7 @@ def test_averages_of_a_ramp_lie_on_it(f):
 @pytest.mark.parametrize("f", [0.5, 1.0, 2.0, 2.5, 3.78])
 def test_values_between_net_pixels_lie_on_the_ramp(f):
     rows, cols = np.mgrid[:60, :80] + 0.5
-    shape = NetGrid((60, 80), (f, f)).shape
+    shape = NetworkGrid((60, 80), (f, f)).shape
     i, j = (np.mgrid[: shape[0], : shape[1]] + 0.5) * f
     inner = Window(5, 7, 50, 66)
     found = interpolated(torch.from_numpy(3 * i - 2 * j)[None], (f, f), inner)[0]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from geopipe.errors import ConfigError
-from geopipe.nets.segments import SegmentVote, segment
+from geopipe.nets.segment_vote import SegmentVote, segment
 
 CLASSES, PATCH = 4, 56
 SIDE = 280
@@ -54,7 +54,7 @@ def _regions(seed: int) -> tuple[NDArray[np.int64], Tensor]:
 
 def _voted(votes: NDArray[np.int64], image: Tensor) -> Tensor:
     net = SegmentVote(CLASSES, reach=128)  # all there is: around it nothing is valid
-    context = (net.reach,) * 4
+    context = (net.receptive_radius,) * 4
     out: Tensor = net(F.pad(_scores(votes), context), F.pad(image, context))
     return out
 
@@ -175,7 +175,11 @@ def test_a_batch_is_its_images_and_a_single_class_is_certain() -> None:
 def test_what_it_says_of_itself_makes_it_again() -> None:
     net = SegmentVote(3, scales=(10, 20))
     again = SegmentVote(3, **net.architecture["segments"])
-    assert (again.scales, again.reach) == ((10, 20), 148) == (net.scales, net.reach)
+    assert (
+        (again.scales, again.receptive_radius)
+        == ((10, 20), 148)
+        == (net.scales, net.receptive_radius)
+    )
     assert not net.state_dict()
     assert net.iterations == 1
 

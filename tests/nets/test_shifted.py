@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
-from geopipe.nets import CoarseNet
+from geopipe.nets import MnihCNN
 from geopipe.nets.shifted import shifted_conv2d
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,7 +43,7 @@ def test_values_and_gradients_are_those_of_conv2d(n, channels, outputs, side, mo
 
 def test_the_network_in_training_has_the_scores_it_maps_with():
     torch.manual_seed(0)
-    net, image = CoarseNet(3, 3), torch.randn(2, 3, 100, 92)
+    net, image = MnihCNN(3, 3), torch.randn(2, 3, 100, 92)
     with torch.no_grad():
         mapped = net(image)
     torch.testing.assert_close(net(image).detach(), mapped, rtol=1e-4, atol=1e-5)

@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from geopipe.errors import ConfigError
-from geopipe.nets import MapNet, RefineNet, UNet, build_net
+from geopipe.nets import RefinementRNN, SegmentationModel, UNet, build_base_network
 from geopipe.nets.local import nonlocal_layers
-from geopipe.nets.reach import check_reach
+from geopipe.nets.receptive_field import check_reach
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -29,8 +29,8 @@ def model(base=4, depth=3, bands=3, classes=3, iterations=0, seed=0):
             module.running_var.uniform_(0.5, 2)
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, 0, 0.3)
-    refine = RefineNet(bands, classes, iterations=iterations) if iterations else None
-    return MapNet(net, refine).eval().requires_grad_(False)
+    refine = RefinementRNN(bands, classes, iterations=iterations) if iterations else None
+    return SegmentationModel(net, refine).eval().requires_grad_(False)
 
 
 def padded(net, image):
@@ -54,7 +54,7 @@ def padded(net, image):
 @pytest.mark.parametrize("depth", REACH)
 @pytest.mark.parametrize(("bands", "classes"), [(1, 2), (3, 3), (8, 4)])
 def test_the_net_is_a_u_net_without_its_padded_border(depth, bands, classes):
-    net = model(depth=depth, bands=bands, classes=classes).coarse
+    net = model(depth=depth, bands=bands, classes=classes).base
     reach = REACH[depth]
     image = noise(2, bands, 16 + 2 * 64, 32 + 2 * 64)
     scores = net(image)
@@ -77,7 +77,7 @@ def test_what_is_declared_is_what_is_measured(depth, iterations):
 
 
 def test_the_default_size_keeps_what_it_declares():
-    net = MapNet(UNet(3, 3)).eval()
+    net = SegmentationModel(UNet(3, 3)).eval()
     assert (net.stride, net.halo, check_reach(net, 3)) == (8, 48, 46)
 
 
@@ -108,7 +108,7 @@ def test_tile_and_trim_is_the_whole_forward(depth, iterations):
 
 @pytest.mark.parametrize("depth", REACH)
 def test_a_step_of_the_stride_shifts_the_scores_and_less_does_not(depth):
-    net = model(depth=depth).coarse.double()
+    net = model(depth=depth).base.double()
     s = net.stride
     image = noise(1, 3, 128 + 2 * s, 128 + 2 * s).double()
     scores = net(image)
@@ -134,28 +134,30 @@ def test_scores_and_weights_follow_from_the_seed():
 
 def test_gradients_reach_every_weight_in_training_and_on_stored_statistics():
     for training in (True, False):
-        net = model().coarse.requires_grad_().train(training)
+        net = model().base.requires_grad_().train(training)
         net(noise(2, 3, 128, 128)).square().sum().backward()
         assert all((p.grad != 0).any() for p in net.parameters())
 
 
 def test_stored_statistics_stay_unless_it_trains():
-    net = model().coarse
+    net = model().base
     before = {k: v.clone() for k, v in net.state_dict().items()}
     net(noise(1, 3, 128, 128))
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     net.train()(noise(1, 3, 128, 128))
     changed = {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
     assert {name.rsplit(".", 1)[1] for name in changed} == {
-        "running_mean", "running_var", "num_batches_tracked",
-    }  # fmt: skip
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    }
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_bfloat16_trains_towards_the_same(training):
     grads = []
     for kind in (torch.float32, torch.bfloat16):
-        net = model(8).coarse.requires_grad_().train(training)
+        net = model(8).base.requires_grad_().train(training)
         with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
             scores = net(noise(2, 3, 128, 128))
         assert scores.dtype == kind
@@ -174,11 +176,19 @@ def test_sizes_out_of_bounds_are_refused(base, depth):
 
 
 def test_nets_are_built_from_what_they_say_of_themselves():
-    for net in (build_net(2, 4), build_net(2, 4, "unet"), UNet(2, 4, base=3, depth=2)):
-        again = build_net(2, 4, **net.architecture)
+    for net in (
+        build_base_network(2, 4),
+        build_base_network(2, 4, "unet"),
+        UNet(2, 4, base=3, depth=2),
+    ):
+        again = build_base_network(2, 4, **net.architecture)
         assert type(again) is type(net)
         assert again.architecture == net.architecture
-        assert (again.stride, again.reach, again.floats) == (net.stride, net.reach, net.floats)
+        assert (again.stride, again.receptive_radius, again.floats_per_pixel) == (
+            net.stride,
+            net.receptive_radius,
+            net.floats_per_pixel,
+        )
         shapes = [{k: v.shape for k, v in n.state_dict().items()} for n in (net, again)]
         assert shapes[0] == shapes[1]
 
@@ -189,4 +199,4 @@ def test_nets_are_built_from_what_they_say_of_themselves():
 )
 def test_nets_that_there_are_not(name, sizes):
     with pytest.raises(ValueError, match="net"):
-        build_net(3, 3, name, **sizes)
+        build_base_network(3, 3, name, **sizes)

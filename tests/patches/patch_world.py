@@ -6,7 +6,7 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-from geopipe.workflow.patches import Design, named_scheme
+from geopipe.learn.patches.model import PatchModelSpec, named_scheme
 
 NAMES = ("built-up", "farmland", "forest", "meadow", "water")
 COLOURS = np.array([(170, 90, 80), (190, 170, 90), (40, 90, 50), (120, 190, 90), (40, 70, 130)])
@@ -41,10 +41,20 @@ def mosaic(tmp_path_factory):
     pixels = np.concatenate([ground(k, (300, 64), rng) for k in range(5)], 1)
     path = tmp_path_factory.mktemp("mosaic") / "scene.tif"
     with rasterio.open(
-        path, "w", driver="GTiff", height=300, width=320, count=3, dtype="uint8",
-        crs="EPSG:32631", transform=Affine(4, 0, 500_000, 0, -4, 4_700_000), tiled=True,
-        blockxsize=256, blockysize=256, photometric="rgb",
-    ) as out:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        height=300,
+        width=320,
+        count=3,
+        dtype="uint8",
+        crs="EPSG:32631",
+        transform=Affine(4, 0, 500_000, 0, -4, 4_700_000),
+        tiled=True,
+        blockxsize=256,
+        blockysize=256,
+        photometric="rgb",
+    ) as out:
         out.write(pixels.transpose(2, 0, 1))
     return path, ids
 
@@ -56,7 +66,7 @@ def scheme():
 
 @pytest.fixture(scope="session")
 def design():
-    return Design(gsd=4, segments=False, **SMALL)
+    return PatchModelSpec(gsd=4, segments=False, **SMALL)
 
 
 @pytest.fixture(scope="session")

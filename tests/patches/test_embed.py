@@ -6,11 +6,11 @@ import rasterio
 import torch
 
 from geopipe.grid import Window
-from geopipe.learn.patches import Cells, ChipPlane, ScenePlane, embed
+from geopipe.learn.patches import ChipRaster, PatchGrid, SceneRaster, embed
+from geopipe.mapping.tile import score_window
 from geopipe.nets import PatchNet
 from geopipe.raster import Scene
 from geopipe.raster.chips import Chip, ChipFolder
-from geopipe.score.tile import score_window
 
 
 @pytest.fixture(autouse=True)
@@ -20,15 +20,15 @@ def no_bfloat16(monkeypatch):
 
 @pytest.fixture
 def cells(chips):
-    planes = [ChipPlane(c, 3) for c in ChipFolder.open(chips).chips[::4]]
-    return Cells.of(planes, 16)
+    planes = [ChipRaster(c, 3) for c in ChipFolder.open(chips).chips[::4]]
+    return PatchGrid.of(planes, 16)
 
 
 def test_probabilities_are_those_of_the_map(model, mosaic, make_raster):
     with rasterio.open(mosaic[0]) as src:
         rows = src.read()[:, :100]  # the last row of cells is cut short
         scene = Scene.open(make_raster(rows, crs=src.crs, transform=src.transform))
-    cells = Cells.of([ScenePlane(scene, 4)], 16)
+    cells = PatchGrid.of([SceneRaster(scene, 4)], 16)
     seen = embed(model, "m", cells)
     (scores,) = score_window(model, scene, Window.of_shape(scene.shape))
     mapped = scores[:, 8::16, 8::16].exp().numpy()
@@ -43,7 +43,7 @@ def test_features_are_a_mean_over_sizes(model, cells):
     plane = cells.planes[0]
     image = torch.from_numpy(plane.chip.read().astype(np.float32))
     image = torch.from_numpy(np.pad(image.numpy(), ((0, 0), (16, 16), (16, 16)), "symmetric"))
-    shown = model.normalise(image, torch.ones(image.shape[1:], dtype=torch.bool))[None]
+    shown = model.normalize(image, torch.ones(image.shape[1:], dtype=torch.bool))[None]
     with torch.inference_mode():
         features, _ = net.by_size(shown)
     assert np.allclose(seen.features[:3], features.mean(0)[0, :, 0].T[:3], atol=1e-4)
@@ -94,9 +94,9 @@ def test_a_killed_run_goes_on_and_damage_is_mended(model, cells, tmp_path, monke
 
 
 def test_equal_pixels_have_equal_digests(chips, model):
-    plane = ChipPlane(Chip(str(chips / "water" / "0.png")), 3)
-    other = ChipPlane(Chip(str(chips / "water" / "1.png")), 3)
-    digests = embed(model, "m", Cells.of([plane, plane, other], 16)).digests.reshape(3, -1)
+    plane = ChipRaster(Chip(str(chips / "water" / "0.png")), 3)
+    other = ChipRaster(Chip(str(chips / "water" / "1.png")), 3)
+    digests = embed(model, "m", PatchGrid.of([plane, plane, other], 16)).digests.reshape(3, -1)
     assert np.array_equal(digests[0], digests[1])
     assert not np.isin(digests[2], digests[0]).any()
     assert len(np.unique(digests[0])) == digests.shape[1]
@@ -106,7 +106,7 @@ def test_invalid_cells_are_told(model, make_raster):
     data = np.full((3, 64, 64), 90, np.uint8)
     data[:, :40, :16] = 0
     scene = Scene.open(make_raster(data, nodata=0, crs="EPSG:32631"))
-    cells = Cells.of([ScenePlane(scene, 1)], 16)
+    cells = PatchGrid.of([SceneRaster(scene, 1)], 16)
     invalid = embed(model, "m", cells).valid.reshape(4, 4)
     assert np.array_equal(~invalid, [[1, 0, 0, 0], [1, 0, 0, 0], [0] * 4, [0] * 4])
 

@@ -30,8 +30,19 @@ def run(*words, ok=True):
 def trained(chips, tmp_path_factory):
     """A model, and what its training said."""
     out = tmp_path_factory.mktemp("model") / "land.model"
-    done = run("patches", "train", chips, out, *QUICK, "--steps", 25, "--no-segments", "--json",
-               "--backbone-lr", "1e-3")  # fmt: skip
+    done = run(
+        "patches",
+        "train",
+        chips,
+        out,
+        *QUICK,
+        "--steps",
+        25,
+        "--no-segments",
+        "--json",
+        "--backbone-lr",
+        "1e-3",
+    )
     return out, json.loads(done.stdout)
 
 
@@ -85,13 +96,16 @@ def test_labels_of_a_scene_train_too(mosaic, tmp_path, make_raster):
     with rasterio.open(path) as src:
         truth = make_raster(ids[None], "ids.tif", crs=src.crs, transform=src.transform)
     scheme = tmp_path / "scheme.toml"
-    scheme.write_text('name = "five"\n' + "".join(
-        f'[[classes]]\nname = "{n}"\ncolor = "#{i}{i}{i}{i}{i}{i}"\n' for i, n in enumerate(NAMES)
-    ))  # fmt: skip
+    scheme.write_text(
+        'name = "five"\n'
+        + "".join(
+            f'[[classes]]\nname = "{n}"\ncolor = "#{i}{i}{i}{i}{i}{i}"\n'
+            for i, n in enumerate(NAMES)
+        )
+    )
     out = tmp_path / "m.model"
-    run("patches", "train", path, out, *QUICK, "--labels", truth, "--classes", scheme,
-        "--steps", 2)  # fmt: skip
-    assert Checkpoint.load(out).net.refine is not None
+    run("patches", "train", path, out, *QUICK, "--labels", truth, "--classes", scheme, "--steps", 2)
+    assert Checkpoint.load(out).net.postprocessor is not None
 
 
 def test_a_class_without_a_cell_is_named_and_never_mapped(mosaic, tmp_path, make_raster, caplog):
@@ -137,8 +151,18 @@ def test_scenes_of_16_bits_are_refused(mosaic, tmp_path, make_raster):
     data = np.full((3, 64, 64), 900, np.uint16)
     path = make_raster(data, crs="EPSG:32631")
     truth = make_raster(np.zeros((1, 64, 64), np.uint8), "t.tif", crs="EPSG:32631")
-    done = run("patches", "train", path, tmp_path / "m.model", *QUICK, "--labels", truth,
-               "--classes", "land-cover", ok=False)  # fmt: skip
+    done = run(
+        "patches",
+        "train",
+        path,
+        tmp_path / "m.model",
+        *QUICK,
+        "--labels",
+        truth,
+        "--classes",
+        "land-cover",
+        ok=False,
+    )
     assert "uint16" in done.stderr
 
 
@@ -179,9 +203,15 @@ def in_four_bands(chips, root):
         out = root / path.parent.name / f"{path.stem}.tif"
         out.parent.mkdir(parents=True, exist_ok=True)
         with rasterio.open(
-            out, "w", driver="GTiff", height=pixels.shape[1], width=pixels.shape[2], count=4,
-            dtype="uint8", photometric="minisblack",
-        ) as file:  # fmt: skip
+            out,
+            "w",
+            driver="GTiff",
+            height=pixels.shape[1],
+            width=pixels.shape[2],
+            count=4,
+            dtype="uint8",
+            photometric="minisblack",
+        ) as file:
             file.write(np.concatenate([pixels[::-1], 255 - pixels[:1]]))
     return root
 
@@ -199,8 +229,9 @@ def test_bands_of_chips_are_chosen_and_a_transfer_reads_them_so(transfer, chips,
 
 
 def test_labels_belong_to_a_scene_and_not_to_chips(chips, mosaic, tmp_path):
-    done = run("patches", "train", chips, tmp_path / "m.model", *QUICK, "--labels", mosaic[0],
-               ok=False)  # fmt: skip
+    done = run(
+        "patches", "train", chips, tmp_path / "m.model", *QUICK, "--labels", mosaic[0], ok=False
+    )
     assert "cannot belong to" in done.stderr
     assert "--masks" in done.stderr
 
@@ -234,12 +265,12 @@ def test_a_chip_of_16_bits_is_left_out_as_any_that_is_no_use(chips, tmp_path, ca
 
 
 def test_a_class_may_be_written_in_two_ways(chips, tmp_path):
-    from geopipe.workflow.patches import Source
+    from geopipe.learn.patches.model import PatchSource
 
     for a, b in (("one", "Water"), ("two", "water"), ("two", "x")):
         (tmp_path / a / b).mkdir(parents=True)
         (tmp_path / a / b / "0.png").write_bytes((chips / "water" / "0.png").read_bytes())
-    scheme = Source((str(tmp_path / "one"), str(tmp_path / "two"))).scheme()
+    scheme = PatchSource((str(tmp_path / "one"), str(tmp_path / "two"))).scheme()
     assert [n.casefold() for n in scheme.names] == ["water", "x"]
 
 
@@ -260,8 +291,24 @@ def elsewhere(tmp_path_factory):
 
 def carry(trained, chips, target, out, *words, cache=None, ok=True):
     words = [*words, "--cache", cache] if cache else words
-    return run("transfer", trained, "--source", chips, "--target", target, "--out", out,
-               "--steps", 3, "--threshold", 0.3, "--neighbours", 3, *words, ok=ok)  # fmt: skip
+    return run(
+        "transfer",
+        trained,
+        "--source",
+        chips,
+        "--target",
+        target,
+        "--out",
+        out,
+        "--steps",
+        3,
+        "--threshold",
+        0.3,
+        "--neighbours",
+        3,
+        *words,
+        ok=ok,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -276,8 +323,10 @@ def test_a_transfer_trains_or_keeps_the_model_and_says_why(trained, chips, elsew
     said = json.loads(done.stdout)
     assert bool(said["reasons"]) == (said["trained"] == 0)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "new.model", "new.model.html", "new.model.json",
-    ]  # fmt: skip
+        "new.model",
+        "new.model.html",
+        "new.model.json",
+    ]
     sheet = (tmp_path / "new.model.html").read_text()
     assert all(name in sheet for name in NAMES)
     old, new = (Checkpoint.load(p).net.state_dict() for p in (trained[0], out))
@@ -297,9 +346,9 @@ def test_forced_it_trains_and_abstained_it_keeps(transfer, trained, chips, elsew
     assert sum(f["duplicate"] for f in fates) == sum(sum(f.values()) for f in fates) == 450
     kept = Checkpoint.load(tmp_path / "s.model").provenance["transfer"]
     assert kept["abstained"] == said["reasons"]
-    assert "No training: s.model is the old model, because:" in (
-        tmp_path / "s.model.html"
-    ).read_text()  # fmt: skip
+    assert (
+        "No training: s.model is the old model, because:" in (tmp_path / "s.model.html").read_text()
+    )
     words = transfer(trained[0], chips, chips, tmp_path / "s.model", "--overwrite").stdout
     assert "(weights as they were; --force trains all the same)" in words
 
@@ -332,8 +381,21 @@ def test_pseudo_labels_of_a_scene_are_labels_like_any(transfer, trained, chips, 
     assert known.any()
     assert not known.all()
     assert (found[known] == ids[known]).mean() > 0.8
-    run("patches", "train", path, tmp_path / "again.model", *QUICK, "--labels", raster,
-        "--classes", "land-cover", "--steps", 1, "--hold-out", 0.3)  # fmt: skip
+    run(
+        "patches",
+        "train",
+        path,
+        tmp_path / "again.model",
+        *QUICK,
+        "--labels",
+        raster,
+        "--classes",
+        "land-cover",
+        "--steps",
+        1,
+        "--hold-out",
+        0.3,
+    )
 
 
 def test_nothing_survives_the_threshold(transfer, trained, chips, elsewhere, tmp_path):
@@ -356,7 +418,7 @@ def test_the_sheet_shows_what_was_learnt_last(
 ):
     from geopipe.workflow import transfer as work
 
-    real, caps = work.choose, iter((12, 11))
+    real, caps = work.select, iter((12, 11))
     monkeypatch.setattr(
         work, "choose", lambda *a: real(*a[:2], replace(a[2], cap=next(caps)), *a[3:])
     )
@@ -390,10 +452,15 @@ def test_a_round_that_fails_leaves_nothing(
 
 def test_a_model_of_pixels_is_refused(transfer, chips, elsewhere, tmp_path):
     from geopipe.classes import load_scheme
-    from geopipe.nets import MapNet, build_net
+    from geopipe.nets import SegmentationModel, build_base_network
 
-    pixels = Checkpoint(MapNet(build_net(3, 2).eval()), load_scheme("buildings"), (0.0,) * 3,
-                        (1.0,) * 3, "uint8")  # fmt: skip
+    pixels = Checkpoint(
+        SegmentationModel(build_base_network(3, 2).eval()),
+        load_scheme("buildings"),
+        (0.0,) * 3,
+        (1.0,) * 3,
+        "uint8",
+    )
     pixels.save(tmp_path / "p.model")
     done = transfer(tmp_path / "p.model", chips, elsewhere, tmp_path / "n.model", ok=False)
     assert "is no classifier of patches" in done.stderr

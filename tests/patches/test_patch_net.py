@@ -8,12 +8,12 @@ from torch.nn import functional as F  # noqa: N812
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import CheckpointError, ConfigError
 from geopipe.grid import Tiling, Window
-from geopipe.jobs.budget import Budget
-from geopipe.jobs.run import HERE
-from geopipe.nets import MapNet, PatchNet
+from geopipe.mapping.memory import Budget
+from geopipe.mapping.tile import score_window
+from geopipe.nets import PatchNet, SegmentationModel
 from geopipe.nets.local import nonlocal_layers, require_local
+from geopipe.parallel import LOCAL
 from geopipe.raster import Scene
-from geopipe.score.tile import score_window
 
 
 def by_hand(model, pixels, row, col):
@@ -24,7 +24,7 @@ def by_hand(model, pixels, row, col):
         padded = np.pad(pixels, ((0, 0), (96, 96), (96, 96)), mode="symmetric")
         r, c = 96 + row * net.stride - out, 96 + col * net.stride - out
         patch = torch.from_numpy(padded[:, r : r + size, c : c + size].astype(np.float32))
-        patch = model.normalise(patch, torch.ones(patch.shape[1:], dtype=torch.bool))
+        patch = model.normalize(patch, torch.ones(patch.shape[1:], dtype=torch.bool))
         patch = F.interpolate(patch[None], (net.side, net.side), mode="bilinear")
         total = total + weight * net.head(net.backbone(patch)).softmax(1)[0]
     return total.log().numpy()
@@ -62,10 +62,11 @@ def test_scores_tell_cells_apart(whole):
 def test_weights_of_sizes_count(model, mosaic):
     scene, window = Scene.open(mosaic[0]), Window(0, 0, 32, 32)
     net = model.net.coarse
-    one = PatchNet(3, 5, **{**{k: v for k, v in net.architecture.items() if k != "net"},
-                            "weights": [0, 1]})  # fmt: skip
+    one = PatchNet(
+        3, 5, **{**{k: v for k, v in net.architecture.items() if k != "net"}, "weights": [0, 1]}
+    )
     one.load_state_dict(net.state_dict())
-    (alone,) = score_window(model.with_net(MapNet(one.eval()), {}), scene, window)
+    (alone,) = score_window(model.with_net(SegmentationModel(one.eval()), {}), scene, window)
     (both,) = score_window(model, scene, window)
     assert not torch.allclose(alone, both, atol=1e-3)
 
@@ -73,7 +74,7 @@ def test_weights_of_sizes_count(model, mosaic):
 def test_it_is_saved_and_loaded_whole(model, mosaic, tmp_path):
     model.save(tmp_path / "m.model")
     again = Checkpoint.load(tmp_path / "m.model")
-    assert again.net.coarse.architecture == model.net.coarse.architecture
+    assert again.net.base.architecture == model.net.coarse.architecture
     scene, window = Scene.open(mosaic[0]), Window(0, 0, 48, 48)
     (a,), (b,) = (score_window(m, scene, window) for m in (model, again))
     assert torch.equal(a, b)
@@ -86,9 +87,17 @@ def test_pooling_of_a_patch_is_local(model):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"sizes": (16, 31)}, {"sizes": (8, 32)}, {"sizes": ()}, {"cell": 0}, {"side": 8},
-     {"weights": (1,)}, {"weights": (0, 0)}, {"weights": (-1, 2)}],
-)  # fmt: skip
+    [
+        {"sizes": (16, 31)},
+        {"sizes": (8, 32)},
+        {"sizes": ()},
+        {"cell": 0},
+        {"side": 8},
+        {"weights": (1,)},
+        {"weights": (0, 0)},
+        {"weights": (-1, 2)},
+    ],
+)
 def test_impossible_designs_are_refused(wrong):
     good = {"backbone": "efficientnet_lite0", "sizes": (16, 32), "cell": 16, "side": 32}
     with pytest.raises(ValueError):
@@ -117,5 +126,5 @@ def test_a_damaged_header_is_told(model, tmp_path):
 
 def test_cores_cut_no_cell_where_they_can(model, mosaic):
     scene = Scene.open(mosaic[0])
-    assert Budget().fit(scene, model, HERE, "cpu").core % (16 * 16) == 0
-    assert Budget(core=512).fit(scene, model, HERE, "cpu").core == 512
+    assert Budget().fit(scene, model, LOCAL, "cpu").core % (16 * 16) == 0
+    assert Budget(core=512).fit(scene, model, LOCAL, "cpu").core == 512

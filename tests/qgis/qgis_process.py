@@ -34,8 +34,10 @@ def said(script, home, *arguments):
     done = subprocess.run(
         [PYTHON, str(script), *map(str, arguments)],
         env=CLEAN | {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     # QGIS 3.22 may crash while it shuts down; what counts has been said by then.
     assert done.stdout.strip(), done.stderr[-2000:]
     assert "Warning" not in done.stderr

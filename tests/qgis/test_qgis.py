@@ -42,9 +42,17 @@ def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
     raw = folder / "raw.tif"
     with rasterio.open(
-        raw, "w", driver="GTiff", height=300, width=400, count=1, dtype="uint8", nodata=255,
-        crs="EPSG:32736", transform=Affine(0.5, 0, 550_000, 0, -0.5, 9_000_000),
-    ) as out:  # fmt: skip
+        raw,
+        "w",
+        driver="GTiff",
+        height=300,
+        width=400,
+        count=1,
+        dtype="uint8",
+        nodata=255,
+        crs="EPSG:32736",
+        transform=Affine(0.5, 0, 550_000, 0, -0.5, 9_000_000),
+    ) as out:
         out.write(town(), 1)
     write_class_cog(raw, folder / "classes.tif", SCHEME, {"credit": "© OpenStreetMap"})
     write_qml(folder / "classes.qml", SCHEME)

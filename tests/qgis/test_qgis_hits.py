@@ -7,8 +7,8 @@ import pytest
 from qgis_process import NEEDS_QGIS, said
 
 from geopipe.retrieve import ChipRow
-from geopipe.workflow.index.hits import write_hits
-from geopipe.workflow.index.query import Answer, Example, Hit
+from geopipe.retrieve.hits import write_hits
+from geopipe.retrieve.query import Example, Hit, SearchResult
 
 SCRIPT = Path(__file__).with_name("open_hits.py")
 pytestmark = NEEDS_QGIS
@@ -24,7 +24,7 @@ def seen(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hits")
     hits = tuple(Hit(i, 90 + i, i / 7, 1 - i / 20, row(i)) for i in range(1, 13))
     example = Example("box", np.zeros((3, 8, 8), np.uint8), np.zeros(4), row(0))
-    write_hits(Answer(hits, (example,), 100, (), ()), folder / "hits.gpkg")
+    write_hits(SearchResult(hits, (example,), 100, (), ()), folder / "hits.gpkg")
     return said(SCRIPT, folder, folder / "hits.gpkg")
 
 

@@ -15,14 +15,14 @@ from qgis_process import NEEDS_QGIS, said
 from geopipe.classes import load_scheme
 from geopipe.grid import Window
 from geopipe.labels import VectorLabels
-from geopipe.labels.place import Place
+from geopipe.labels.extent import Extent
 from geopipe.labels.tables import open_tables
 from geopipe.raster import Scene
-from geopipe.register import Plane, ShiftField
+from geopipe.register import DisplacementField, RegistrationGrid
 from geopipe.register.align import write_aligned
-from geopipe.register.check import Block
-from geopipe.register.checkfile import write_check
-from geopipe.register.node import Node
+from geopipe.register.qc_file import write_check
+from geopipe.register.qc_tiles import QCTile
+from geopipe.register.tie_point import TiePoint
 
 SCRIPT = Path(__file__).with_name("open_labels.py")
 pytestmark = NEEDS_QGIS
@@ -32,14 +32,17 @@ pytestmark = NEEDS_QGIS
 def plane(tmp_path_factory, make_raster_at):
     folder = tmp_path_factory.mktemp("labels")
     transform = Affine(0.5, 0, 789_000, 0, -0.5, 6_501_000)
-    path = make_raster_at(folder / "s.tif", np.full((3, 300, 400), 90, np.uint8),
-                          transform=transform)  # fmt: skip
+    path = make_raster_at(
+        folder / "s.tif", np.full((3, 300, 400), 90, np.uint8), transform=transform
+    )
     labels = VectorLabels(
-        load_scheme("buildings-roads"), GeoBox((300, 400), transform, "EPSG:2154"),
+        load_scheme("buildings-roads"),
+        GeoBox((300, 400), transform, "EPSG:2154"),
         np.array([shapely.box(789_000, 6_500_990, 789_010, 6_501_000)], object),
-        np.ones(1, np.uint8), credit="(c) OpenStreetMap contributors, ODbL 1.0",
-    )  # fmt: skip
-    return Plane.of(Scene.open(path), labels)
+        np.ones(1, np.uint8),
+        credit="(c) OpenStreetMap contributors, ODbL 1.0",
+    )
+    return RegistrationGrid.of(Scene.open(path), labels)
 
 
 def opened(path, *layers):
@@ -49,12 +52,23 @@ def opened(path, *layers):
 @pytest.mark.parametrize("known", [True, False], ids=["shifts", "no shift"])
 def test_blocks_are_coloured_by_verdict(plane, tmp_path, known):
     """Two blocks side by side; also when the evidence was too weak everywhere."""
-    good = Block(1, Window(0, 0, 300, 200), 9, 500.0, error=0.2, score=2.4, missing=0.1,
-                 missing_m2=50.0, dates=("2019-01-01",))  # fmt: skip
+    good = QCTile(
+        1,
+        Window(0, 0, 300, 200),
+        9,
+        500.0,
+        error=0.2,
+        score=2.4,
+        omission=0.1,
+        omission_m2=50.0,
+        dates=("2019-01-01",),
+    )
     off = replace(good, window=Window(0, 200, 300, 200), right=4.0)
     if not known:
-        good, off = (replace(b, refused="too few features", missing=np.nan, missing_m2=np.nan)
-                     for b in (good, off))  # fmt: skip
+        good, off = (
+            replace(b, rejected="too few features", missing=np.nan, missing_m2=np.nan)
+            for b in (good, off)
+        )
     write_check(plane, (good, off), tmp_path / "check.gpkg")
     seen = opened(tmp_path / "check.gpkg", "building", "road", "shifts")
     blocks = seen["building"]
@@ -74,15 +88,18 @@ def test_blocks_are_coloured_by_verdict(plane, tmp_path, known):
 
 def test_aligned_labels_open_with_all_they_say(plane, tmp_path):
     houses = [shapely.box(x, 6_500_950, x + 10, 6_500_970) for x in (789_050, 789_060)]
-    frame = gpd.GeoDataFrame({"building": "yes", "osm_id": ["way/1", "way/2"]}, geometry=houses,
-                             crs="EPSG:2154")  # fmt: skip
+    frame = gpd.GeoDataFrame(
+        {"building": "yes", "osm_id": ["way/1", "way/2"]}, geometry=houses, crs="EPSG:2154"
+    )
     frame.to_file(tmp_path / "osm.gpkg", layer="houses")
-    tables = open_tables(tmp_path / "osm.gpkg", plane.labels.scheme, Place(plane.scene.geobox))
-    nodes = [Node(float(r), float(c), 1, 2.0, 3.0, 0.2, 2.5, 9.0)
-             for r in range(0, 301, 50) for c in range(0, 401, 50)]  # fmt: skip
-    write_aligned(tables, ShiftField(plane, tuple(nodes), 8.0), tmp_path / "out.gpkg")
+    tables = open_tables(tmp_path / "osm.gpkg", plane.labels.scheme, Extent(plane.scene.geobox))
+    nodes = [
+        TiePoint(float(r), float(c), 1, 2.0, 3.0, 0.2, 2.5, 9.0)
+        for r in range(0, 301, 50)
+        for c in range(0, 401, 50)
+    ]
+    write_aligned(tables, DisplacementField(plane, tuple(nodes), 8.0), tmp_path / "out.gpkg")
     seen = opened(tmp_path / "out.gpkg", "houses")["houses"]
     assert seen["valid"]
     assert (seen["crs"], seen["count"]) == ("EPSG:2154", 2)
-    assert seen["fields"] == ["fid", "building", "osm_id", "source_id", "shift_east",
-                              "shift_north"]  # fmt: skip
+    assert seen["fields"] == ["fid", "building", "osm_id", "source_id", "shift_east", "shift_north"]

@@ -7,9 +7,9 @@ import pytest
 from qgis_process import NEEDS_QGIS, said
 
 from geopipe.classes import ClassScheme
-from geopipe.score.assess.design import read_points
-from geopipe.score.assess.points import plan_points
-from geopipe.score.assess.sampling import SampleSize
+from geopipe.evaluation.assess.design import read_points
+from geopipe.evaluation.assess.points import plan_points
+from geopipe.evaluation.assess.sampling import SampleSize
 
 SCHEME = ClassScheme.from_dict(
     {

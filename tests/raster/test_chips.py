@@ -106,8 +106,10 @@ def test_unreadable_chips_are_an_error_or_named(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         left = ChipFolder.open(root).readable(skip_bad=True)
     assert [c.path.rsplit("/", 2)[1:] for c in left.chips] == [
-        ["a", "2.JPG"], ["b", "1.png"], ["b", "2.JPG"],
-    ]  # fmt: skip
+        ["a", "2.JPG"],
+        ["b", "1.png"],
+        ["b", "2.JPG"],
+    ]
     assert "2 of 5 chips left out" in caplog.text
     for chip in left.chips:
         (tmp_path / chip.path).write_bytes(b"")

@@ -39,10 +39,21 @@ def save(path, bands, transform=UTM, nodata=255):
     bands = bands if bands.ndim == 3 else bands[None]
     count, height, width = bands.shape
     with rasterio.open(
-        path, "w", driver="GTiff", height=height, width=width, count=count, dtype=bands.dtype,
-        nodata=nodata, crs="EPSG:32736", transform=transform, tiled=True, blockxsize=256,
-        blockysize=256, compress="deflate",
-    ) as out:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        height=height,
+        width=width,
+        count=count,
+        dtype=bands.dtype,
+        nodata=nodata,
+        crs="EPSG:32736",
+        transform=transform,
+        tiled=True,
+        blockxsize=256,
+        blockysize=256,
+        compress="deflate",
+    ) as out:
         out.write(bands)
     return path
 

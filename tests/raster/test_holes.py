@@ -10,7 +10,7 @@ from PIL import Image
 
 from geopipe.grid import Window
 from geopipe.raster import Scene
-from geopipe.raster.holes import REACH, hole_mask
+from geopipe.raster.undeclared_nodata import REACH, undeclared_nodata_mask
 
 
 def town(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -31,7 +31,7 @@ def jpeg(image: np.ndarray) -> np.ndarray:
 
 def test_the_rim_that_jpeg_leaves_is_found():
     image, hole = town()
-    mask = hole_mask(jpeg(image), 255)
+    mask = undeclared_nodata_mask(jpeg(image), 255)
     exact = (jpeg(image) == 255).all(axis=0)
     assert exact[hole].mean() < 0.95  # else there is no rim to find
     assert mask[hole].mean() > 0.985
@@ -43,14 +43,14 @@ def test_a_bright_roof_is_no_hole():
     image[:] = 120
     image[:, 50:90, 50:90] = 250
     image[:, 60:70, 60:70] = 255  # saturated in the middle, too small for a hole
-    mask = hole_mask(image, 255)
+    mask = undeclared_nodata_mask(image, 255)
     assert mask.sum() == 100
 
 
 def test_sixteen_bits_are_taken_exactly():
     image = np.full((1, 60, 60), 65535, np.uint16)
     image[0, :, 30:] = 65530
-    assert hole_mask(image, 65535).sum() == 60 * 30
+    assert undeclared_nodata_mask(image, 65535).sum() == 60 * 30
 
 
 @settings(max_examples=25, deadline=None)
@@ -58,10 +58,10 @@ def test_sixteen_bits_are_taken_exactly():
 def test_windows_agree_with_the_whole(row, col, height, width):
     image, _ = town()
     image = jpeg(image)
-    whole = hole_mask(image, 255)
+    whole = undeclared_nodata_mask(image, 255)
     window = Window(row, col, height, width).clip(image.shape[1:])
     around = window.expand(REACH).clip(image.shape[1:])
-    part = hole_mask(image[(slice(None), *around.slices)], 255)[window.within(around)]
+    part = undeclared_nodata_mask(image[(slice(None), *around.slices)], 255)[window.within(around)]
     np.testing.assert_array_equal(part, whole[window.slices])
 
 

@@ -216,7 +216,7 @@ def test_threads_read_side_by_side(make_raster, opens):
 SCRIPT = """
 import os, sys, rasterio
 from rasterio.env import get_gdal_config
-from geopipe.raster import Scene, opening
+from geopipe.raster import (Scene, opening)
 opening.SETTLED_S = -60
 scene = Scene.open(sys.argv[1])
 scene.read()
@@ -231,9 +231,12 @@ print(get_gdal_config("GDAL_CACHEMAX") >> 20)
 
 def run(path, *args, **env):
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(path), *args], env={**os.environ, **env},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", SCRIPT, str(path), *args],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
 
 
 def test_a_process_ends_well_with_files_open_and_its_cache_is_bounded(make_raster):

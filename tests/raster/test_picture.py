@@ -5,9 +5,9 @@ import pytest
 import rasterio
 
 from geopipe.grid import Tiling
+from geopipe.mapping import preview as module
+from geopipe.mapping.preview import part_path, preview_shape, read_preview, write_part
 from geopipe.raster import Scene
-from geopipe.raster import picture as module
-from geopipe.raster.picture import part_path, picture_shape, read_picture, write_part
 
 
 def expected(data, valid, shape):
@@ -41,7 +41,7 @@ def test_cells_are_means(tmp_path, dtype, shape):
     data[:, ~valid] = 0
     paths = added_up(tmp_path, data, valid, 256, shape)
     means, there = expected(data[:3], valid, shape)
-    found = read_picture(paths, dtype, shape)
+    found = read_preview(paths, dtype, shape)
     assert found.data.dtype == dtype
     assert np.array_equal(found.valid, there)
     tolerance = 0.5001 if dtype != "float32" else 1e-3
@@ -53,13 +53,13 @@ def test_no_picture_rather_than_half_of_one(tmp_path, damage):
     data, valid = np.ones((3, 600, 600), np.uint8), np.ones((600, 600), bool)
     paths = added_up(tmp_path, data, valid, 256, (20, 20))
     damage(paths[4])
-    assert read_picture(paths, "uint8", (20, 20)) is None
+    assert read_preview(paths, "uint8", (20, 20)) is None
 
 
 def test_only_large_scenes_without_overviews(make_raster, monkeypatch):
     path = make_raster(np.ones((3, 800, 400), np.uint8), tiled=True, blockxsize=128, blockysize=128)
-    assert picture_shape(Scene.open(path), 800 // module._LEAST + 1) is None
-    assert picture_shape(Scene.open(path), 100) == (100, 50)
+    assert preview_shape(Scene.open(path), 800 // module._LEAST + 1) is None
+    assert preview_shape(Scene.open(path), 100) == (100, 50)
     with rasterio.open(path, "r+") as out:
         out.build_overviews([2, 4], rasterio.enums.Resampling.average)
-    assert picture_shape(Scene.open(path), 100) is None
+    assert preview_shape(Scene.open(path), 100) is None

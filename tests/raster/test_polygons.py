@@ -23,9 +23,17 @@ UTM = Affine(0.5, 0, 500_000, 0, -0.5, 9_000_000)
 
 def save(path, ids, transform=UTM, crs="EPSG:32736"):
     with rasterio.open(
-        path, "w", driver="GTiff", height=ids.shape[0], width=ids.shape[1], count=1,
-        dtype=ids.dtype, nodata=255, crs=crs, transform=transform,
-    ) as out:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        height=ids.shape[0],
+        width=ids.shape[1],
+        count=1,
+        dtype=ids.dtype,
+        nodata=255,
+        crs=crs,
+        transform=transform,
+    ) as out:
         out.write(ids, 1)
     return path
 
@@ -263,7 +271,7 @@ def most_held(monkeypatch, source, side):
     """The largest number of parts that were kept at a time, and of polygons found."""
     most, seams = 0, []
 
-    class Watched(outlines.Seams):
+    class Watched(outlines.OutlineMerger):
         def __init__(self, shape):
             super().__init__(shape)
             seams.append(self)
@@ -323,7 +331,7 @@ def test_buildings_get_right_angles_on_the_ground(tmp_path, monkeypatch, crs, pl
     ids = rasterize([(house, 1), (street, 2)], (200, 200), dtype="uint8")
     source = save(tmp_path / "m.tif", ids, plane, crs)
     write_polygons(source, tmp_path / "a.gpkg", SCHEME)
-    write_polygons(source, tmp_path / "b.gpkg", SCHEME, right_angles=True)
+    write_polygons(source, tmp_path / "b.gpkg", SCHEME, orthogonalize=True)
     before, after = (
         pyogrio.read_dataframe(tmp_path / f"{n}.gpkg", layer="classes").set_index("class")
         for n in "ab"
@@ -345,7 +353,7 @@ def test_round_buildings_stay_to_the_last_digit(tmp_path):
     source = save(tmp_path / "m.tif", ids)
     a, b = tmp_path / "a.gpkg", tmp_path / "b.gpkg"
     write_polygons(source, a, SCHEME)
-    write_polygons(source, b, SCHEME, right_angles=True)
+    write_polygons(source, b, SCHEME, orthogonalize=True)
     before, after = (pyogrio.read_dataframe(path, layer="classes") for path in (a, b))
     assert before.equals(after)
 
@@ -356,5 +364,5 @@ def test_right_angles_need_a_class_of_buildings(tmp_path):
     )
     source = save(tmp_path / "m.tif", np.ones((9, 9), np.uint8))
     with pytest.raises(ConfigError, match="no class 'building'"):
-        write_polygons(source, tmp_path / "a.gpkg", scheme, right_angles=True)
+        write_polygons(source, tmp_path / "a.gpkg", scheme, orthogonalize=True)
     assert [p.name for p in tmp_path.iterdir()] == ["m.tif"]

@@ -223,10 +223,20 @@ def test_a_block_whose_place_in_the_file_was_not_fetched(server, folder, fault, 
     """GDAL gives the pixels at the file's start for it and calls that a success."""
     row, col = 2496, 1024
     with rasterio.open(
-        folder / "places.tif", "w", driver="GTiff", count=1, width=4096, height=4096,
-        dtype="uint8", tiled=True, blockxsize=16, blockysize=16, sparse_ok=True,
-        crs="EPSG:2154", transform=FOREZ,
-    ) as dst:  # fmt: skip
+        folder / "places.tif",
+        "w",
+        driver="GTiff",
+        count=1,
+        width=4096,
+        height=4096,
+        dtype="uint8",
+        tiled=True,
+        blockxsize=16,
+        blockysize=16,
+        sparse_ok=True,
+        crs="EPSG:2154",
+        transform=FOREZ,
+    ) as dst:
         dst.write(np.full((1, 64, 64), 9, np.uint8), window=RioWindow(col, row, 64, 64))
     data = (folder / "places.tif").read_bytes()
     tags = dict(struct.unpack_from("<HHII", data, 10 + 12 * i)[::3] for i in range(data[8]))
@@ -352,11 +362,19 @@ def test_only_what_needs_the_network_is_tried_again(make_raster, tmp_path, monke
 
 
 ADDRESSES = [
-    "https://a.b/c.tif", "http://a.b/c.tif?x=1", "s3://bucket/c.tif", "gs://bucket/c.tif",
-    "az://box/c.tif", "/vsicurl/https://a.b/c.tif", "/vsis3/bucket/c.tif", "/vsigs/bucket/c.tif",
-    "/vsiaz/box/c.tif", "/vsicurl?use_head=no&url=https%3A%2F%2Fa.b%2Fc.tif",
-    "/vsizip//vsicurl/https://a.b/c.zip/c.tif", "zip+https://a.b/c.zip!c.tif",
-]  # fmt: skip
+    "https://a.b/c.tif",
+    "http://a.b/c.tif?x=1",
+    "s3://bucket/c.tif",
+    "gs://bucket/c.tif",
+    "az://box/c.tif",
+    "/vsicurl/https://a.b/c.tif",
+    "/vsis3/bucket/c.tif",
+    "/vsigs/bucket/c.tif",
+    "/vsiaz/box/c.tif",
+    "/vsicurl?use_head=no&url=https%3A%2F%2Fa.b%2Fc.tif",
+    "/vsizip//vsicurl/https://a.b/c.zip/c.tif",
+    "zip+https://a.b/c.zip!c.tif",
+]
 
 
 @pytest.mark.parametrize("path", ADDRESSES)
@@ -367,9 +385,19 @@ def test_an_address(path):
 
 @pytest.mark.parametrize(
     "path",
-    ["c.tif", "/data/c.tif", "https/c.tif", "s3/c.tif", "/vsizip/a.zip/c.tif", "/vsimem/c.tif",
-     "zip://a.zip!c.tif", "GTIFF_DIR:1:c.tif", r"C:\data\c.tif", "/data/vsicurl/c.tif"],
-)  # fmt: skip
+    [
+        "c.tif",
+        "/data/c.tif",
+        "https/c.tif",
+        "s3/c.tif",
+        "/vsizip/a.zip/c.tif",
+        "/vsimem/c.tif",
+        "zip://a.zip!c.tif",
+        "GTIFF_DIR:1:c.tif",
+        r"C:\data\c.tif",
+        "/data/vsicurl/c.tif",
+    ],
+)
 def test_no_address(path):
     assert not remote.is_remote(path)
     assert remote.gdal_options(path) == {}

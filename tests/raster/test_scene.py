@@ -34,10 +34,14 @@ def assert_reads(scene, data, valid=None):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
 @pytest.mark.parametrize(
     "layout",
-    [{}, {"tiled": True, "blockxsize": 16, "blockysize": 16}, {"interleave": "pixel"},
-     {"compress": "deflate", "predictor": 2, "tiled": True, "blockxsize": 32, "blockysize": 16}],
+    [
+        {},
+        {"tiled": True, "blockxsize": 16, "blockysize": 16},
+        {"interleave": "pixel"},
+        {"compress": "deflate", "predictor": 2, "tiled": True, "blockxsize": 32, "blockysize": 16},
+    ],
     ids=["striped", "tiled", "pixel", "deflate"],
-)  # fmt: skip
+)
 def test_reads_what_was_written(make_raster, dtype, layout):
     if dtype.startswith("float") and "predictor" in layout:
         layout = {**layout, "predictor": 3}
@@ -85,9 +89,13 @@ def holed(tmp_path_factory, make_raster_at):
     valid = np.random.default_rng(1).random(data.shape[1:]) < 0.7
     data = np.where(valid, data, 0)
     path = make_raster_at(
-        tmp_path_factory.mktemp("scene") / "holed.tif", data, nodata=0, tiled=True, blockxsize=16,
+        tmp_path_factory.mktemp("scene") / "holed.tif",
+        data,
+        nodata=0,
+        tiled=True,
+        blockxsize=16,
         blockysize=16,
-    )  # fmt: skip
+    )
     return Scene.open(path), data, valid
 
 
@@ -338,9 +346,16 @@ def test_no_geotransform(make_raster, transform):
 def test_complex_numbers(tmp_path, dtype):
     path = tmp_path / "radar.tif"
     with rasterio.open(
-        path, "w", driver="GTiff", width=4, height=4, count=1, dtype=dtype, crs="EPSG:2154",
+        path,
+        "w",
+        driver="GTiff",
+        width=4,
+        height=4,
+        count=1,
+        dtype=dtype,
+        crs="EPSG:2154",
         transform=Affine(1, 0, 789_000, 0, -1, 6_501_000),
-    ):  # fmt: skip
+    ):
         pass
     with pytest.raises(SceneError, match="complex"):
         Scene.open(path)

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geopipe.errors import SceneError
-from geopipe.raster import Scene, scenes
-from geopipe.raster.scenes import scene_names, scene_paths
+from geopipe.raster import Scene
+from geopipe.raster import inputs as scenes
+from geopipe.raster.inputs import scene_names, scene_paths
 
 COG = pystac.MediaType.COG
 
@@ -97,9 +98,12 @@ def test_a_text_list(rasters, tmp_path, make_raster, monkeypatch):
     path.write_text(LIST.format(absolute=rasters[1]).replace("\n", "\r\n"), encoding="utf-8")
     monkeypatch.chdir("/")
     assert scene_paths([str(path)]) == [
-        rasters[0], rasters[2], "https://a.b/x.tif?part=1#2", rasters[1],
+        rasters[0],
+        rasters[2],
+        "https://a.b/x.tif?part=1#2",
+        rasters[1],
         str(tmp_path / "with space"),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_list_names_its_line(tmp_path, rasters):
@@ -310,8 +314,23 @@ VALUES = st.recursive(
 )
 
 
-@given(st.sampled_from(["type", "id", "assets", "links", "stac_version", "properties", "geometry",
-                        "bbox", "stac_extensions", "collection"]), VALUES)  # fmt: skip
+@given(
+    st.sampled_from(
+        [
+            "type",
+            "id",
+            "assets",
+            "links",
+            "stac_version",
+            "properties",
+            "geometry",
+            "bbox",
+            "stac_extensions",
+            "collection",
+        ]
+    ),
+    VALUES,
+)
 def test_an_item_with_any_wrong_value_is_read_or_refused(tmp_path_factory, key, value):
     folder = tmp_path_factory.mktemp("stac")
     table = item(data=("s3://bucket/a.tif", COG, ["data"])).to_dict()

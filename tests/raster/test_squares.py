@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rasterio.features import rasterize, shapes
 from shapely.affinity import rotate, scale, translate
 
-from geopipe.raster.squares import right_angled
+from geopipe.raster.orthogonalize import orthogonalized
 
 PIXEL = 0.5
 
@@ -62,7 +62,7 @@ parts_of_a_pixel = st.floats(0, PIXEL)
 def test_a_rectangle_comes_back(length, width, degrees, dx, dy):
     true = placed(shapely.box(0, 0, length, width), degrees, dx, dy)
     raw = traced(true)
-    squared = right_angled(raw, PIXEL)
+    squared = orthogonalized(raw, PIXEL)
     assert len(squared.exterior.coords) == 5
     assert bends(squared.exterior).max() < 1e-6
     # One step of the raster along the shorter side can hide.
@@ -77,7 +77,7 @@ def test_a_rectangle_comes_back(length, width, degrees, dx, dy):
 def test_an_l_comes_back(length, width, across, degrees, dx, dy):
     true = placed(ell(length, width, across), degrees, dx, dy)
     raw = traced(true)
-    squared = right_angled(raw, PIXEL)
+    squared = orthogonalized(raw, PIXEL)
     assert len(squared.exterior.coords) == 7
     assert bends(squared.exterior).max() < 1e-6
     assert squared.area == pytest.approx(raw.area, rel=0.05)
@@ -90,7 +90,7 @@ def test_areas_and_directions_are_right_on_average(true):
     for degrees in range(90):
         turned = placed(true, degrees, 0.1, 0.2)
         raw = traced(turned)
-        squared = right_angled(raw, PIXEL)
+        squared = orthogonalized(raw, PIXEL)
         errors.append(squared.area / true.area - 1)
         off.append(turned_by(squared.exterior, degrees).max())
         gain.append(iou(squared, turned) - iou(raw, turned))
@@ -104,20 +104,20 @@ def test_steps_in_a_wall_stay_when_they_are_large():
     """A row of two houses, one set back by 0.6 m (noise of the raster) or by 3 m."""
     for step, corners in ((0.6, 4), (3.0, 8)):
         row = shapely.box(0, 0, 12, 10) | shapely.box(12, step, 24, 10 + step)
-        squared = right_angled(traced(placed(row, 20)), PIXEL)
+        squared = orthogonalized(traced(placed(row, 20)), PIXEL)
         assert len(squared.exterior.coords) - 1 == corners
 
 
 def test_a_small_step_is_shared_out_by_length():
     raw = shapely.box(0, 0, 24, 10) | shapely.box(20, 0, 24, 10.95)
-    squared = right_angled(raw, PIXEL)
+    squared = orthogonalized(raw, PIXEL)
     assert len(squared.exterior.coords) == 5
     assert squared.area == pytest.approx(raw.area, rel=1e-3)
 
 
 def test_a_cut_corner_becomes_a_corner():
     cut = shapely.box(0, 0, 20, 15) - shapely.Polygon([(17, 0), (20, 0), (20, 3)])
-    squared = right_angled(traced(placed(cut, 33)), PIXEL)
+    squared = orthogonalized(traced(placed(cut, 33)), PIXEL)
     assert len(squared.exterior.coords) == 5
     assert squared.area == pytest.approx(20 * 15, rel=0.03)
 
@@ -125,7 +125,7 @@ def test_a_cut_corner_becomes_a_corner():
 @pytest.mark.parametrize("radius", [1.5, 3, 6, 12, 25])
 def test_a_circle_is_not_deformed(radius):
     raw = traced(shapely.Point(0.2, 0.1).buffer(radius, 64))
-    squared = right_angled(raw, PIXEL)
+    squared = orthogonalized(raw, PIXEL)
     assert iou(squared, raw) >= 0.8
     if radius >= 12:
         assert squared is raw
@@ -133,13 +133,13 @@ def test_a_circle_is_not_deformed(radius):
 
 def test_a_triangle_stays():
     raw = traced(shapely.Polygon([(0, 0), (30, 3), (12, 25)]))
-    assert right_angled(raw, PIXEL) is raw
+    assert orthogonalized(raw, PIXEL) is raw
 
 
 def test_holes_follow_the_walls_of_the_building():
     block = shapely.box(0, 0, 40, 30)
     court, flaw = shapely.box(10, 8, 25, 20), shapely.box(31, 20, 31.6, 20.6)
-    squared = right_angled(traced(placed(block - court - flaw, 27)), PIXEL)
+    squared = orthogonalized(traced(placed(block - court - flaw, 27)), PIXEL)
     (hole,) = squared.interiors
     assert len(hole.coords) == 5
     assert turned_by(hole, 27).max() < 2
@@ -151,7 +151,7 @@ def test_holes_follow_the_walls_of_the_building():
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 9), (2, 5), (3, 3)])
 def test_few_pixels_in_line_stay_what_they_are(size):
     raw = shapely.box(0, 0, size[0] * PIXEL, size[1] * PIXEL)
-    assert right_angled(raw, PIXEL).equals(raw)
+    assert orthogonalized(raw, PIXEL).equals(raw)
 
 
 @settings(max_examples=60, deadline=None)
@@ -164,7 +164,7 @@ def test_any_blob_gives_a_valid_polygon_near_to_it(seed):
     blobs = (noise > rng.normal() * noise.std()).astype("uint8")
     for shape, value in shapes(blobs, connectivity=4):
         raw = shapely.geometry.shape(shape)
-        squared = right_angled(raw, 1.0)
+        squared = orthogonalized(raw, 1.0)
         assert squared.is_valid
         if squared is not raw:
             assert value in (0, 1)
@@ -175,10 +175,10 @@ def test_any_blob_gives_a_valid_polygon_near_to_it(seed):
 
 def test_place_and_unit_do_not_matter():
     raw = traced(placed(ell(20, 14, 6), 17))
-    squared = right_angled(raw, PIXEL)
-    far = right_angled(translate(raw, 700_000, 6_500_000), PIXEL)
+    squared = orthogonalized(raw, PIXEL)
+    far = orthogonalized(translate(raw, 700_000, 6_500_000), PIXEL)
     assert translate(far, -700_000, -6_500_000).equals_exact(squared, 1e-6)
-    feet = right_angled(scale(raw, 3.28, 3.28, origin=(0, 0)), PIXEL * 3.28)
+    feet = orthogonalized(scale(raw, 3.28, 3.28, origin=(0, 0)), PIXEL * 3.28)
     assert scale(feet, 1 / 3.28, 1 / 3.28, origin=(0, 0)).equals_exact(squared, 1e-9)
 
 
@@ -187,5 +187,5 @@ def test_near_neighbours_overlap_by_no_more_than_two_pixels():
     for degrees in range(0, 90, 7):
         one = traced(placed(shapely.box(0, 0, 12, 10), degrees))
         other = traced(placed(shapely.box(12.5, 0, 22, 10), degrees))
-        common = right_angled(one, PIXEL).intersection(right_angled(other, PIXEL))
+        common = orthogonalized(one, PIXEL).intersection(orthogonalized(other, PIXEL))
         assert common.buffer(-PIXEL).is_empty

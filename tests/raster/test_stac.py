@@ -138,7 +138,12 @@ def test_impossible_inputs_are_refused(tmp_path):
         item_of(tmp_path / "o", created="yesterday")
     with pytest.raises(SceneError, match="cannot write"):
         write_item(
-            tmp_path / "nowhere", item_id="x", geobox=PLANE, scheme=SCHEME, assets={},
-            properties={}, created=WHEN,
-        )  # fmt: skip
+            tmp_path / "nowhere",
+            item_id="x",
+            geobox=PLANE,
+            scheme=SCHEME,
+            assets={},
+            properties={},
+            created=WHEN,
+        )
     assert not list((tmp_path / "o").iterdir())

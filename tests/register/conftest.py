@@ -15,8 +15,8 @@ from geopipe.classes import load_scheme
 from geopipe.labels import VectorLabels, open_labels
 from geopipe.raster import Scene
 from geopipe.raster.scene import window_geobox
-from geopipe.register import Plane
-from geopipe.workflow.checkup import Checkup
+from geopipe.register import RegistrationGrid
+from geopipe.register.label_qc import LabelQC
 
 SAMPLES = Path(__file__).parents[2] / "sample_tiles"
 ROW, COL, SIDE = 640, 640, 600
@@ -49,9 +49,16 @@ def paint(tmp_path_factory):
             pixels, transform, crs = src.read(window=window), src.window_transform(window), src.crs
         pixels = np.asarray(change(pixels))
         with rasterio.open(
-            folder / f"{name}.tif", "w", driver="GTiff", count=len(pixels), height=SIDE,
-            width=SIDE, dtype=pixels.dtype, crs=crs, transform=transform,
-        ) as out:  # fmt: skip
+            folder / f"{name}.tif",
+            "w",
+            driver="GTiff",
+            count=len(pixels),
+            height=SIDE,
+            width=SIDE,
+            dtype=pixels.dtype,
+            crs=crs,
+            transform=transform,
+        ) as out:
             out.write(pixels)
         return Scene.open(folder / f"{name}.tif")
 
@@ -79,14 +86,14 @@ def town(paint, scheme):
 @pytest.fixture(scope="session")
 def checked(town):
     """The map of the corner held against the image, without a model."""
-    return Checkup(town.scene, town.osm)
+    return LabelQC(town.scene, town.osm)
 
 
 @dataclass(frozen=True)
 class Drawn:
     """Belief made of labels: it sees exactly what they say, a little blurred by doubt."""
 
-    plane: Plane
+    plane: RegistrationGrid
     labels: object
 
     def read(self, window, needed=None):
@@ -120,9 +127,11 @@ def empty_plane(scheme, make_raster):
         path = make_raster(np.full((3, *shape), 90, np.uint8), crs=crs, transform=transform)
         scene = Scene.open(path)
         labels = VectorLabels(
-            scheme, GeoBox(shape, transform, crs), np.array([*shapes, None], object)[:-1],
+            scheme,
+            GeoBox(shape, transform, crs),
+            np.array([*shapes, None], object)[:-1],
             np.array(ids, np.uint8),
-        )  # fmt: skip
-        return Plane.of(scene, labels)
+        )
+        return RegistrationGrid.of(scene, labels)
 
     return make

@@ -13,11 +13,11 @@ from pyproj import Transformer
 
 from geopipe.errors import LabelError
 from geopipe.labels import open_labels
-from geopipe.labels.place import Place
+from geopipe.labels.extent import Extent
 from geopipe.labels.tables import open_tables
-from geopipe.register import ShiftField
+from geopipe.register import DisplacementField
 from geopipe.register.align import LEAST_M, write_aligned
-from geopipe.register.node import Node
+from geopipe.register.tie_point import TiePoint
 
 LEFT, TOP = 789_000.0, 6_501_000.0
 
@@ -28,12 +28,15 @@ def plane(empty_plane):
 
 
 def grown(plane, moves, most=8.0, spacing=50):
-    """A field of nodes every 25 m for both classes; `moves` (n, n, 2) metres down and right."""
-    nodes = [
-        Node(float(spacing * i), float(spacing * j), k, *moves[i, j], 0.3, 2.5, 9.0)
-        for k in (1, 2) for i in range(len(moves)) for j in range(len(moves))
-    ]  # fmt: skip
-    return ShiftField(plane, tuple(nodes), most)
+    """A field of tie points every 25 m for both classes; `moves` (n, n, 2) metres down and
+    right."""
+    tie_points = [
+        TiePoint(float(spacing * i), float(spacing * j), k, *moves[i, j], 0.3, 2.5, 9.0)
+        for k in (1, 2)
+        for i in range(len(moves))
+        for j in range(len(moves))
+    ]
+    return DisplacementField(plane, tuple(tie_points), most)
 
 
 def even(down, right, n=17):
@@ -41,11 +44,15 @@ def even(down, right, n=17):
 
 
 def terrace(crs="EPSG:2154", count=8, **columns):
-    """Houses wall to wall, a road in two ways that share a node, and a tree."""
-    houses = [shapely.box(LEFT + 100 + 10 * i, TOP - 120, LEFT + 110 + 10 * i, TOP - 100)
-              for i in range(count)]  # fmt: skip
-    roads = [shapely.LineString([(LEFT + 50, TOP - 140), (LEFT + 150, TOP - 142)]),
-             shapely.LineString([(LEFT + 150, TOP - 142), (LEFT + 250, TOP - 140)])]  # fmt: skip
+    """Houses wall to wall, a road in two ways that share a tie point, and a tree."""
+    houses = [
+        shapely.box(LEFT + 100 + 10 * i, TOP - 120, LEFT + 110 + 10 * i, TOP - 100)
+        for i in range(count)
+    ]
+    roads = [
+        shapely.LineString([(LEFT + 50, TOP - 140), (LEFT + 150, TOP - 142)]),
+        shapely.LineString([(LEFT + 150, TOP - 142), (LEFT + 250, TOP - 140)]),
+    ]
     tree = shapely.Point(LEFT + 130, TOP - 160)
     table = {
         "building": ["house"] * count + [None] * 3,
@@ -53,13 +60,14 @@ def terrace(crs="EPSG:2154", count=8, **columns):
         "width": [None] * count + ["5.5", None, None],
         "natural": [None] * (count + 2) + ["tree"],
         "osm_id": [f"way/{100 + i}" for i in range(count + 3)],
-        "price": np.arange(count + 3) * 1.5, **columns,
-    }  # fmt: skip
+        "price": np.arange(count + 3) * 1.5,
+        **columns,
+    }
     return gpd.GeoDataFrame(table, geometry=[*houses, *roads, tree], crs="EPSG:2154").to_crs(crs)
 
 
 def tables_of(path, plane):
-    return open_tables(path, plane.labels.scheme, Place(plane.scene.geobox))
+    return open_tables(path, plane.labels.scheme, Extent(plane.scene.geobox))
 
 
 def aligned(frame, shifts, folder, name="osm.gpkg"):
@@ -69,8 +77,9 @@ def aligned(frame, shifts, folder, name="osm.gpkg"):
     return done, pyogrio.read_dataframe(folder / "out.gpkg", layer="osm")
 
 
-@settings(max_examples=6, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(seed=st.integers(0, 10_000))
 def test_topology_is_kept(plane, tmp_path_factory, seed):
     """Under any field as smooth as those that are believed."""
@@ -113,8 +122,11 @@ def test_all_that_was_said_is_still_said(plane, tmp_path):
     _, out = aligned(frame, grown(plane, even(1, 1)), tmp_path)
     columns = [c for c in frame.columns if c != "geometry"]
     assert [c for c in out.columns if c not in columns] == [
-        "source_id", "shift_east", "shift_north", "geometry",
-    ]  # fmt: skip
+        "source_id",
+        "shift_east",
+        "shift_north",
+        "geometry",
+    ]
     for c in columns:
         assert out[c].astype(object).where(out[c].notna(), None).tolist() == (
             frame[c].astype(object).where(frame[c].notna(), None).tolist()
@@ -175,13 +187,15 @@ def test_shifts_too_short_to_matter_leave_every_vertex(plane, tmp_path):
 def test_odd_geometries_survive(plane, tmp_path):
     """None, empty, three-dimensional, crossing itself, far away, and in layers of their own."""
     frame = terrace()
-    bow = shapely.Polygon([(LEFT + 5, TOP - 5), (LEFT + 20, TOP - 20), (LEFT + 20, TOP - 5),
-                           (LEFT + 5, TOP - 20)])  # fmt: skip
+    bow = shapely.Polygon(
+        [(LEFT + 5, TOP - 5), (LEFT + 20, TOP - 20), (LEFT + 20, TOP - 5), (LEFT + 5, TOP - 20)]
+    )
     shapes = frame.geometry.tolist()
     shapes[0], shapes[1], shapes[2] = None, shapely.Polygon(), shapely.force_3d(shapes[2], 7.0)
     shapes[3] = bow
-    shapes[4] = shapely.MultiPolygon([shapes[4], shapely.box(LEFT + 300, TOP - 300, LEFT + 310,
-                                                             TOP - 290)])  # fmt: skip
+    shapes[4] = shapely.MultiPolygon(
+        [shapes[4], shapely.box(LEFT + 300, TOP - 300, LEFT + 310, TOP - 290)]
+    )
     shapes[5] = shapely.box(-4e7, -4e7, -3.9e7, -3.9e7)  # nowhere in Lambert-93
     odd = frame.set_geometry(gpd.GeoSeries(shapes, crs=frame.crs))
     odd.to_parquet(tmp_path / "osm.parquet")
@@ -214,21 +228,31 @@ def test_columns_of_our_names(plane, tmp_path, column):
 def osm_xml(*, roads=True, stamped=True):
     """Two houses that share a wall, and a road."""
     to = Transformer.from_crs(2154, 4326, always_xy=True)
-    places = {1: (100, 100), 2: (110, 100), 3: (120, 100), 4: (120, 120), 5: (110, 120),
-              6: (100, 120), 7: (50, 140), 8: (250, 140)}  # fmt: skip
+    places = {
+        1: (100, 100),
+        2: (110, 100),
+        3: (120, 100),
+        4: (120, 120),
+        5: (110, 120),
+        6: (100, 120),
+        7: (50, 140),
+        8: (250, 140),
+    }
     when = ' timestamp="2019-05-0{i}T10:00:00Z" version="2"' if stamped else ""
     text = ['<osm version="0.6">']
     for i, (x, y) in places.items():
         lon, lat = to.transform(LEFT + x, TOP - y)
-        text.append(f'<node id="{i}" lon="{lon:.8f}" lat="{lat:.8f}"/>')
+        text.append(f'<tie_point id="{i}" lon="{lon:.8f}" lat="{lat:.8f}"/>')
     ways = {11: ([1, 2, 5, 6, 1], "building"), 12: ([2, 3, 4, 5, 2], "building")}
     if roads:
         ways[13] = ([7, 8], "highway")
-    for i, (nodes, key) in ways.items():
+    for i, (tie_points, key) in ways.items():
         value = "primary" if key == "highway" else "house"
-        text.append(f'<way id="{i}"{when.format(i=i - 10)}>'
-                    + "".join(f'<nd ref="{n}"/>' for n in nodes)
-                    + f'<tag k="{key}" v="{value}"/><tag k="name" v="x"/></way>')  # fmt: skip
+        text.append(
+            f'<way id="{i}"{when.format(i=i - 10)}>'
+            + "".join(f'<nd ref="{n}"/>' for n in tie_points)
+            + f'<tag k="{key}" v="{value}"/><tag k="name" v="x"/></way>'
+        )
     return "\n".join([*text, "</osm>"])
 
 

@@ -8,9 +8,9 @@ import torch
 
 from geopipe.errors import CheckpointError, LabelError
 from geopipe.grid import Window
-from geopipe.register import QuickLook
-from geopipe.score.tile import score_window
-from geopipe.workflow.checkup import Checkup, ModelBelief
+from geopipe.mapping.tile import score_window
+from geopipe.register import PixelClassifier
+from geopipe.register.label_qc import LabelQC, ModelLikelihood
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,7 +27,7 @@ class Always:
 
 def test_no_half_of_the_checkerboard_judges_itself(checked):
     """The first of the two was fitted off the squares of colour 0, and judges those."""
-    look = QuickLook(checked.plane, (Always(1), Always(2)), 3)
+    look = PixelClassifier(checked.plane, (Always(1), Always(2)), 3)
     likely = look.read(Window(0, 0, 500, 500))
     side = min(round(100 / checked.plane.gsd), min(checked.plane.shape) // 4)
     rows, cols = (np.arange(500) // side for _ in "12")
@@ -39,7 +39,7 @@ def test_no_half_of_the_checkerboard_judges_itself(checked):
 def test_it_sees_what_it_never_learnt_from(checked, town):
     """On the truth, which is not what it was fitted to."""
     window = Window(100, 100, 400, 400)
-    likely = checked.belief.read(window)
+    likely = checked.likelihood.read(window)
     ids = town.truth.read(checked.plane.geobox[100:500, 100:500])
     assert likely.shape == (3, 400, 400)
     assert np.allclose(likely.sum(0), 1, atol=1e-5)
@@ -48,7 +48,7 @@ def test_it_sees_what_it_never_learnt_from(checked, town):
 
 
 def test_windows_agree_and_nothing_is_seen_beyond_the_scene(checked):
-    look = checked.belief
+    look = checked.likelihood
     large = look.read(Window(-60, -60, 300, 300))
     assert not large[:, :58].any()
     assert not large[:, :, :58].any()
@@ -60,7 +60,7 @@ def test_a_class_that_is_not_there_is_named(town):
     only = town.osm.ids == 1
     labels = replace(town.osm, shapes=town.osm.shapes[only], ids=town.osm.ids[only])
     with pytest.raises(LabelError, match="too few labelled pixels of road to learn") as e:
-        _ = Checkup(town.scene, labels).belief
+        _ = LabelQC(town.scene, labels).likelihood
     assert "--model" in e.value.hint
     assert "--classes" in e.value.hint
 
@@ -75,9 +75,9 @@ def model(make_model):
 
 @pytest.mark.parametrize("window", [(-150, -40, 260, 200), (600, 650, 200, 90), (10, 20, 30, 40)])
 def test_a_model_is_asked_part_by_part(checked, town, model, window, monkeypatch):
-    monkeypatch.setattr("geopipe.workflow.checkup._TILE_PX", 256)
+    monkeypatch.setattr("geopipe.register.label_qc._TILE_PX", 256)
     window = Window(*window)
-    found = ModelBelief(model, checked.plane).read(window)
+    found = ModelLikelihood(model, checked.plane).read(window)
     inside = window.clip(town.scene.shape)
     (scores,) = score_window(model, town.scene, inside)
     expected = np.zeros((3, *window.shape), np.float32)
@@ -89,7 +89,7 @@ def test_a_model_is_asked_part_by_part(checked, town, model, window, monkeypatch
 def test_a_model_of_other_classes_is_refused(town, model, tmp_path, make_model):
     make_model(classes=2).save(tmp_path / "two.safetensors")
     with pytest.raises(CheckpointError, match=r"knows background, building, the labels .*road"):
-        _ = Checkup(town.scene, town.osm, tmp_path / "two.safetensors").belief
+        _ = LabelQC(town.scene, town.osm, tmp_path / "two.safetensors").likelihood
     make_model(bands=4).save(tmp_path / "four.safetensors")
     with pytest.raises(CheckpointError, match=r"takes 4 bands"):
-        _ = Checkup(town.scene, town.osm, tmp_path / "four.safetensors").belief
+        _ = LabelQC(town.scene, town.osm, tmp_path / "four.safetensors").likelihood

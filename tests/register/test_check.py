@@ -9,15 +9,16 @@ import shapely
 from geopipe.grid import Window
 from geopipe.labels import Area
 from geopipe.raster.scene import window_geobox
-from geopipe.register import ShiftField, check
-from geopipe.register.check import Block, check_blocks
-from geopipe.register.checkfile import median_date, rows
-from geopipe.register.node import Node
-from geopipe.workflow.checkup import Checkup, ages, band_width, suggestions
+from geopipe.register import DisplacementField
+from geopipe.register import qc_tiles as check
+from geopipe.register.label_qc import LabelQC, ages, ignore_buffer_width, suggestions
+from geopipe.register.qc_file import median_date, rows
+from geopipe.register.qc_tiles import QCTile, qc_tiles
+from geopipe.register.tie_point import TiePoint
 
 
 def block(**given):
-    return Block(1, Window(0, 0, 400, 400), **{"features": 10, "area_m2": 900.0, **given})
+    return QCTile(1, Window(0, 0, 400, 400), **{"features": 10, "area_m2": 900.0, **given})
 
 
 @pytest.mark.parametrize(
@@ -32,16 +33,18 @@ def block(**given):
         ({"missing": 0.5}, "incomplete"),
         ({"refused": "x", "missing": 0.5}, "incomplete"),
         ({"doubtful": 3}, "doubtful features"),
-        ({"right": -3.0, "error": 0.1, "missing": 0.4, "doubtful": 9},
-         "shifted, incomplete, doubtful features"),
+        (
+            {"right": -3.0, "error": 0.1, "missing": 0.4, "doubtful": 9},
+            "shifted, incomplete, doubtful features",
+        ),
         ({"features": 0, "missing_m2": 500.0}, "incomplete"),
         ({"features": 0, "missing_m2": 20.0}, "no labels"),
         ({"features": 0}, "no labels"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_verdicts(given, verdict):
-    assert block(**given).verdict(0.3) == verdict
+    assert block(**given).status(0.3) == verdict
 
 
 def test_a_share_is_freed_of_what_is_seen_wrongly():
@@ -52,7 +55,7 @@ def test_a_share_is_freed_of_what_is_seen_wrongly():
         seen = np.where(rng.random(n) < share, rng.random(n) < 0.9, rng.random(n) < 0.2)
         return np.bincount(np.where(seen, 50, 10), minlength=64)
 
-    eye = check._Eye.of(
+    eye = check._Detector.of(
         [check._Counted(1, Window(0, 0, 1, 1), (), counts(1.0), counts(0.0), counts(0.35))]
     )
     assert (eye.hit, eye.false) == pytest.approx((0.9, 0.2), abs=0.01)
@@ -63,7 +66,7 @@ def test_a_share_is_freed_of_what_is_seen_wrongly():
 
 def test_belief_that_tells_nothing_says_nothing():
     same = np.full(64, 100)
-    eye = check._Eye.of([check._Counted(1, Window(0, 0, 1, 1), (), same, same, same)])
+    eye = check._Detector.of([check._Counted(1, Window(0, 0, 1, 1), (), same, same, same)])
     assert np.isnan(eye.share(same))
 
 
@@ -85,13 +88,13 @@ def gappy(town, drawn_belief):
     middle = (box.left + box.right) / 2
     gone = (ids == 1) & (shapely.bounds(shapes)[:, 0] > middle)
     labels = replace(town.truth, shapes=shapes[~gone], ids=ids[~gone])
-    up = Checkup(town.scene, labels)
-    return up, drawn_belief(up.plane, town.truth), shapes[gone]
+    up = LabelQC(town.scene, labels)
+    return up, drawn_belief(up.grid, town.truth), shapes[gone]
 
 
 def judged(gappy, side, area=None):
-    up, belief, _ = gappy
-    found = check_blocks(up.plane, belief, ShiftField(up.plane, (), 8.0), side, area)
+    up, likelihood, _ = gappy
+    found = qc_tiles(up.plane, likelihood, DisplacementField(up.plane, (), 8.0), side, area)
     return [b for b in found if b.class_id == 1]
 
 
@@ -103,27 +106,28 @@ def test_what_is_missing_is_seen(gappy):
     for b in blocks:
         place = window_geobox(up.plane.geobox, b.window).extent.geom
         true = shapely.area(shapely.intersection(gone, place)).sum()
-        total += np.array([b.missing_m2, true])
-        assert b.refused == "no feature near"
-        assert ("incomplete" in b.verdict(0.5)) == (b.window.col > 0)
+        total += np.array([b.omission_m2, true])
+        assert b.rejected == "no feature near"
+        assert ("incomplete" in b.status(0.5)) == (b.window.col > 0)
     assert total[1] > 2000
     assert total[0] == pytest.approx(total[1], rel=0.25)
 
 
 def test_what_is_not_there_is_doubtful(gappy, town):
-    up, belief, gone = gappy
+    up, likelihood, gone = gappy
     buildings = up.plane.labels
     ids = town.truth.read(up.plane.geobox)
     free = np.argwhere(check._away(ids > 0) > 24)  # 12 m from anything
     ((x, y),) = up.plane.from_px(free[len(free) // 2][None].astype(float))
     more = replace(
-        buildings, shapes=np.append(buildings.shapes, shapely.box(x - 6, y - 6, x + 6, y + 6)),
+        buildings,
+        shapes=np.append(buildings.shapes, shapely.box(x - 6, y - 6, x + 6, y + 6)),
         ids=np.append(buildings.ids, np.uint8(1)),
-    )  # fmt: skip
+    )
     plane = replace(up.plane, labels=more)
-    blocks = check_blocks(plane, belief, ShiftField(plane, (), 8.0), 1000.0)
-    assert [b.doubtful for b in blocks if b.class_id == 1] == [1]
-    assert [b.doubtful for b in judged(gappy, 1000.0)] == [0]
+    blocks = qc_tiles(plane, likelihood, DisplacementField(plane, (), 8.0), 1000.0)
+    assert [b.commission for b in blocks if b.class_id == 1] == [1]
+    assert [b.commission for b in judged(gappy, 1000.0)] == [0]
     assert len(gone)
 
 
@@ -133,8 +137,8 @@ def test_outside_its_area_nothing_is_judged(gappy):
     box = up.scene.geobox.extent.boundingbox
     left = shapely.box(box.left, box.bottom, (box.left + box.right) / 2 - 8, box.top)
     blocks = judged(gappy, 1000.0, Area(np.array([left], object), "left"))
-    assert [b.missing < 0.05 for b in blocks] == [True]
-    assert [b.missing > 0.2 for b in judged(gappy, 1000.0)] == [True]
+    assert [b.omission < 0.05 for b in blocks] == [True]
+    assert [b.omission > 0.2 for b in judged(gappy, 1000.0)] == [True]
     some = judged(gappy, 50.0, Area(np.array([left], object), "left"))
     assert some
     assert all(b.window.col < up.plane.shape[1] / 2 for b in some)
@@ -147,22 +151,24 @@ def test_blocks_larger_than_a_sheet_are_counted_in_parts(gappy, monkeypatch):
     assert parts.window == whole.window
     assert parts.features == whole.features
     assert parts.area_m2 == whole.area_m2
-    assert parts.missing_m2 == pytest.approx(whole.missing_m2, rel=0.01)
+    assert parts.omission_m2 == pytest.approx(whole.omission_m2, rel=0.01)
 
 
 def test_the_shift_of_a_block_is_that_of_its_nodes(gappy):
-    up, belief, _ = gappy
-    nodes = [
-        Node(100.0, 100.0, 1, 2.0, -1.0, 0.2, 2.5, 9.0),
-        Node(150.0, 100.0, 1, 2.2, -1.2, 0.2, 2.5, 9.0),
-        Node(150.0, 150.0, 1, 9.9, 9.9, 0.2, 2.5, 9.0, "unlike its neighbours"),
-        Node(400.0, 400.0, 1, 0.0, 0.0, 0.2, 2.5, 9.0, "too few features"),
+    up, likelihood, _ = gappy
+    tie_points = [
+        TiePoint(100.0, 100.0, 1, 2.0, -1.0, 0.2, 2.5, 9.0),
+        TiePoint(150.0, 100.0, 1, 2.2, -1.2, 0.2, 2.5, 9.0),
+        TiePoint(150.0, 150.0, 1, 9.9, 9.9, 0.2, 2.5, 9.0, "unlike its neighbours"),
+        TiePoint(400.0, 400.0, 1, 0.0, 0.0, 0.2, 2.5, 9.0, "too few features"),
     ]
-    blocks = check_blocks(up.plane, belief, ShiftField(up.plane, tuple(nodes), 8.0), 175.0)
+    blocks = qc_tiles(
+        up.plane, likelihood, DisplacementField(up.plane, tuple(tie_points), 8.0), 175.0
+    )
     first, last = blocks[0], [b for b in blocks if b.class_id == 1][-1]
     assert (first.down, first.right) == pytest.approx((2.1, -1.1))
-    assert first.verdict(0.5).startswith("shifted")
-    assert last.refused == "too few features"
+    assert first.status(0.5).startswith("shifted")
+    assert last.rejected == "too few features"
     told = rows(up.plane, blocks)[0]
     assert (told["dx_m"], told["dy_m"]) == (-1.1, -2.1)
 
@@ -176,13 +182,13 @@ def test_what_to_do(town):
     said = " ".join(suggestions((good, *off, *off), town.scene, None))
     assert "3.0 m in the median" in said
     assert "geopipe labels align" in said
-    assert band_width((*off, good), town.scene) == 3.0
+    assert ignore_buffer_width((*off, good), town.scene) == 3.0
     assert "align" not in suggestions((good,), town.scene, None)[0]
     nothing = (block(refused="too few features"), block(features=0))
     assert suggestions(nothing, town.scene, None) == [
         "no shift is known: the evidence is too weak everywhere"
     ]
-    assert band_width(nothing, town.scene) == 0.5
+    assert ignore_buffer_width(nothing, town.scene) == 0.5
 
 
 def test_ages(town):

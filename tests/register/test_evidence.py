@@ -54,7 +54,7 @@ def test_the_rim_of_what_is_valid_is_no_edge():
 
 
 def test_a_cut_is_no_outline():
-    """A road's piece runs through its window from left to right: only its sides are outlines."""
+    """A road's part runs through its window from left to right: only its sides are outlines."""
     mask = np.zeros((21, 30), bool)
     mask[7:14] = True
     line = outline(mask)

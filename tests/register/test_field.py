@@ -7,15 +7,16 @@ import pytest
 import shapely
 from scipy import ndimage
 
-from geopipe.register import ShiftField, estimate_field, field
-from geopipe.register.fit import moved_labels
-from geopipe.register.node import CHANCE, EDGE, FEW, FLAT, ODD, TORN, Node
+from geopipe.register import DisplacementField, estimate_field
+from geopipe.register import displacement as field
+from geopipe.register.fit import shifted_labels
+from geopipe.register.label_qc import LabelQC
 from geopipe.register.peaks import peaks_of
-from geopipe.workflow.checkup import Checkup
+from geopipe.register.tie_point import CHANCE, EDGE, FEW, FLAT, ODD, TORN, TiePoint
 
 
-def node(row, col, down=1.0, right=-2.0, refused="", class_id=1, error=0.3):
-    return Node(float(row), float(col), class_id, down, right, error, 2.5, 9.0, refused)
+def tie_point(row, col, down=1.0, right=-2.0, refused="", class_id=1, error=0.3):
+    return TiePoint(float(row), float(col), class_id, down, right, error, 2.5, 9.0, refused)
 
 
 def centres(labels, class_id):
@@ -45,16 +46,17 @@ def test_aligned_labels_fit_the_truth_better(checked, town):
 
     def iou(labels):
         ids = labels.read(box)
-        return [((ids == k) & (right == k)).sum() / ((ids == k) | (right == k)).sum()
-                for k in (1, 2)]  # fmt: skip
+        return [
+            ((ids == k) & (right == k)).sum() / ((ids == k) | (right == k)).sum() for k in (1, 2)
+        ]
 
-    raw, aligned = iou(town.osm), iou(moved_labels(town.osm, checked.field))
+    raw, aligned = iou(town.osm), iou(shifted_labels(town.osm, checked.field))
     assert aligned[0] > raw[0] + 0.2
     assert aligned[1] > raw[1] + 0.1
 
 
 def test_labels_that_fit_stay(town):
-    up = Checkup(town.scene, town.truth)
+    up = LabelQC(town.scene, town.truth)
     for class_id in (1, 2):
         assert np.median(np.hypot(*moves(up, town.truth, class_id).T)) < 0.25
 
@@ -64,11 +66,11 @@ def test_labels_that_fit_stay(town):
 
 def few_believed(up):
     """Every refusal has a reason; at most a tenth is believed, and a fifth of the features move."""
-    assert len(up.field.nodes) > 100
+    assert len(up.field.tie_points) > 100
     for class_id in (1, 2):
-        nodes = [n for n in up.field.nodes if n.class_id == class_id]
-        assert {n.refused for n in nodes} <= {"", FEW, EDGE, FLAT, TORN, ODD, CHANCE}
-        assert np.mean([not n.refused for n in nodes]) <= 0.1
+        tie_points = [n for n in up.field.tie_points if n.class_id == class_id]
+        assert {n.refused for n in tie_points} <= {"", FEW, EDGE, FLAT, TORN, ODD, CHANCE}
+        assert np.mean([not n.refused for n in tie_points]) <= 0.1
         moved = np.hypot(*moves(up, up.plane.labels, class_id).T)
         assert np.mean(moved > 0.05) <= 0.2
 
@@ -81,13 +83,13 @@ def test_noise_moves_nothing(paint, town):
         rough[:, :, 350:] = ndimage.gaussian_filter(rough, (0, 3, 3))[:, :, 350:] * 10
         return (120 + 30 * rough).clip(0, 255).astype(np.uint8)
 
-    few_believed(Checkup(paint(noise, "noise"), town.osm))
+    few_believed(LabelQC(paint(noise, "noise"), town.osm))
 
 
 def test_an_even_scene_moves_nothing(paint, town):
-    up = Checkup(paint(lambda p: np.full_like(p, 77), "even"), town.osm)
-    assert len(up.field.nodes) > 100
-    assert all(n.refused for n in up.field.nodes)
+    up = LabelQC(paint(lambda p: np.full_like(p, 77), "even"), town.osm)
+    assert len(up.field.tie_points) > 100
+    assert all(n.rejected for n in up.field.tie_points)
 
 
 def test_labels_anywhere_stay_there(town):
@@ -96,42 +98,45 @@ def test_labels_anywhere_stay_there(town):
     to = rng.uniform((box.left, box.bottom), (box.right, box.top), (len(osm.shapes), 2))
     to -= shapely.get_coordinates(shapely.centroid(osm.shapes))
     shapes = [shapely.transform(s, lambda xy, m=m: xy + m) for s, m in zip(osm.shapes, to)]  # noqa: B905
-    few_believed(Checkup(town.scene, replace(osm, shapes=np.array(shapes, object))))
+    few_believed(LabelQC(town.scene, replace(osm, shapes=np.array(shapes, object))))
 
 
-# -- known shifts, with a belief that is right
+# -- known shifts, with a likelihood that is right
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (2.3, -1.2), (-5.0, 4.1)], ids=str)
 def test_a_shift_is_found_to_a_fraction_of_a_pixel(town, shifted, drawn_belief, shift):
     labels = shifted(town.truth, *shift)
-    up = Checkup(town.scene, labels)
-    found = estimate_field(up.plane, drawn_belief(up.plane, town.truth), 8.0)
+    up = LabelQC(town.scene, labels)
+    found = estimate_field(up.grid, drawn_belief(up.grid, town.truth), 8.0)
     for class_id in (1, 2):
-        at = up.plane.to_px(centres(labels, class_id))
+        at = up.grid.to_px(centres(labels, class_id))
         down, right = np.median(found.at(at, class_id), axis=0)
         assert (right, -down) == pytest.approx((-shift[0], -shift[1]), abs=0.2)
 
 
 def test_a_shift_beyond_the_search_is_refused_or_short(town, shifted, drawn_belief):
-    up = Checkup(town.scene, shifted(town.truth, 9.0, 0.0))
-    found = estimate_field(up.plane, drawn_belief(up.plane, town.truth), 3.0)
-    assert {n.refused for n in found.nodes} - {""}
-    at = up.plane.to_px(centres(up.plane.labels, 1))
+    up = LabelQC(town.scene, shifted(town.truth, 9.0, 0.0))
+    found = estimate_field(up.grid, drawn_belief(up.grid, town.truth), 3.0)
+    assert {n.rejected for n in found.tie_points} - {""}
+    at = up.grid.to_px(centres(up.grid.labels, 1))
     assert np.hypot(*found.at(at, 1).T).max() <= 3 + 1e-9
 
 
 def test_sheets_change_little(town, shifted, drawn_belief, monkeypatch):
     """Pieces of sheets around count as if there was one."""
-    up = Checkup(town.scene, shifted(town.truth, 2.0, 1.0))
-    belief = drawn_belief(up.plane, town.truth)
-    whole = estimate_field(up.plane, belief, 4.0)
+    up = LabelQC(town.scene, shifted(town.truth, 2.0, 1.0))
+    likelihood = drawn_belief(up.grid, town.truth)
+    whole = estimate_field(up.grid, likelihood, 4.0)
     monkeypatch.setattr(field, "SHEET_PX", 256)
-    parts = estimate_field(up.plane, belief, 4.0)
+    parts = estimate_field(up.grid, likelihood, 4.0)
 
     def by_place(shifts):
-        return {(n.class_id, n.row, n.col): (n.down, n.right) for n in shifts.nodes
-                if not n.refused}  # fmt: skip
+        return {
+            (n.class_id, n.row, n.col): (n.down, n.right)
+            for n in shifts.tie_points
+            if not n.refused
+        }
 
     one, many = by_place(whole), by_place(parts)
     both = sorted(set(one) & set(many))
@@ -139,7 +144,7 @@ def test_sheets_change_little(town, shifted, drawn_belief, monkeypatch):
     assert np.median(np.abs(np.array([np.subtract(one[k], many[k]) for k in both]))) < 0.05
 
 
-# -- the field between the nodes
+# -- the field between the tie points
 
 
 @pytest.fixture
@@ -150,8 +155,8 @@ def plane(empty_plane):
 @pytest.mark.parametrize("most", [1.0, 8.0])
 def test_it_is_never_longer_than_the_most_and_fades_out(plane, most):
     rng = np.random.default_rng(0)
-    nodes = [node(*rng.integers(0, 600, 2), *rng.uniform(-9, 9, 2)) for _ in range(60)]
-    shifts = ShiftField(plane, tuple(nodes), most)
+    tie_points = [tie_point(*rng.integers(0, 600, 2), *rng.uniform(-9, 9, 2)) for _ in range(60)]
+    shifts = DisplacementField(plane, tuple(tie_points), most)
     at = rng.uniform(-500, 1500, (5000, 2))
     length = np.hypot(*shifts.at(at, 1).T)
     assert length.max() <= most + 1e-9
@@ -162,45 +167,52 @@ def test_it_is_never_longer_than_the_most_and_fades_out(plane, most):
 
 
 def test_inside_equal_nodes_it_is_what_they_say(plane):
-    nodes = [node(r, c) for r in range(0, 600, 50) for c in range(0, 600, 50)]
+    tie_points = [tie_point(r, c) for r in range(0, 600, 50) for c in range(0, 600, 50)]
     at = np.random.default_rng(0).uniform(100, 450, (200, 2))
-    assert np.allclose(ShiftField(plane, tuple(nodes), 8.0).at(at, 1), (1, -2), atol=0.1)
+    assert np.allclose(
+        DisplacementField(plane, tuple(tie_points), 8.0).at(at, 1), (1, -2), atol=0.1
+    )
 
 
 @pytest.mark.parametrize(("error", "left"), [(1.0, 0.8), (2.0, 0.2), (2.5, 0.0)])
 def test_what_may_be_chance_does_not_move_labels(plane, error, left):
-    nodes = [node(r, c, error=error) for r in range(0, 600, 50) for c in range(0, 600, 50)]
+    tie_points = [
+        tie_point(r, c, error=error) for r in range(0, 600, 50) for c in range(0, 600, 50)
+    ]
     at = np.random.default_rng(0).uniform(100, 450, (200, 2))
-    moved = ShiftField(plane, tuple(nodes), 8.0).at(at, 1)
+    moved = DisplacementField(plane, tuple(tie_points), 8.0).at(at, 1)
     assert np.allclose(moved, (left, -2 * left), atol=0.1)
 
 
 def test_many_places_are_looked_up_in_parts(plane, monkeypatch):
     rng = np.random.default_rng(0)
-    nodes = tuple(node(*rng.integers(0, 600, 2), *rng.uniform(-3, 3, 2)) for _ in range(40))
-    shifts, at = ShiftField(plane, nodes, 8.0), rng.uniform(0, 600, (1000, 2))
+    tie_points = tuple(
+        tie_point(*rng.integers(0, 600, 2), *rng.uniform(-3, 3, 2)) for _ in range(40)
+    )
+    shifts, at = DisplacementField(plane, tie_points, 8.0), rng.uniform(0, 600, (1000, 2))
     whole = shifts.at(at, 1)
     monkeypatch.setattr(field, "_AT_ONCE", 77)
     assert np.array_equal(shifts.at(at, 1), whole)
     at[5], at[700] = (np.inf, 3), (np.nan, np.nan)
     assert not shifts.at(at, 1)[[5, 700]].any()
-    assert np.array_equal(np.delete(shifts.at(at, 1), [5, 700], 0),
-                          np.delete(whole, [5, 700], 0))  # fmt: skip
+    assert np.array_equal(np.delete(shifts.at(at, 1), [5, 700], 0), np.delete(whole, [5, 700], 0))
     assert shifts.at(np.empty((0, 2)), 1).shape == (0, 2)
 
 
-# -- what is believed of the nodes
+# -- what is believed of the tie points
 
 
-def by_pairs(plane, nodes):
-    """The rule for odd nodes, pair by pair."""
+def by_pairs(plane, tie_points):
+    """The rule for odd tie points, pair by pair."""
     out = []
-    for n in nodes:
+    for n in tie_points:
         near = [
-            (m.down, m.right) for m in nodes
-            if not m.refused and m.class_id == n.class_id
+            (m.down, m.right)
+            for m in tie_points
+            if not m.refused
+            and m.class_id == n.class_id
             and max(abs(m.row - n.row), abs(m.col - n.col)) * plane.gsd < 2.1 * 25
-        ]  # fmt: skip
+        ]
         odd = not n.refused and len(near) > 3
         if odd and np.hypot(*(np.median(near, axis=0) - (n.down, n.right))) > 3:
             out.append(ODD)
@@ -212,28 +224,33 @@ def by_pairs(plane, nodes):
 def test_odd_nodes_are_those_of_all_pairs(plane, monkeypatch):
     monkeypatch.setattr(field, "_CHANCE", -1.0)
     rng = np.random.default_rng(4)
-    nodes = [
-        node(r, c, *rng.normal(0, 2.2, 2), TORN if rng.random() < 0.2 else "", k)
-        for k in (1, 2) for r in range(0, 700, 50) for c in range(0, 700, 50)
-    ]  # fmt: skip
-    found = field._checked(plane, nodes)
-    assert [n.refused for n in found] == by_pairs(plane, nodes)
-    assert sum(n.refused == ODD for n in found) > 20
-    assert [replace(n, refused="") for n in found] == [replace(n, refused="") for n in nodes]
+    tie_points = [
+        tie_point(r, c, *rng.normal(0, 2.2, 2), TORN if rng.random() < 0.2 else "", k)
+        for k in (1, 2)
+        for r in range(0, 700, 50)
+        for c in range(0, 700, 50)
+    ]
+    found = field._checked(plane, tie_points)
+    assert [n.rejected for n in found] == by_pairs(plane, tie_points)
+    assert sum(n.rejected == ODD for n in found) > 20
+    assert [replace(n, rejected="") for n in found] == [replace(n, rejected="") for n in tie_points]
 
 
 @pytest.mark.parametrize(("share", "stays"), [(0.15, False), (0.7, True)])
 def test_a_few_believed_among_refused_are_chance(plane, share, stays):
     rng = np.random.default_rng(5)
-    nodes = [
-        node(r, c, refused="" if rng.random() < share else TORN)
-        for r in range(0, 1000, 50) for c in range(0, 1000, 50)
-    ]  # fmt: skip
+    tie_points = [
+        tie_point(r, c, refused="" if rng.random() < share else TORN)
+        for r in range(0, 1000, 50)
+        for c in range(0, 1000, 50)
+    ]
     # What has too few features around says nothing about those who have.
-    nodes += [node(r, c, refused=FEW) for r in range(25, 1000, 50) for c in range(25, 1000, 50)]
-    found = field._checked(plane, nodes)
-    assert any(not n.refused for n in found) == stays
-    assert any(n.refused == CHANCE for n in found) != stays
+    tie_points += [
+        tie_point(r, c, refused=FEW) for r in range(25, 1000, 50) for c in range(25, 1000, 50)
+    ]
+    found = field._checked(plane, tie_points)
+    assert any(not n.rejected for n in found) == stays
+    assert any(n.rejected == CHANCE for n in found) != stays
     assert field._checked(plane, []) == ()
 
 
@@ -263,8 +280,8 @@ def test_halves_that_disagree_are_refused(town, drawn_belief, shifted):
     keep = town.truth.ids == 1
     turns = np.cumsum(keep) % 2 == 0
     torn = replace(town.truth, shapes=np.where(turns, east, west)[keep], ids=town.truth.ids[keep])
-    up = Checkup(town.scene, torn)
-    found = estimate_field(up.plane, drawn_belief(up.plane, town.truth), 8.0)
-    refused = [n.refused for n in found.nodes]
+    up = LabelQC(town.scene, torn)
+    found = estimate_field(up.grid, drawn_belief(up.grid, town.truth), 8.0)
+    refused = [n.rejected for n in found.tie_points]
     assert np.mean([bool(r) for r in refused]) > 0.5
     assert TORN in refused

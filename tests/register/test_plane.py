@@ -1,4 +1,4 @@
-"""The plane: places there and back, shapes in pieces that are each seen once."""
+"""The plane: places there and back, shapes in parts that are each seen once."""
 
 import math
 
@@ -10,8 +10,8 @@ from affine import Affine
 from geopipe.errors import LabelError
 from geopipe.grid import Window
 from geopipe.labels import RasterLabels
-from geopipe.labels.burn import burn
-from geopipe.register import Plane
+from geopipe.labels.rasterize import rasterize
+from geopipe.register import RegistrationGrid
 
 PLACES = {
     "lambert": ("EPSG:2154", Affine(0.5, 0, 789_000, 0, -0.5, 6_501_000)),
@@ -47,7 +47,7 @@ def test_a_pixel_of_the_plane_is_as_long_both_ways(empty_plane, place):
 @pytest.mark.parametrize("place", ["lambert", "turned"])
 @pytest.mark.parametrize("side", [64, 90, 1000])
 def test_each_piece_is_seen_once_whoever_asks(empty_plane, place, side):
-    """A long road (cut), houses, one of them at the rim: pieces tile the shapes."""
+    """A long road (cut), houses, one of them at the rim: parts tile the shapes."""
     crs, transform = PLACES[place]
     plane = empty_plane((300, 400), crs=crs, transform=transform)
     places = [
@@ -65,18 +65,19 @@ def test_each_piece_is_seen_once_whoever_asks(empty_plane, place, side):
     seen = np.zeros((3, h, w))
     for row in range(0, h, side):
         for col in range(0, w, side):
-            for piece in plane.pieces(Window(row, col, side, side).clip(plane.shape)):
-                assert piece.window == piece.window.clip(plane.shape)
-                assert max(piece.window.shape) <= math.ceil(60 / plane.gsd) + 1
-                assert piece.class_id == [2, 1, 1][piece.shape]
-                seen[(piece.shape, *piece.window.slices)] += piece.mask
+            for part in plane.parts(Window(row, col, side, side).clip(plane.shape)):
+                assert part.window == part.window.clip(plane.shape)
+                assert max(part.window.shape) <= math.ceil(60 / plane.gsd) + 1
+                assert part.class_id == [2, 1, 1][part.shape]
+                seen[(part.shape, *part.window.slices)] += part.mask
     for at, shape in enumerate(shapes):
-        one = burn(np.array([shape], object), np.ones(1, np.uint8), plane.labels.plane,
-                   plane.geobox)  # fmt: skip
+        one = rasterize(
+            np.array([shape], object), np.ones(1, np.uint8), plane.labels.plane, plane.geobox
+        )
         assert np.array_equal(seen[at], one)
 
 
 def test_a_raster_of_labels_has_no_outlines(town, make_raster, scheme):
     path = make_raster(np.zeros((1, 40, 40), np.uint8), "labels.tif")
     with pytest.raises(LabelError, match="no outlines to move"):
-        Plane.of(town.scene, RasterLabels.open(path, scheme))
+        RegistrationGrid.of(town.scene, RasterLabels.open(path, scheme))

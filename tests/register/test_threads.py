@@ -13,8 +13,9 @@ import torch
 
 from geopipe.errors import LabelError
 from geopipe.grid import Window
-from geopipe.register import QuickLook, estimate_field, field
-from geopipe.register.check import check_blocks
+from geopipe.register import PixelClassifier, estimate_field
+from geopipe.register import displacement as field
+from geopipe.register.qc_tiles import qc_tiles
 from geopipe.register.threads import MOST_THREADS, in_order, thread_count
 
 
@@ -110,9 +111,12 @@ print(json.dumps([found[0], *inside, torch.get_num_threads()]))
 def test_nothing_below_a_thread_starts_more():
     """torch and scikit-learn have an OpenMP each, whose limits belong to threads."""
     done = subprocess.run(
-        [sys.executable, "-c", LIMITS], env={**os.environ, "OMP_NUM_THREADS": "2"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", LIMITS],
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     plain, *inside, after = json.loads(done.stdout)
     assert set(plain) == {2}
     assert inside == [[1] * len(plain)] * 3
@@ -148,28 +152,28 @@ def test_a_field_is_the_same_for_any_number_of_threads(checked, machine, monkeyp
     found = []
     for cores in (1, 3):
         machine(cores)
-        found.append(estimate_field(checked.plane, checked.belief, 4.0).nodes)
+        found.append(estimate_field(checked.plane, checked.likelihood, 4.0).tie_points)
     assert len(found[0]) > 100
     assert found[0] == found[1]
 
 
 def test_learning_is_the_same_for_any_number_of_threads(checked, machine, monkeypatch):
-    monkeypatch.setattr("geopipe.register.belief._TILE", 256)
-    monkeypatch.setattr("geopipe.register.belief._AT_ONCE", 1000)
+    monkeypatch.setattr("geopipe.register.likelihood._TILE", 256)
+    monkeypatch.setattr("geopipe.register.likelihood._AT_ONCE", 1000)
     window, read = Window(100, 50, 301, 200), []
     for cores in (1, 3):
         machine(cores)
-        belief = QuickLook.fit(checked.plane, checked.source)
-        read += [belief.read(window) for _ in "12"]
+        likelihood = PixelClassifier.fit(checked.plane, checked.source)
+        read += [likelihood.read(window) for _ in "12"]
     for other in read[1:]:
         assert np.array_equal(read[0], other)
 
 
 def test_blocks_are_the_same_for_any_number_of_threads(checked, machine, monkeypatch):
-    monkeypatch.setattr("geopipe.register.check.SHEET_PX", 200)
+    monkeypatch.setattr("geopipe.register.qc_tiles.SHEET_PX", 200)
     found = []
     for cores in (1, 3):
         machine(cores)
-        found.append(repr(check_blocks(checked.plane, checked.belief, checked.field, 60.0)))
+        found.append(repr(qc_tiles(checked.plane, checked.likelihood, checked.field, 60.0)))
     assert "missing" in found[0]
     assert found[0] == found[1]

@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter
 
 from geopipe.classes import IGNORE
 from geopipe.grid import Window
+from geopipe.metrics import Metrics
 from geopipe.raster import Scene
-from geopipe.score.metrics import Metrics
 from reproduce.maggiori import crf
 from reproduce.maggiori.crf import Energy, infer
 
@@ -100,7 +100,7 @@ def test_the_search_finds_what_is_good_and_keeps_all_it_tried(on_squares, monkey
     model, scene, labels, *_ = on_squares
     monkeypatch.setattr(crf, "PART", 120)
     monkeypatch.setattr(
-        crf, "coarse_grid", lambda: [replace(GOOD, sigma_beta=b) for b in (0.5, 10.0, 200.0)]
+        crf, "base_grid", lambda: [replace(GOOD, sigma_beta=b) for b in (0.5, 10.0, 200.0)]
     )
     monkeypatch.setattr(crf, "fine_grid", lambda e: [e, replace(e, w1=e.w1 / 2)])
     monkeypatch.setattr(crf, "gaussian_grid", lambda e: [replace(e, w2=e.w2 * 2)])
@@ -120,7 +120,7 @@ def test_a_shy_net_gets_class_shares_that_are_right(on_squares, monkeypatch):
     seen = crf._unary
     shy = np.array([0, 1.5, 0], np.float32)[:, None, None]
     monkeypatch.setattr(crf, "_unary", lambda *args: seen(*args) + shy)
-    for name in ("coarse_grid", "fine_grid", "gaussian_grid"):
+    for name in ("base_grid", "fine_grid", "gaussian_grid"):
         monkeypatch.setattr(crf, name, lambda *_: [GOOD])
     plain = crf.search(model, scene, labels)
     found = crf.search(model, scene, labels, crf.TAUS)

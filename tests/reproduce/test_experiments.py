@@ -5,8 +5,8 @@ import json
 import pytest
 from tiny_place import ROLES, draw_place
 
-from geopipe.learn import CoarsePlan
-from geopipe.score.metrics import Metrics
+from geopipe.learn import BaseNetworkPlan
+from geopipe.metrics import Metrics
 from reproduce import noisy_labels
 from reproduce.maggiori import run as maggiori
 from reproduce.maggiori import sensitivity
@@ -40,11 +40,11 @@ def site(tmp_path_factory):
 
 
 def test_a_training_is_not_done_twice(site):
-    plan = CoarsePlan(steps=2, batch=2, precision="float32")
+    plan = BaseNetworkPlan(steps=2, batch=2, precision="float32")
     model = site.coarse("once", site.labels("train"), plan)
     made = model.stat().st_mtime_ns
     assert site.coarse("once", site.labels("train"), plan).stat().st_mtime_ns == made
-    longer = CoarsePlan(steps=3, batch=2, precision="float32")
+    longer = BaseNetworkPlan(steps=3, batch=2, precision="float32")
     assert site.coarse("once", site.labels("train"), longer).stat().st_mtime_ns != made
 
 
@@ -56,8 +56,8 @@ def test_every_option_for_noisy_labels_has_labels_of_its_own(site):
 
 def test_the_methods_give_a_figure_after_each_iteration(site, monkeypatch):
     monkeypatch.setattr(
-        "reproduce.maggiori.methods.CoarsePlan",
-        lambda seed: CoarsePlan(steps=2, batch=2, seed=seed, precision="float32"),
+        "reproduce.maggiori.methods.BaseNetworkPlan",
+        lambda seed: BaseNetworkPlan(steps=2, batch=2, seed=seed, precision="float32"),
     )
     runs = {m: [METHODS[m].does(site, 0)] for m in ("cnn", "rnn", "agnostic", "unshared", "beyond")}
     assert [len(runs[m][0].steps) for m in runs] == [1, 6, 6, 6, 16]
@@ -111,11 +111,13 @@ def _matrix(*counts):
 def test_a_page_is_written_only_from_what_was_run(site, tmp_path, monkeypatch):
     monkeypatch.setattr(maggiori, "OUT", tmp_path)
     monkeypatch.setattr(maggiori, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr("sys.argv", ["run", "--sites", "tiny", "--seeds", "0", "--methods", "cnn",
-                                     "--cases", "--no-page"])  # fmt: skip
     monkeypatch.setattr(
-        "reproduce.maggiori.methods.CoarsePlan",
-        lambda seed: CoarsePlan(steps=2, batch=2, seed=seed, precision="float32"),
+        "sys.argv",
+        ["run", "--sites", "tiny", "--seeds", "0", "--methods", "cnn", "--cases", "--no-page"],
+    )
+    monkeypatch.setattr(
+        "reproduce.maggiori.methods.BaseNetworkPlan",
+        lambda seed: BaseNetworkPlan(steps=2, batch=2, seed=seed, precision="float32"),
     )
     maggiori.main()
     assert not (tmp_path / "results").exists()

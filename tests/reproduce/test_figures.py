@@ -12,14 +12,21 @@ from PIL import Image
 
 from geopipe.classes import IGNORE, load_scheme
 from geopipe.grid import Window
+from geopipe.metrics import Metrics
 from geopipe.raster import Scene
-from geopipe.score.metrics import Metrics
 from reproduce.maggiori import figures, filters
 from reproduce.maggiori.figures import style
 
 NAMES = ("background", "building", "road")
-LONG = ("CNN+RNN", "CNN+RNN, class-agnostic", "CNN+RNN, not recurrent", "CNN+CRF", "U-Net",
-        "random forest, OpenStreetMap", "random forest, accurate tile")  # fmt: skip
+LONG = (
+    "CNN+RNN",
+    "CNN+RNN, class-agnostic",
+    "CNN+RNN, not recurrent",
+    "CNN+CRF",
+    "U-Net",
+    "random forest, OpenStreetMap",
+    "random forest, accurate tile",
+)
 
 
 def metrics(right, seed=0):

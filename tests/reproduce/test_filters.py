@@ -7,9 +7,9 @@ from scipy.ndimage import correlate, gaussian_filter
 
 from geopipe.errors import ConfigError
 from geopipe.grid import Window
-from geopipe.nets import RefineNet
+from geopipe.mapping.tile import score_window
+from geopipe.nets import RefinementRNN
 from geopipe.raster import Scene
-from geopipe.score.tile import score_window
 from reproduce.maggiori.filters import (
     compare,
     covariance,
@@ -126,7 +126,7 @@ def test_noise_without_a_sum_responds_to_a_smooth_map_like_a_derivative(smooth_m
 
 
 def test_every_filter_of_every_step_is_listed(smooth_map):
-    shared, own = (RefineNet(3, 3, iterations=2, recurrent=r) for r in (True, False))
+    shared, own = (RefinementRNN(3, 3, iterations=2, recurrent=r) for r in (True, False))
     assert [(f.step, f.index) for f in list_filters(shared)] == [(0, i) for i in range(32)]
     listed = list_filters(own, [smooth_map, -smooth_map])
     assert {f.step for f in listed} == {0, 1}
@@ -149,7 +149,7 @@ def test_a_model_trained_to_derivatives_stands_out(make_model, make_raster):
 
 
 def test_untrained_filters_follow_from_the_seed_alone():
-    refine = RefineNet(3, 3, iterations=1)
+    refine = RefinementRNN(3, 3, iterations=1)
     state = torch.random.get_rng_state()
     a, b, c = (untrained(refine, seed).updates[0].m for seed in (4, 4, 5))
     assert torch.equal(a, b)

@@ -6,9 +6,9 @@ import rasterio
 
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import LabelError
+from geopipe.evaluation.map_accuracy import evaluate_map
 from geopipe.grid import Window
 from geopipe.raster import Scene
-from geopipe.score.evaluate import evaluate
 from reproduce.maggiori import forest
 
 SCHEME = ClassScheme.from_dict(
@@ -39,8 +39,9 @@ def place(make_raster):
         image[:, ids == 2] += rng.normal(0, 40, (ids == 2).sum())  # as bright as the ground
         image[:, :30, :30] = 0
         told = np.where(rng.random(ids.shape) < wrong, rng.integers(0, 3, ids.shape), ids)
-        scene = make_raster(image.clip(1, 255).astype("uint8") * (image != 0), f"{name}.tif",
-                            nodata=0)  # fmt: skip
+        scene = make_raster(
+            image.clip(1, 255).astype("uint8") * (image != 0), f"{name}.tif", nodata=0
+        )
         labels = make_raster(told[None].astype("uint8"), f"{name}-ids.tif", nodata=IGNORE)
         return Scene.open(scene), labels
 
@@ -55,7 +56,7 @@ def test_both_forests_find_colour_and_texture(place, tmp_path):
     ):
         out = tmp_path / "map.tif"
         forest.apply(made, test[0], SCHEME, out)
-        metrics = evaluate(out, test[1], scheme=SCHEME)
+        metrics = evaluate_map(out, test[1], scheme=SCHEME)
         assert metrics.mean_iou > 0.8
         assert metrics.ignored == 900  # the hole
         assert max(score for _, score in made.tuning) == dict(made.tuning)[made.settings]

@@ -10,19 +10,19 @@ from PIL import Image
 from geopipe.classes import IGNORE
 from geopipe.errors import LabelError, SceneError
 from geopipe.grid import Window
-from geopipe.learn.patches import Cells, ChipPlane
-from geopipe.learn.patches.planes import look
-from geopipe.learn.transfer import Fate, Selection
-from geopipe.learn.transfer.evidence import Evidence, Figure
-from geopipe.learn.transfer.retrieve import Neighbours
+from geopipe.learn.patches import ChipRaster, PatchGrid
+from geopipe.learn.patches.rasters import read_patch
+from geopipe.learn.transfer import SampleStatus, Selection
+from geopipe.learn.transfer.evidence import Evidence, Interval
+from geopipe.learn.transfer.neighbours import Neighbours
+from geopipe.metrics import Metrics
 from geopipe.nets import SegmentVote
 from geopipe.raster.chips import Chip
-from geopipe.score.metrics import Metrics
 from reproduce.gid import cost, data
-from reproduce.gid.judge import ALL, SEGMENTS, STAGES, cell_of, precision, voted
-from reproduce.gid.lab import Settings, true_labels
+from reproduce.gid.ablations import METHODS
+from reproduce.gid.experiment import Settings, true_labels
+from reproduce.gid.metrics import ALL, SEGMENTS, STAGES, cell_of, precision, voted
 from reproduce.gid.page import KINDS, groups, percent, write_page
-from reproduce.gid.parts import METHODS
 from reproduce.gid.sensor import Sensor, write_seen
 
 NAMES = data.scheme().names
@@ -45,11 +45,11 @@ def test_a_folder_whose_labels_say_another_class_is_refused():
 
 
 def cells_of(ids):
-    planes = tuple(ChipPlane(Chip(f"/x/{name}/1.png", name), 3) for name in ids)
+    planes = tuple(ChipRaster(Chip(f"/x/{name}/1.png", name), 3) for name in ids)
     at = np.array([[i, 0, c] for i in range(len(ids)) for c in range(4)], np.int32)
     known = np.repeat(list(ids.values()), 4).astype(np.uint8)
     known[::4] = IGNORE
-    return Cells(planes, 56, at, known)
+    return PatchGrid(planes, 56, at, known)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -58,8 +58,13 @@ def test_halves_share_nothing_and_both_have_half_of_every_class(seed):
     first, second = data.halves(names, seed)
     assert sorted([*first, *second]) == list(range(18))
     assert [[names[i] for i in half].count(n) for half in (first, second) for n in "abc"] == [
-        3, 5, 0, 4, 5, 1,
-    ]  # fmt: skip
+        3,
+        5,
+        0,
+        4,
+        5,
+        1,
+    ]
     assert [h.tolist() for h in data.halves(names, seed)] == [first.tolist(), second.tolist()]
     assert first.tolist() != data.halves(names, seed + 3)[0].tolist()
 
@@ -137,16 +142,16 @@ def test_seen_chips_lie_in_folders_of_the_same_names(tmp_path):
 def test_votes_in_segments_are_those_of_mapping(tmp_path):
     """As SegmentVote's, given the plane and the votes both mirrored."""
     Image.fromarray(np.ascontiguousarray(picture(3).transpose(1, 2, 0))).save(tmp_path / "x.png")
-    plane = ChipPlane(Chip(str(tmp_path / "x.png")), 3)
+    plane = ChipRaster(Chip(str(tmp_path / "x.png")), 3)
     mean, std, cell, grid = (110.0,) * 3, (60.0,) * 3, 16, (4, 3)
     vote = SegmentVote(5)
-    around = Window.of_shape(plane.shape).expand(vote.reach)
+    around = Window.of_shape(plane.shape).expand(vote.receptive_radius)
     for seed in range(3):
         ids = np.random.default_rng(seed).integers(0, 5, 12)
         scores = np.eye(5, dtype=np.float32)[ids[cell_of(around, plane.shape, cell, grid)]]
-        image = (look(plane, around)[0] - 110) / 60
+        image = (read_patch(plane, around)[0] - 110) / 60
         wanted = vote(torch.from_numpy(scores).permute(2, 0, 1)[None], image[None])[0].argmax(0)
-        found = voted(plane, ids, (grid, cell, vote.reach), (mean, std))
+        found = voted(plane, ids, (grid, cell, vote.receptive_radius), (mean, std))
         assert np.array_equal(found, wanted.numpy())
         whole = ids[cell_of(Window.of_shape(plane.shape), plane.shape, cell, grid)]
         assert not np.array_equal(found, whole)  # segments do change the map
@@ -173,7 +178,7 @@ def selection(labels, fates):
 
 
 def test_precision_counts_the_labels_that_pass_each_stage():
-    f = Fate
+    f = SampleStatus
     chosen = selection(
         [0, 0, 0, 0, 1, 1, 1],
         [f.KEPT, f.KEPT, f.DISAGREE, f.UNSURE, f.NEAR, f.DUPLICATE, f.MIXED],
@@ -190,11 +195,11 @@ def test_precision_counts_the_labels_that_pass_each_stage():
 def test_the_oracle_keeps_all_labelled_cells_with_their_classes():
     from geopipe.workflow.transfer import Round
 
-    chosen = selection([0, 0, 0], [Fate.UNSURE, Fate.KEPT, Fate.DISAGREE])
+    chosen = selection([0, 0, 0], [SampleStatus.UNSURE, SampleStatus.KEPT, SampleStatus.DISAGREE])
     found = Round(chosen, Evidence((0, 0, 0), (), ()), None)
-    true = true_labels(found, np.array([3, IGNORE, 1], np.uint8)).chosen
-    assert true.kept.tolist() == [0, 2]
-    assert true.labels[true.kept].tolist() == [3, 1]
+    true = true_labels(found, np.array([3, IGNORE, 1], np.uint8)).selected
+    assert true.selected.tolist() == [0, 2]
+    assert true.labels[true.selected].tolist() == [3, 1]
 
 
 # -- cost and page
@@ -225,8 +230,8 @@ def maps(right):
 
 
 def moved(seed, goes_on):
-    chosen = selection([0, 1, 2, 3, 4], [Fate.KEPT] * 5)
-    gain = Figure(2.0, -1.0, 4.0)
+    chosen = selection([0, 1, 2, 3, 4], [SampleStatus.KEPT] * 5)
+    gain = Interval(2.0, -1.0, 4.0)
     reasons = () if goes_on else ("There is little to gain.",)
     return {
         "seed": seed,
@@ -247,15 +252,22 @@ def test_the_page_says_what_was_found(tmp_path):
     choices = moved(0, goes_on=True)
     sizes = [{"source": maps(60 + s), "target": maps(30)} for s in (0, 1)]
     tables = {
-        "command": "c", "machine": "m", "software": "s", "seeds": [0, 1],
-        "settings": {"steps": 5}, "sensor": vars(Sensor()), "figures": {"a.png": "bars"},
+        "command": "c",
+        "machine": "m",
+        "software": "s",
+        "seeds": [0, 1],
+        "settings": {"steps": 5},
+        "sensor": vars(Sensor()),
+        "figures": {"a.png": "bars"},
         "parts": {
             "A": sizes,
             "B": [moved(0, goes_on=True), moved(1, goes_on=False)],
-            "F": {"threshold-0.5": {k: choices[k] for k in ("samples", "precision")},
-                  "neighbours-5": {**choices, "maps": maps(25)}},
+            "F": {
+                "threshold-0.5": {k: choices[k] for k in ("samples", "precision")},
+                "neighbours-5": {**choices, "maps": maps(25)},
+            },
         },
-    }  # fmt: skip
+    }
     write_page(tmp_path / "page.md", json.loads(json.dumps(tables)))
     lines = (tmp_path / "page.md").read_text().splitlines()
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from retrieve_world import PLAN, SMALL
 
-from geopipe.retrieve import Model
-from geopipe.workflow.index import build, sources
+from geopipe.retrieve import EmbeddingModel, build, sources
 
 PART, FILES = 6, 3
 
@@ -21,14 +20,14 @@ def in_small_parts(patch):
 
 def main(folder, *given):
     in_small_parts(setattr)
-    describe = Model.describe
+    describe = EmbeddingModel.embed
 
     def slowly(self, images):
         time.sleep(0.1)
         return describe(self, images)
 
-    Model.describe = slowly
-    build.build_index(given, Path(folder), Model(SMALL, "random:0"), PLAN)
+    EmbeddingModel.embed = slowly
+    build.build_index(given, Path(folder), EmbeddingModel(SMALL, "random:0"), PLAN)
 
 
 if __name__ == "__main__":

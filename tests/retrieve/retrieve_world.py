@@ -6,14 +6,14 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-from geopipe.jobs import Workers
-from geopipe.retrieve import Model, Recipe
-from geopipe.workflow.index.build import BuildPlan, Cutting, build_index
+from geopipe.mapping import Workers
+from geopipe.retrieve import EmbeddingConfig, EmbeddingModel
+from geopipe.retrieve.build import BuildPlan, ChipGrid, build_index
 
 NAMES = ("field", "forest", "roofs", "water")
 COLOURS = np.array([(190, 170, 90), (40, 90, 50), (180, 80, 70), (40, 70, 130)])
-SMALL = Recipe(side=32)
-PLAN = BuildPlan(Cutting(size=64, step=32), workers=Workers(threads=1))
+SMALL = EmbeddingConfig(side=32)
+PLAN = BuildPlan(ChipGrid(size=64, step=32), workers=Workers(threads=1))
 
 
 def ground(kind, shape, seed):
@@ -40,9 +40,19 @@ def draw_scene(path, crs="EPSG:32631", left=500_000):
     pixels = np.concatenate([ground(k, (160, 64), 99) for k in range(4)], 1).transpose(2, 0, 1)
     pixels[:, :40, :40] = 0
     with rasterio.open(
-        path, "w", driver="GTiff", height=160, width=256, count=3, dtype="uint8", crs=crs,
-        transform=Affine(1, 0, left, 0, -1, 4_700_000), tiled=True, nodata=0, photometric="rgb",
-    ) as out:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        height=160,
+        width=256,
+        count=3,
+        dtype="uint8",
+        crs=crs,
+        transform=Affine(1, 0, left, 0, -1, 4_700_000),
+        tiled=True,
+        nodata=0,
+        photometric="rgb",
+    ) as out:
         out.write(pixels)
     return path
 
@@ -59,7 +69,7 @@ def scene(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def model():
-    return Model(SMALL, "random:0").loaded()
+    return EmbeddingModel(SMALL, "random:0").loaded()
 
 
 @pytest.fixture(scope="session")

@@ -35,9 +35,7 @@ def test_the_square_is_around_the_box_and_in_the_scene(row, col, height, width):
     assert window.col <= col
     assert window.bottom >= min(row + height, 400)
     assert window.right >= min(col + width, 600)
-    for first, n, at, most in (
-        (row, height, window.row, 400), (col, width, window.col, 600)
-    ):  # fmt: skip
+    for first, n, at, most in ((row, height, window.row, 400), (col, width, window.col, 600)):
         if 0 < at < most - side:  # not moved into the scene
             assert abs((2 * at + side) - (2 * first + n)) <= 1
     assert found.path == "/a.tif"

@@ -17,12 +17,11 @@ from PIL import Image
 from retrieve_world import PLAN, SMALL, draw_chips, draw_scene, ground
 
 from geopipe.errors import ChipIndexError, ConfigError, SceneError
-from geopipe.jobs import Workers
-from geopipe.retrieve import ChipIndex, Model, Recipe
+from geopipe.mapping import Workers
+from geopipe.retrieve import ChipIndex, EmbeddingConfig, EmbeddingModel, build, sources
+from geopipe.retrieve.batches import Batch, BatchJob, FileItem, load_vectors, stamp
+from geopipe.retrieve.build import ChipGrid, build_index
 from geopipe.retrieve.header import NAME, Header
-from geopipe.retrieve.pieces import FileItem, Piece, PieceJob, load_vectors, stamp
-from geopipe.workflow.index import build, sources
-from geopipe.workflow.index.build import Cutting, build_index
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -46,8 +45,9 @@ def files(folder):
 def test_chips_and_windows_are_in(built, chips, scene, model):
     index = ChipIndex.open(built)
     rows = list(index.all_rows())
-    assert [r.class_name for r in rows[:20]] == [n for n in ("field", "forest", "roofs", "water")
-                                                  for _ in range(5)]  # fmt: skip
+    assert [r.class_name for r in rows[:20]] == [
+        n for n in ("field", "forest", "roofs", "water") for _ in range(5)
+    ]
     cut = rows[20:]
     # 64 px every 32 px of 160 x 256: 4 x 7, less the corner where more than half has no data.
     assert len(cut) == 28
@@ -56,8 +56,12 @@ def test_chips_and_windows_are_in(built, chips, scene, model):
     assert sorted({r.row for r in cut}) == [0, 32, 64, 96]
     assert sorted({r.col for r in cut}) == list(range(0, 193, 32))
     r = next(r for r in cut if (r.row, r.col) == (32, 96))
-    assert r.corners.tolist() == [[500_096, 4_699_968], [500_160, 4_699_968],
-                                  [500_160, 4_699_904], [500_096, 4_699_904]]  # fmt: skip
+    assert r.corners.tolist() == [
+        [500_096, 4_699_968],
+        [500_160, 4_699_968],
+        [500_160, 4_699_904],
+        [500_096, 4_699_904],
+    ]
     header = index.header
     assert header.unfinished is None
     assert [s.whole for s in header.scenes] == [True]
@@ -66,7 +70,7 @@ def test_chips_and_windows_are_in(built, chips, scene, model):
 
 
 def test_windows_end_at_the_edges_and_blank_ones_are_left_out(tmp_path, scene, model):
-    plan = replace(PLAN, cutting=Cutting(size=50, step=45, valid=0.9))
+    plan = replace(PLAN, cutting=ChipGrid(size=50, step=45, valid=0.9))
     made = build_index([str(scene)], tmp_path / "x", model, plan)
     rows = list(ChipIndex.open(tmp_path / "x").all_rows())
     assert sorted({r.row for r in rows}) == [0, 45, 90, 110]
@@ -115,7 +119,7 @@ def test_equal_chips_are_kept_once_or_on_wish_each(tmp_path, chips, model):
 def test_pixels_are_described_once_with_a_cache(tmp_path, chips, model, monkeypatch):
     plan = replace(PLAN, cache=tmp_path / "cache")
     first = build_index([str(chips)], tmp_path / "x", model, plan)
-    monkeypatch.setattr(Model, "describe", None)
+    monkeypatch.setattr(EmbeddingModel, "describe", None)
     again = build_index([str(chips)], tmp_path / "y", model, plan)
     assert again.digest == first.digest
     assert files(tmp_path / "x") == files(tmp_path / "y")
@@ -123,28 +127,28 @@ def test_pixels_are_described_once_with_a_cache(tmp_path, chips, model, monkeypa
 
 def test_equal_pieces_may_be_done_at_once(tmp_path, chips, model, monkeypatch):
     paths = sorted((chips / "roofs").iterdir())
-    piece = Piece(0, files=tuple(FileItem(str(p), stamp(p), "") for p in paths))
-    job, save = PieceJob(model, str(tmp_path)), np.save
+    batch = Batch(0, files=tuple(FileItem(str(p), stamp(p), "") for p in paths))
+    job, save = BatchJob(model, str(tmp_path)), np.save
 
     def while_another_thread_does_it(file, vectors):
         monkeypatch.setattr(np, "save", save)
-        job(piece)
+        job(batch)
         save(file, vectors)
 
     monkeypatch.setattr(np, "save", while_another_thread_does_it)
-    assert load_vectors(Path(job(piece).file), len(paths)) is not None
+    assert load_vectors(Path(job(batch).file), len(paths)) is not None
     assert [p.suffix for p in tmp_path.iterdir()] == [".npy"]
 
 
 def test_windows_far_apart_are_not_read_with_all_between(tmp_path, model, make_raster):
     pixels = np.random.default_rng(0).integers(1, 255, (3, 160, 160), dtype=np.uint8)
     pixels[:, :16, :16] = pixels[:, -16:, -16:] = 0
-    path, cut = make_raster(pixels, nodata=0), Cutting(16, 16, 0.9)
+    path, cut = make_raster(pixels, nodata=0), ChipGrid(16, 16, 0.9)
     assert build_index([str(path)], tmp_path / "x", model, replace(PLAN, cutting=cut)).blank == 2
     entry = sources.scene_entry(str(path), replace(cut, valid=0))
-    pieces, known = sources.pieces_of(ChipIndex.open(tmp_path / "x"), [], [entry], 98)
+    batches, known = sources.batches_of(ChipIndex.open(tmp_path / "x"), [], [entry], 98)
     assert known == 98
-    assert [[(w.row, w.col) for w in p.windows] for p in pieces] == [[(0, 0)], [(144, 144)]]
+    assert [[(w.row, w.col) for w in p.windows] for p in batches] == [[(0, 0)], [(144, 144)]]
 
 
 # -- what cannot be used
@@ -207,7 +211,7 @@ def test_nothing_to_build_from(tmp_path, mixed, model):
 def test_scenes_that_cannot_be_cut(tmp_path, scene, model, make_raster):
     def refused(match, path=scene, error=SceneError, **cut):
         with pytest.raises(error, match=match):
-            build_index([str(path)], tmp_path / "x", model, replace(PLAN, cutting=Cutting(**cut)))
+            build_index([str(path)], tmp_path / "x", model, replace(PLAN, cutting=ChipGrid(**cut)))
         assert not (tmp_path / "x").exists()
 
     refused("at least 16 are needed", size=10, step=10)
@@ -217,17 +221,23 @@ def test_scenes_that_cannot_be_cut(tmp_path, scene, model, make_raster):
     refused("uint16", make_raster(np.zeros((3, 80, 80), np.uint16)))
     (tmp_path / "wide.txt").write_text(str(make_raster(np.zeros((3, 80, 80), np.uint16))))
     with pytest.raises(SceneError, match="uint16"):  # nothing would be left
-        build_index([str(tmp_path / "wide.txt")], tmp_path / "x", model,
-                    replace(PLAN, skip_bad=True))  # fmt: skip
-    refused("no chip of 1 is left: 1 blank",
-            make_raster(np.zeros((3, 70, 70), np.uint8), nodata=0), size=70, step=70)  # fmt: skip
+        build_index(
+            [str(tmp_path / "wide.txt")], tmp_path / "x", model, replace(PLAN, skip_bad=True)
+        )
+    refused(
+        "no chip of 1 is left: 1 blank",
+        make_raster(np.zeros((3, 70, 70), np.uint8), nodata=0),
+        size=70,
+        step=70,
+    )
 
 
 def test_bad_scenes_among_good_ones(tmp_path, scene, model, make_raster):
     wide = make_raster(np.zeros((3, 80, 80), np.uint16))
     (tmp_path / "list.txt").write_text(f"{wide}\n{scene}\n")
-    made = build_index([str(tmp_path / "list.txt")], tmp_path / "x", model,
-                       replace(PLAN, skip_bad=True))  # fmt: skip
+    made = build_index(
+        [str(tmp_path / "list.txt")], tmp_path / "x", model, replace(PLAN, skip_bad=True)
+    )
     assert made.added == 28
     assert len(made.bad) == 1
     assert "uint16" in made.bad[0]
@@ -238,16 +248,21 @@ def test_grey_scenes_and_degrees(tmp_path, model, make_raster):
 
     grey = np.random.default_rng(0).integers(0, 255, (1, 100, 100), dtype=np.uint8)
     path = make_raster(grey, crs="EPSG:4326", transform=Affine(1e-5, 0, 7.1, 0, -1e-5, 60.0))
-    build_index([str(path)], tmp_path / "x", model, replace(PLAN, cutting=Cutting(40, 40)))
+    build_index([str(path)], tmp_path / "x", model, replace(PLAN, cutting=ChipGrid(40, 40)))
     rows = list(ChipIndex.open(tmp_path / "x").all_rows())
     assert {(r.height, r.width) for r in rows} == {(36, 72)}  # metres on the ground, at 60 north
 
 
 def test_indexes_that_do_not_fit(tmp_path, built, chips, model):
     with pytest.raises(ChipIndexError, match="made with another model"):
-        build_index([str(chips)], built, Model(SMALL, "random:1"), PLAN)
+        build_index([str(chips)], built, EmbeddingModel(SMALL, "random:1"), PLAN)
     with pytest.raises(ChipIndexError, match="turns: 1, not 4"):
-        build_index([str(chips)], built, Model(Recipe(side=32, turns=4), "random:0"), PLAN)
+        build_index(
+            [str(chips)],
+            built,
+            EmbeddingModel(EmbeddingConfig(side=32, rotations=4), "random:0"),
+            PLAN,
+        )
     with pytest.raises(ChipIndexError, match="holds float32, not float16"):
         build_index([str(chips)], built, model, replace(PLAN, dtype="float16"))
     (tmp_path / "a").mkdir()
@@ -270,8 +285,10 @@ def test_an_approximate_search_on_request(tmp_path, model):
     file.write_bytes(whole[:-9])  # then it is made anew
     build_index([str(chips)], tmp_path / "x", model, PLAN)
     assert file.stat().st_size == len(whole)
-    assert build_index([str(chips)], tmp_path / "x", model,
-                       replace(PLAN, search="exact")).recall is None  # fmt: skip
+    assert (
+        build_index([str(chips)], tmp_path / "x", model, replace(PLAN, search="exact")).recall
+        is None
+    )
     assert not list((tmp_path / "x").glob("*.faiss"))
 
 
@@ -280,7 +297,7 @@ def test_an_approximate_search_on_request(tmp_path, model):
 
 @given(st.permutations(range(8)))
 def test_pieces_go_in_in_their_order(order):
-    done = ((Piece(i + 3), str(i)) for i in order)
+    done = ((Batch(i + 3), str(i)) for i in order)
     assert [text for _, text in build._in_order(done, 3)] == list("01234567")
 
 

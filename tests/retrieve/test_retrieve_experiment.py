@@ -6,19 +6,17 @@ import numpy as np
 import pytest
 from retrieve_world import NAMES, SMALL, draw_chips
 
-from geopipe.retrieve import judge_vectors
-from geopipe.retrieve.normal import gaussian
+from geopipe.retrieve import evaluate_vectors
+from geopipe.retrieve.normalization import gaussian
 from reproduce.retrieval import page, paper
-from reproduce.retrieval.beyond import expansions, feedback, scene_model
 from reproduce.retrieval.bovw import bags
-from reproduce.retrieval.lab import Images, describe
+from reproduce.retrieval.experiment import Images, describe
+from reproduce.retrieval.query_expansion import expansions, feedback, scene_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RNG = np.random.default_rng(0)
 CLASSES = [name for name in "abcd" for _ in range(20)]
-MIXED = gaussian(
-    RNG.normal(size=(80, 24)) + np.repeat(RNG.normal(size=(4, 24)), 20, 0) * 0.8
-)  # fmt: skip
+MIXED = gaussian(RNG.normal(size=(80, 24)) + np.repeat(RNG.normal(size=(4, 24)), 20, 0) * 0.8)
 """Four classes that overlap."""
 
 
@@ -61,7 +59,7 @@ def test_images_are_described_once_and_timed(tmp_path, chips, monkeypatch):
 
 
 def test_the_page_sets_the_papers_figures_beside_ours(tmp_path):
-    judged = judge_vectors(MIXED, CLASSES)
+    judged = evaluate_vectors(MIXED, CLASSES)
     rows = [page.Row("BoVW", "150 words", 150, judged), page.Row("vgg16", "pool5", 9, judged, 3.0)]
     options = list(scene_model(MIXED, CLASSES, 1.0))
     reply = feedback(MIXED, CLASSES, "gauss")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
 from geopipe.errors import ConfigError
-from geopipe.retrieve.normal import (
+from geopipe.retrieve.normalization import (
     Whitening,
     expanded,
     gaussian,

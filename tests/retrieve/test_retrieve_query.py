@@ -17,7 +17,7 @@ from retrieve_world import NAMES, PLAN, draw_chips, ground
 from geopipe.cli import main
 from geopipe.retrieve import ChipIndex
 from geopipe.retrieve.box import Box
-from geopipe.workflow.index.build import build_index
+from geopipe.retrieve.build import build_index
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOFS = "500136,4699880,500184,4699932"
@@ -29,7 +29,7 @@ def run(*words):
 
 
 def asked(*words):
-    """The answer as JSON."""
+    """The result as JSON."""
     found = run("query", *words, "--json")
     assert found.exit_code == 0, found.output
     return json.loads(found.stdout)
@@ -105,8 +105,8 @@ def test_examples_move_the_question(built, chips):
     between = asked(built, forest, "--like", water, "--unlike", forest, "-k", 40, "--overlap", 1)
     plain = asked(built, forest, "-k", 40, "--overlap", 1)
 
-    def place(answer):
-        return np.mean([h["rank"] for h in answer["hits"] if kind(h) == "water"])
+    def place(result):
+        return np.mean([h["rank"] for h in result["hits"] if kind(h) == "water"])
 
     assert place(between) < place(plain)
     only = asked(built, "--like", water, "--like", 16, "-k", 3)["hits"]
@@ -138,8 +138,13 @@ def test_an_approximate_search_answers_alike(tmp_path, model):
 
 def test_what_is_refused(tmp_path, built, chips):
     image = chips / "water" / "0.png"
-    refused(r"lies outside all 1 scenes.*scene.tif: 500000,4699840,500256,4700000",
-            "query", built, "--box", "0,0,9,9")  # fmt: skip
+    refused(
+        r"lies outside all 1 scenes.*scene.tif: 500000,4699840,500256,4700000",
+        "query",
+        built,
+        "--box",
+        "0,0,9,9",
+    )
     refused("lonlat.*outside", "query", built, "--box", "0,0,9,9", "--box-crs", "lonlat")
     refused("is empty", "query", built, "--box", "9,9,0,0")
     refused("2 x 2 px", "query", built, "--box", "500136,4699880,500138,4699882")
@@ -150,7 +155,7 @@ def test_what_is_refused(tmp_path, built, chips):
     refused("there is no file", "query", built, tmp_path / "none.png")
     refused("holds other weights", "query", built, image, "--weights", "random:3")
     refused("no such folder", "query", tmp_path / "none", image)
-    refused("made with another model", "build", chips, "-o", built, "--turns", 8)
+    refused("made with another model", "build", chips, "-o", built, "--rotations", 8)
     assert run("query", built).exit_code == 2
     assert run("query", built, image, "--scene", image).exit_code == 2
     assert run("query", built, image, "--box-crs", "lonlat").exit_code == 2
@@ -159,8 +164,16 @@ def test_what_is_refused(tmp_path, built, chips):
 
 def test_chips_without_a_place_make_no_layer(tmp_path, chips, model):
     build_index([str(chips)], tmp_path / "x", model, PLAN)
-    refused("none of the 3 hits has a place on Earth", "query", tmp_path / "x", 0, "-k", 3,
-            "-o", tmp_path / "h.gpkg")  # fmt: skip
+    refused(
+        "none of the 3 hits has a place on Earth",
+        "query",
+        tmp_path / "x",
+        0,
+        "-k",
+        3,
+        "-o",
+        tmp_path / "h.gpkg",
+    )
     assert not (tmp_path / "h.gpkg").exists()
 
 
@@ -270,9 +283,9 @@ def test_a_build_that_stopped_is_told(built, tmp_path, chips):
     header["unfinished"] = {"plan": "p", "first": 0, "pieces": 3, "of": 8}
     (folder / "index.json").write_text(json.dumps(header))
     found = asked(folder, chips / "water" / "0.png", "-k", 2)
-    assert "3 of 8 pieces" in found["notes"][0]
+    assert "3 of 8 batches" in found["notes"][0]
     told = json.loads(run("evaluate", folder, "--json").stdout)
-    assert "3 of 8 pieces" in told["warnings"][0]
+    assert "3 of 8 batches" in told["warnings"][0]
 
 
 @pytest.mark.parametrize("as_bytes", [False, True])

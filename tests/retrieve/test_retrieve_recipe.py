@@ -6,17 +6,17 @@ import torch
 
 from geopipe.errors import ChipIndexError, ConfigError
 from geopipe.nets.backbones import BACKBONES
-from geopipe.retrieve import Model, Recipe
-from geopipe.retrieve.normal import gaussian
-from geopipe.retrieve.recipe import generalised_mean
+from geopipe.retrieve import EmbeddingConfig, EmbeddingModel
+from geopipe.retrieve.embedding import generalised_mean
+from geopipe.retrieve.normalization import gaussian
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RNG = np.random.default_rng(0)
 IMAGES = [RNG.integers(0, 255, (3, *s), dtype=np.uint8) for s in ((40, 40), (37, 52), (64, 64))]
 
 
-def described(recipe, images=IMAGES):
-    return Model(recipe, "random:0").describe(images)
+def described(config, images=IMAGES):
+    return EmbeddingModel(config, "random:0").embed(images)
 
 
 @pytest.mark.parametrize(
@@ -31,21 +31,23 @@ def described(recipe, images=IMAGES):
     ],
 )
 def test_features_by_name(backbone, feature, pooling, width):
-    found = described(Recipe(backbone, feature, 64, pooling))
+    found = described(EmbeddingConfig(backbone, feature, 64, pooling))
     assert found.shape == (3, width)
     assert found.dtype == np.float32
     assert found.mean(1) == pytest.approx(0.5, abs=1e-5)
 
 
 def test_mean_pooled_c5_is_pooled():
-    by_name = described(Recipe("resnet18", "pooled", 64))
-    assert described(Recipe("resnet18", "c5", 64, "mean")) == pytest.approx(by_name, abs=1e-5)
+    by_name = described(EmbeddingConfig("resnet18", "pooled", 64))
+    assert described(EmbeddingConfig("resnet18", "c5", 64, "mean")) == pytest.approx(
+        by_name, abs=1e-5
+    )
 
 
 def test_a_batch_is_its_images():
-    recipe = Recipe(side=32)
-    alone = np.concatenate([described(recipe, [i]) for i in IMAGES])
-    assert described(recipe) == pytest.approx(alone, abs=1e-5)
+    config = EmbeddingConfig(side=32)
+    alone = np.concatenate([described(config, [i]) for i in IMAGES])
+    assert described(config) == pytest.approx(alone, abs=1e-5)
 
 
 def test_generalised_mean_between_mean_and_maximum():
@@ -58,39 +60,39 @@ def test_generalised_mean_between_mean_and_maximum():
 def test_eight_views_do_not_see_turns():
     image = IMAGES[2]
     turned = [image, np.rot90(image, 1, (1, 2)), image[:, :, ::-1]]
-    eight = described(Recipe(side=64, turns=8), turned)
+    eight = described(EmbeddingConfig(side=64, rotations=8), turned)
     assert eight[1:] == pytest.approx(np.repeat(eight[:1], 2, 0), abs=1e-4)
-    one = described(Recipe(side=64), turned)
+    one = described(EmbeddingConfig(side=64), turned)
     assert np.abs(one[1] - one[0]).max() > 1e-2
 
 
 def test_scales_are_averaged():
     image = [IMAGES[2]]
-    both = described(Recipe(side=64, scales=(1.0, 0.5)), image)
-    parts = [described(Recipe(side=64, scales=(s,)), image) for s in (1.0, 0.5)]
+    both = described(EmbeddingConfig(side=64, scales=(1.0, 0.5)), image)
+    parts = [described(EmbeddingConfig(side=64, scales=(s,)), image) for s in (1.0, 0.5)]
     assert both == pytest.approx(gaussian(np.mean(parts, 0)), abs=1e-5)
 
 
 def test_what_cannot_be():
     with pytest.raises(ConfigError, match="no feature 'fc6'"):
-        Recipe(feature="fc6")
+        EmbeddingConfig(feature="fc6")
     with pytest.raises(ConfigError, match="pooled is a vector, there is nothing to pool by gem"):
-        Recipe(pooling="gem")
+        EmbeddingConfig(pooling="gem")
     with pytest.raises(ConfigError, match="1, 4 or 8"):
-        Recipe(turns=3)
+        EmbeddingConfig(rotations=3)
     with pytest.raises(ConfigError, match="below 32 px"):
-        Recipe(side=40, scales=(1.0, 0.5))
-    assert all(Recipe(name).px == spec.px for name, spec in BACKBONES.items())
+        EmbeddingConfig(side=40, scales=(1.0, 0.5))
+    assert all(EmbeddingConfig(name).px == spec.px for name, spec in BACKBONES.items())
 
 
 def test_another_model_is_refused():
-    mine = Model(Recipe(side=32), "random:0").loaded()
+    mine = EmbeddingModel(EmbeddingConfig(side=32), "random:0").loaded()
     known = mine.identity()
     mine.require(known)
-    assert Recipe.from_dict(mine.recipe.to_dict()) == mine.recipe
+    assert EmbeddingConfig.from_dict(mine.config.to_dict()) == mine.config
     with pytest.raises(ChipIndexError, match="weights_sha256"):
-        Model(Recipe(side=32), "random:1").loaded().require(known)
+        EmbeddingModel(EmbeddingConfig(side=32), "random:1").loaded().require(known)
     with pytest.raises(ChipIndexError, match="side: 32, not 64"):
-        Model(Recipe(side=64), "random:0").loaded().require(known)
+        EmbeddingModel(EmbeddingConfig(side=64), "random:0").loaded().require(known)
     with pytest.raises(ChipIndexError, match="other weights"):
-        Model(mine.recipe, "random:1", mine.sha256).describe(IMAGES)
+        EmbeddingModel(mine.config, "random:1", mine.sha256).embed(IMAGES)

@@ -126,7 +126,10 @@ print("well")
 def test_faiss_and_torch_share_a_process(order):
     """Each brings an OpenMP of its own; with two, some builds hang or crash."""
     run = subprocess.run(
-        [sys.executable, "-c", BESIDE, *order], capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", BESIDE, *order],
+        capture_output=True,
+        text=True,
+        timeout=120,
         env={"OMP_NUM_THREADS": "2"},
-    )  # fmt: skip
+    )
     assert run.stdout.strip() == "well", run.stderr

@@ -18,10 +18,19 @@ PLACE = (1.0, 0.0, 500_000.0, 0.0, -1.0, 4_700_000.0)
 
 def rows(first, count):
     return [
-        ChipRow(f"/some/{i}.tif", "1:2", "a" if i % 2 else "", f"{i:032x}", 3, i, 5, 6,
-                *(("EPSG:32631", PLACE) if i % 3 else ()))
+        ChipRow(
+            f"/some/{i}.tif",
+            "1:2",
+            "a" if i % 2 else "",
+            f"{i:032x}",
+            3,
+            i,
+            5,
+            6,
+            *(("EPSG:32631", PLACE) if i % 3 else ()),
+        )
         for i in range(first, first + count)
-    ]  # fmt: skip
+    ]
 
 
 def fill(folder, steps=(2, 3, 4), dtype="float32"):

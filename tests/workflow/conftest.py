@@ -21,10 +21,10 @@ class Place:
 def place(tmp_path_factory, make_model):
     folder = tmp_path_factory.mktemp("place")
     scene, osm = draw_place(folder, "scene")
-    for name, iterations in (("coarse", 0), ("refined", 2)):
+    for name, iterations in (("base", 0), ("refined", 2)):
         model = lively(make_model(seed=3, iterations=iterations))
         model.save(folder / f"{name}.safetensors")
-    return Place(scene, osm, folder / "coarse.safetensors", folder / "refined.safetensors")
+    return Place(scene, osm, folder / "base.safetensors", folder / "refined.safetensors")
 
 
 WORKFLOW = (
@@ -32,7 +32,7 @@ WORKFLOW = (
     + """
 [map]
 scenes = ["test.tif"]
-[coarse]
+[base]
 steps = 4
 batch = 3
 precision = "float32"

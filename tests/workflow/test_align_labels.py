@@ -1,4 +1,4 @@
-"""`align` and `ignore_band` of a workflow's labels."""
+"""`align` and `ignore_buffer` of a workflow's labels."""
 
 import logging
 
@@ -9,8 +9,8 @@ import shapely
 from tiny_place import draw_place
 
 from geopipe.classes import IGNORE, load_scheme
-from geopipe.labels import write_labels
-from geopipe.workflow.schema import Labelled
+from geopipe.labels import write_label_raster
+from geopipe.workflow.schema import LabelledScene
 from geopipe.workflow.sources import label_source, open_scene
 
 SCHEME = load_scheme("buildings-roads")
@@ -30,7 +30,7 @@ def site(tmp_path_factory):
 
 
 def burned(site, labels, **settings):
-    choice = Labelled(scene=str(site[0]), labels=labels, **settings)
+    choice = LabelledScene(scene=str(site[0]), labels=labels, **settings)
     scene = open_scene(choice)
     return label_source(choice, SCHEME, scene).read(scene.geobox)
 
@@ -49,7 +49,7 @@ def test_no_shift_is_made_that_is_longer_than_allowed(site, most):
     """2.9 m are needed: more than the least allows, which is then no evidence of any."""
     lengths = []
     for align in (False, True):
-        choice = Labelled(scene=str(site[0]), labels=site[2], align=align, max_shift=most)
+        choice = LabelledScene(scene=str(site[0]), labels=site[2], align=align, max_shift=most)
         lengths.append(
             shapely.get_coordinates(label_source(choice, SCHEME, open_scene(choice)).shapes)
         )
@@ -59,7 +59,7 @@ def test_no_shift_is_made_that_is_longer_than_allowed(site, most):
 
 
 def test_the_band_is_around_the_aligned_labels(site):
-    plain, banded = (burned(site, site[2], align=True, ignore_band=b) for b in (0.0, 1.0))
+    plain, banded = (burned(site, site[2], align=True, ignore_buffer=b) for b in (0.0, 1.0))
     known = banded != IGNORE
     assert (plain[known] == banded[known]).all()
     assert 0.05 < 1 - known.mean() < 0.5
@@ -68,9 +68,9 @@ def test_the_band_is_around_the_aligned_labels(site):
 def test_labels_that_teach_nothing_stay_with_a_warning(site, tmp_path, caplog):
     """A label raster has no outlines to move."""
     raster = tmp_path / "labels.tif"
-    choice = Labelled(scene=str(site[0]), labels=site[2])
+    choice = LabelledScene(scene=str(site[0]), labels=site[2])
     scene = open_scene(choice)
-    write_labels(scene, label_source(choice, SCHEME, scene), raster)
+    write_label_raster(scene, label_source(choice, SCHEME, scene), raster)
     with caplog.at_level(logging.WARNING):
         ids = burned(site, raster, align=True)
     assert "not aligned" in caplog.text

@@ -19,17 +19,24 @@ from tiny_place import GSD, LEFT, TOP, fingerprints, write_scene
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import CheckpointError, ConfigError, SceneError
 from geopipe.grid import ground_gsd
-from geopipe.jobs import WORK, Budget, Engine, Workers
+from geopipe.mapping import WORK, Budget, Engine, Workers
+from geopipe.mapping.tile import TileJob
 from geopipe.raster import Scene
 from geopipe.raster.cog import read_scheme
-from geopipe.score.tile import TileJob
 from geopipe.workflow import bundle as bundles
 from geopipe.workflow.bundle import MapOptions, plan_bundle, write_bundle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PLAIN = {"classes.tif", "classes.tif.aux.xml", "classes.qml", "item.json", "report.html",
-         "report.json", "report.md"}  # fmt: skip
+PLAIN = {
+    "classes.tif",
+    "classes.tif.aux.xml",
+    "classes.qml",
+    "item.json",
+    "report.html",
+    "report.json",
+    "report.md",
+}
 ALL = MapOptions(Engine("cpu", budget=Budget(256)), scores=True, vectors=True)
 
 
@@ -62,8 +69,9 @@ def test_the_files_are_those_asked_for(bundle, place, scene, tmp_path):
     plain = write_bundle(scene, place.coarse, tmp_path / "map", MapOptions(Engine("cpu")))
     assert names(plain.folder) == PLAIN
     assert (plain.classes, plain.report) == (
-        tmp_path / "map/classes.tif", tmp_path / "map/report.html"
-    )  # fmt: skip
+        tmp_path / "map/classes.tif",
+        tmp_path / "map/report.html",
+    )
 
 
 def test_the_map_has_exactly_the_scenes_plane_and_its_holes(bundle, scene):
@@ -147,9 +155,12 @@ def test_areas_of_web_mercator_are_those_on_the_ground(place, tmp_path):
         Scene.open(path), place.coarse, tmp_path / "map", MapOptions(Engine("cpu"))
     )
     box = gpd.GeoSeries.from_wkt(
-        ["POLYGON((450000 5740000, 450084 5740000, 450084 5739909, 450000 5739909, "
-         "450000 5740000))"], crs="EPSG:3857",
-    )  # fmt: skip
+        [
+            "POLYGON((450000 5740000, 450084 5740000, 450084 5739909, 450000 5739909, "
+            "450000 5740000))"
+        ],
+        crs="EPSG:3857",
+    )
     expected = box.to_crs("EPSG:2154").area.item()
     np.testing.assert_allclose(sum(bundle.areas.values()), expected, rtol=3e-3)
 
@@ -253,8 +264,15 @@ def test_a_link_to_a_folder_stays_a_link(place, scene, tmp_path):
     assert names(tmp_path) == {"disk", "link"}
 
 
-LATE = ("map_scene", "write_class_cog", "write_qml", "write_score_cog", "write_report",
-        "write_item", "_move")  # fmt: skip
+LATE = (
+    "map_scene",
+    "write_class_cog",
+    "write_qml",
+    "write_score_cog",
+    "write_report",
+    "write_item",
+    "_move",
+)
 
 
 @pytest.mark.parametrize("broken", LATE)
@@ -370,10 +388,12 @@ KINDS = {
     "a ribbon": {"shape": (5, 4999)},
     "a pole": {"shape": (1500, 3)},
     "degrees": {
-        "crs": "EPSG:4326", "transform": Affine(6e-6, 0, 4.2, 0, -4.5e-6, 45.8),
+        "crs": "EPSG:4326",
+        "transform": Affine(6e-6, 0, 4.2, 0, -4.5e-6, 45.8),
     },
     "web mercator": {
-        "crs": "EPSG:3857", "transform": Affine(0.7, 0, 450_000, 0, -0.7, 5_740_000),
+        "crs": "EPSG:3857",
+        "transform": Affine(0.7, 0, 450_000, 0, -0.7, 5_740_000),
     },
     "16 bits": {"dtype": np.uint16, "top": 4000},
     "floats with holes": {"dtype": np.float32, "top": 255, "nan": True},
@@ -383,7 +403,7 @@ KINDS = {
     "coarse pixels": {"transform": Affine(3, 0, LEFT, 0, -3, TOP)},
     "oblong pixels": {"transform": Affine(0.4, 0, LEFT, 0, -0.9, TOP)},
     "no pixel is valid": {"nodata": 9, "top": 10, "low": 9},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -402,17 +422,23 @@ def test_scenes_of_every_kind_are_mapped_on_their_own_pixels(place, tmp_path, ki
     if "nodata" in kind:
         valid[:] = False
     path = write_scene(
-        tmp_path / "s.tif", data, crs=kind.get("crs", "EPSG:2154"),
-        transform=kind.get("transform"), nodata=kind.get("nodata"),
-        photometric="RGB", **({"alpha": "yes"} if "alpha" in kind else {}),
-    )  # fmt: skip
+        tmp_path / "s.tif",
+        data,
+        crs=kind.get("crs", "EPSG:2154"),
+        transform=kind.get("transform"),
+        nodata=kind.get("nodata"),
+        photometric="RGB",
+        **({"alpha": "yes"} if "alpha" in kind else {}),
+    )
     scene = Scene.open(path)
     assert scene.bands == (1, 2, 3)
     bundle = write_bundle(scene, place.refined, tmp_path / "map", ALL)
     with rasterio.open(bundle.classes) as src, rasterio.open(path) as original:
         assert (src.shape, src.transform, src.crs) == (
-            original.shape, original.transform, original.crs,
-        )  # fmt: skip
+            original.shape,
+            original.transform,
+            original.crs,
+        )
         ids = src.read(1)
     np.testing.assert_array_equal(ids != 255, valid)
     assert (ids[valid] < 3).all()

@@ -9,9 +9,9 @@ from PIL import Image
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import ConfigError, SceneError
-from geopipe.learn.transfer import Fate, Selection
-from geopipe.learn.transfer.retrieve import Neighbours
-from geopipe.workflow.contactsheet import Near, Row, Sheet, shown, write_sheet
+from geopipe.learn.transfer import SampleStatus, Selection
+from geopipe.learn.transfer.neighbours import Neighbours
+from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, thumbnail, write_sheet
 
 HARM = '<script>alert("x")</script>'
 SCHEME = ClassScheme.from_dict(
@@ -27,19 +27,19 @@ def picture(seed, side=224):
 
 
 def row(class_id, fate, near=2, caption=""):
-    around = tuple(Near(picture(i, 50), i % 2, 1.5 + i) for i in range(near))
+    around = tuple(Neighbour(picture(i, 50), i % 2, 1.5 + i) for i in range(near))
     return Row(picture(class_id), class_id, 0.875, fate, around, caption)
 
 
 def full(rows=None):
     rows = rows or (
-        row(0, Fate.KEPT),
-        row(0, Fate.DISAGREE, caption=HARM),
-        row(1, Fate.UNSURE, near=0),
-        row(1, Fate.NEAR),
+        row(0, SampleStatus.KEPT),
+        row(0, SampleStatus.DISAGREE, caption=HARM),
+        row(1, SampleStatus.UNSURE, near=0),
+        row(1, SampleStatus.NEAR),
     )
     counts = np.arange(14).reshape(2, 7) * 1000
-    return Sheet(HARM, SCHEME, rows, counts, summary=HARM, notes=(HARM,))
+    return ContactSheet(HARM, SCHEME, rows, counts, summary=HARM, notes=(HARM,))
 
 
 class Page(HTMLParser):
@@ -93,7 +93,7 @@ def test_thumbnails_are_small_and_keep_their_shape(tmp_path):
 
 
 def test_the_sheet_is_bounded_however_many_rows_there_are(tmp_path):
-    rows = tuple(row(0, fate, near=9) for fate in [Fate.KEPT, Fate.MIXED] * 20)
+    rows = tuple(row(0, fate, near=9) for fate in [SampleStatus.KEPT, SampleStatus.MIXED] * 20)
     path = write_sheet(tmp_path / "sheet.html", full(rows), most=3, near=4)
     assert len(Page(path.read_text()).images) == 6 * (1 + 4)
     assert path.stat().st_size < 400_000
@@ -111,7 +111,7 @@ def test_a_sheet_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch
 
     monkeypatch.setattr(type(target), "replace", full_disk)
     with pytest.raises(SceneError, match="No space left"):
-        write_sheet(target, full((row(0, Fate.KEPT),)))
+        write_sheet(target, full((row(0, SampleStatus.KEPT),)))
     assert target.read_text() == before
     assert not (tmp_path / "sheet.html.part").exists()
 
@@ -126,17 +126,17 @@ def selection(labels, fates):
 def test_shown_gives_each_class_and_each_reason_its_turn():
     rng = np.random.default_rng(0)
     labels, fates = rng.integers(0, 2, 900), rng.choice([0, 2, 3], 900, p=[0.5, 0.45, 0.05])
-    fates[:2], labels[:2] = Fate.DUPLICATE, 0
+    fates[:2], labels[:2] = SampleStatus.DUPLICATE, 0
     chosen = selection(labels, fates)
-    at = shown(chosen, 6)
+    at = thumbnail(chosen, 6)
     assert len(at) == len(set(at.tolist())) == 24
     for k in range(2):
         mine = fates[at[labels[at] == k]]
         assert (mine == 0).sum() == 6
         refused = np.bincount(mine[mine > 0], minlength=7)
         assert refused.tolist() == ([0, 2, 2, 2, 0, 0, 0] if k == 0 else [0, 0, 3, 3, 0, 0, 0])
-    np.testing.assert_array_equal(at, shown(chosen, 6))
-    assert set(at.tolist()) != set(shown(chosen, 6, seed=1).tolist())
-    assert len(shown(selection([0], [0]), 6)) == 1
+    np.testing.assert_array_equal(at, thumbnail(chosen, 6))
+    assert set(at.tolist()) != set(thumbnail(chosen, 6, seed=1).tolist())
+    assert len(thumbnail(selection([0], [0]), 6)) == 1
     with pytest.raises(ConfigError, match="at least 1"):
-        shown(chosen, 0)
+        thumbnail(chosen, 0)

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from geopipe import __version__
 from geopipe.cli.doctor import doctor
-from geopipe.workflow.doctor import GROUPS, Finding, examine, libraries
-from geopipe.workflow.doctor.finding import Probe
+from geopipe.doctor import GROUPS, Finding, examine, libraries
+from geopipe.doctor.finding import Probe
 
 SCHEMA = {
     "type": "object",
@@ -55,8 +55,12 @@ def run(*words, **variables):
     code = "from geopipe.cli.doctor import doctor; doctor(prog_name='doctor')"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, words)],
-        env=env, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 def as_told(done):
@@ -85,11 +89,20 @@ def misled(tmp_path_factory):
     """What is told where every variable leads astray."""
     nowhere = tmp_path_factory.mktemp("nowhere")
     done = run(
-        "--json", "--quick", nowhere, PROJ_DATA=str(nowhere), GDAL_DATA=str(nowhere),
-        GDAL_SKIP="COG,FlatGeobuf", GDAL_NUM_THREADS="ALL_CPUS", GDAL_CACHEMAX="abc",
-        OMP_NUM_THREADS="many", ATEN_CPU_CAPABILITY="default",
-        LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0",
-    )  # fmt: skip
+        "--json",
+        "--quick",
+        nowhere,
+        PROJ_DATA=str(nowhere),
+        GDAL_DATA=str(nowhere),
+        GDAL_SKIP="COG,FlatGeobuf",
+        GDAL_NUM_THREADS="ALL_CPUS",
+        GDAL_CACHEMAX="abc",
+        OMP_NUM_THREADS="many",
+        ATEN_CPU_CAPABILITY="default",
+        LC_ALL="C",
+        PYTHONUTF8="0",
+        PYTHONCOERCECLOCALE="0",
+    )
     return as_told(done)
 
 
@@ -163,7 +176,7 @@ from geopipe.cli.doctor import doctor
 assert CliRunner().invoke(doctor, ["--help"]).exit_code == 0
 heavy = {"torch", "dask", "distributed", "rasterio", "pyogrio", "numpy", "psutil"}
 before = heavy & set(sys.modules)
-import geopipe.workflow.doctor
+import geopipe.doctor
 print(sorted(before), sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -266,9 +279,7 @@ def test_missing_dependency(monkeypatch):
 
 
 def say(monkeypatch, *findings, words=()):
-    monkeypatch.setattr(
-        "geopipe.workflow.doctor.examine", lambda folder, *, measure: list(findings)
-    )
+    monkeypatch.setattr("geopipe.doctor.examine", lambda folder, *, measure: list(findings))
     return CliRunner().invoke(doctor, list(words))
 
 
@@ -277,11 +288,14 @@ WARNED = Finding("drivers", "x", "missing", "warning", "do this")
 ILL = Finding("drivers", "y", "missing", "problem", "do that")
 
 
-@pytest.mark.parametrize(("findings", "code", "last"), [
-    ([WELL], 0, "no problems, no warnings"),
-    ([WELL, WARNED], 0, "no problems, 1 warning"),
-    ([WELL, WARNED, ILL, ILL], 1, "2 problems, 1 warning"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("findings", "code", "last"),
+    [
+        ([WELL], 0, "no problems, no warnings"),
+        ([WELL, WARNED], 0, "no problems, 1 warning"),
+        ([WELL, WARNED, ILL, ILL], 1, "2 problems, 1 warning"),
+    ],
+)
 def test_exit_code(monkeypatch, findings, code, last):
     said = say(monkeypatch, *findings)
     assert said.exit_code == code

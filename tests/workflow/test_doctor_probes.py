@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from geopipe import limits
-from geopipe.workflow.doctor import gdal, libraries, machine, projections
+from geopipe.doctor import gdal, libraries, machine, projections
 
 # -- GDAL
 
@@ -40,9 +40,14 @@ def test_pyogrio_must_write_what_geopipe_writes(monkeypatch):
     }
 
 
-@pytest.mark.parametrize(("words", "n_bytes", "status"), [
-    ("64", 64 * 2**20, "ok"), ("0", 0, "warning"), ("400", 400 * 2**20, "warning"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "n_bytes", "status"),
+    [
+        ("64", 64 * 2**20, "ok"),
+        ("0", 0, "warning"),
+        ("400", 400 * 2**20, "warning"),
+    ],
+)
 def test_gdal_cache(monkeypatch, words, n_bytes, status):
     """Where a group may have 1 GB in all."""
     monkeypatch.setenv("GDAL_CACHEMAX", words)
@@ -55,10 +60,17 @@ def test_gdal_cache(monkeypatch, words, n_bytes, status):
 # -- projections
 
 
-@pytest.mark.parametrize(("lonlat", "status"), [
-    ((3.0, 46.5), "ok"), ((3.0, 46.5 + 1e-8), "ok"), ((3.00001, 46.5), "problem"),
-    ((46.5, 3.0), "problem"), ((float("inf"),) * 2, "problem"), ((float("nan"),) * 2, "problem"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("lonlat", "status"),
+    [
+        ((3.0, 46.5), "ok"),
+        ((3.0, 46.5 + 1e-8), "ok"),
+        ((3.00001, 46.5), "problem"),
+        ((46.5, 3.0), "problem"),
+        ((float("inf"),) * 2, "problem"),
+        ((float("nan"),) * 2, "problem"),
+    ],
+)
 def test_transform_is_judged_by_its_numbers(monkeypatch, lonlat, status):
     for name in ("PROJ_DATA", "PROJ_LIB"):
         monkeypatch.delenv(name, raising=False)
@@ -91,23 +103,41 @@ V2 = "0::/user/me"
 V1 = "5:cpu,cpuacct:/docker/x\n4:memory:/docker/x\n0::/"
 
 
-@pytest.mark.parametrize(("membership", "files", "truth"), [
-    (V2, {}, (None, None)),
-    (V2, {"user/me/cpu.max": "max 100000", "user/me/memory.max": "max"}, (None, None)),
-    (V2, {"user/me/cpu.max": "150000 100000", "user/me/memory.max": "2000"}, (1.5, 2000)),
-    # A group around it is tighter; another group is not ours.
-    (V2, {"user/cpu.max": "50000 100000", "user/me/cpu.max": "400000 100000"}, (0.5, None)),
-    (V2, {"user/you/memory.max": "5", "user/memory.max": "7000", "memory.max": "9000"},
-     (None, 7000)),
-    (V1, {"memory/docker/x/memory.limit_in_bytes": "9223372036854771712",
-          "cpu,cpuacct/docker/x/cpu.cfs_quota_us": "-1",
-          "cpu,cpuacct/docker/x/cpu.cfs_period_us": "100000"}, (None, None)),
-    (V1, {"memory/docker/x/memory.limit_in_bytes": "3000",
-          "cpu,cpuacct/docker/x/cpu.cfs_quota_us": "250000",
-          "cpu,cpuacct/docker/x/cpu.cfs_period_us": "100000"}, (2.5, 3000)),
-    # In a container: the path is the host's, the top is the container's own group.
-    (V1, {"memory/memory.limit_in_bytes": "4000"}, (None, 4000)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("membership", "files", "truth"),
+    [
+        (V2, {}, (None, None)),
+        (V2, {"user/me/cpu.max": "max 100000", "user/me/memory.max": "max"}, (None, None)),
+        (V2, {"user/me/cpu.max": "150000 100000", "user/me/memory.max": "2000"}, (1.5, 2000)),
+        # A group around it is tighter; another group is not ours.
+        (V2, {"user/cpu.max": "50000 100000", "user/me/cpu.max": "400000 100000"}, (0.5, None)),
+        (
+            V2,
+            {"user/you/memory.max": "5", "user/memory.max": "7000", "memory.max": "9000"},
+            (None, 7000),
+        ),
+        (
+            V1,
+            {
+                "memory/docker/x/memory.limit_in_bytes": "9223372036854771712",
+                "cpu,cpuacct/docker/x/cpu.cfs_quota_us": "-1",
+                "cpu,cpuacct/docker/x/cpu.cfs_period_us": "100000",
+            },
+            (None, None),
+        ),
+        (
+            V1,
+            {
+                "memory/docker/x/memory.limit_in_bytes": "3000",
+                "cpu,cpuacct/docker/x/cpu.cfs_quota_us": "250000",
+                "cpu,cpuacct/docker/x/cpu.cfs_period_us": "100000",
+            },
+            (2.5, 3000),
+        ),
+        # In a container: the path is the host's, the top is the container's own group.
+        (V1, {"memory/memory.limit_in_bytes": "4000"}, (None, 4000)),
+    ],
+)
 def test_cgroup_limits(tmp_path, membership, files, truth):
     assert groups(tmp_path, membership, **files) == truth
 
@@ -116,10 +146,17 @@ def test_no_cgroups(tmp_path):
     assert limits.cgroup_limits(tmp_path, tmp_path / "none") == limits.Limits(None, None)
 
 
-@pytest.mark.parametrize(("cpus", "cores", "threads", "advice"), [
-    (None, 4, 4, ""), (None, 2, 3, "OMP_NUM_THREADS=2"), (1.5, 4, 2, ""),
-    (1.5, 4, 4, "OMP_NUM_THREADS=2"), (0.2, 4, 2, "OMP_NUM_THREADS=1"), (9.0, 2, 2, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cpus", "cores", "threads", "advice"),
+    [
+        (None, 4, 4, ""),
+        (None, 2, 3, "OMP_NUM_THREADS=2"),
+        (1.5, 4, 2, ""),
+        (1.5, 4, 4, "OMP_NUM_THREADS=2"),
+        (0.2, 4, 2, "OMP_NUM_THREADS=1"),
+        (9.0, 2, 2, ""),
+    ],
+)
 def test_threads_beyond_cores_or_quota(monkeypatch, cpus, cores, threads, advice):
     import torch
 
@@ -131,9 +168,17 @@ def test_threads_beyond_cores_or_quota(monkeypatch, cpus, cores, threads, advice
     assert advice in found.advice
 
 
-@pytest.mark.parametrize(("words", "status"), [
-    ("4", "ok"), ("3,2", "ok"), ("", "ok"), ("0", "warning"), ("-1", "warning"), ("2x", "warning"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("4", "ok"),
+        ("3,2", "ok"),
+        ("", "ok"),
+        ("0", "warning"),
+        ("-1", "warning"),
+        ("2x", "warning"),
+    ],
+)
 def test_omp_num_threads(monkeypatch, words, status):
     monkeypatch.setenv("OMP_NUM_THREADS", words)
     found = {f.name: f for f in machine._threads()}
@@ -143,9 +188,15 @@ def test_omp_num_threads(monkeypatch, words, status):
 Memory = namedtuple("Memory", "total available")
 
 
-@pytest.mark.parametrize(("available", "limit", "tight"), [
-    (8e9, None, set()), (8e9, 4e9, set()), (9e8, None, {"available"}), (8e9, 5e8, {"cgroup limit"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("available", "limit", "tight"),
+    [
+        (8e9, None, set()),
+        (8e9, 4e9, set()),
+        (9e8, None, {"available"}),
+        (8e9, 5e8, {"cgroup limit"}),
+    ],
+)
 def test_memory(monkeypatch, available, limit, tight):
     import psutil
 
@@ -157,11 +208,14 @@ def test_memory(monkeypatch, available, limit, tight):
     assert (found["cgroup limit"].value == "none") == (limit is None)
 
 
-@pytest.mark.parametrize(("libc", "preload", "value", "status"), [
-    (("glibc", "2.36"), "", "glibc 2.36, can be tuned", "ok"),
-    (("glibc", "2.36"), "/usr/lib/libjemalloc.so.2", "jemalloc (LD_PRELOAD)", "ok"),
-    (("", ""), "", "not glibc", "warning"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("libc", "preload", "value", "status"),
+    [
+        (("glibc", "2.36"), "", "glibc 2.36, can be tuned", "ok"),
+        (("glibc", "2.36"), "/usr/lib/libjemalloc.so.2", "jemalloc (LD_PRELOAD)", "ok"),
+        (("", ""), "", "not glibc", "warning"),
+    ],
+)
 def test_allocator(monkeypatch, libc, preload, value, status):
     monkeypatch.setattr("platform.libc_ver", lambda: libc)
     monkeypatch.setenv("LD_PRELOAD", preload)
@@ -175,9 +229,14 @@ def test_allocator(monkeypatch, libc, preload, value, status):
 Usage = namedtuple("Usage", "total used free")
 
 
-@pytest.mark.parametrize(("free", "output", "elsewhere"), [
-    (5e9, "ok", "ok"), (9e8, "warning", "warning"), (1e6, "problem", "warning"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("free", "output", "elsewhere"),
+    [
+        (5e9, "ok", "ok"),
+        (9e8, "warning", "warning"),
+        (1e6, "problem", "warning"),
+    ],
+)
 def test_free_disk(monkeypatch, tmp_path, free, output, elsewhere):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(1e12, 0, free))
     assert machine.output_disk(tmp_path).status == output
@@ -256,10 +315,15 @@ def test_gpu_for_which_torch_has_no_code(gpus):
     assert "no kernel image" in found["cuda:0"].value
 
 
-@pytest.mark.parametrize(("cuda", "driver", "status", "advice"), [
-    (None, False, "ok", ""), (None, True, "warning", "CUDA build"),
-    ("12.8", False, "ok", ""), ("12.8", True, "warning", "nvidia-smi"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cuda", "driver", "status", "advice"),
+    [
+        (None, False, "ok", ""),
+        (None, True, "warning", "CUDA build"),
+        ("12.8", False, "ok", ""),
+        ("12.8", True, "warning", "nvidia-smi"),
+    ],
+)
 def test_no_gpu(gpus, cuda, driver, status, advice):
     found = gpus(0, cuda=cuda, driver=driver)["GPUs"]
     assert found.status == status

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from geopipe.classes import load_scheme
-from geopipe.learn.coarse import CoarsePlan
-from geopipe.learn.finetune import FinetunePlan
+from geopipe.learn.base_network import BaseNetworkPlan
+from geopipe.learn.fine_tuning import FineTuningPlan
 from geopipe.learn.pace import seconds_per_step
-from geopipe.learn.refine import RefinePlan
+from geopipe.learn.refinement import RefinementPlan
 from geopipe.workflow import estimate as module
 from geopipe.workflow.estimate import Estimate, Work, estimate
 from geopipe.workflow.run import run_workflow
@@ -26,7 +26,7 @@ def pace(monkeypatch):
     """Half a second for a step of the base network, a fifth for one of what sharpens it."""
 
     def seconds(plan, scheme, bands, net="cnn"):
-        return 0.5 if isinstance(plan, CoarsePlan) else 0.2
+        return 0.5 if isinstance(plan, BaseNetworkPlan) else 0.2
 
     monkeypatch.setattr(module, "seconds_per_step", seconds)
     monkeypatch.setattr("geopipe.workflow.run._WORTH_TELLING_S", 1.0)
@@ -34,9 +34,9 @@ def pace(monkeypatch):
     monkeypatch.setattr(module, "_seconds_per_mpx", lambda *_: 2.0)
 
 
-@pytest.mark.parametrize("sharpen", [RefinePlan(steps=100), FinetunePlan(steps=100)])
+@pytest.mark.parametrize("sharpen", [RefinementPlan(steps=100), FineTuningPlan(steps=100)])
 def test_parts_are_steps_areas_and_pixels_by_their_pace(pace, sharpen):
-    found = estimate(Work(CoarsePlan.of(steps=60), sharpen, 4.0, 3.0), SCHEME)
+    found = estimate(Work(BaseNetworkPlan.of(steps=60), sharpen, 4.0, 3.0), SCHEME)
     assert found.base_network == pytest.approx(30)
     assert found.sharpening == pytest.approx(20)
     assert found.mapping == pytest.approx(8)
@@ -46,14 +46,14 @@ def test_parts_are_steps_areas_and_pixels_by_their_pace(pace, sharpen):
 
 
 def test_labels_that_stay_and_a_tile_that_is_missing_cost_nothing(pace):
-    found = estimate(Work(CoarsePlan.of(), None, 1.0), SCHEME)
+    found = estimate(Work(BaseNetworkPlan.of(), None, 1.0), SCHEME)
     assert found.labels == found.sharpening == 0
     assert "sharpening" not in found.sentence()
     assert "labels" not in found.sentence()
 
 
 @pytest.mark.parametrize(
-    ("base", "sharpening", "setting"), [(200, 100, "coarse"), (50, 100, "refinement")]
+    ("base", "sharpening", "setting"), [(200, 100, "base"), (50, 100, "refinement")]
 )
 def test_the_setting_that_is_named_is_that_of_the_longest_part(base, sharpening, setting):
     told = Estimate(10, base, sharpening, 10).sentence()
@@ -62,7 +62,7 @@ def test_the_setting_that_is_named_is_that_of_the_longest_part(base, sharpening,
 
 
 @pytest.mark.parametrize(
-    "plan", [CoarsePlan(**TINY), RefinePlan(**TINY, iterations=2), FinetunePlan(**TINY)]
+    "plan", [BaseNetworkPlan(**TINY), RefinementPlan(**TINY, iterations=2), FineTuningPlan(**TINY)]
 )
 def test_a_step_of_each_training_is_measured_by_taking_it(plan):
     before = torch.random.get_rng_state()

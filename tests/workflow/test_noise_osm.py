@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Geod
 
 from geopipe.classes import load_scheme
-from geopipe.labels.place import Place
+from geopipe.labels.extent import Extent
 from geopipe.labels.vectorfile import OSM_CREDIT, read_vector_file
 from geopipe.workflow.schema import load_workflow
 
@@ -157,7 +157,7 @@ def test_geopipe_knows_the_result_as_osm_buildings(tmp_path):
     noisy = run(source, out)
     assert set(noisy["roof:material"]) == {"concrete"}
     plane = GeoBox.from_bbox(tuple(town().total_bounds), crs=4326, resolution=1e-4)
-    features, credit = read_vector_file(out, load_scheme("buildings"), Place(plane))
+    features, credit = read_vector_file(out, load_scheme("buildings"), Extent(plane))
     assert credit == OSM_CREDIT
     assert sum(len(f.ids) for f in features) == len(noisy) == 425
     assert {int(i) for f in features for i in f.ids} == {1}

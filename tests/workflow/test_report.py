@@ -9,9 +9,9 @@ from affine import Affine
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import SceneError
+from geopipe.metrics import Metrics
 from geopipe.raster import Scene
-from geopipe.score.metrics import Metrics
-from geopipe.workflow.report import CloseUp, Curve, Report, downscale, write_report
+from geopipe.report.map_report import CloseUp, Curve, Report, downscale, write_report
 
 SCHEME = ClassScheme.from_dict(
     {
@@ -139,9 +139,17 @@ def test_a_folder_that_cannot_be_is_an_error(tmp_path):
 
 def save(path, data, **options):
     with rasterio.open(
-        path, "w", driver="GTiff", height=data.shape[1], width=data.shape[2], count=data.shape[0],
-        dtype=data.dtype, crs="EPSG:32736", transform=Affine(1, 0, 5e5, 0, -1, 9e6), **options,
-    ) as out:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        height=data.shape[1],
+        width=data.shape[2],
+        count=data.shape[0],
+        dtype=data.dtype,
+        crs="EPSG:32736",
+        transform=Affine(1, 0, 5e5, 0, -1, 9e6),
+        **options,
+    ) as out:
         out.write(data)
     return Scene.open(path)
 

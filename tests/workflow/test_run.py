@@ -21,13 +21,20 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.classes import load_scheme
 from geopipe.errors import ConfigError, GeopipeError, LabelError, SceneError
 from geopipe.workflow.run import run_workflow
-from geopipe.workflow.schema import Labelled, SceneChoice, load_workflow
+from geopipe.workflow.schema import LabelledScene, SceneSettings, load_workflow
 from geopipe.workflow.sources import label_files, scene_files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-STEPS = ["labels-train", "labels-enhance", "labels-test", "coarse", "refinement", "map-test",
-         "evaluation"]  # fmt: skip
+STEPS = [
+    "labels-train",
+    "labels-enhance",
+    "labels-test",
+    "base",
+    "refinement",
+    "map-test",
+    "evaluation",
+]
 
 
 def run_in(folder, **settings):
@@ -91,7 +98,7 @@ def test_a_run_leaves_models_maps_and_a_report(finished):
     assert not list(finished.rglob("*.tmp.tif"))
     model = Checkpoint.load(finished / "refined.safetensors")
     assert (model.net.iterations, model.gsd, model.dtype) == (2, 1.0, "uint8")
-    assert model.provenance["coarse"]["steps"] == 4
+    assert model.provenance["base"]["steps"] == 4
     assert "OpenStreetMap" in model.provenance["credit"]
     report = json.loads((finished / "report/report.json").read_text())
     assert report["title"] == "tiny"
@@ -99,8 +106,9 @@ def test_a_run_leaves_models_maps_and_a_report(finished):
     assert len(report["iterations"]) == 3
     assert list(report["timings"]) == STEPS
     assert {c["title"].split(":")[0] for c in report["curves"]} == {
-        "Training the coarse net", "Training the refinement",
-    }  # fmt: skip
+        "Training the base network",
+        "Training the refinement",
+    }
 
 
 def test_the_map_is_the_one_that_is_judged(finished):
@@ -132,8 +140,14 @@ def test_the_outcome_is_what_the_report_says(made):
 
 def test_two_runs_give_the_same_bytes(run, tiles, finished):
     run()
-    for name in ("coarse.safetensors", "refined.safetensors", "map/test/classes.tif",
-                 "labels/train.tif", "evaluation/classes-2.tif", "coarse.json"):  # fmt: skip
+    for name in (
+        "base.safetensors",
+        "refined.safetensors",
+        "map/test/classes.tif",
+        "labels/train.tif",
+        "evaluation/classes-2.tif",
+        "base.json",
+    ):
         assert (tiles / "made" / name).read_bytes() == (finished / name).read_bytes(), name
 
 
@@ -173,18 +187,18 @@ TEST_LABELS = ["labels-test", "evaluation"]
         ({"map__vectors": "true"}, None, ["map-test"]),
         ({"refinement__steps": 2}, None, ["refinement", *LATER]),
         ({"refinement__iterations": 1}, None, ["refinement", *LATER]),
-        ({"coarse__lr": 0.02}, None, ["coarse", "refinement", *LATER]),
-        ({"seed": 1}, None, ["coarse", "refinement", *LATER]),
+        ({"base__lr": 0.02}, None, ["base", "refinement", *LATER]),
+        ({"seed": 1}, None, ["base", "refinement", *LATER]),
         # No pixel has that value, so the same model comes out and what follows is current.
-        ({"train__nodata": 7}, None, ["labels-train", "coarse"]),
-        ({}, lambda t: (t / "made/coarse.safetensors").unlink(), ["coarse"]),
+        ({"train__nodata": 7}, None, ["labels-train", "base"]),
+        ({}, lambda t: (t / "made/base.safetensors").unlink(), ["base"]),
         ({}, lambda t: (t / "made/refined.json").write_text("{}"), ["refinement"]),
         ({}, lambda t: (t / "made/map/test/classes.qml").unlink(), ["map-test"]),
         ({}, lambda t: (t / "made/labels/train.tif").write_bytes(b""), ["labels-train"]),
         ({}, lambda t: (t / "made/evaluation/classes-0.tif").unlink(), ["evaluation"]),
         ({}, lambda t: shutil.copy(t / "enhance.gpkg", t / "test.gpkg"), None),
         ({}, paint, ["labels-test", *LATER]),
-        ({}, lambda t: redraw(t, "train"), ["labels-train", "coarse", "refinement", *LATER]),
+        ({}, lambda t: redraw(t, "train"), ["labels-train", "base", "refinement", *LATER]),
         ({}, lambda t: redraw(t, "enhance"), ["labels-enhance", "refinement", *LATER]),
         ({}, lambda t: redraw(t, "test"), ["labels-test", "evaluation"]),
     ],
@@ -212,7 +226,7 @@ KILL = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from geopipe.learn import fit
+from geopipe.learn import loop as fit
 from geopipe.workflow.run import run_workflow
 from geopipe.workflow.schema import Labelled, SceneChoice, load_workflow
 from geopipe.workflow.sources import label_files, scene_files
@@ -234,12 +248,13 @@ run_workflow(load_workflow(Path(workflow)))
 """
 
 
-@pytest.mark.parametrize(("name", "steps"), [("coarse", 2), ("refined", 3)])
+@pytest.mark.parametrize(("name", "steps"), [("base", 2), ("refined", 3)])
 def test_a_killed_training_goes_on_to_the_same_model(run, tiles, finished, name, steps):
     done = subprocess.run(
         [sys.executable, "-c", KILL, str(tiles / "tiny.toml"), name, str(steps)],
-        capture_output=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        check=False,
+    )
     made = tiles / "made"
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert (made / f"{name}.safetensors.resume").exists()
@@ -247,7 +262,7 @@ def test_a_killed_training_goes_on_to_the_same_model(run, tiles, finished, name,
     run()
     assert json.loads((made / f"{name}.json").read_text())["resumed_at"] == steps
     assert not list(made.rglob("*.resume"))
-    for model in ("coarse", "refined"):
+    for model in ("base", "refined"):
         file = f"{model}.safetensors"
         assert (made / file).read_bytes() == (finished / file).read_bytes()
     maps = [(m / "map/test/classes.tif").read_bytes() for m in (made, finished)]
@@ -268,14 +283,14 @@ def without(tiles, *tables):
 def test_without_enhancement_and_test_the_coarse_net_maps(run, tiles, caplog):
     without(tiles, "enhance", "test", "map")
     outcome = run()
-    assert outcome.model == tiles / "made/coarse.safetensors"
+    assert outcome.model == tiles / "made/base.safetensors"
     assert outcome.maps == (tiles / "made/map/train",)
     assert outcome.mean_iou == ()
     assert "outlines are blunt" in caplog.text
     report = json.loads(outcome.report.with_suffix(".json").read_text())
     assert "remains unknown" in report["summary"]
     assert report["metrics"] == {}
-    assert sorted(step_runs(tiles / "made")) == ["coarse", "labels-train", "map-train"]
+    assert sorted(step_runs(tiles / "made")) == ["base", "labels-train", "map-train"]
 
 
 def test_without_enhancement_the_test_judges_the_coarse_net(run, tiles):
@@ -292,9 +307,11 @@ def test_a_u_net_that_is_fine_tuned_is_judged_before_and_after(run):
     assert list(report["metrics"]) == ["U-Net", "U-Net fine-tuned"]
     assert report["facts"]["training labels"] == "train.gpkg, aligned to the image"
     assert len(outcome.mean_iou) == 2
-    before, after = (Checkpoint.load(outcome.model.with_name(n)) for n in
-                     ("coarse.safetensors", "refined.safetensors"))  # fmt: skip
-    assert after.net.refine is None
+    before, after = (
+        Checkpoint.load(outcome.model.with_name(n))
+        for n in ("base.safetensors", "refined.safetensors")
+    )
+    assert after.net.postprocessor is None
     changed = [
         not torch.equal(a, b)
         for a, b in zip(before.net.parameters(), after.net.parameters(), strict=True)
@@ -387,15 +404,19 @@ def test_a_training_scene_at_the_other_end_of_the_earth_is_apart(run, tiles):
 def test_a_class_without_a_label_is_named(run, tiles):
     frame = gpd.read_file(tiles / "train.gpkg")
     frame[frame["building"].notna()].to_file(tiles / "houses.gpkg")
-    with pytest.raises(LabelError, match=r"the train labels .*houses.gpkg have no pixel of class "
-                                         r"road on .*train.tif") as caught:  # fmt: skip
+    with pytest.raises(
+        LabelError,
+        match=r"the train labels .*houses.gpkg have no pixel of class "
+        r"road on .*train.tif",
+    ) as caught:
         run(train__labels=tiles / "houses.gpkg")
     assert "a class scheme without it" in caught.value.hint
-    assert not (tiles / "made/coarse.safetensors").exists()
+    assert not (tiles / "made/base.safetensors").exists()
     outcome = run(
-        train__labels=tiles / "houses.gpkg", enhance__labels=tiles / "enhance.gpkg",
+        train__labels=tiles / "houses.gpkg",
+        enhance__labels=tiles / "enhance.gpkg",
         classes="buildings",
-    )  # fmt: skip
+    )
     assert len(outcome.mean_iou) == 3
 
 
@@ -429,7 +450,7 @@ def test_a_scene_smaller_than_a_patch_is_told(run, tiles, role):
 def test_labels_that_are_not_there_are_told_before_training(run, tiles):
     with pytest.raises(LabelError, match=r"there is no file .*none.gpkg"):
         run(test__labels="none.gpkg")
-    assert not (tiles / "made/coarse.safetensors").exists()
+    assert not (tiles / "made/base.safetensors").exists()
 
 
 def test_a_step_that_writes_at_a_place_that_cannot_be(run, tiles):
@@ -451,13 +472,13 @@ def test_the_source_of_a_vrt_is_an_input(tiles):
     source = tiles / "train.tif"
     vrt = tiles / "train.vrt"
     rasterio.shutil.copy(str(source), str(vrt), driver="VRT")
-    files = scene_files(SceneChoice(scene=str(vrt)))
+    files = scene_files(SceneSettings(scene=str(vrt)))
     assert {vrt.resolve(), source.resolve()} <= {f.resolve() for f in files}
 
 
 def test_what_belongs_to_a_shapefile_is_an_input(tiles):
     for suffix in (".shp", ".dbf", ".prj"):
         (tiles / f"labels{suffix}").touch()
-    choice = Labelled(scene=str(tiles / "train.tif"), labels=tiles / "labels.shp")
+    choice = LabelledScene(scene=str(tiles / "train.tif"), labels=tiles / "labels.shp")
     names = {f.name for f in label_files(choice, load_scheme("buildings-roads"))}
     assert names == {"labels.shp", "labels.dbf", "labels.prj"}

@@ -28,7 +28,7 @@ scene = "https://example.org/test.tif"
 labels = "/data/truth.tif"
 [map]
 scenes = ["one.tif", "/vsicurl/https://example.org/two.tif", "/data/three.tif"]
-[coarse]
+[base]
 steps = 7
 """
 )
@@ -50,7 +50,7 @@ def load(tmp_path):
 def test_a_small_file_has_the_papers_values(load):
     w = load()
     assert (w.gsd, w.seed, w.device, w.workers) == (1.0, 0, "auto", 0)
-    assert (w.coarse.momentum, w.coarse.weight_decay) == (0.9, 2e-4)
+    assert (w.base.momentum, w.base.weight_decay) == (0.9, 2e-4)
     assert w.refinement.iterations == 5
     assert w.enhance is w.test is None
 
@@ -64,8 +64,10 @@ def test_relative_paths_start_at_the_file_and_addresses_stay(load, tmp_path):
     assert w.test.scene == "https://example.org/test.tif"
     assert w.test.labels == Path("/data/truth.tif")
     assert w.map.scenes == (
-        str(own / "one.tif"), "/vsicurl/https://example.org/two.tif", "/data/three.tif"
-    )  # fmt: skip
+        str(own / "one.tif"),
+        "/vsicurl/https://example.org/two.tif",
+        "/data/three.tif",
+    )
 
 
 def test_a_scene_is_mapped_with_the_bands_and_holes_of_its_training(load):
@@ -96,11 +98,17 @@ def test_a_scheme_is_a_name_or_a_file_beside_the_workflow(load, tmp_path):
 def test_settings_get_their_types_and_their_paths_start_here(load, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     w = load(
-        LARGE, coarse__steps="5", coarse__lr="1e-3", refinement__recurrent="false",
-        map__scores="true", train__scene="mine.tif", out="elsewhere", seed="3",
+        LARGE,
+        coarse__steps="5",
+        coarse__lr="1e-3",
+        refinement__recurrent="false",
+        map__scores="true",
+        train__scene="mine.tif",
+        out="elsewhere",
+        seed="3",
         train__nodata="255",
-    )  # fmt: skip
-    assert (w.coarse.steps, w.coarse.lr, w.refinement.recurrent) == (5, 1e-3, False)
+    )
+    assert (w.base.steps, w.base.lr, w.refinement.recurrent) == (5, 1e-3, False)
     assert (w.map.scores, w.seed, w.train.nodata) == (True, 3, 255.0)
     assert w.train.scene == str(tmp_path / "mine.tif")
     assert w.out == tmp_path / "elsewhere"
@@ -139,15 +147,15 @@ def test_settings_make_tables_that_the_file_does_not_have(load, tmp_path, monkey
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"coarse__step": "5"}, ["unknown key 'coarse.step'", "did you mean 'steps'?"]),
+        ({"base__step": "5"}, ["unknown key 'coarse.step'", "did you mean 'steps'?"]),
         ({"sed": "5"}, ["unknown key 'sed'", "did you mean 'seed'?"]),
         ({"enhance__scen": "x"}, ["'enhance.scen'", "did you mean 'scene'?"]),
         ({"refinement__xyzzy": "1"}, ["'refinement.xyzzy'", "known keys: kind, steps"]),
-        ({"coarse__steps": "many"}, ["coarse.steps", "valid integer", "'many'"]),
-        ({"coarse__steps": "0"}, ["coarse.steps", "greater than 0"]),
-        ({"coarse__momentum": "1"}, ["coarse.momentum", "less than 1"]),
+        ({"base__steps": "many"}, ["base.steps", "valid integer", "'many'"]),
+        ({"base__steps": "0"}, ["base.steps", "greater than 0"]),
+        ({"base__momentum": "1"}, ["base.momentum", "less than 1"]),
         ({"map__scores": "perhaps"}, ["map.scores", "boolean", "'perhaps'"]),
-        ({"coarse__precision": "half"}, ["coarse.precision", "'float32'", "'half'"]),
+        ({"base__precision": "half"}, ["base.precision", "'float32'", "'half'"]),
         ({"map__bands": "[3, 'x']"}, ["map.bands.1", "integer"]),
         ({"name__first": "x"}, ["--set name.first", "'name' is a value, not a table"]),
         ({"train": "x"}, ["train", "got"]),
@@ -172,7 +180,7 @@ def test_a_wrong_setting_names_itself_and_the_way_out(load, settings, words):
         ("[train]\nscene = 'a'\n[train]\n", ["not valid TOML", "train"]),
         ("name = 'x'\nout = 'y'\n", ["key 'train' is missing"]),
         ("out = 'y'\n[train]\nscene = 'a'\n", ["'name' is missing", "'train.labels' is missing"]),
-        (SMALL + "[coarse]\nsteps = 1.5\n", ["coarse.steps", "1.5"]),
+        (SMALL + "[base]\nsteps = 1.5\n", ["base.steps", "1.5"]),
         (SMALL + "[map]\nscenes = 3\n", ["map.scenes", "got 3"]),
         (SMALL + "[refinment]\nsteps = 3\n", ["'refinment'", "did you mean 'refinement'?"]),
         (SMALL + "[test]\nscene = 'train.tif'\nlabels = 'x.gpkg'\n", ["trained on", "area"]),

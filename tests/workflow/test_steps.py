@@ -62,7 +62,7 @@ def test_the_seconds_of_a_skipped_step_are_those_it_took(step, tmp_path):
         lambda s: (s.outputs[1] / "a.txt").write_text(""),
         lambda s: (s.outputs[1] / "a.txt").rename(s.outputs[1] / "b.txt"),
     ],
-)  # fmt: skip
+)
 def test_a_changed_file_makes_it_run_again(step, run, change):
     run(step)
     change(step)

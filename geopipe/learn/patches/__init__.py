@@ -1,17 +1,17 @@
 """Learn from patches of several sizes around cells of an image."""
 
-from geopipe.learn.patches.cells import Cells
-from geopipe.learn.patches.embed import Embedded, embed
-from geopipe.learn.patches.planes import ChipPlane, Plane, ScenePlane
+from geopipe.learn.patches.embed import Embeddings, embed
+from geopipe.learn.patches.grid import PatchGrid
+from geopipe.learn.patches.rasters import ChipRaster, PatchRaster, SceneRaster
 from geopipe.learn.patches.train import PatchPlan, patch_net, train_patches
 
 __all__ = [
-    "Cells",
-    "ChipPlane",
-    "Embedded",
+    "ChipRaster",
+    "Embeddings",
+    "PatchGrid",
     "PatchPlan",
-    "Plane",
-    "ScenePlane",
+    "PatchRaster",
+    "SceneRaster",
     "embed",
     "patch_net",
     "train_patches",

@@ -11,15 +11,15 @@ from safetensors.numpy import load_file, save_file
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import SceneError
-from geopipe.learn.patches.cells import Cells
-from geopipe.learn.patches.planes import look
+from geopipe.learn.patches.grid import PatchGrid
+from geopipe.learn.patches.rasters import read_patch
 from geopipe.learn.patches.train import patch_net
 from geopipe.learn.precision import training_autocast
 from geopipe.progress import progress
 
 
 @dataclass(frozen=True, eq=False)
-class Embedded:
+class Embeddings:
     """What a model sees in cells."""
 
     features: np.ndarray
@@ -40,11 +40,11 @@ class Embedded:
 def embed(
     model: Checkpoint,
     digest: str,
-    cells: Cells,
+    cells: PatchGrid,
     *,
     cache: Path | None = None,
     device: str = "cpu",
-) -> Embedded:
+) -> Embeddings:
     """Run the model's net over the patches of all cells.
 
     Blocks of cells are read once for all sizes, and computed in bfloat16 where the device has it:
@@ -54,7 +54,7 @@ def embed(
     """
     net = patch_net(model)
     width, sizes, classes = net.backbone.width("pooled"), len(net.sizes), len(model.scheme)
-    out = Embedded(
+    out = Embeddings(
         np.zeros((len(cells), width), np.float32),
         np.zeros((len(cells), sizes, classes), np.float32),
         np.zeros(len(cells), np.int64),
@@ -62,7 +62,7 @@ def embed(
     )
     with progress("computing features", len(cells)) as advance:
         for plane, window, indices in cells.blocks():
-            image, valid = look(plane, window.expand(net.reach))
+            image, valid = read_patch(plane, window.expand(net.receptive_radius))
             found = _block(model, digest, image, valid, cache, device)
             rows, cols = cells.at[indices, 1], cells.at[indices, 2]
             at = rows - window.row // cells.cell, cols - window.col // cells.cell
@@ -102,7 +102,7 @@ def _computed(
 ) -> dict[str, np.ndarray]:
     net = patch_net(model)
     with torch.inference_mode():
-        shown = model.normalise(image.to(device), valid.to(device))[None]
+        shown = model.normalize(image.to(device), valid.to(device))[None]
         with training_autocast(device, "auto"):
             features, probabilities = (x[:, 0].float() for x in net.by_size(shown))
         shares = features.new_tensor(net.weights)[:, None, None, None]

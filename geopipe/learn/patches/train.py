@@ -13,12 +13,12 @@ from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import ConfigError
-from geopipe.learn.fit import RESUME, Fitted, backward, fit
-from geopipe.learn.patches.cells import Cells
-from geopipe.learn.patches.planes import look
-from geopipe.learn.pool import symmetric
-from geopipe.learn.precision import Precision, training_autocast
-from geopipe.nets import MapNet, PatchNet
+from geopipe.learn.loop import RESUME, TrainingHistory, backward, fit
+from geopipe.learn.patches.grid import PatchGrid
+from geopipe.learn.patches.rasters import read_patch
+from geopipe.learn.precision import TrainingPrecision, training_autocast
+from geopipe.learn.sampler import dihedral
+from geopipe.nets import PatchNet, SegmentationModel
 from geopipe.nets.patches import resized
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class PatchPlan:
     jitter: float = 0.2
     """Deviation of a random change of light, in deviations of the image."""
     seed: int = 0
-    precision: Precision = "auto"
+    precision: TrainingPrecision = "auto"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch) < 1 or min(self.lr, self.backbone_lr) < 0:
@@ -50,14 +50,14 @@ class PatchPlan:
 
 def train_patches(
     model: Checkpoint,
-    cells: Cells,
+    cells: PatchGrid,
     plan: PatchPlan,
     *,
     out: Path,
     key: str,
     device: str = "cpu",
     known: dict[str, Any],
-) -> tuple[Checkpoint, Fitted]:
+) -> tuple[Checkpoint, TrainingHistory]:
     """Train a copy of the model's PatchNet on the cells' patches and save it as `out`.
 
     Every patch is of a random size; classes take turns. Batch norm keeps its ImageNet statistics:
@@ -71,8 +71,8 @@ def train_patches(
     net = deepcopy(net).to(device).requires_grad_().eval()
     if not plan.backbone_lr:
         net.backbone.requires_grad_(False)
-    tuned = model.with_net(MapNet(net, model.net.refine), known)
-    draw = _Draws(tuned, net, cells, plan)
+    tuned = model.with_net(SegmentationModel(net, model.net.postprocessor), known)
+    draw = _BatchSampler(tuned, net, cells, plan)
     groups = [
         {"params": net.head.parameters(), "lr": plan.lr},
         {"params": net.backbone.parameters(), "lr": plan.backbone_lr},
@@ -103,7 +103,7 @@ def train_patches(
 
 def patch_net(model: Checkpoint) -> PatchNet:
     """The model's net of patches; ConfigError when it has another."""
-    net = model.net.coarse
+    net = model.net.base
     if not isinstance(net, PatchNet):
         raise ConfigError(
             "the model is no classifier of patches", "give one that geopipe patches train made"
@@ -112,12 +112,12 @@ def patch_net(model: Checkpoint) -> PatchNet:
 
 
 @dataclass(frozen=True)
-class _Draws:
+class _BatchSampler:
     """Patch `number` depends on (seed, number) alone, so a resumed training draws the same."""
 
     model: Checkpoint
     net: PatchNet
-    cells: Cells
+    cells: PatchGrid
     plan: PatchPlan
 
     def batch(self, first: int) -> tuple[Tensor, Tensor]:
@@ -133,12 +133,12 @@ class _Draws:
         index = int(mine[rng.integers(len(mine))])
         size = int(rng.choice(self.net.sizes))
         plane = self.cells.planes[self.cells.at[index, 0]]
-        image = self.model.normalise(*look(plane, self.cells.window(index, size)))
+        image = self.model.normalize(*read_patch(plane, self.cells.window(index, size)))
         image = resized(image[None], self.net.side)[0]
         offset, gain = rng.normal(size=2)
         image = image * (1 + self.plan.jitter * gain / 2) + self.plan.jitter * offset
-        return symmetric(image, int(rng.integers(8))), class_id
+        return dihedral(image, int(rng.integers(8))), class_id
 
 
-def _counts(cells: Cells, model: Checkpoint) -> dict[str, int]:
+def _counts(cells: PatchGrid, model: Checkpoint) -> dict[str, int]:
     return {model.scheme.names[k]: len(v) for k, v in cells.by_class.items()}

@@ -1,20 +1,20 @@
 """Transfer to a new domain without labels: choose samples to train on, and tell whether to."""
 
-from geopipe.learn.transfer.choose import Selection, choose
-from geopipe.learn.transfer.evidence import Caution, Evidence, Figure
-from geopipe.learn.transfer.plan import Fate, TransferPlan
+from geopipe.learn.transfer.evidence import AbstainThresholds, Evidence, Interval
+from geopipe.learn.transfer.gain import estimate_gain
+from geopipe.learn.transfer.plan import SampleStatus, TransferPlan
 from geopipe.learn.transfer.samples import SourceSamples, TargetSamples
-from geopipe.learn.transfer.weigh import weigh
+from geopipe.learn.transfer.selection import Selection, select
 
 __all__ = [
-    "Caution",
+    "AbstainThresholds",
     "Evidence",
-    "Fate",
-    "Figure",
+    "Interval",
+    "SampleStatus",
     "Selection",
     "SourceSamples",
     "TargetSamples",
     "TransferPlan",
-    "choose",
-    "weigh",
+    "estimate_gain",
+    "select",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Figure:
+class Interval:
     """An estimate and its 95 % interval (bootstrap percentiles); nan where there is none."""
 
     value: float
@@ -23,21 +23,21 @@ class Figure:
             return "unknown"
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
-    def times(self, factor: float) -> "Figure":
+    def times(self, factor: float) -> "Interval":
         """The same in another unit."""
-        return Figure(self.value * factor, self.low * factor, self.high * factor)
+        return Interval(self.value * factor, self.low * factor, self.high * factor)
 
 
-UNKNOWN = Figure(math.nan, math.nan, math.nan)
+UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
-class Caution:
+class AbstainThresholds:
     """When to abstain."""
 
     separable: float = 0.6
     """AUC of the domain classifier, at its low end, from which domains are taken to differ."""
-    skill: float = 0.6
+    reverse_validation: float = 0.6
     """Least skill of reverse validation, 1: like source samples, 0: like guessing."""
     gain: float = 1.0
     """Least points of accuracy to be gained."""
@@ -59,7 +59,7 @@ class Evidence:
     """Ids of source classes that the target seems to lack; see `weigh`."""
     reasons: tuple[str, ...]
     """Why to abstain; empty: go on."""
-    domain_auc: Figure = UNKNOWN
+    domain_auc: Interval = UNKNOWN
     """0.5: source and target look alike; 1: they are told apart without fail."""
     a_distance: float = math.nan
     """Proxy A-distance 2 (1 - 2 error), from 0 to 2 (Ben-David et al. 2010)."""
@@ -69,21 +69,21 @@ class Evidence:
     arXiv 2204.06507)."""
     passed: float = math.nan
     """Share of target samples that pass both stages, divided by that of held-out source samples."""
-    source_accuracy: Figure = UNKNOWN
+    source_accuracy: Interval = UNKNOWN
     """On held-out source samples, weighted to the target's mix of predicted classes."""
-    target_accuracy: Figure = UNKNOWN
+    target_accuracy: Interval = UNKNOWN
     """Estimated by average thresholded confidence."""
-    room: Figure = UNKNOWN
+    accuracy_gap: Interval = UNKNOWN
     """Points of accuracy between the two."""
-    skill: Figure = UNKNOWN
+    reverse_validation: Interval = UNKNOWN
     """Of reverse validation, chance taken off: 1: kept samples teach like source samples."""
     changed: float = math.nan
     """Share of target samples that training on the kept ones gives another class."""
-    gain: Figure = UNKNOWN
+    gain: Interval = UNKNOWN
     """Points of accuracy on the target; see `weigh`."""
 
     @property
-    def goes_on(self) -> bool:
+    def proceeds(self) -> bool:
         """Whether nothing speaks against training."""
         return not self.reasons
 
@@ -100,37 +100,41 @@ class Evidence:
         return dict(plain(asdict(self)))
 
 
-def doubts(e: Evidence, caution: Caution, names: Sequence[str] = ()) -> Iterator[str]:
+def abstain_reasons(
+    e: Evidence, thresholds: AbstainThresholds, names: Sequence[str] = ()
+) -> Iterator[str]:
     """One sentence for each thing that speaks against training; `names` of the classes."""
-    if not e.domain_auc.low >= caution.separable:
+    if not e.domain_auc.low >= thresholds.separable:
         yield (
             f"Source and target may be alike: a classifier tells them apart with an AUC of "
-            f"{e.domain_auc}, whose low end would have to reach {caution.separable:.2f}."
+            f"{e.domain_auc}, whose low end would have to reach {thresholds.separable:.2f}."
         )
-    if not e.distance <= caution.far:
+    if not e.distance <= thresholds.far:
         yield (
             f"The target is foreign: its samples lie {e.distance:.2f} times as far from the "
-            f"nearest source sample as held-out ones do, and {caution.far:.2f} is the most."
+            f"nearest source sample as held-out ones do, and {thresholds.far:.2f} is the most."
         )
-    if not e.passed >= caution.passed:
+    if not e.passed >= thresholds.passed:
         yield (
             f"Few samples pass: {100 * e.passed:.0f} % of the share of held-out source samples "
-            f"that do, and {100 * caution.passed:.0f} % is the least."
+            f"that do, and {100 * thresholds.passed:.0f} % is the least."
         )
-    if not e.skill.low >= caution.skill:
+    if not e.reverse_validation.low >= thresholds.reverse_validation:
         yield (
             f"The pseudo-labels may not teach the source back: reverse validation has a skill of "
-            f"{e.skill}, whose low end would have to reach {caution.skill:.2f}."
+            f"{e.reverse_validation}, whose low end would have to reach "
+            f"{thresholds.reverse_validation:.2f}."
         )
-    if not e.room.low > 0:
+    if not e.accuracy_gap.low > 0:
         yield (
-            f"There may be no room for a gain: the source model is estimated to lose {e.room} "
+            "There may be no room for a gain: the source model is estimated to lose "
+            f"{e.accuracy_gap} "
             f"points of accuracy on the target, and the low end is not above 0."
         )
-    if not e.gain.value >= caution.gain:
+    if not e.gain.value >= thresholds.gain:
         yield (
             f"There is little to gain: {e.gain} points of accuracy are estimated, and "
-            f"{caution.gain:.2f} is the least."
+            f"{thresholds.gain:.2f} is the least."
         )
     if e.vanished:
         of = ", ".join(names[i] if names else f"class {i}" for i in e.vanished)

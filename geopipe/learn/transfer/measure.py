@@ -19,7 +19,7 @@ _FITTED = 4000
 """Samples of a domain that a classifier is fitted to."""
 
 
-def judge(features: np.ndarray, seed: int) -> Pipeline:
+def linear_classifier(features: np.ndarray, seed: int) -> Pipeline:
     """A simple classifier for `features` (n, d): logistic regression on their main components."""
     axes = min(_AXES, features.shape[1], max(1, len(features) // 4))
     return make_pipeline(
@@ -29,7 +29,9 @@ def judge(features: np.ndarray, seed: int) -> Pipeline:
     )
 
 
-def matched(ours: np.ndarray, theirs: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def class_balanced(
+    ours: np.ndarray, theirs: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices into class ids `ours` (n,) and `theirs` (m,): of each class equally many of both.
 
     So two domains that differ only in how frequent classes are do not look different.
@@ -66,16 +68,16 @@ def domain_scores(
     for fold in range(_FOLDS):
         out = fold_of == fold
         if out.any() and len(np.unique(truth[~out])) == 2:
-            model = judge(features[~out], seed).fit(features[~out], truth[~out])
+            model = linear_classifier(features[~out], seed).fit(features[~out], truth[~out])
             scores[out] = model.decision_function(features[out])
     return scores[: len(ours)], scores[len(ours) :]
 
 
-def _taught(pair: tuple[np.ndarray, np.ndarray], seed: int) -> Pipeline:
+def _fitted(pair: tuple[np.ndarray, np.ndarray], seed: int) -> Pipeline:
     features, classes = pair
     if (classes == classes[0]).all():  # a regression needs two
         return make_pipeline(DummyClassifier()).fit(features, classes)
-    return judge(features, seed).fit(features, classes)
+    return linear_classifier(features, seed).fit(features, classes)
 
 
 def _folds(groups: np.ndarray, seed: int) -> np.ndarray:
@@ -96,7 +98,7 @@ def auc(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(below.mean() / (2 * len(ours)))
 
 
-def sureness(probabilities: np.ndarray) -> np.ndarray:
+def negative_entropy(probabilities: np.ndarray) -> np.ndarray:
     """Negative entropy of each row (n, classes); (n,) float64, 0 where one class has all."""
     p = probabilities.astype(np.float64)
     return np.asarray((p * np.log(np.maximum(p, 1e-12))).sum(axis=1))
@@ -119,10 +121,10 @@ def thresholded_accuracy(
 
 
 @dataclass(frozen=True, eq=False)
-class Reverse:
+class ReverseValidation:
     """Reverse validation, per held-out source sample and per target sample."""
 
-    right: np.ndarray
+    correct: np.ndarray
     """(held out,) bool: by a classifier of the kept target samples"""
     reference: np.ndarray
     """(held out,) bool: by one of as many source samples, drawn at random"""
@@ -131,13 +133,13 @@ class Reverse:
     ones too"""
 
 
-def reverse(
+def reverse_validate(
     known: tuple[np.ndarray, np.ndarray],
     kept: tuple[np.ndarray, np.ndarray],
     held_out: tuple[np.ndarray, np.ndarray],
     target: np.ndarray,
     seed: int,
-) -> Reverse:
+) -> ReverseValidation:
     """Train on the target's pseudo-labels and be judged by source labels.
 
     Zhong et al. 2010 (ECML, reverse validation), Ganin et al. 2016 (JMLR 17, section 5.1.2). Pairs
@@ -145,18 +147,18 @@ def reverse(
     classes at least, and source samples held out.
     """
     rng = np.random.default_rng(seed)
-    source, labelled = (_some(x, _FITTED, rng) for x in (known, kept))
+    source, labelled = (_subsample(x, _FITTED, rng) for x in (known, kept))
     few = source[0][: len(labelled[1])], source[1][: len(labelled[1])]
     both = np.concatenate([source[0], labelled[0]]), np.concatenate([source[1], labelled[1]])
-    there, reference, before, after = (_taught(x, seed) for x in (labelled, few, source, both))
-    return Reverse(
+    there, reference, before, after = (_fitted(x, seed) for x in (labelled, few, source, both))
+    return ReverseValidation(
         there.predict(held_out[0]) == held_out[1],
         reference.predict(held_out[0]) == held_out[1],
         before.predict(target) != after.predict(target),
     )
 
 
-def _some(
+def _subsample(
     pair: tuple[np.ndarray, np.ndarray], most: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """At most so many rows of both, in random order."""

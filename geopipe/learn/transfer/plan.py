@@ -8,7 +8,7 @@ from typing import Any
 from geopipe.errors import ConfigError
 
 
-class Fate(IntEnum):
+class SampleStatus(IntEnum):
     """What became of a target sample; one that several rules refuse has the first of them."""
 
     KEPT = 0
@@ -20,19 +20,19 @@ class Fate(IntEnum):
     SURPLUS = 6
 
     @property
-    def says(self) -> str:
-        """The fate in words."""
+    def describe(self) -> str:
+        """The status in words."""
         return _WORDS[self]
 
 
 _WORDS = {
-    Fate.KEPT: "kept",
-    Fate.DUPLICATE: "duplicate",
-    Fate.UNSURE: "below threshold",
-    Fate.DISAGREE: "neighbours disagree",
-    Fate.MIXED: "neighbours too mixed",
-    Fate.NEAR: "too near another",
-    Fate.SURPLUS: "beyond the cap",
+    SampleStatus.KEPT: "kept",
+    SampleStatus.DUPLICATE: "duplicate",
+    SampleStatus.UNSURE: "below threshold",
+    SampleStatus.DISAGREE: "neighbours disagree",
+    SampleStatus.MIXED: "neighbours too mixed",
+    SampleStatus.NEAR: "too near another",
+    SampleStatus.SURPLUS: "beyond the cap",
 }
 
 

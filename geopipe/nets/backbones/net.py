@@ -31,7 +31,7 @@ class BackboneNet(nn.Module):
         """Channels or length of a feature; raises ConfigError where the net has it not."""
         return self._feature(which).width
 
-    def normalise(self, image: Tensor) -> Tensor:
+    def normalize(self, image: Tensor) -> Tensor:
         """(N, 3, h, w) RGB of any dtype, 0..255, to what the net takes, float32."""
         x = image.to(torch.float32)
         mean, std = (x.new_tensor(v)[:, None, None] for v in (self.spec.mean, self.spec.std))

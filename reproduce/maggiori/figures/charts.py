@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from geopipe.score.metrics import Metrics
+from geopipe.metrics import Metrics
 from reproduce.maggiori.figures.style import COLOURS, DASHES, MARKS, QUIET, drawing, method_legend
 
 Runs = Sequence[Sequence[Metrics]]
@@ -38,9 +38,14 @@ def over_iterations(path: Path, methods: Mapping[str, Runs], trained: int = 5) -
             if last > trained:
                 axes.axvline(trained, color=QUIET, linewidth=1, linestyle=":")
                 axes.annotate(
-                    "trained so far ", (trained, 0.02), xycoords=("data", "axes fraction"),
-                    ha="right", va="bottom", color=QUIET, fontsize=9,
-                )  # fmt: skip
+                    "trained so far ",
+                    (trained, 0.02),
+                    xycoords=("data", "axes fraction"),
+                    ha="right",
+                    va="bottom",
+                    color=QUIET,
+                    fontsize=9,
+                )
         method_legend(figure, panels[0].lines[: len(methods)], list(methods))
 
 
@@ -59,9 +64,13 @@ def _curve(axes: Axes, table: np.ndarray, index: int, last: int) -> None:
         return
     steps = np.arange(len(mean))
     axes.plot(
-        steps, mean, color=colour, linewidth=1.8, marker=MARKS[index % len(MARKS)],
+        steps,
+        mean,
+        color=colour,
+        linewidth=1.8,
+        marker=MARKS[index % len(MARKS)],
         markersize=5 if len(mean) <= 16 else 0,
-    )  # fmt: skip
+    )
     axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.18, lw=0)
 
 
@@ -82,18 +91,27 @@ def class_bars(path: Path, methods: Mapping[str, Sequence[Metrics]]) -> None:
             at = np.arange(len(groups)) + (i - (len(methods) - 1) / 2) * width
             handles.append(
                 axes.bar(
-                    at, table.mean(0), width * 0.92, yerr=spread, color=COLOURS[i % len(COLOURS)],
+                    at,
+                    table.mean(0),
+                    width * 0.92,
+                    yerr=spread,
+                    color=COLOURS[i % len(COLOURS)],
                     error_kw={"elinewidth": 1, "ecolor": "#333333", "capsize": 2},
                 )
-            )  # fmt: skip
+            )
             for x, mean, above in zip(
                 at, table.mean(0), np.zeros(len(at)) if spread is None else spread, strict=True
             ):
                 if np.isfinite(mean):
                     axes.annotate(
-                        f"{mean:.0f}", (x, mean + above), xytext=(0, 2),
-                        textcoords="offset points", ha="center", va="bottom", fontsize=8,
-                    )  # fmt: skip
+                        f"{mean:.0f}",
+                        (x, mean + above),
+                        xytext=(0, 2),
+                        textcoords="offset points",
+                        ha="center",
+                        va="bottom",
+                        fontsize=8,
+                    )
         axes.set_xticks(range(len(groups)), groups)
         axes.tick_params(axis="x", length=0)
         axes.set_ylabel("IoU, %")

@@ -11,10 +11,10 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.classes import ClassScheme
 from geopipe.grid import Window
 from geopipe.labels import RasterLabels
+from geopipe.mapping.tile import score_window
 from geopipe.raster import Scene
 from geopipe.raster.scene import window_geobox
-from geopipe.score.tile import score_window
-from geopipe.workflow.report import to_bytes
+from geopipe.report.map_report import to_bytes
 from reproduce.maggiori.figures.style import (
     beside,
     class_legend,

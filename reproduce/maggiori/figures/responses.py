@@ -12,7 +12,7 @@ from scipy.ndimage import correlate
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.grid import Window
-from geopipe.nets.refine import KERNEL, RefineNet, Update
+from geopipe.nets.refinement import KERNEL, RefinementRNN, Update
 from geopipe.raster import Scene
 from reproduce.maggiori import filters
 from reproduce.maggiori.figures.style import beside, drawing, picture
@@ -86,7 +86,7 @@ def responses(path: Path, shown: Responses) -> None:
             _signed(axes, response.values, response.title)
 
 
-def kernels(path: Path, refine: RefineNet, listed: Sequence[filters.Listed]) -> None:
+def kernels(path: Path, refine: RefinementRNN, listed: Sequence[filters.Listed]) -> None:
     """All M_i of the first step and all N_j, these in the bands' colours.
 
     `listed`: from `filters.list_filters`, with score maps; the M_i that respond to these like
@@ -175,7 +175,7 @@ def _photo(model: Checkpoint, image: np.ndarray) -> np.ndarray:
     return np.asarray((255 * grey.clip(0, 1)).round().transpose(1, 2, 0), np.uint8)
 
 
-def _update(refine: RefineNet) -> Update:
+def _update(refine: RefinementRNN) -> Update:
     update = refine.updates[0]
     assert isinstance(update, Update)
     return update

@@ -1,0 +1,156 @@
+"""Design: what was drawn, kept in the GeoPackage next to the points that an analyst fills in."""
+
+import json
+import sqlite3
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import geopandas
+import numpy as np
+import pyogrio
+import pyogrio.errors
+import pyproj
+from affine import Affine
+from geopandas import GeoDataFrame
+
+from geopipe.classes import ClassScheme
+from geopipe.errors import LabelError
+from geopipe.raster.layerstyle import add_layer_style
+from geopipe.raster.style import points_qml
+
+LAYER = "points"
+_KEY = "GEOPIPE_DESIGN"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SampleDesign:
+    """A stratified random sample of the pixels of one class map; strata are the mapped classes.
+
+    Tuples by class are in the order of the ids; of the point with the ``id`` i, `rows` and `cols`
+    hold the pixel at i - 1. What class is mapped there only the map tells: points are looked at
+    blind.
+    """
+
+    map_name: str
+    sha256: str
+    """`pixels.Fingerprint` of the map."""
+    shape: tuple[int, int]
+    transform: tuple[float, ...]
+    """The six of an Affine."""
+    crs: str
+    """WKT"""
+    classes: tuple[tuple[str, str], ...]
+    """(name, colour)"""
+    pixels: tuple[int, ...]
+    area_m2: tuple[float, ...]
+    """On the ground."""
+    points: tuple[int, ...]
+    expected: tuple[float, ...]
+    """User's accuracies conjectured for the sample size."""
+    half_width: float
+    """Half of the 95 % interval of the overall accuracy, if the conjecture is right."""
+    seed: int
+    area: str | None
+    """The file with the polygons that limit the sample."""
+    software: str
+    rows: tuple[int, ...] = ()
+    cols: tuple[int, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names in the order of their ids."""
+        return tuple(name for name, _ in self.classes)
+
+    @property
+    def affine(self) -> Affine:
+        """Pixel to map coordinates."""
+        return Affine(*self.transform)
+
+    def to_json(self) -> str:
+        """For the file."""
+        return json.dumps({"format": _FORMAT, **asdict(self)}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str, source: Path) -> Self:
+        """Inverse of `to_json`; LabelError when another version wrote it."""
+        try:
+            found: dict[str, Any] = json.loads(text)
+            if found.pop("format") != _FORMAT:
+                raise ValueError("another format")
+            found["classes"] = [tuple(c) for c in found["classes"]]
+            plain: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in found.items()
+            }
+            return cls(**plain)
+        except (ValueError, TypeError, KeyError, AttributeError) as e:
+            raise LabelError(
+                f"the design in {source} cannot be understood: {e}",
+                "another version of geopipe wrote it",
+            ) from e
+
+
+def write_points(target: Path, design: SampleDesign, scheme: ClassScheme) -> None:
+    """Write the points of `design` to the GeoPackage `target`, with their style and design.
+
+    Layer ``points``: ``id`` and an empty text ``truth``, at the centres of the pixels, in the CRS
+    of the map. Raises LabelError when the file cannot be written; then nothing is left behind.
+    """
+    a, col, row = design.affine, np.array(design.cols) + 0.5, np.array(design.rows) + 0.5
+    x, y = a.a * col + a.b * row + a.c, a.d * col + a.e * row + a.f
+    n = len(design.rows)
+    columns = {"id": np.arange(1, n + 1, dtype=np.int32), "truth": np.full(n, None, object)}
+    crs = pyproj.CRS.from_wkt(design.crs)
+    table = GeoDataFrame(columns, geometry=geopandas.points_from_xy(x, y), crs=crs)
+    part = target.with_name(target.name + ".part.gpkg")  # pyogrio wants the suffix
+    try:
+        part.unlink(missing_ok=True)
+        # Version 1.2: QGIS 3.22 warns at the version that GDAL would choose.
+        pyogrio.write_dataframe(
+            table,
+            part,
+            layer=LAYER,
+            driver="GPKG",
+            geometry_type="Point",
+            dataset_options={"VERSION": "1.2"},
+            dataset_metadata={_KEY: design.to_json()},
+        )
+        add_layer_style(
+            part, LAYER, scheme.name, points_qml(scheme), "truth to fill in, and filled"
+        )
+        part.replace(target)
+    except (pyogrio.errors.DataSourceError, sqlite3.Error, OSError) as e:
+        raise LabelError(f"cannot write {target}: {e}", "is the folder there?") from e
+    finally:
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            part.with_name(part.name + suffix).unlink(missing_ok=True)
+
+
+def read_points(path: Path) -> tuple[SampleDesign, GeoDataFrame]:
+    """The design in `path` and its layer of points as it is now, indexed by fid.
+
+    Raises LabelError when it is not a file that `write_points` wrote.
+    """
+    if not path.exists():
+        raise LabelError(f"there is no file {path}", "check the path")
+    try:
+        kept = (pyogrio.read_info(path, layer=LAYER)["dataset_metadata"] or {}).get(_KEY)
+        table = pyogrio.read_dataframe(path, layer=LAYER, fid_as_index=True)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, KeyError) as e:
+        raise LabelError(
+            f"cannot read the layer '{LAYER}' of {path}: {e}",
+            "give the file that 'geopipe assess plan' wrote and was filled in",
+        ) from e
+    if kept is None:
+        raise LabelError(
+            f"{path} does not hold the design of its points",
+            "give the file that 'geopipe assess plan' wrote and was filled in, not a copy of the"
+            " layer",
+        )
+    if missing := [c for c in ("id", "truth") if c not in table.columns]:
+        raise LabelError(
+            f"the points of {path} have no field '{missing[0]}'",
+            f"fields: {', '.join(table.columns.drop('geometry', errors='ignore'))}",
+        )
+    return SampleDesign.from_json(kept, path), table

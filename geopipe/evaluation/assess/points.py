@@ -1,0 +1,163 @@
+"""Plan the points at which an analyst looks to judge a map: a stratified random sample."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from geopipe import __version__
+from geopipe.classes import ClassScheme
+from geopipe.errors import ConfigError, LabelError
+from geopipe.evaluation.assess.design import SampleDesign, read_points, write_points
+from geopipe.evaluation.assess.pixels import Census, ClassPixels, census
+from geopipe.evaluation.assess.sampling import SampleSize, allocate
+from geopipe.labels.extent import Extent
+from geopipe.raster.cog import read_scheme
+
+
+@dataclass(frozen=True, eq=False)
+class _Draw:
+    """Drawn pixels: the rank-th pixel of a class in a row; arrays (points,) int64, by row."""
+
+    rows: np.ndarray
+    classes: np.ndarray
+    ranks: np.ndarray
+
+
+def plan_points(
+    class_map: Path,
+    target: Path,
+    size: SampleSize,
+    *,
+    seed: int = 0,
+    area: Path | None = None,
+    scheme: ClassScheme | None = None,
+    overwrite: bool = False,
+) -> SampleDesign:
+    """Draw pixels of each class of `class_map` without replacement; write them to `target`.
+
+    The map is read twice, window by window. The same pixels, size, area and seed give the same
+    points, however the map is stored. `area`: polygons to which the map is limited. `scheme`: by
+    default the names in the map. Raises SceneError without a CRS, ConfigError without a scheme or
+    for an impossible size, LabelError when `target` exists (unless `overwrite`) or the area holds
+    no pixel with a class.
+    """
+    _check_target(class_map, target, overwrite)
+    pixels, scheme = _open(class_map, scheme, area)
+    found = census(pixels)
+    if not found.pixels.any():
+        where = f" inside {area}" if area else ""
+        raise LabelError(f"no pixel of {class_map}{where} has a class")
+    shares = allocate(scheme.names, found.pixels.tolist(), size)
+    rows, cols = draw_pixels(pixels, found, shares.points, seed)
+    geobox = pixels.scene.geobox
+    design = SampleDesign(
+        class_map.name,
+        found.sha256,
+        pixels.scene.shape,
+        tuple(geobox.affine)[:6],
+        Extent(geobox).crs.to_wkt(),
+        tuple((c.name, c.color) for c in scheme.classes),
+        tuple(found.pixels.tolist()),
+        tuple(found.area_m2.tolist()),
+        shares.points,
+        shares.expected,
+        shares.half_width,
+        seed,
+        area.name if area else None,
+        f"geopipe {__version__}",
+        tuple(rows.tolist()),
+        tuple(cols.tolist()),
+    )
+    write_points(target, design, scheme)
+    return design
+
+
+def _open(
+    class_map: Path, scheme: ClassScheme | None, area: Path | None
+) -> tuple[ClassPixels, ClassScheme]:
+    # Opened before its names are asked for: no CRS is the worse lack.
+    pixels = ClassPixels.open(class_map, scheme.names if scheme else (), area)
+    scheme = scheme or read_scheme(class_map)
+    if scheme is None:
+        raise ConfigError(
+            f"{class_map} names no classes", "keep its .aux.xml next to it, or give a class scheme"
+        )
+    folded = [name.casefold().strip() for name in scheme.names]
+    if len(set(folded)) < len(folded):
+        raise ConfigError(
+            f"class names differ in capitals alone: {', '.join(scheme.names)}",
+            "give them other names (--classes)",
+        )
+    return ClassPixels(pixels.scene, scheme.names, pixels.windows, pixels.area), scheme
+
+
+def _check_target(class_map: Path, target: Path, overwrite: bool) -> None:
+    if target.suffix.lower() != ".gpkg":
+        raise ConfigError(f"{target} is no name of a GeoPackage", "let it end in .gpkg")
+    if not target.parent.is_dir():
+        raise LabelError(f"there is no folder {target.parent}", "make it first")
+    if target.exists() and target.resolve() == class_map.resolve():
+        raise LabelError(f"{target} is the map itself", "give the points another name")
+    if target.exists() and not overwrite:
+        raise LabelError(
+            f"{target} exists already{_filled(target)}", "give another name or --overwrite"
+        )
+
+
+def _filled(target: Path) -> str:
+    """How much work an overwritten file would cost, as words."""
+    try:
+        _, table = read_points(target)
+    except LabelError:
+        return ""
+    n = int((table["truth"].fillna("").astype(str).str.strip() != "").sum())
+    return f", with the truth of {n} of its {len(table)} points"
+
+
+def draw_pixels(
+    pixels: ClassPixels, found: Census, points: tuple[int, ...], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns (sum of points,) int64 of random pixels, `points` of each class.
+
+    In random order, so that neither the order tells the class nor is the part that is done first
+    another sample than the rest.
+    """
+    draw = _draw(found.by_row, points, seed)
+    cols = _columns(pixels, draw)
+    order = np.random.default_rng([seed, len(points)]).permutation(len(cols))
+    return draw.rows[order], cols[order]
+
+
+def _draw(by_row: np.ndarray, points: tuple[int, ...], seed: int) -> _Draw:
+    """`points` pixels of each class without replacement, all subsets equally likely.
+
+    `by_row`: (rows, classes) pixels. Each class has its own stream of random numbers.
+    """
+    parts = []
+    for c, n in enumerate(points):
+        upto = np.cumsum(by_row[:, c], dtype=np.int64)
+        rng = np.random.default_rng([seed, c])
+        numbers = np.sort(rng.choice(int(upto[-1]), n, replace=False)) if n else np.zeros(0, int)
+        rows = np.searchsorted(upto, numbers, side="right")
+        ranks = numbers - (upto - by_row[:, c])[rows]
+        parts.append(np.stack([rows, np.full(n, c), ranks]))
+    drawn = np.concatenate(parts, axis=1)
+    return _Draw(*drawn[:, np.argsort(drawn[0], kind="stable")])
+
+
+def _columns(pixels: ClassPixels, draw: _Draw) -> np.ndarray:
+    """The column (points,) int64 of each drawn pixel."""
+    cols, left = np.full(len(draw.rows), -1), draw.ranks.copy()
+    for window in pixels.windows:
+        first, last = np.searchsorted(draw.rows, [window.row, window.bottom])
+        open_ = [i for i in range(first, last) if cols[i] < 0]
+        if not open_:
+            continue
+        ids = pixels.inside(window, pixels.read(window))
+        for i in open_:
+            here = np.flatnonzero(ids[draw.rows[i] - window.row] == draw.classes[i])
+            if left[i] < len(here):
+                cols[i] = window.col + here[left[i]]
+            left[i] -= len(here)
+    return cols

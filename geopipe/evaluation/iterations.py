@@ -1,0 +1,88 @@
+"""How the map does on a test scene after each iteration of the refinement."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.classes import IGNORE
+from geopipe.evaluation.map_accuracy import evaluate_map
+from geopipe.grid import Window
+from geopipe.labels import RasterLabels
+from geopipe.mapping import Engine, forget_tiles, map_scene
+from geopipe.mapping.tile import best_class, score_window
+from geopipe.metrics import Metrics
+from geopipe.raster import Scene
+from geopipe.raster.cog import write_class_cog
+from geopipe.raster.scene import opened, window_geobox
+
+_FILE = "evaluation.json"
+_LOOK_PX = 1536
+"""Side of the window that is scored to watch a training."""
+
+
+@dataclass(frozen=True, slots=True)
+class IterationMetrics:
+    """Metrics and class maps after 0, 1... iterations (0 = the base network alone)."""
+
+    steps: tuple[Metrics, ...]
+    maps: tuple[Path, ...]
+
+    @classmethod
+    def load(cls, folder: Path) -> "IterationMetrics":
+        """Read what `evaluate_steps` wrote."""
+        tables = json.loads((folder / _FILE).read_text())["iterations"]
+        steps = tuple(Metrics.from_dict(t) for t in tables)
+        return cls(steps, tuple(_map(folder, t) for t in range(len(steps))))
+
+
+def evaluate_steps(
+    scene: Scene, models: Sequence[Path], truth: Path, folder: Path, engine: Engine
+) -> None:
+    """Map `scene` after each iteration into `folder` and compare with the raster `truth`.
+
+    Several `models` follow each other as iterations do: a net, and what became of it.
+    """
+    tables: list[dict[str, Any]] = []
+    for path in models:
+        model = Checkpoint.load(path)
+        steps = tuple(range(model.net.iterations + 1))
+        files = map_scene(scene, path, folder, engine, iterations=steps)
+        for made in files.classes:
+            target = _map(folder, len(tables))
+            write_class_cog(made, target, model.scheme, {})
+            tables.append(evaluate_map(target, truth, scheme=model.scheme).to_dict())
+        forget_tiles(folder)
+    (folder / _FILE).write_text(json.dumps({"iterations": tables}, indent=1))
+
+
+def quick_score(model: Checkpoint, scene: Scene, truth: Path, device: str) -> float:
+    """Mean IoU around the middle of the labelled pixels: a look at a training that goes on."""
+    window = _labelled_window(truth)
+    labels = RasterLabels.open(truth, model.scheme).read(window_geobox(scene.geobox, window))
+    (scores,) = score_window(model, scene, window, device=device)
+    mapped = best_class(scores).cpu().numpy()
+    known = np.where(scene.read(window).valid, labels, IGNORE)
+    return Metrics.of(model.scheme.names, known, mapped).mean_iou
+
+
+def _labelled_window(truth: Path) -> Window:
+    with opened(truth) as src:
+        shape: tuple[int, int] = src.shape
+        step = max(1, max(shape) // 512)
+        small = src.read(1, out_shape=tuple(-(-n // step) for n in shape))
+    labelled = np.nonzero(small != IGNORE)
+    middle = [int(np.median(at)) * step if len(at) else 0 for at in labelled]
+    row, col = (
+        min(max(m - _LOOK_PX // 2, 0), max(n - _LOOK_PX, 0))
+        for m, n in zip(middle, shape, strict=True)
+    )
+    return Window(row, col, _LOOK_PX, _LOOK_PX).clip(shape)
+
+
+def _map(folder: Path, iteration: int) -> Path:
+    return folder / f"classes-{iteration}.tif"

@@ -1,0 +1,205 @@
+"""Compare a class map with the truth, window by window, so that any size fits in memory."""
+
+import tempfile
+import warnings
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.windows import Window as RioWindow
+
+from geopipe.classes import IGNORE, ClassScheme
+from geopipe.errors import ConfigError, LabelError, SceneError
+from geopipe.evaluation.assess.pixels import windows
+from geopipe.grid import Window
+from geopipe.labels import Area, open_labels
+from geopipe.metrics import Metrics
+from geopipe.progress import progress
+from geopipe.raster.cog import read_scheme
+from geopipe.raster.scene import opened, window_geobox
+
+_SIDE = 2048
+"""Windows hold at most about _SIDE x _SIDE pixels."""
+
+Reader = Callable[[Window], np.ndarray]
+"""Window of the map's plane -> class ids (h, w), IGNORE where unknown."""
+
+
+def evaluate_map(
+    class_map: Path,
+    truth: Path,
+    *,
+    scheme: ClassScheme | None = None,
+    area: Path | None = None,
+    layer: str | None = None,
+) -> Metrics:
+    """Count how the pixels of `class_map` agree with `truth` (a raster or vectors, see `layer`).
+
+    Truth on another plane is brought to the map's by its LabelSource. Where one of two rasters of
+    equal shape has no CRS they are compared pixel by pixel. For two classes, a raster of 0 and 255
+    only that declares no nodata is a mask, and 255 means class 1. IGNORE and nodata of either are
+    left out and counted.
+    `area`: polygons to which the comparison is limited. `scheme`: by default the names in the map.
+    Raises ConfigError without a scheme, LabelError or SceneError when the two do not meet.
+    """
+    with ExitStack() as stack:
+        src = stack.enter_context(_raster(class_map))
+        scheme = scheme or _named_scheme(class_map)
+        mapped = _ids(src, scheme)
+        expected = _truth(stack, src, truth, scheme, layer)
+        inside = _area(area, src) if area else None
+        total = Metrics.empty(scheme.names)
+        parts = list(_windows(src))
+        advance = stack.enter_context(progress("comparing", len(parts)))
+        for window in parts:
+            advance()
+            chosen = inside(window) if inside else None
+            if chosen is not None and not chosen.any():
+                continue
+            t, m = expected(window), mapped(window)
+            if chosen is not None:
+                t, m = t[chosen], m[chosen]
+            total += Metrics.of(scheme.names, t, m)
+    if not total.pixels:
+        where = f" inside {area}" if area else ""
+        raise LabelError(
+            f"no pixel{where} has a class in both {class_map} and {truth}: {total.ignored} left out"
+        )
+    return total
+
+
+def _named_scheme(class_map: Path) -> ClassScheme:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        scheme = read_scheme(class_map)
+    if scheme is None:
+        raise ConfigError(
+            f"{class_map} names no classes", "keep its .aux.xml next to it, or give a class scheme"
+        )
+    return scheme
+
+
+def _truth(
+    stack: ExitStack,
+    src: rasterio.DatasetReader,
+    truth: Path,
+    scheme: ClassScheme,
+    layer: str | None,
+) -> Reader:
+    """How to read `truth` on the plane of `src`; LabelError or SceneError when they do not meet."""
+    raster = _as_raster(stack, truth)
+    if raster is not None and (raster.crs is None or src.crs is None):
+        if raster.shape != src.shape:
+            raise SceneError(
+                f"{truth} has {raster.height} x {raster.width} px and {src.name} {src.height} x"
+                f" {src.width}; one has no CRS, so they cannot be laid over each other",
+                "georeference both, or give files of equal size",
+            )
+        return _ids(raster, scheme)
+    if src.crs is None:
+        raise SceneError(f"{src.name} has no CRS, so vectors cannot be laid over it")
+    geobox = GeoBox(src.shape, src.transform, src.crs)
+    if raster is not None and len(scheme) == 2 and _is_mask(raster):
+        truth = _mask_as_ids(stack, raster)
+    labels = open_labels(truth, scheme, geobox, layer)
+    return lambda window: np.asarray(labels.read(window_geobox(geobox, window)))
+
+
+def _ids(src: rasterio.DatasetReader, scheme: ClassScheme) -> Reader:
+    """Reads the one band of `src` as class ids."""
+    if src.count > 2 or not np.issubdtype(src.dtypes[0], np.integer):
+        raise SceneError(
+            f"{src.name} has {src.count} bands of {src.dtypes[0]}",
+            "give one band of whole numbers: class ids, not colours or scores",
+        )
+
+    one = IGNORE if len(scheme) == 2 and _is_mask(src) else None
+
+    def read(window: Window) -> np.ndarray:
+        values, known = _values(src, window)
+        ids = values.astype(np.int64)
+        return np.where(known, ids if one is None else ids == one, IGNORE)
+
+    return read
+
+
+def _values(src: rasterio.DatasetReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """What `src` holds in `window`, and where it is not masked or nodata; both (h, w)."""
+    rio = RioWindow(window.col, window.row, window.width, window.height)
+    try:
+        return src.read(1, window=rio), src.read_masks(1, window=rio) > 0
+    except RasterioIOError as e:
+        raise SceneError(
+            f"cannot read {src.name} near row {window.row}, column {window.col}: {e}",
+            "the file is truncated or damaged; copy it again",
+        ) from e
+
+
+def _is_mask(src: rasterio.DatasetReader) -> bool:
+    """Whether a file without nodata holds 255 and nothing else but 0.
+
+    255 alone is a mask only where the file has no CRS: a map may well be without any class.
+    """
+    if src.nodata is not None:
+        return False
+    seen: set[int] = set()
+    for window in _windows(src):
+        values, known = _values(src, window)
+        seen.update(np.unique(values[known]).tolist())
+        if not seen <= {0, IGNORE}:
+            return False
+    return seen == {0, IGNORE} or (seen == {IGNORE} and src.crs is None)
+
+
+def _mask_as_ids(stack: ExitStack, src: rasterio.DatasetReader) -> Path:
+    """A VRT in which the 255 of the mask `src` is 1, so that it passes for class ids."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    vrt = ET.Element("VRTDataset", rasterXSize=str(src.width), rasterYSize=str(src.height))
+    ET.SubElement(vrt, "SRS").text = src.crs.to_wkt()
+    ET.SubElement(vrt, "GeoTransform").text = ", ".join(map(repr, src.transform.to_gdal()))
+    band = ET.SubElement(vrt, "VRTRasterBand", dataType="Byte", band="1")
+    source = ET.SubElement(band, "ComplexSource")
+    name = ET.SubElement(source, "SourceFilename", relativeToVRT="0")
+    name.text = str(Path(src.name).absolute())
+    ET.SubElement(source, "SourceBand").text = "1"
+    ET.SubElement(source, "LUT").text = f"0:0,{IGNORE}:1"
+    ET.ElementTree(vrt).write(folder / "mask.vrt", encoding="utf-8")
+    return folder / "mask.vrt"
+
+
+def _area(path: Path, src: rasterio.DatasetReader) -> Reader:
+    """Reads whether a pixel's centre lies in one of the polygons of `path`, as bool."""
+    if src.crs is None:
+        raise SceneError(f"{src.name} has no CRS, so {path} cannot be laid over it")
+    plane = GeoBox(src.shape, src.transform, src.crs)
+    area = Area.open(path, plane)
+    return lambda window: area.inside(window_geobox(plane, window))
+
+
+def _windows(src: rasterio.DatasetReader) -> Iterator[Window]:
+    return windows(src, _SIDE)
+
+
+@contextmanager
+def _raster(path: Path) -> Iterator[rasterio.DatasetReader]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # checked by its CRS
+        stack = ExitStack()
+        src = stack.enter_context(opened(path))
+    with stack:
+        yield src
+
+
+def _as_raster(stack: ExitStack, path: Path) -> rasterio.DatasetReader | None:
+    """`path` opened, or None where it holds no raster (then its LabelSource decides)."""
+    if not path.exists():
+        raise LabelError(f"there is no file {path}", "check the path")
+    try:
+        return stack.enter_context(_raster(path))
+    except SceneError:
+        return None

@@ -1,0 +1,239 @@
+"""Train the base network on noisy labels (Maggiori et al. 2017, section III)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint.weights import load_backbone
+from geopipe.classes import ClassScheme
+from geopipe.learn.loop import RESUME, TrainingHistory, fit
+from geopipe.learn.loss import SummedLoss, generalised_cross_entropy, labelled_cross_entropy
+from geopipe.learn.precision import TrainingPrecision, training_autocast
+from geopipe.learn.sampler import PatchPool, PatchSampler, dihedral, fitting_patch
+from geopipe.learn.schedule import Schedule, constant, one_cycle
+from geopipe.learn.shards import sharded_gradient
+from geopipe.nets import BaseNetworkName, SegmentationModel, build_base_network
+from geopipe.nets.liteunet import BACKBONE, LiteUNet
+
+_PLAIN = 0.25
+"""Share of the steps that minimise the cross-entropy before a robust loss."""
+
+LEAST_STEPS = 200
+"""With fewer a CNN is not trained, however few the labels are."""
+
+_SHORT: dict[str, Any] = {
+    "steps": 600,
+    "batch": 4,
+    # The network sees 30 px beyond a patch: of 64 px, a patch would be a quarter of what is read.
+    "patch": 256,
+    "optimizer": "adamw",
+    "lr": 2e-3,
+    "cycle": True,
+    "class_weighting": 1 / 3,
+    "passes": 40,
+}
+_VALUES: dict[str, dict[str, Any]] = {
+    "unet": {"steps": 600, "batch": 16, "optimizer": "adamw", "lr": 1e-3},
+    # Its context is 112 px on each side: larger patches waste less of it.
+    "lite-unet": {"steps": 200, "batch": 4, "patch": 256, "optimizer": "adamw", "lr": 5e-4},
+}
+"""Of `BaseNetworkPlan`, for networks other than the CNN; on either schedule."""
+
+
+@dataclass(frozen=True)
+class BaseNetworkPlan:
+    """How a network learns from noisy labels; by default as in the paper.
+
+    `BaseNetworkPlan.of` has the values that suit network and schedule. A LiteUNet starts from
+    weights of ImageNet.
+    """
+
+    steps: int = 1200
+    batch: int = 64
+    patch: int = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    """Of SGD; AdamW's first moment decays as fast."""
+    weight_decay: float = 2e-4
+    augment: bool = True
+    jitter: float = 0.2
+    cycle: bool = False
+    """The learning rate rises and falls (`one_cycle`); else it stays."""
+    class_weighting: float = 0.0
+    """Exponent p: a class of share s in the labels weighs s^-p in the loss, the most frequent 1.
+    Large patches hold the classes nearly as the scene does, of which the background fills most."""
+    passes: float = 0.0
+    """How often a labelled pixel is learnt from at most, as long as LEAST_STEPS remain: a network
+    learns the errors of few labels by heart. 0: no bound."""
+    robust: float = 0.0
+    """q of the generalised cross-entropy; 0: the cross-entropy, as in the first quarter."""
+    seed: int = 0
+    precision: TrainingPrecision = "auto"
+    net: BaseNetworkName = "cnn"
+
+    @classmethod
+    def of(cls, net: BaseNetworkName = "cnn", schedule: Schedule = "short", **chosen: Any) -> Self:
+        """The plan of `net` on `schedule`, with what is `chosen` instead of its own values."""
+        cnn = _SHORT if schedule == "short" else {}
+        if "steps" in chosen:
+            chosen = {"passes": 0.0, **chosen}
+        return cls(net=net, **{**(cnn if net == "cnn" else _VALUES[net]), **chosen})
+
+    def fitted(self, shape: tuple[int, int]) -> Self:
+        """The plan for a scene of `shape` net pixels: patches that fit it, and more of them."""
+        patch, batch = fitting_patch(shape, self.patch, self.batch)
+        return replace(self, patch=patch, batch=batch).bounded(math.prod(shape))
+
+    def bounded(self, labelled: int) -> Self:
+        """The plan for that many labelled pixels: no more steps than `passes` allows."""
+        if not self.passes:
+            return self
+        steps = round(self.passes * labelled / (self.batch * self.patch**2))
+        return replace(self, steps=min(self.steps, max(steps, LEAST_STEPS)))
+
+    def class_weights(self, shares: np.ndarray) -> Tensor | None:
+        """(classes,) float32 for classes of these `shares` of the labels; None: all alike."""
+        if not self.class_weighting:
+            return None
+        weights = (shares / shares.max()) ** -self.class_weighting
+        return torch.from_numpy(weights.astype(np.float32))
+
+
+def train_base_network(
+    pool: PatchPool,
+    scheme: ClassScheme,
+    plan: BaseNetworkPlan,
+    *,
+    dtype: str,
+    gsd: float,
+    out: Path,
+    key: str,
+    device: str = "cpu",
+    check: Callable[[Checkpoint], float] | None = None,
+    check_every: int = 100,
+) -> tuple[Checkpoint, TrainingHistory]:
+    """Fit the plan's net to the pool, made for its halo and stride, and save it as `out`.
+
+    `key`: digest of data and parameters, decides whether an interrupted training goes on.
+    `check`: a score of the model at hand, recorded while training (it does not steer it).
+    """
+    plan = plan.bounded(int(pool.counts.sum()))
+    mean, std = pool.statistics()
+    with torch.random.fork_rng():
+        torch.manual_seed(plan.seed)
+        score_net = build_base_network(len(mean), len(scheme), plan.net)
+    if isinstance(score_net, LiteUNet):
+        score_net.start_from(load_backbone(BACKBONE, upto="c5"))
+    net = SegmentationModel(score_net)
+    net.to(device).train()
+    checkpoint = Checkpoint(net, scheme, mean, std, dtype, gsd)
+    sampling = PatchSampler(pool, plan.patch, plan.seed, plan.augment, plan.jitter)
+    part = patch_loss(checkpoint, sampling, device, plan.precision, _robust_loss(plan, pool))
+    with sharded_gradient(part, net, plan.batch) as gradient:
+        record = fit(
+            net,
+            gradient,
+            _optimizer(net, plan),
+            plan.steps,
+            label="training the base network",
+            resume=out.with_name(out.name + RESUME),
+            key=key,
+            rate=one_cycle if plan.cycle else constant,
+            check=(lambda: _normalized(checkpoint, check)) if check else None,
+            check_every=check_every,
+        )
+    checkpoint = checkpoint.with_net(
+        net.eval().requires_grad_(False),
+        {
+            "base": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
+            "credit": pool.credit,
+        },
+    )
+    checkpoint.save(out)
+    return checkpoint, record
+
+
+Loss = Callable[[Tensor, Tensor, int], SummedLoss]
+"""Of scores, class ids and the step."""
+
+
+def patch_loss(
+    model: Checkpoint,
+    sampling: PatchSampler,
+    device: str,
+    precision: TrainingPrecision,
+    loss: Loss = lambda scores, ids, _: labelled_cross_entropy(scores, ids),
+) -> Callable[[int, range], SummedLoss]:
+    """``part(step, numbers)`` for `sharded_gradient`: the loss of patches by their numbers."""
+    blocks = [
+        (model.normalize(torch.from_numpy(b.image), torch.from_numpy(b.valid)), b.labels)
+        for b in sampling.pool.blocks
+    ]
+
+    def part(step: int, numbers: range) -> SummedLoss:
+        image, labels = _batch(sampling, blocks, numbers)
+        with training_autocast(device, precision):
+            scores = model.net(image.to(device))
+        return loss(scores, labels.to(device), step)
+
+    return part
+
+
+def _robust_loss(plan: BaseNetworkPlan, pool: PatchPool) -> Loss:
+    """The plan's loss.
+
+    A random net is sure and wrong, where the generalised cross-entropy is flat: on its own it left
+    every pixel in the background (q = 0.7 and 0.3). The cross-entropy takes the first steps.
+    """
+    weights = plan.class_weights(pool.shares)
+
+    def loss(scores: Tensor, ids: Tensor, step: int) -> SummedLoss:
+        of_class = None if weights is None else weights.to(scores.device)
+        if plan.robust and step >= _PLAIN * plan.steps:
+            return generalised_cross_entropy(scores, ids, plan.robust, of_class)
+        return labelled_cross_entropy(scores, ids, of_class)
+
+    return loss
+
+
+def _optimizer(net: SegmentationModel, plan: BaseNetworkPlan) -> torch.optim.Optimizer:
+    if plan.optimizer == "adamw":
+        return torch.optim.AdamW(
+            net.parameters(), plan.lr, (plan.momentum, 0.999), weight_decay=plan.weight_decay
+        )
+    return torch.optim.SGD(
+        net.parameters(), plan.lr, momentum=plan.momentum, weight_decay=plan.weight_decay
+    )
+
+
+def _normalized(model: Checkpoint, check: Callable[[Checkpoint], float]) -> float:
+    """The check of a net in training, which meanwhile works, and stays, as if it were mapping."""
+    model.net.eval()
+    try:
+        return check(model)
+    finally:
+        model.net.train()
+
+
+def _batch(
+    sampling: PatchSampler, blocks: list[tuple[Tensor, np.ndarray]], numbers: range
+) -> tuple[Tensor, Tensor]:
+    """Images (n, bands, patch + 2 halo, ...) and labels (n, patch, patch) uint8 of n patches."""
+    images, labels = [], []
+    size, context = sampling.patch, sampling.patch + 2 * sampling.pool.halo
+    for number in numbers:
+        index, row, col, symmetry = sampling.sample(number)
+        image, ids = blocks[index]
+        patch = image[:, row : row + context, col : col + context]
+        images.append(sampling.radiometric_jitter(dihedral(patch, symmetry), number))
+        core = torch.from_numpy(ids[row : row + size, col : col + size])
+        labels.append(dihedral(core, symmetry))
+    return torch.stack(images), torch.stack(labels)

@@ -1,0 +1,189 @@
+"""Heat maps: where in a chip a scene classifier sees the class."""
+
+import csv
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from PIL import Image
+from rasterio.errors import RasterioError
+from torch.nn import functional as F  # noqa: N812 (the field's usual name)
+
+from geopipe import __version__
+from geopipe.checkpoint import Checkpoint
+from geopipe.errors import SceneError
+from geopipe.files import atomic_folder
+from geopipe.learn.chips import chip_net
+from geopipe.learn.chips.decoded import stretched
+from geopipe.learn.chips.model import load_chip_model
+from geopipe.learn.chips.predict import mean_cam
+from geopipe.nets.chips import attention_map
+from geopipe.raster.chip_location import place_of
+from geopipe.raster.chips import Chip, ChipFolder, require_bytes
+
+log = logging.getLogger(__name__)
+
+TABLE = "heat.csv"
+"""Lists what was made; a folder with other files is not overwritten."""
+_STRENGTH = 0.55
+"""Of the colours over the chip, where the map is highest."""
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """What was made of a chip."""
+
+    chip: str
+    class_name: str
+    """Whose map it is."""
+    probability: float
+    picture: Path
+    raster: Path | None
+    """The map in its place, where the chip has one."""
+
+
+def attention_maps(
+    model_path: Path,
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    class_name: str | None = None,
+    device: str = "cpu",
+    skip_bad: bool = False,
+    overwrite: bool = False,
+) -> list[AttentionMap]:
+    """Write the Grad-CAM of each chip into `out`: a picture over the chip, and a raster.
+
+    ``heat.csv`` lists them: chip, class, probability, picture, raster.
+    `paths`: chips or folders of them; `class_name`: whose map, by default of the predicted class
+    of each chip. The raster (float32, 0 to 1) has the chip's own pixels and
+    place; there is none of a chip without. Raises SceneError for chips that cannot be read, or
+    leaves them out (`skip_bad`).
+    """
+    model = load_chip_model(model_path)
+    chosen = None if class_name is None else model.scheme.id_of(class_name)
+    chips = [
+        c for p in paths for c in (ChipFolder.open(p).chips if p.is_dir() else (Chip(str(p)),))
+    ]
+    names = _names(chips)
+    made = []
+    with atomic_folder(out, _made(out), overwrite=overwrite) as part:
+        for chip, name in zip(chips, names, strict=True):
+            try:
+                pixels = chip.read()
+                require_bytes(chip.path, str(pixels.dtype))
+            except SceneError as e:
+                if not skip_bad:
+                    raise
+                log.warning("left out: %s", e.message)
+                continue
+            heat, best, probability = _look(model, pixels, chosen, device)
+            picture, raster = f"{name}.png", f"{name}.tif"
+            Image.fromarray(_over(pixels, heat)).save(part / picture)
+            placed = _write_raster(part / raster, chip, heat, model.scheme.names[best])
+            made.append(
+                AttentionMap(
+                    chip.path,
+                    model.scheme.names[best],
+                    probability,
+                    out / picture,
+                    out / raster if placed else None,
+                )
+            )
+        if not made:
+            raise SceneError(f"none of the {len(chips)} chips can be read", "are these images?")
+        _write_table(part / TABLE, made)
+    return made
+
+
+def _made(out: Path) -> set[str]:
+    """Names of the files that an earlier run left in `out`; empty where its table is missing."""
+    try:
+        with (out / TABLE).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+            return {TABLE, *(r[k] for r in rows for k in ("picture", "raster") if r[k])}
+    except (FileNotFoundError, NotADirectoryError, KeyError, UnicodeDecodeError):
+        return set()
+
+
+def _write_table(path: Path, made: Sequence[AttentionMap]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("chip", "class", "probability", "picture", "raster"))
+        for m in made:
+            table.writerow(
+                (
+                    m.chip,
+                    m.class_name,
+                    f"{m.probability:.4f}",
+                    m.picture.name,
+                    m.raster.name if m.raster else "",
+                )
+            )
+
+
+def _look(
+    model: Checkpoint, pixels: np.ndarray, chosen: int | None, device: str
+) -> tuple[np.ndarray, int, float]:
+    """Heat (h, w) float32 at the chip's size, the class it is of, and that class's probability."""
+    net = chip_net(model).to(device).eval()
+    image = torch.from_numpy(np.array(pixels))
+    with torch.inference_mode():
+        x = mean_cam(model, stretched(image, net.side)[None], device)
+        probabilities = net.backbone(x).float().softmax(1)[0]
+        best = int(probabilities.argmax()) if chosen is None else chosen
+        cam = net.backbone.cam(x, torch.tensor([best], device=device))
+        heat = F.interpolate(attention_map(cam, net.side), pixels.shape[1:], mode="bilinear")
+    return heat[0, 0].cpu().numpy(), best, float(probabilities[best])
+
+
+def _names(chips: Sequence[Chip]) -> list[str]:
+    """A name for each chip's files: its own, with its folder's before it where several share it."""
+    stems = [Path(c.path).stem for c in chips]
+    names: list[str] = []
+    for chip, stem in zip(chips, stems, strict=True):
+        wanted = stem if stems.count(stem) == 1 else f"{Path(chip.path).parent.name}-{stem}"
+        number, name = 2, wanted
+        while name in names:
+            name, number = f"{wanted}-{number}", number + 1
+        names.append(name)
+    return names
+
+
+def _over(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """(h, w, 3) uint8: the chip, grey where the net does not look, and coloured where it does."""
+    import matplotlib as mpl
+
+    colours = mpl.colormaps["inferno"](heat)[..., :3] * 255
+    image = pixels.transpose(1, 2, 0).astype(np.float32)
+    share = _STRENGTH * np.sqrt(heat)[..., None]
+    return np.asarray(((1 - share) * image + share * colours).round().clip(0, 255).astype(np.uint8))
+
+
+def _write_raster(path: Path, chip: Chip, heat: np.ndarray, class_name: str) -> bool:
+    place = place_of(chip)
+    if place is None:
+        return False
+    try:
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            width=heat.shape[1],
+            height=heat.shape[0],
+            count=1,
+            dtype="float32",
+            crs=str(place.crs),
+            transform=place.affine,
+            compress="deflate",
+        ) as out:
+            out.write(heat.astype(np.float32), 1)
+            out.set_band_description(1, f"attention: {class_name}")
+            out.update_tags(software=f"geopipe {__version__}", chip=Path(chip.path).name)
+    except RasterioError as e:
+        raise SceneError(f"cannot write {path}: {e}", "is the disk full?") from e
+    return True

@@ -1,0 +1,200 @@
+"""Pictures: chips decoded once, resized to a net's input, and kept in a file."""
+
+import hashlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from rasterio.errors import NotGeoreferencedWarning
+from torch.nn import functional as F  # noqa: N812 (the field's usual name)
+
+from geopipe.errors import SceneError
+from geopipe.progress import progress
+from geopipe.raster.chips import Chip, require_bytes
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 256
+"""Chips decoded before the next ones are asked for."""
+_NAMED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedChips:
+    """Chips as a net takes them; what cannot be read is not among them."""
+
+    chips: tuple[Chip, ...]
+    digests: tuple[str, ...]
+    """sha256 of each chip's own pixels: equal where these are, whatever the file."""
+    shapes: np.ndarray
+    """(n, 2) int64: height and width of each chip."""
+    pixels: np.ndarray
+    """(m, 3, side, side) uint8, in a file."""
+    at: np.ndarray
+    """(n,) int64: where each chip is in `pixels`."""
+    bad: tuple[str, ...] = ()
+    """What could not be read, and why."""
+
+    @classmethod
+    def of(cls, chips: Sequence[Chip], side: int, folder: Path, *, skip_bad: bool) -> Self:
+        """Decode the chips, on all cores, into files in `folder`; done before, they are taken.
+
+        A chip is stretched to a square of `side` px (bilinear, smoothed where it shrinks). Raises
+        SceneError for the first that cannot be read or is not of 8 bits and 1 or 3 bands; with
+        `skip_bad` they are counted and named in a warning, and an error if there are no others.
+        """
+        key = _key(chips, side)
+        file, told = folder / f"chips-{key}.npy", folder / f"chips-{key}.json"
+        if not (file.is_file() and told.is_file()):
+            _decode_all(chips, side, file, told)
+        known = json.loads(told.read_text())
+        bad = {int(i): why for i, why in known["bad"].items()}
+        if bad and not skip_bad:
+            message, hint = next(iter(bad.values()))
+            also = [Path(chips[i].path).name for i in list(bad)[1:_NAMED]]
+            more = (
+                f"; {len(bad)} of {len(chips)} chips are bad, {', '.join(also)} too" if also else ""
+            )
+            skip = "" if "--skip-bad" in hint else "; --skip-bad leaves such chips out"
+            raise SceneError(message.rstrip(".") + more, hint + skip)
+        if bad:
+            named = "; ".join(m for m, _ in list(bad.values())[:_NAMED])
+            log.warning(
+                "%d of %d chips left out: %s%s",
+                len(bad),
+                len(chips),
+                named,
+                "; ..." if len(bad) > _NAMED else "",
+            )
+        good = [i for i in range(len(chips)) if i not in bad]
+        if not good:
+            raise SceneError(f"none of {len(chips)} chips can be read", next(iter(bad.values()))[1])
+        return cls(
+            tuple(chips[i] for i in good),
+            tuple(known["digests"][i] for i in good),
+            np.array([known["shapes"][i] for i in good], np.int64),
+            np.load(file, mmap_mode="r"),
+            np.array(good),
+            tuple(m for m, _ in bad.values()),
+        )
+
+    def __len__(self) -> int:
+        return len(self.chips)
+
+    @property
+    def side(self) -> int:
+        """Pixels a side."""
+        return int(self.pixels.shape[-1])
+
+    def batch(self, rows: np.ndarray) -> torch.Tensor:
+        """(n, 3, side, side) uint8 of the chips with these numbers."""
+        return torch.from_numpy(np.stack([self.pixels[i] for i in self.at[rows]]))
+
+    def batches(self, rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Numbers and pixels, `size` at a time."""
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            yield part, self.batch(part)
+
+
+def _decode_all(chips: Sequence[Chip], side: int, file: Path, told: Path) -> None:
+    part = file.with_name(file.name + ".part")
+    known: dict[str, object] = {}
+    digests, shapes, bad = [""] * len(chips), [[0, 0]] * len(chips), {}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        out = open_memmap(part, "w+", np.uint8, (len(chips), 3, side, side))
+        with (
+            _placeless(),
+            progress("decoding", len(chips)) as advance,
+            _decoders() as run,
+        ):
+            for start in range(0, len(chips), _AT_ONCE):
+                some = chips[start : start + _AT_ONCE]
+                for i, found in enumerate(run.map(lambda c: _decoded(c, side), some), start):
+                    if isinstance(found, SceneError):
+                        bad[i] = (found.message, found.hint)
+                    else:
+                        out[i], digests[i], shapes[i] = found
+                    advance()
+        out.flush()
+        del out
+        known = {"digests": digests, "shapes": shapes, "bad": bad}
+        told.with_name(told.name + ".part").write_text(json.dumps(known))
+        part.replace(file)
+        told.with_name(told.name + ".part").replace(told)
+    except OSError as e:
+        raise SceneError(f"cannot write {file}: {e}", "is the disk full?") from e
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _decoders() -> Iterator[ThreadPoolExecutor]:
+    """A thread on each core, in which torch starts no others."""
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(
+            os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)
+        ) as run:
+            yield run
+    finally:
+        torch.set_num_threads(before)  # in one thread, it is set for all
+
+
+@contextmanager
+def _placeless() -> Iterator[None]:
+    """Chips need no place. Around all threads: each switches the filters of the whole process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _decoded(chip: Chip, side: int) -> tuple[np.ndarray, str, list[int]] | SceneError:
+    try:
+        pixels = chip.read()
+        require_bytes(chip.path, str(pixels.dtype))
+    except SceneError as e:
+        return e
+    except UnicodeEncodeError:  # GDAL takes no other
+        name = os.fsencode(chip.path).decode(errors="replace")
+        return SceneError(f"the name of {name} is no text (UTF-8)", "rename it, or --skip-bad")
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    own = np.array(pixels, order="C")  # grey is one band, seen three times
+    digest.update(own.data)
+    shown = stretched(torch.from_numpy(own), side)
+    return shown.numpy(), digest.hexdigest(), list(pixels.shape[1:])
+
+
+def stretched(image: torch.Tensor, side: int) -> torch.Tensor:
+    """(3, h, w) uint8 as (3, side, side) uint8."""
+    _, height, width = image.shape
+    if (height, width) == (side, side):
+        return image
+    # In bytes: four times as fast as in float32, and at most one level away from it.
+    smooth = max(height, width) > side
+    return F.interpolate(image[None], (side, side), mode="bilinear", antialias=smooth)[0]
+
+
+def _key(chips: Sequence[Chip], side: int) -> str:
+    """Of files and their state: a chip that was changed is decoded anew."""
+    digest = hashlib.sha256(f"1 {side}".encode())
+    for chip in chips:
+        try:
+            stat = Path(chip.path).stat()
+            seen = [stat.st_size, stat.st_mtime_ns]
+        except OSError:
+            seen = []
+        path = str(Path(chip.path).absolute())
+        digest.update(f"{path!r} {seen}\n".encode(errors="backslashreplace"))
+    return digest.hexdigest()[:32]

@@ -1,0 +1,311 @@
+"""From a folder of labelled chips to a scene classifier."""
+
+import logging
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint.weights import load_backbone, weights_hash
+from geopipe.classes import IGNORE, ClassScheme
+from geopipe.errors import ConfigError, LabelError
+from geopipe.files import work_folder
+from geopipe.learn.chips import (
+    ChipTrainingPlan,
+    DecodedChips,
+    LabelledChips,
+    Samples,
+    chip_net,
+    frozen_features,
+    predict,
+    shares,
+    train_network,
+    zero,
+)
+from geopipe.metrics import Metrics
+from geopipe.nets import SegmentationModel
+from geopipe.nets.backbones import BackboneNet
+from geopipe.nets.chips import AttentionNet, BackboneFeature, ChipNet, ModelSpec
+from geopipe.raster.chip_location import ground_sample_distance
+from geopipe.raster.chips import Chip, ChipFolder
+from geopipe.raster.cog import color_of
+
+log = logging.getLogger(__name__)
+
+_HIDDEN = 1024
+"""Units of the fully connected layer behind two fused nets."""
+
+
+@dataclass(frozen=True)
+class ChipModelSpec:
+    """The net to be trained."""
+
+    model: str = "finetune:efficientnet_lite0"
+    """See `Recipe`."""
+    weights: tuple[str, ...] = ("auto",)
+    """As for `load_backbone`: one for all, or ``NET=SOURCE`` each."""
+    side: int = 224
+    """Pixels that a chip is resized to."""
+    chip: int | None = None
+    """Pixels of a chip of a scene; None: the median side of the training chips."""
+    step: int | None = None
+    """Pixels from a chip of a scene to the next; None: as many."""
+    gsd: float | None = None
+    """Metres per pixel of the chips; None: by their places, if they have any."""
+    flat: bool = False
+    """DDRL-AM classifies all values of the product of its streams, not their means."""
+
+    def __post_init__(self) -> None:
+        if self.flat and self.model_spec.kind != "ddrl-am":
+            raise ConfigError(
+                f"{self.model} has no product of streams to take flat", "--flat is for ddrl-am"
+            )
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        """What it is made of; ConfigError for a word that says nothing."""
+        return ModelSpec.parse(self.model)
+
+    def backbones(self) -> dict[BackboneFeature, BackboneNet]:
+        """The pretrained parts; raises CheckpointError where weights cannot be had."""
+        named = {k: v for k, s, v in (w.partition("=") for w in self.weights) if s}
+        plain = [w for w in self.weights if "=" not in w]
+        parts = self.model_spec.parts
+        if len(plain) > 1:
+            raise ConfigError(
+                f"{' and '.join(plain)} are weights of which net?", "give each as NET=SOURCE"
+            )
+        if unknown := set(named) - {p.backbone for p in parts}:
+            raise ConfigError(f"weights of {', '.join(sorted(unknown))}: {self.model} has no such")
+        return {
+            p: load_backbone(
+                p.backbone, named.get(p.backbone, plain[-1] if plain else "auto"), upto=p.feature
+            )
+            for p in parts
+        }
+
+    def start(
+        self,
+        scheme: ClassScheme,
+        parts: Mapping[BackboneFeature, BackboneNet],
+        sizes: tuple[int, float | None],
+        *,
+        frozen: bool = False,
+        seed: int = 0,
+    ) -> Checkpoint:
+        """The model before its first step; `sizes`: pixels and GSD of the training chips."""
+        chip = self.chip or sizes[0]
+        model_spec, spec = self.model_spec, parts[self.model_spec.parts[0]].spec
+        hidden = _HIDDEN if model_spec.kind == "fusion" and not frozen else 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                net = ChipNet(
+                    3,
+                    len(scheme),
+                    model=str(model_spec),
+                    chip=chip,
+                    step=self.step or chip,
+                    side=self.side,
+                    hidden=hidden,
+                    flat=self.flat,
+                )
+            except ValueError as e:
+                raise ConfigError(str(e)) from e
+        for branch in net.backbone.pretrained:
+            branch.net.load_state_dict(parts[branch.part].state_dict())
+        if isinstance(net.backbone, AttentionNet):
+            net.backbone.attention_backbone.net.load_state_dict(net.backbone.rgb.net.state_dict())
+            zero(net.backbone.looker_head)
+        zero(net.backbone.head)
+        gsd = self.gsd or sizes[1]
+        known = {
+            "pretrained": {p.backbone: weights_hash(b) for p, b in parts.items()},
+            "gsd_known": gsd is not None,
+        }
+        return Checkpoint(
+            SegmentationModel(net.eval()), scheme, spec.mean, spec.std, "uint8", gsd or 1.0, known
+        )
+
+
+@dataclass(frozen=True)
+class ChipTraining:
+    """How scene classifiers are trained."""
+
+    design: ChipModelSpec = field(default_factory=ChipModelSpec)
+    plan: ChipTrainingPlan = field(default_factory=ChipTrainingPlan)
+    frozen: bool = False
+    """Pretrained parts stay as they are; a logistic regression classifies their features."""
+    skip_bad: bool = False
+    device: str = "cpu"
+    cache: Path | None = None
+    """Where decoded chips, features and trained nets are kept."""
+
+    def __post_init__(self) -> None:
+        if self.frozen and (self.plan.center or self.plan.attention != "predicted"):
+            raise ConfigError(
+                "a net with a center loss or attention maps learns, it cannot stay frozen",
+                "leave one of the two out",
+            )
+
+    def model(
+        self, start: Checkpoint, samples: Samples, plan: ChipTrainingPlan, folder: Path
+    ) -> Checkpoint:
+        """`start`, trained on the samples."""
+        if self.frozen:
+            return frozen_features(
+                start, samples, folder=folder, device=self.device, seed=plan.seed
+            )
+        return train_network(start, samples, plan, folder=folder, device=self.device)
+
+
+@dataclass(frozen=True, eq=False)
+class ChipLabels:
+    """The chips below a folder and their classes."""
+
+    root: Path
+    scheme: ClassScheme
+    all: Samples
+    gsd: float | None
+
+    @property
+    def division(self) -> LabelledChips:
+        """What a split goes by."""
+        return LabelledChips(self.all.ids, self.all.decoded.digests, self.scheme.names)
+
+    @property
+    def sizes(self) -> tuple[int, float | None]:
+        """Median side of the chips, rounded to an even number, and their GSD."""
+        return max(2, round(float(np.median(self.all.decoded.shapes)) / 2) * 2), self.gsd
+
+    def rows(self, rows: np.ndarray) -> Samples:
+        """Some of the chips."""
+        return Samples(self.all.decoded, self.all.ids, rows)
+
+
+def open_labels_of(root: Path, side: int, folder: Path, *, skip_bad: bool) -> ChipLabels:
+    """The chips below `root`, each of the class whose name the folder it lies in bears.
+
+    Decodes all, into `folder`. Raises LabelError for chips without a folder, fewer than two
+    classes, or names that are no text; SceneError for chips that cannot be read.
+    """
+    found = ChipFolder.open(root)
+    loose = [c.path for c in found.chips if not c.class_name]
+    if loose:
+        raise LabelError(
+            f"{len(loose)} of {len(found.chips)} chips lie in {root} itself, such as "
+            f"{Path(loose[0]).name}: they have no class",
+            "give a folder that holds a folder for each class, and nothing else",
+        )
+    names = sorted({_name(n) for n in found.class_names})
+    if len(names) < 2:
+        raise LabelError(
+            f"all {len(found.chips)} chips in {root} are of one class, {names[0]}",
+            "give a folder that holds a folder for each of two classes or more",
+        )
+    for empty in sorted(p.name for p in root.iterdir() if p.is_dir() and not any(p.iterdir())):
+        log.warning("the folder %s in %s is empty, so it is no class", empty, root)
+    scheme = scheme_of(names)
+    decoded = DecodedChips.of(found.chips, side, folder, skip_bad=skip_bad)
+    ids = np.array([names.index(_name(c.class_name)) for c in decoded.chips], np.uint8)
+    lost = [name for i, name in enumerate(names) if not (ids == i).any()]
+    if lost:
+        raise LabelError(f"no chip of {', '.join(lost)} can be read", "leave the folder out")
+    _warn_of_duplicates(decoded, ids, names)
+    samples = Samples(decoded, ids, np.arange(len(ids)))
+    return ChipLabels(root, scheme, samples, ground_sample_distance(decoded.chips))
+
+
+def scheme_of(names: list[str]) -> ClassScheme:
+    """Classes of these names, each with a colour of its own."""
+    if len(names) > IGNORE:
+        raise LabelError(f"{len(names)} classes", f"at most {IGNORE}")
+    classes = [{"name": n, "color": color_of(None, i)} for i, n in enumerate(names)]
+    return ClassScheme.from_dict({"name": "scenes", "classes": classes})
+
+
+def path_of(chip: Chip, root: Path) -> str:
+    """Where a chip lies below `root`, with slashes."""
+    return Path(chip.path).relative_to(root).as_posix()
+
+
+def _name(folder: str) -> str:
+    """A folder's name as text: composed letters, so that é is é on every file system."""
+    try:
+        folder.encode()
+    except UnicodeEncodeError:
+        shown = folder.encode(errors="surrogateescape").decode(errors="replace")
+        raise LabelError(
+            f"the name of the folder {shown} is no text (UTF-8)", "rename it"
+        ) from None
+    return unicodedata.normalize("NFC", folder).strip() or "(blank)"
+
+
+def _warn_of_duplicates(decoded: DecodedChips, ids: np.ndarray, names: list[str]) -> None:
+    classes: dict[str, set[str]] = {}
+    for digest, i in zip(decoded.digests, ids.tolist(), strict=True):
+        classes.setdefault(digest, set()).add(names[i])
+    several = [sorted(c) for c in classes.values() if len(c) > 1]
+    if several:
+        log.warning(
+            "%d chips lie, with equal pixels, in folders of several classes, such as %s",
+            len(several),
+            " and ".join(several[0]),
+        )
+
+
+def train_chip_model(
+    root: Path,
+    training: ChipTraining,
+    out: Path,
+    *,
+    hold_out: float = 0.0,
+    overwrite: bool = False,
+) -> tuple[Checkpoint, Metrics | None]:
+    """Train on the chips below `root` and save the model as `out`.
+
+    `hold_out`: share of each class that is not learnt from; the model is judged by it. A training
+    that was killed goes on when the same command is given again.
+    """
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder", "give the name of a file")
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out} exists already", "give another name or --overwrite")
+    design, plan = training.design, training.plan
+    parts = design.backbones()
+    with work_folder(out, training.cache) as work:
+        labels = open_labels_of(root, design.side, work, skip_bad=training.skip_bad)
+        rows, held = labels.all.rows, None
+        if hold_out:
+            (split,) = shares(labels.division, 1 - hold_out, [plan.seed])
+            rows, held = split.train, split.test
+        start = design.start(
+            labels.scheme, parts, labels.sizes, frozen=training.frozen, seed=plan.seed
+        )
+        samples = labels.rows(rows)
+        made = training.model(start, samples, plan, work)
+        counts = np.bincount(labels.all.ids[rows], minlength=len(labels.scheme)).tolist()
+        known = {
+            "design": asdict(design),
+            "samples": samples.key(),
+            "hold_out": hold_out,
+            "chips": dict(zip(labels.scheme.names, counts, strict=True)),
+        }
+        made = made.with_net(made.net, known)
+        made.save(out)
+        judged = None
+        if held is not None:
+            seen = predict(made, labels.all.decoded, held, device=training.device)
+            judged = Metrics.of(labels.scheme.names, labels.all.ids[held], seen.best)
+    return made, judged
+
+
+def load_chip_model(path: Path) -> Checkpoint:
+    """A Checkpoint whose net classifies chips; raises ConfigError for another."""
+    model = Checkpoint.load(path, "geopipe chips train")
+    chip_net(model)
+    return model

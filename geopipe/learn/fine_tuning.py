@@ -1,0 +1,89 @@
+"""Train a base network on, on a small, accurately labelled tile."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.errors import ConfigError
+from geopipe.learn.base_network import patch_loss
+from geopipe.learn.loop import RESUME, TrainingHistory, fit
+from geopipe.learn.precision import TrainingPrecision
+from geopipe.learn.sampler import PatchPool, PatchSampler
+from geopipe.learn.shards import sharded_gradient
+from geopipe.nets import BaseNetworkName
+
+
+@dataclass(frozen=True)
+class FineTuningPlan:
+    """AdamW at a lower rate than nets are trained with; patches as for a refinement."""
+
+    steps: int = 300
+    batch: int = 16
+    patch: int = 64
+    lr: float = 3e-4
+    augment: bool = True
+    jitter: float = 0.1
+    balanced: bool = False
+    seed: int = 0
+    precision: TrainingPrecision = "auto"
+
+    @classmethod
+    def of(cls, net: BaseNetworkName = "cnn", **chosen: Any) -> Self:
+        """The plan for `net`, with what is `chosen` instead of its own values."""
+        lite = {"steps": 150, "batch": 8, "patch": 128}
+        return cls(**{**(lite if net == "lite-unet" else {}), **chosen})
+
+
+def fine_tune(
+    model: Checkpoint,
+    pool: PatchPool,
+    plan: FineTuningPlan,
+    *,
+    out: Path,
+    key: str,
+    device: str = "cpu",
+    check: Callable[[Checkpoint], float] | None = None,
+    check_every: int = 100,
+) -> tuple[Checkpoint, TrainingHistory]:
+    """Train all weights of a copy of the model's base network on the pool and save it as `out`.
+
+    Normalisation stays the model's, and so do the means and variances that batch norm stored, of a
+    scene much larger than the tile: the net learns as it will map. Raises ConfigError for a model
+    with a refinement, which was trained on the scores of the net as it is.
+    """
+    if model.net.postprocessor:
+        raise ConfigError(
+            "the model has a refinement, whose scores fine-tuning would change under it",
+            "fine-tune the base model",
+        )
+    net = deepcopy(model.net).to(device).requires_grad_().eval()
+    named = dict.fromkeys([model.provenance.get("credit", ""), pool.credit])
+    tuned = model.with_net(
+        net,
+        {
+            "finetuning": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
+            "credit": "; ".join(c for c in named if c),
+        },
+    )
+    sampling = PatchSampler(pool, plan.patch, plan.seed, plan.augment, plan.jitter, plan.balanced)
+    part = patch_loss(tuned, sampling, device, plan.precision)
+    with sharded_gradient(part, net, plan.batch) as gradient:
+        record = fit(
+            net,
+            gradient,
+            torch.optim.AdamW(net.parameters(), plan.lr, weight_decay=0),
+            plan.steps,
+            label="fine-tuning",
+            resume=out.with_name(out.name + RESUME),
+            key=key,
+            check=(lambda: check(tuned)) if check else None,
+            check_every=check_every,
+        )
+    net.requires_grad_(False)
+    tuned.save(out)
+    return tuned, record

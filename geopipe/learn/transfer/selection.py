@@ -1,0 +1,142 @@
+"""Choose target samples to train on: a confident label that the nearest source samples confirm."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from geopipe.learn.transfer.diversity import diversity_sample, duplicates, typical_distance
+from geopipe.learn.transfer.neighbours import (
+    Neighbours,
+    agreement,
+    class_entropy,
+    nearest_neighbours,
+)
+from geopipe.learn.transfer.plan import SampleStatus, TransferPlan
+from geopipe.learn.transfer.samples import SourceSamples, TargetSamples, require_same_kind
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What became of each target sample."""
+
+    labels: np.ndarray
+    """(n,) uint8: the likeliest class, whatever the status"""
+    confidence: np.ndarray
+    """(n,) float32: its probability"""
+    statuses: np.ndarray
+    """(n,) uint8, of `Fate`"""
+    neighbours: Neighbours
+    """Nearest source samples that the model was trained on; for samples that passed stage 1"""
+    agreement: np.ndarray
+    """(n,) float32: share of the neighbours that are of the class `labels`; nan if not asked"""
+    entropy: np.ndarray
+    """(n,) float32: of the neighbours' classes, share of log(classes); nan if not asked"""
+    classes: int
+
+    @property
+    def selected(self) -> np.ndarray:
+        """Indices of the kept samples, in their order."""
+        return np.flatnonzero(self.statuses == SampleStatus.KEPT)
+
+    def counts(self) -> np.ndarray:
+        """(classes, statuses) int64: samples by pseudo-label and status."""
+        both = self.labels.astype(np.int64) * len(SampleStatus) + self.statuses
+        size = self.classes * len(SampleStatus)
+        return np.bincount(both, minlength=size).reshape(self.classes, len(SampleStatus))
+
+    def table(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Class name -> status in words -> samples; plain values, for JSON."""
+        return {
+            name: {status.describe: int(row[status]) for status in SampleStatus}
+            for name, row in zip(names, self.counts(), strict=True)
+        }
+
+
+def select(
+    source: SourceSamples, target: TargetSamples, plan: TransferPlan, device: str = "cpu"
+) -> Selection:
+    """Stage 1, pseudo-label assignment; stage 2, relevant-sample retrieval (Tong et al. 2020).
+
+    Neighbours are sought among the source samples that are not held out, so that these can judge
+    the choice. Within a class samples whose neighbours are the least mixed come first, and equal
+    ones by lot (`plan.seed`): the most confident would be the least new. Equal inputs give an equal
+    selection. Raises ConfigError when source and target are not from one model.
+    """
+    require_same_kind(source, target)
+    labels, confidence, statuses = pseudo_label(target, plan.threshold)
+    if target.digests is not None:
+        statuses[duplicates(target.digests, source.digests)] = SampleStatus.DUPLICATE
+    asked = np.flatnonzero(statuses == SampleStatus.KEPT)
+    known = np.flatnonzero(~source.held_out)
+    found = nearest_neighbours(
+        source.features[known], target.features[asked], plan.neighbours, device
+    )
+    around = source.classes[known][found.indices]
+    classes = target.probabilities.shape[1]
+    shares, mixed = agreement(around, labels[asked]), class_entropy(around, classes)
+    statuses[asked[mixed > plan.entropy]] = SampleStatus.MIXED
+    statuses[asked[shares < plan.agreement]] = SampleStatus.DISAGREE
+    count = len(labels)
+    chosen = Selection(
+        labels,
+        confidence,
+        statuses,
+        Neighbours(
+            _filled(count, asked, known[found.indices], -1),
+            _filled(count, asked, found.distances, np.inf),
+        ),
+        _filled(count, asked, shares.astype(np.float32), np.nan),
+        _filled(count, asked, mixed.astype(np.float32), np.nan),
+        classes,
+    )
+    _deduplicate(
+        chosen, target, plan, plan.apart * typical_distance(source.features[known], plan.seed)
+    )
+    return chosen
+
+
+def pseudo_label(
+    target: TargetSamples, threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Stage 1: the likeliest class (n,) uint8, its probability (n,) float32 and statuses (n,)
+    uint8.
+
+    Fates are KEPT where the probability reaches `threshold`, else UNSURE.
+    """
+    confidence = target.probabilities.max(axis=1)
+    statuses = np.where(confidence >= threshold, SampleStatus.KEPT, SampleStatus.UNSURE).astype(
+        np.uint8
+    )
+    return target.probabilities.argmax(axis=1).astype(np.uint8), confidence, statuses
+
+
+def _deduplicate(
+    chosen: Selection, target: TargetSamples, plan: TransferPlan, distance: float
+) -> None:
+    """Settle the statuses of those that passed both stages: near another, surplus, or kept."""
+    taken: list[np.ndarray] = []
+    for class_id in range(chosen.classes):
+        passed = np.flatnonzero(
+            (chosen.statuses == SampleStatus.KEPT) & (chosen.labels == class_id)
+        )
+        lot = np.random.default_rng([plan.seed, class_id]).permutation(len(passed))
+        order = passed[np.lexsort((lot, chosen.entropy[passed]))]
+        positions = None if target.positions is None else target.positions[order]
+        kept, near = diversity_sample(
+            target.features[order], positions, distance, plan.apart_patches, plan.cap
+        )
+        chosen.statuses[passed] = SampleStatus.SURPLUS
+        chosen.statuses[order[near]] = SampleStatus.NEAR
+        taken.append(order[kept])
+    there = [len(t) for t in taken if len(t) >= plan.least]
+    most = int(plan.balance * min(there)) if there else plan.cap
+    for indices in taken:
+        chosen.statuses[indices[:most]] = SampleStatus.KEPT
+
+
+def _filled(count: int, at: np.ndarray, values: np.ndarray, rest: float) -> np.ndarray:
+    """(count, ...) with `values` at the indices `at` and `rest` elsewhere."""
+    full = np.full((count, *values.shape[1:]), rest, values.dtype)
+    full[at] = values
+    return full

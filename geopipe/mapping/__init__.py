@@ -1,0 +1,31 @@
+"""Run tiles over workers; the only floor that knows dask."""
+
+from geopipe.mapping.journal import WORK, lock_folder, unfinished
+from geopipe.mapping.memory import Budget
+from geopipe.mapping.scene import (
+    Engine,
+    MapFiles,
+    MapPlan,
+    choose_device,
+    forget_tiles,
+    map_scene,
+    plan_map,
+)
+from geopipe.parallel import LOCAL, Workers, run_tiles
+
+__all__ = [
+    "LOCAL",
+    "WORK",
+    "Budget",
+    "Engine",
+    "MapFiles",
+    "MapPlan",
+    "Workers",
+    "choose_device",
+    "forget_tiles",
+    "lock_folder",
+    "map_scene",
+    "plan_map",
+    "run_tiles",
+    "unfinished",
+]

@@ -1,0 +1,57 @@
+"""The faster kernels of this machine: measured once, kept in the user's cache folder."""
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import torch
+
+from geopipe.nets import Kernels
+
+
+@cache
+def fastest_kernels() -> Kernels:
+    """`Kernels.measured`, kept in the user's cache folder per processor and version of torch."""
+    path = cache_file()
+    try:
+        kept = Kernels(**json.loads(path.read_text()))
+        if {kept.base, kept.refinement} <= {"convolution", "matmul"}:
+            return kept
+    except (OSError, ValueError, TypeError):  # none, or a damaged one: measure
+        pass
+    kernels = Kernels.measured()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False) as part:
+            json.dump(asdict(kernels), part)
+        Path(part.name).replace(path)
+    except OSError:  # a home that cannot be written: the next process measures again
+        pass
+    return kernels
+
+
+def cache_file() -> Path:
+    """``$XDG_CACHE_HOME/geopipe/kernels-*.json`` or the same in ``~/.cache``."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    machine = (
+        _processor(),
+        torch.__version__,
+        torch.backends.cpu.get_cpu_capability(),
+        os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
+    )
+    key = sha256(json.dumps(machine).encode()).hexdigest()[:12]
+    return base / "geopipe" / f"kernels-{key}.json"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return f"{platform.machine()} {platform.processor()}"
+    names = {line for line in lines if line.startswith(("model", "flags", "Features"))}
+    return " ".join([platform.machine(), *sorted(names)])

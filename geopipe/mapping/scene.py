@@ -1,0 +1,329 @@
+"""Map a scene: tiles over workers, a journal, and VRTs of the tiles that the bundle is made of."""
+
+import logging
+import math
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from odc.geo.geobox import GeoBox
+
+from geopipe import __version__
+from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.errors import ConfigError, JobError, SceneError
+from geopipe.grid import NetworkGrid, Tiling, Window, ground_gsd
+from geopipe.mapping.journal import TILES, Journal, require_equal
+from geopipe.mapping.kernels import fastest_kernels
+from geopipe.mapping.memory import Budget, Need
+from geopipe.mapping.precision import require_agreement
+from geopipe.mapping.preview import Preview, part_path, preview_shape, read_preview
+from geopipe.mapping.tile import Precision, TileJob
+from geopipe.mapping.tile_store import write_mosaic
+from geopipe.nets import Kernels
+from geopipe.nets.local import require_local
+from geopipe.parallel import LOCAL, Workers, run_tiles
+from geopipe.progress import progress
+from geopipe.raster import Scene
+from geopipe.raster.remote import display_name
+from geopipe.raster.scene import opened, window_geobox
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How tiles are computed; of these only `precision` and the kind of device touch a pixel."""
+
+    device: str = "auto"
+    workers: Workers = LOCAL
+    budget: Budget = field(default_factory=Budget)
+    precision: Precision = "float32"
+    skip_bad: bool = False
+    """A tile whose pixels cannot be read becomes nodata instead of ending the run."""
+    restart: bool = False
+    """Throw away an unfinished map of other inputs instead of refusing to go on."""
+    inexact: bool = False
+    """Allow nets whose layers leave seams between tiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapFiles:
+    """Rasters with the scene's GeoBox: one class map per requested step, and the scores."""
+
+    classes: tuple[Path, ...]
+    confidence: Path | None
+    """Of the best class, where it was asked for."""
+    scores: Path | None
+    areas: tuple[float, ...]
+    """Square metres on the ground of each class in the last class map."""
+    bad: tuple[str, ...]
+    """Tiles that could not be read, and why."""
+    seconds: float
+    """What computing the tiles took in this run, from when the workers stood."""
+    picture: Preview | None = None
+    """Of the scene, where one was asked for and all tiles that there are have added to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapPlan:
+    """What mapping a scene will take."""
+
+    tiles: int
+    halo_px: int
+    """Scene pixels read beyond a core on each side."""
+    net_shape: tuple[int, int]
+    need: Need
+    disk_mb: int
+    seconds: float
+
+
+def plan_map(
+    scene: Scene,
+    model_path: Path,
+    engine: Engine,
+    *,
+    with_scores: bool = False,
+    with_confidence: bool = False,
+) -> MapPlan:
+    """The plan of a map, its time from computing one tile in the middle of the scene."""
+    model = Checkpoint.load(model_path)
+    need = engine.budget.fit(scene, model, engine.workers, choose_device(engine.device))
+    tiling = Tiling(scene.shape, need.core)
+    grid = NetworkGrid.of(scene.geobox, model.gsd)
+    job = replace(
+        _job(scene, model, model_path, engine, (model.net.iterations,)),
+        with_scores=with_scores,
+        with_confidence=with_confidence,
+    )
+    rows, cols = tiling.grid
+    middle = tiling[rows // 2 * cols + cols // 2]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        job.compute(middle)  # the first run pays for loading and warming up
+        start = time.perf_counter()
+        job.compute(middle)
+        seconds = (time.perf_counter() - start) * math.ceil(len(tiling) / max(need.at_once, 1))
+    finally:
+        torch.set_num_threads(threads)
+    bands = len(model.scheme) * with_scores + with_confidence
+    return MapPlan(
+        len(tiling),
+        round(model.net.halo * max(grid.factor)),
+        grid.shape,
+        need,
+        round(_disk_bytes(math.prod(scene.shape), 1, bands) / 1e6) + 1,
+        seconds,
+    )
+
+
+def _disk_bytes(pixels: int, maps: int, score_bands: int) -> float:
+    """Upper estimate for tile files and final rasters together, compressed."""
+    return pixels * (0.2 * maps + 1.5 * score_bands)
+
+
+def map_scene(
+    scene: Scene,
+    model_path: Path,
+    folder: Path,
+    engine: Engine,
+    *,
+    iterations: Sequence[int] | None = None,
+    with_scores: bool = False,
+    with_confidence: bool = False,
+    picture_px: int | None = None,
+) -> MapFiles:
+    """Compute the class map after each of `iterations` (default: the last) into `folder`.
+
+    Tiles that the journal in `folder` has are not computed again. Memory does not grow with the
+    scene: results go to files where they are computed. Raises JobError naming the tile that
+    failed; what is done stays for the next run. `picture_px`: the longer side of a picture of the
+    scene, which a large one without overviews gets without being read again.
+    """
+    model = Checkpoint.load(model_path)
+    steps = tuple(iterations) if iterations is not None else (model.net.iterations,)
+    for warning in require_local(model.net, engine.inexact):
+        log.warning(warning)
+    device = choose_device(engine.device)
+    need = engine.budget.fit(scene, model, engine.workers, device)
+    if Path(scene.path).exists():  # workers of a cluster may run in another folder
+        scene = replace(scene, path=str(Path(scene.path).resolve()))
+    tiling, classes = Tiling(scene.shape, need.core), len(model.scheme)
+    _require_disk(
+        folder, math.prod(scene.shape), len(steps), with_scores * classes + with_confidence
+    )
+    start = time.monotonic()
+
+    def begin() -> None:
+        nonlocal start
+        start = time.monotonic()
+
+    job = replace(
+        _job(scene, model, model_path, engine, steps),
+        with_scores=with_scores,
+        with_confidence=with_confidence,
+        picture=preview_shape(scene, picture_px) if picture_px else None,
+    )
+    if engine.precision != "float32":
+        require_agreement(job, tiling)
+    folder = folder.resolve()
+    inputs = _inputs(job, need.core)
+    journal = Journal(folder, inputs, len(tiling), restart=engine.restart)
+    job = replace(job, folder=str(journal.tiles))
+    areas, bad = np.zeros(classes), {}
+    try:
+        before = 0
+        for index, done in journal.recorded():
+            areas += _areas(scene.geobox, tiling[index].core, done.pixels)
+            before += 1
+        missing = (tile for tile in tiling.banded() if not journal.is_complete(tile.index))
+        workers = replace(engine.workers, threads=need.at_once or None, memory_mb=need.limit_mb)
+        with progress("mapping", len(tiling), before) as advance, _naming(scene):
+            for tile, done in run_tiles(job, missing, workers, begin):
+                journal.add(tile.index, done)
+                areas += _areas(scene.geobox, tile.core, done.pixels)
+                if done.bad:
+                    bad[tile.index] = f"tile {tile}: {done.bad}"
+                advance()
+        now = _inputs(replace(job, model_hash=file_hash(model_path)), need.core)
+        require_equal(inputs, now, f"the inputs of {folder} changed while it was made: another")
+    finally:
+        journal.close()
+    seconds = time.monotonic() - start
+    class_maps, confidence, scores = _mosaics(folder, job, tiling, classes)
+    in_order = tuple(bad[i] for i in sorted(bad))
+    picture = None
+    if job.picture and not bad:
+        parts = (part_path(journal.tiles, tile.index) for tile in tiling)
+        picture = read_preview(parts, scene.dtype, job.picture)
+    return MapFiles(
+        class_maps, confidence, scores, tuple(areas.tolist()), in_order, seconds, picture
+    )
+
+
+def _mosaics(
+    folder: Path, job: TileJob, tiling: Tiling, classes: int
+) -> tuple[tuple[Path, ...], Path | None, Path | None]:
+    """The class maps, the confidence and the scores that the tiles make up."""
+    geobox, tiles, steps = job.scene.geobox, Path(job.folder), job.iterations
+    class_maps = tuple(folder / f"classes-{t}.tmp.vrt" for t in steps)
+    for band, path in enumerate(class_maps):
+        write_mosaic(path, geobox, tiling, tiles, range(band, band + 1))
+    made: list[Path | None] = []
+    first = len(steps)
+    for name, bands in (
+        ("confidence", int(job.with_confidence)),
+        ("scores", classes * job.with_scores),
+    ):
+        made.append(folder / f"{name}.tmp.vrt" if bands else None)
+        if made[-1]:
+            write_mosaic(made[-1], geobox, tiling, tiles, range(first, first + bands))
+        first += bands
+    return class_maps, made[0], made[1]
+
+
+@contextmanager
+def _naming(scene: Scene) -> Iterator[None]:
+    """A tile that failed is told with its scene."""
+    try:
+        yield
+    except JobError as e:
+        if display_name(scene.path) in e.message or not e.message.startswith("tile "):
+            raise
+        raise JobError(f"{display_name(scene.path)}: {e.message}", e.hint) from e
+
+
+def forget_tiles(folder: Path) -> None:
+    """Remove what `map_scene` left in `folder`: the map is finished elsewhere."""
+    Journal.forget(folder)
+    for path in folder.glob("*.tmp.vrt"):
+        path.unlink()
+
+
+def _job(
+    scene: Scene,
+    model: Checkpoint,
+    model_path: Path,
+    engine: Engine,
+    steps: tuple[int, ...],
+) -> TileJob:
+    """Fails now, not in the first tile, when the model has fewer steps."""
+    device = choose_device(engine.device)
+    if engine.precision == "tf32" and device == "cpu":
+        raise ConfigError("tf32 is arithmetic of GPUs, the device is cpu", "take float32")
+    if not all(0 <= t <= model.net.iterations for t in steps):
+        raise ConfigError(f"iterations {list(steps)}: the model has {model.net.iterations}")
+    device = choose_device(engine.device)
+    measured = device == "cpu" and engine.precision == "float32"
+    return TileJob(
+        scene,
+        str(model_path.resolve()),
+        file_hash(model_path),
+        device,
+        steps,
+        with_scores=False,
+        precision=engine.precision,
+        skip_bad=engine.skip_bad,
+        kernels=fastest_kernels() if measured else Kernels(),
+    )
+
+
+def _inputs(job: TileJob, core: int) -> dict[str, Any]:
+    """What decides the bytes of the tiles, as JSON values."""
+    scene = job.scene
+    with opened(scene.path) as src:
+        files = sorted({p for p in map(Path, src.files) if p.is_file()})
+        holes = [str(value) for value in src.nodatavals]
+    # A look at the scene in QGIS leaves statistics beside it, which change no pixel.
+    files = [p for p in files if not p.name.endswith((".aux.xml", ".ovr"))]
+    return {
+        "geopipe": __version__,
+        "scene": scene.path,
+        "scene files": {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in files},
+        "bands": list(scene.bands),
+        "nodata": [scene.nodata, *holes],
+        "shape": list(scene.shape),
+        "place": [str(scene.geobox.crs), *scene.geobox.affine.to_gdal()],
+        "model": job.model_hash,
+        "core": core,
+        "device": job.device.partition(":")[0],
+        "precision": job.precision,
+        "iterations": list(job.iterations),
+        "scores": job.with_scores,
+        "confidence": job.with_confidence,
+    }
+
+
+def _areas(geobox: GeoBox, core: Window, pixels: Sequence[int]) -> np.ndarray:
+    # Per tile, since a pixel of Web Mercator or of degrees shrinks towards the poles.
+    return np.array(pixels) * math.prod(ground_gsd(window_geobox(geobox, core)))
+
+
+def _require_disk(folder: Path, pixels: int, maps: int, score_bands: int) -> None:
+    """Room for what is still to be written; tiles of an earlier run have theirs already."""
+    need, free = _disk_bytes(pixels, maps, score_bands), shutil.disk_usage(folder).free
+    if need > free + sum(p.stat().st_size for p in (folder / TILES).rglob("*.tif")):
+        raise SceneError(
+            f"{folder} has {free / 1e9:.1f} GB free, the map needs {need / 1e9:.1f} GB",
+            "free some space or write to another disk",
+        )
+
+
+def choose_device(name: str) -> str:
+    """``auto`` = the first GPU if there is one; raises ConfigError for a GPU that is not there."""
+    if name == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and (name == kind or index.isdecimal()):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index or 0) >= count:
+            raise ConfigError(f"no device {name}: {count} GPU(s) found", "choose the device cpu")
+    elif name != "cpu":
+        raise ConfigError(f"device '{name}' is not one of auto, cpu, cuda:N")
+    return name

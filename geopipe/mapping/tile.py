@@ -1,0 +1,256 @@
+"""Score one window of a scene with a model: the only place that does."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geopipe.checkpoint import Checkpoint, downsampled, network_input, strips
+from geopipe.classes import IGNORE
+from geopipe.errors import JobError, SceneError
+from geopipe.grid import NetworkGrid, Tile, Window, bilinear_weights, mirror_pad
+from geopipe.mapping.preview import part_path, write_part
+from geopipe.mapping.tile_store import tile_path, write_tile
+from geopipe.nets import Kernels
+from geopipe.nets.allocator import tune_malloc
+from geopipe.nets.resample import enlarge, is_integer, resample
+from geopipe.raster import Scene
+from geopipe.raster.cog import SCORE_STEPS
+from geopipe.raster.scene import window_geobox
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+CLASSES_AT_ONCE = 4
+"""Whose scores are brought to the scene's grid together: steps on the way take as much again."""
+_ROWS = 256
+"""Whose probabilities are computed together."""
+
+
+def score_window(
+    model: Checkpoint,
+    scene: Scene,
+    window: Window,
+    *,
+    iterations: Sequence[int] | None = None,
+    device: str = "cpu",
+    precision: Precision = "float32",
+) -> list[Tensor]:
+    """Scores (classes, h, w) float32 on the scene's own grid after each of `iterations`.
+
+    Default: after all of the model's. The window is averaged down to the net's grid, with the
+    halo the net asks for, and the scores are brought back bilinearly (Maggiori et al., section
+    IV). Every step depends on global pixel positions alone, so any window gives the same scores.
+    """
+    return _scores(model, _View.of(model, scene, window, device), iterations, precision)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the net sees of a scene to score `window`."""
+
+    window: Window
+    grid: NetworkGrid
+    core: Window
+    """Net pixels that the window's scores are interpolated from, on the net's stride."""
+    image: Tensor
+    """(1, bands, h, w) normalised: `core` and the net's halo."""
+    pixels: np.ndarray
+    """(bands, h, w) of `window`, in the scene's dtype."""
+    valid: np.ndarray
+    """(h, w) bool: valid pixels of `window`."""
+
+    @classmethod
+    def of(cls, model: Checkpoint, scene: Scene, window: Window, device: str) -> "_View":
+        grid = NetworkGrid.of(scene.geobox, model.gsd)
+        core = grid.interpolated_from(window).snap(model.net.stride)
+        read = core.expand(model.net.halo)
+        seen = mirror_pad(read, grid.shape) if model.net.patchwise else None
+        if seen:
+            read = seen[0]
+        with torch.inference_mode():
+            if len(strips(grid, read)) == 1:
+                source = grid.averaged_from(read)
+                raster = scene.read(source)
+                inside = window.within(source)
+                own, valid = raster.data[(slice(None), *inside)], raster.valid[inside]
+                averages = downsampled(raster, grid, read, device)
+            else:
+                raster = scene.read(window)
+                own, valid = raster.data, raster.valid
+                averages = network_input(scene, grid, read, device)
+            image = model.normalize(*averages)[None]
+            if seen:
+                rows, cols = (torch.from_numpy(at).to(device) for at in seen[1:])
+                image = image[..., rows, :][..., cols]
+        return cls(window, grid, core, image, own, valid)
+
+    def on_scene(self, scores: Tensor) -> Tensor:
+        """(classes, h, w) of `core` at the pixels of `window`, bilinearly."""
+        if len(scores) <= CLASSES_AT_ONCE:
+            return self._few_on_scene(scores)
+        out = scores.new_empty((len(scores), *self.window.shape))
+        for large, few in zip(
+            out.split(CLASSES_AT_ONCE), scores.split(CLASSES_AT_ONCE), strict=True
+        ):
+            large.copy_(self._few_on_scene(few))
+        return out
+
+    def _few_on_scene(self, scores: Tensor) -> Tensor:
+        grid, window = self.grid, self.window
+        if is_integer(grid.factor):
+            needed = grid.interpolated_from(window)
+            fy, fx = (int(f) for f in grid.factor)
+            large = enlarge(scores[(slice(None), *needed.within(self.core))], grid.factor)
+            return large[
+                (slice(None), *window.within(Window(needed.row * fy, needed.col * fx, 0, 0)))
+            ]
+        rows, cols = (
+            bilinear_weights(start, count, factor, size, core_start)
+            for start, count, factor, size, core_start in (
+                (window.row, window.height, grid.factor[0], grid.shape[0], self.core.row),
+                (window.col, window.width, grid.factor[1], grid.shape[1], self.core.col),
+            )
+        )
+        return resample(scores, rows, cols, columns_first=True)
+
+
+def _scores(
+    model: Checkpoint, view: _View, iterations: Sequence[int] | None, precision: Precision
+) -> list[Tensor]:
+    wanted = (model.net.iterations,) if iterations is None else iterations
+    with torch.inference_mode(), autocast(view.image.device.type, precision):
+        steps = model.net.forward_steps(view.image, wanted)
+        return [view.on_scene(scores[0].float()) for scores in steps]
+
+
+@contextmanager
+def autocast(device: str, precision: Precision) -> Iterator[None]:
+    """Convolutions in `precision`; scores are summed in float32 either way.
+
+    TF32, float32 with a mantissa of ten bits, is arithmetic of GPUs. Its switches belong to the
+    process: whoever runs nets at the same time runs them in the same precision.
+    """
+    kind = torch.device(device).type
+    tf32 = precision == "tf32"  # else off, though torch has it on: it would move outlines
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    with torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
+        yield
+
+
+def best_class(scores: Tensor) -> Tensor:
+    """(classes, h, w) to the class of the highest score, uint8; the first one wins a tie.
+
+    A running maximum: argmax over the strided class axis costs more than the nets.
+    """
+    best, ids = scores[0], torch.zeros_like(scores[0], dtype=torch.uint8)
+    for k in range(1, len(scores)):
+        ids.masked_fill_(scores[k] > best, k)
+        best = torch.maximum(best, scores[k])
+    return ids
+
+
+def _levels(scores: Tensor) -> Tensor:
+    """(classes, h, w) uint8: SCORE_STEPS x probability."""
+    return torch.softmax(scores, 0).mul_(SCORE_STEPS).round_().to(torch.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class TileResult:
+    """A tile whose file is written."""
+
+    pixels: tuple[int, ...]
+    """Pixels of each class after the last step."""
+    size: int
+    """Bytes of the file."""
+    bad: str = ""
+    """Why its pixels could not be read; then all of it is nodata."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileJob:
+    """All a worker needs to map a tile: paths and integers. It opens the files itself.
+
+    A tile's file holds the class map after each of `iterations` and, after the last, the
+    probability of the best class (`with_confidence`) and of each (`with_scores`), uint8:
+    SCORE_STEPS x probability.
+    """
+
+    scene: Scene
+    model: str
+    model_hash: str
+    device: str
+    iterations: tuple[int, ...]
+    with_scores: bool
+    folder: str = ""
+    """Where the files go."""
+    precision: Precision = "float32"
+    skip_bad: bool = False
+    with_confidence: bool = False
+    picture: tuple[int, int] | None = None
+    """Rows and columns of a picture of the scene, to which each tile writes its part."""
+    kernels: Kernels = field(default_factory=Kernels)
+    """Chosen by whoever hands out the tiles, so that all of a map are computed alike."""
+
+    def __call__(self, tile: Tile) -> TileResult:
+        """Map `tile` into its file."""
+        bad = ""
+        try:
+            data = self.compute(tile)
+        except SceneError as e:
+            if not self.skip_bad:
+                raise JobError(
+                    f"tile {tile}: {e.message}", f"{e.hint}; --skip-bad maps all other tiles"
+                ) from e
+            bad, data = e.message, self._nothing(tile, len(self._model().scheme))
+        path = tile_path(Path(self.folder), tile.index)
+        size = write_tile(path, data, window_geobox(self.scene.geobox, tile.core))
+        classes = len(self._model().scheme)
+        pixels = np.bincount(data[len(self.iterations) - 1].ravel(), minlength=256)[:classes]
+        return TileResult(tuple(pixels.tolist()), size, bad)
+
+    def compute(self, tile: Tile) -> np.ndarray:
+        """(bands, h, w) uint8, IGNORE where the scene is not valid."""
+        model = self._model()
+        view = _View.of(model, self.scene, tile.core, self.device)
+        valid = view.valid
+        if self.picture and self.folder:
+            path = part_path(Path(self.folder), tile.index)
+            shape = self.scene.shape
+            write_part(path, view.pixels, valid, tile.core, shape, self.picture)
+        if not valid.any():
+            return self._nothing(tile, len(model.scheme))
+        steps = _scores(model, view, self.iterations, self.precision)
+        bands = [best_class(s)[None] for s in steps]
+        if self.with_scores or self.with_confidence:
+            levels = [_levels(rows) for rows in steps[-1].split(_ROWS, 1)]
+            if self.with_confidence:
+                bands.append(torch.cat([s.amax(0, keepdim=True) for s in levels], 1))
+            if self.with_scores:
+                bands.append(torch.cat(levels, 1))
+        data: np.ndarray = torch.cat(bands).cpu().numpy()
+        data[:, ~valid] = IGNORE
+        return data
+
+    def _nothing(self, tile: Tile, classes: int) -> np.ndarray:
+        bands = len(self.iterations) + self.with_confidence + self.with_scores * classes
+        return np.full((bands, *tile.core.shape), IGNORE, np.uint8)
+
+    def _model(self) -> Checkpoint:
+        return _loaded(self.model, self.model_hash, self.device, self.kernels)
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: str, digest: str, device: str, kernels: Kernels) -> Checkpoint:
+    """One net per process; `digest` makes a rewritten file another one."""
+    del digest
+    tune_malloc()
+    model = Checkpoint.load(Path(path))
+    model.net.to(device)
+    model.net.kernels = kernels
+    return model

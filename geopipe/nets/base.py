@@ -1,0 +1,36 @@
+"""BaseNetwork: what every net that turns an image into class scores says about itself."""
+
+from typing import Any
+
+from torch import nn
+
+LEAST = 1e-6
+"""Probability whose logarithm stands for none."""
+
+
+class BaseNetwork(nn.Module):
+    """Image (N, bands, h, w) float32, normalised, to scores (N, classes, h - 2 reach, ...).
+
+    Output pixel (0, 0) lies on input pixel (reach, reach); h and w are multiples of `stride`.
+    Never pads, and takes nothing from the image at hand but what lies within `reach`.
+    """
+
+    bands: int
+    classes: int
+    stride: int
+    """Pixels between the positions at which the net sees the same phase."""
+    receptive_radius: int
+    """Pixels of context used up on each side."""
+    patchwise: bool = False
+    """Whether it looks at whole patches around cells of `stride` px, each the same size: then an
+    image is continued by its mirror image, where others see its mean, and layers that pool a whole
+    patch are local."""
+    floats_per_pixel: int
+    """float32 values per input pixel that a forward without gradients holds at most, about."""
+    floats_per_batch: int = 0
+    """As many more, whatever the image's size: of the patches that are looked at together."""
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What `build_net` makes an untrained one from (JSON values), bands and classes aside."""
+        raise NotImplementedError

@@ -1,0 +1,277 @@
+"""Run one function over many tiles: in threads here, on local processes, or on a cluster.
+
+Every tile is computed by one torch thread, so its bytes do not depend on how many run at once or
+where; with as many at once as there are cores, one thread decodes while another computes.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Protocol, TypeVar
+
+import torch
+
+from geopipe.errors import ConfigError, GeopipeError, JobError
+from geopipe.limits import useful_threads
+from geopipe.nets.allocator import trim_malloc, tune_malloc
+from geopipe.raster.opening import release
+
+R = TypeVar("R")
+
+
+class Indexed(Protocol):
+    """A piece of work: a tile of a scene, or some chips; ``str`` names it in errors."""
+
+    @property
+    def index(self) -> int:
+        """Its number, in the order of the work."""
+        ...
+
+
+T = TypeVar("T", bound=Indexed)
+
+PREFETCH = 2
+"""Tasks in flight per thread: one at work, one waiting; results never pile up in memory."""
+GROUP = 8
+"""Most tiles in a task of dask: a task costs its client and scheduler 4 ms, and neighbours share
+decoded blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Where tiles run: in this process, in `count` local ones, or on the cluster at `scheduler`."""
+
+    count: int = 0
+    scheduler: str | None = None
+    threads: int | None = None
+    """Tiles at once in this process or, together, in the local ones; None = torch's threads, which
+    are the cores unless OMP_NUM_THREADS says otherwise, or fewer where a CPU quota is less."""
+    memory_mb: int | None = None
+    """What all local processes may take together; one that takes more is started anew."""
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise ConfigError(f"workers={self.count} is negative", "0 runs in this process")
+        if self.count and self.scheduler:
+            raise ConfigError("give --workers or --scheduler, not both")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads={self.threads}: at least one is needed")
+
+    @property
+    def at_once(self) -> int:
+        """Tiles computed at the same time on this machine."""
+        if self.scheduler:
+            return 0
+        return max(self.count, self.threads or useful_threads(torch.get_num_threads()))
+
+
+LOCAL = Workers()
+"""In this process."""
+
+
+def run_tiles(
+    job: Callable[[T], R],
+    tiles: Iterable[T],
+    workers: Workers,
+    ready: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[T, R]]:
+    """Yield (tile, job(tile)) as they are done, in any order; `ready()` once the workers stand.
+
+    Raises JobError naming the tile that failed; a GeopipeError of the job passes unchanged.
+    """
+    waiting = iter(tiles)
+    first = next(waiting, None)
+    if first is None:  # no processes for nothing
+        return
+    tiles = chain([first], waiting)
+    if not workers.count and not workers.scheduler:
+        ready()
+        yield from _run_locally(job, tiles, workers.at_once)
+        return
+    with _client(workers) as client:
+        ready()
+        yield from _distributed(job, tiles, client, max(workers.at_once, _threads(client)))
+
+
+def _run_locally(job: Callable[[T], R], tiles: Iterable[T], threads: int) -> Iterator[tuple[T, R]]:
+    tune_malloc()
+    waiting, before = iter(tiles), torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=_begin_thread) as pool:
+            running = {pool.submit(_named, job, t): t for t in islice(waiting, threads + 1)}
+            try:
+                while running:
+                    done = wait(running, return_when=FIRST_COMPLETED).done
+                    # What is done is told before the first that failed ends the run.
+                    in_order = [f for f in running if f in done]
+                    for future in sorted(in_order, key=lambda f: f.exception() is not None):
+                        yield running.pop(future), future.result()
+                        for tile in islice(waiting, 1):
+                            running[pool.submit(_named, job, tile)] = tile
+            finally:
+                for future in running:
+                    future.cancel()
+    finally:
+        torch.set_num_threads(before)
+        release()  # the scene's file is nobody's any more
+        trim_malloc()
+
+
+def _begin_thread() -> None:
+    torch.set_num_threads(1)
+    if torch.cuda.is_available():  # copies of one tile run beside the nets of another
+        torch.cuda.set_stream(torch.cuda.Stream())
+
+
+def _named(job: Callable[[T], R], tile: T) -> R:
+    """job(tile), with what fails named by its tile."""
+    try:
+        return job(tile)
+    except (GeopipeError, KeyboardInterrupt):
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as e:
+        raise JobError(f"tile {tile}: out of memory", "use a smaller --core or --ram") from e
+    except Exception as e:
+        raise JobError(f"tile {tile}: {type(e).__name__}: {e}") from e
+
+
+def _portable(job: Callable[[T], R], tiles: Sequence[T]) -> list[R | GeopipeError]:
+    """What each tile gave, up to the first error, which leaves its cause behind.
+
+    An error is returned and not raised: the causes of GDAL's cannot be pickled, and what was done
+    before it counts.
+    """
+    torch.set_num_threads(1)
+    found: list[R | GeopipeError] = []
+    for tile in tiles:
+        try:
+            found.append(_named(job, tile))
+        except GeopipeError as e:
+            found.append(type(e)(e.message, e.hint))
+            break
+    return found
+
+
+def _groups(tiles: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Neighbouring tiles in groups of GROUP, fewer towards the end, so that all end together."""
+    waiting = iter(tiles)
+    near = deque(islice(waiting, PREFETCH * size * GROUP))
+    while near:
+        group = [near.popleft() for _ in range(max(1, len(near) // (PREFETCH * size)))]
+        near.extend(islice(waiting, len(group)))
+        yield group
+
+
+def _distributed(
+    job: Callable[[T], R], tiles: Iterable[T], client: object, size: int
+) -> Iterator[tuple[T, R]]:
+    from distributed import Client, as_completed
+    from distributed.client import FutureCancelledError
+    from distributed.comm.core import CommClosedError
+    from distributed.scheduler import KilledWorker
+
+    assert isinstance(client, Client)
+    waiting = _groups(tiles, size)
+    running = {}
+
+    def submit(group: list[T]) -> object:
+        future = client.submit(_portable, job, group, pure=False)
+        running[future.key] = group
+        return future
+
+    queue = as_completed([submit(g) for g in islice(waiting, PREFETCH * size)], loop=client.loop)
+    for future in queue:
+        group = running.pop(future.key)
+        which = f"tile {group[0]}" + f" or one up to {group[-1].index}" * (len(group) > 1)
+        try:
+            results = future.result()
+        except KilledWorker as e:
+            raise JobError(
+                f"{which}: its worker died {e.allowed_failures + 1} times",
+                "out of memory? use a smaller --core or fewer workers",
+            ) from e
+        except (FutureCancelledError, CommClosedError) as e:
+            raise JobError(
+                f"{which}: the scheduler is gone ({e})", "the same command goes on elsewhere"
+            ) from e
+        except Exception as e:  # it did not even begin: a package that the worker lacks
+            raise JobError(
+                f"{which}: {type(e).__name__}: {e}", "has the worker the same geopipe?"
+            ) from e
+        future.release()
+        for tile, result in zip(group, results, strict=False):  # an error ends them early
+            if isinstance(result, GeopipeError):
+                raise result
+            yield tile, result
+        for following in islice(waiting, 1):
+            queue.add(submit(following))
+
+
+def _threads(client: object) -> int:
+    workers = client.scheduler_info(n_workers=-1)["workers"]  # type: ignore[attr-defined]
+    if not workers:
+        raise JobError("the scheduler has no workers", "start some: dask worker tcp://...")
+    return sum(w["nthreads"] for w in workers.values())
+
+
+@contextmanager
+def _client(workers: Workers) -> Iterator[object]:
+    import dask
+    from distributed import Client, LocalCluster
+
+    if workers.scheduler:
+        try:
+            client = Client(workers.scheduler, timeout="5s", set_as_default=False)
+        except (OSError, TimeoutError, ValueError, TypeError) as e:  # TypeError: no certificate
+            raise JobError(
+                f"no dask scheduler answers at {workers.scheduler}: {e}",
+                "start one with: dask scheduler",
+            ) from e
+        with client:
+            _wake(client)
+            yield client
+        return
+    # Nannies start processes by spawn: GDAL handles and OpenMP threads never cross a fork.
+    settings = {
+        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.scheduler.worker-saturation": PREFETCH,
+        # Results are a few numbers. A worker near its limit has nothing to spill, and one that is
+        # paused there, its memory being torch's, would wait forever: it works, or it is stopped.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": 1.0,
+        "logging": {"distributed": "critical"},  # what fails comes back as an error
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers.count,
+            threads_per_worker=max(1, workers.at_once // workers.count),
+            processes=True,
+            memory_limit="auto"
+            if workers.memory_mb is None
+            else f"{workers.memory_mb // workers.count}MB",
+            dashboard_address="127.0.0.1:0",  # None takes port 8787 and warns when it is taken
+            silence_logs="CRITICAL",
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        _wake(client)
+        yield client
+
+
+def _wake(client: object) -> None:
+    """Have every worker that is there load torch and geopipe before its first tile."""
+    try:
+        client.run(_begin_thread)  # type: ignore[attr-defined]
+    except GeopipeError:
+        raise
+    except Exception as e:
+        raise JobError(
+            f"a worker died while it started, or lacks something: {e}",
+            "out of memory? has it the same geopipe?",
+        ) from e

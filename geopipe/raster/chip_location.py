@@ -1,0 +1,56 @@
+"""Where chips lie, if they say so."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import shapely
+from geopandas import GeoSeries
+from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning
+
+from geopipe.grid import ground_gsd
+from geopipe.raster.chips import Chip
+from geopipe.raster.opening import opened
+
+WGS84 = "EPSG:4326"
+_ASKED = 50
+"""Chips whose ground sample distance is looked at."""
+
+
+def place_of(chip: Chip) -> GeoBox | None:
+    """The plane of a chip's pixels; None where the file has no CRS or no geotransform."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with opened(chip.path) as src:
+            if src.crs is None or src.transform.is_identity or not src.transform.determinant:
+                return None
+            return GeoBox(src.shape, src.transform, src.crs)
+
+
+def ground_sample_distance(chips: Sequence[Chip]) -> float | None:
+    """Median metres on the ground per pixel of chips that have a place; None if none has."""
+    some = [chips[i] for i in np.linspace(0, len(chips) - 1, min(_ASKED, len(chips)), dtype=int)]
+    found = [max(ground_gsd(box)) for box in map(place_of, some) if box is not None]
+    return float(f"{np.median(found):.3g}") if found else None
+
+
+def footprints(chips: Sequence[Chip]) -> GeoSeries:
+    """The outline of each chip, None where it has no place; in their CRS, or WGS 84 if several."""
+    places = [place_of(chip) for chip in chips]
+    kinds = {str(box.crs) for box in places if box is not None}
+    target = kinds.pop() if len(kinds) == 1 else WGS84
+    shapes = [
+        None
+        if box is None
+        else (box.extent if str(box.crs) == target else box.extent.to_crs(target)).geom
+        for box in places
+    ]
+    return GeoSeries(np.array(shapes, dtype=object), crs=target)
+
+
+def rectangle(box: GeoBox) -> shapely.Polygon:
+    """The outline of a plane, its four corners."""
+    height, width = box.shape
+    corners = [box.affine * at for at in ((0, 0), (width, 0), (width, height), (0, height))]
+    return shapely.Polygon(corners)

@@ -1,0 +1,256 @@
+"""Check and align labels: a scene, its vectors and, if there is one, a model, brought together."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import shapely
+import torch
+
+from geopipe.checkpoint import Checkpoint, downsampled
+from geopipe.classes import ClassScheme
+from geopipe.errors import CheckpointError, LabelError
+from geopipe.grid import Tiling, Window, ground_gsd
+from geopipe.labels import ClippedLabels, LabelSource, fetch_osm
+from geopipe.labels.extent import Extent, reproject
+from geopipe.labels.tables import Table, open_tables
+from geopipe.mapping.tile import score_window
+from geopipe.raster import Raster, Scene
+from geopipe.raster.scene import window_geobox
+from geopipe.register import (
+    ClassLikelihood,
+    DisplacementField,
+    RegistrationGrid,
+    estimate_field,
+    fit_labels,
+)
+from geopipe.register.qc_tiles import QCTile, qc_tile_px, qc_tiles
+
+log = logging.getLogger(__name__)
+
+CONFIDENT = "believed"
+MOST_M = 8.0
+"""Metres: how far labels are looked for from where they are."""
+QC_TILE_M = 200.0
+_TILE_PX = 512
+"""Side of what a model sees at a time, so that memory does not depend on who asks."""
+
+
+@dataclass(frozen=True)
+class ModelLikelihood:
+    """The probabilities of a model, on a plane."""
+
+    model: Checkpoint
+    plane: RegistrationGrid
+    device: str = "cpu"
+
+    def read(self, window: Window, needed: np.ndarray | None = None) -> np.ndarray:
+        """(classes, h, w) float32 of `window`; 0 where the image is not valid.
+
+        Tiles in which nothing is `needed` (h, w) are 0 too.
+        """
+        out = np.zeros((len(self.model.scheme), *window.shape), np.float32)
+        inside = window.clip(self.plane.shape)
+        for tile in Tiling(inside.shape, _TILE_PX) if inside.height and inside.width else ():
+            core = tile.core
+            part = Window(inside.row + core.row, inside.col + core.col, *core.shape)
+            at = part.within(window)
+            if needed is None or needed[at].any():
+                out[(slice(None), *at)] = self._likely(part)
+        return out
+
+    def _likely(self, part: Window) -> np.ndarray:
+        """As `read`, of a part of the plane."""
+        scene, grid = self.plane.scene, self.plane.grid
+        source = grid.averaged_from(part)
+        inner = source.clip(scene.shape)  # the plane's last pixels stick out of the scene
+        likely = np.zeros((len(self.model.scheme), *source.shape), np.float32)
+        (scores,) = score_window(self.model, scene, inner, device=self.device)
+        likely[(slice(None), *inner.within(source))] = (
+            torch.softmax(scores.float(), 0).cpu().numpy()
+        )
+        raster = Raster(likely, scene.read(source).valid, window_geobox(scene.geobox, source))
+        pixels, _ = downsampled(raster, grid, part)
+        return pixels.numpy()
+
+
+@dataclass(frozen=True)
+class LabelQC:
+    """A scene and its labels under examination."""
+
+    scene: Scene
+    source: LabelSource
+    model: Path | None = None
+    most: float = MOST_M
+    seed: int = 0
+
+    @property
+    def scheme(self) -> ClassScheme:
+        """The classes of the labels."""
+        return self.source.scheme
+
+    @cached_property
+    def grid(self) -> RegistrationGrid:
+        """Where labels and image are held against each other; LabelError for a label raster."""
+        return RegistrationGrid.of(self.scene, self.source)
+
+    @property
+    def likelihood(self) -> ClassLikelihood:
+        """The model's, or that of classifiers fitted on the labels."""
+        return self._found[1]
+
+    @property
+    def field(self) -> DisplacementField:
+        """Where the labels have to go."""
+        return self._found[0]
+
+    @cached_property
+    def _found(self) -> tuple[DisplacementField, ClassLikelihood]:
+        if self.model is None:
+            return fit_labels(self.grid, self.source, self.most, self.seed)
+        likelihood = ModelLikelihood(self._fitting(self.model), self.grid)
+        return estimate_field(self.grid, likelihood, self.most), likelihood
+
+    def _fitting(self, path: Path) -> Checkpoint:
+        """The model; CheckpointError when it is not for this scene and these labels."""
+        model = Checkpoint.load(path)
+        for warning in model.check_fits(self.scene):
+            log.warning(warning)
+        if model.scheme.names != self.scheme.names:
+            raise CheckpointError(
+                f"the model knows {', '.join(model.scheme.names)}, the labels "
+                f"{', '.join(self.scheme.names)}",
+                "give the model's class scheme with --classes",
+            )
+        return model
+
+    def tiles(self, side: float = QC_TILE_M) -> tuple[QCTile, ...]:
+        """What is known, block by block of `side` metres, inside the area of the labels."""
+        area = self.source.area if isinstance(self.source, ClippedLabels) else None
+        return qc_tiles(self.grid, self.likelihood, self.field, side, area)
+
+    def estimates(self) -> dict[str, dict[str, int]]:
+        """By class: how many estimates of a shift are believed, and how many refused and why."""
+        found: dict[str, Counter[str]] = {name: Counter() for name in self.scheme.names[1:]}
+        for tie_point in self.field.tie_points:
+            found[self.scheme.names[tie_point.class_id]][tie_point.rejected or CONFIDENT] += 1
+        return {name: dict(counted.most_common()) for name, counted in found.items()}
+
+    def left_out(self) -> dict[str, int]:
+        """Features that are not used, and those that were repaired, by reason."""
+        labels = self.grid.labels
+        mended = {"invalid polygon, repaired": labels.repaired} if labels.repaired else {}
+        return dict(labels.skipped) | mended
+
+
+def dated(
+    blocks: tuple[QCTile, ...],
+    plane: RegistrationGrid,
+    tables: list[Table],
+    side: float = QC_TILE_M,
+) -> tuple[QCTile, ...]:
+    """`blocks` of `side` metres with the dates of the features of `tables` that lie in them."""
+    found: dict[tuple[int, int, int], list[str]] = {}
+    step = qc_tile_px(plane, side)
+    for table in tables:
+        dates = table.dates
+        if dates is None:
+            continue
+        centres = shapely.point_on_surface(np.asarray(table.frame.geometry.array, object))
+        known = np.flatnonzero(~shapely.is_missing(centres) & ~shapely.is_empty(centres))
+        points = reproject(centres[known], table.crs, Extent(plane.scene.geobox).crs)
+        places = plane.to_px(shapely.get_coordinates(points)) // step
+        for i, place in zip(known, places, strict=True):
+            class_id, when = table.class_ids[i], dates[i]
+            if class_id is not None and when is not None and np.isfinite(place).all():
+                row, col = place.astype(int).tolist()
+                found.setdefault((class_id, row, col), []).append(when)
+    return tuple(replace(b, dates=tuple(sorted(found.get(_key(b, step), [])))) for b in blocks)
+
+
+def _key(block: QCTile, step: int) -> tuple[int, int, int]:
+    return block.class_id, block.window.row // step, block.window.col // step
+
+
+def suggestions(blocks: tuple[QCTile, ...], scene: Scene, taken: date | None) -> list[str]:
+    """What to do about the labels, in words."""
+    said = []
+    shifts = [b for b in blocks if b.features and not b.rejected]
+    if shifts:
+        weights = np.array([b.features for b in shifts])
+        lengths = np.repeat([b.length for b in shifts], weights)
+        errors = np.repeat([b.error for b in shifts], weights)
+        typical, wide = float(np.median(lengths)), float(np.percentile(lengths, 75))
+        said.append(
+            f"labels are off by {typical:.1f} m in the median, a quarter by over {wide:.1f} m"
+        )
+        least = max(0.5, *ground_gsd(scene.geobox))
+        if typical > max(least, 2 * float(np.median(errors))):
+            said.append("align them: geopipe labels align")
+        band = ignore_buffer_width(blocks, scene)
+        said.append(
+            f"outlines in doubt: --ignore-buffer {band:g} leaves them out "
+            f"({least:.1f} once aligned)"
+        )
+    else:
+        said.append("no shift is known: the evidence is too weak everywhere")
+    late = [d for b in blocks for d in b.dates if taken and d[:10] > taken.isoformat()]
+    if late:
+        said.append(f"{len(late)} features were last edited after the image was taken ({taken})")
+    return said
+
+
+def ages(blocks: tuple[QCTile, ...], taken: date | None) -> str:
+    """When the labels were last edited, against when the image was taken, in words."""
+    dates = sorted(d for b in blocks for d in b.dates)
+    image = (
+        f"the image was taken on {taken}"
+        if taken
+        else ("the image does not say when it was taken (--image-date)")
+    )
+    if not dates:
+        return f"no feature says when it was last edited; {image}"
+    middle = dates[(len(dates) - 1) // 2]
+    return f"last edited {dates[0]} to {dates[-1]}, {middle} in the median; {image}"
+
+
+def ignore_buffer_width(blocks: tuple[QCTile, ...], scene: Scene) -> float:
+    """Metres to ignore along outlines: what three quarters of the labels are off by at most."""
+    lengths = [b.length for b in blocks if b.features and not b.rejected for _ in range(b.features)]
+    least = max(0.5, *ground_gsd(scene.geobox))
+    wide = float(np.percentile(lengths, 75)) if lengths else 0.0
+    return round(max(least, wide) * 2) / 2
+
+
+def image_date(scene: Scene) -> date | None:
+    """When the image was taken, if its tags say."""
+    import rasterio
+
+    with rasterio.open(scene.path) as src:
+        tags = {k.casefold(): v for k, v in {**src.tags(), **src.tags(ns="IMAGERY")}.items()}
+    for name in ("acquisitiondatetime", "acquisition_date", "acquisitiondate", "datetime"):
+        for key in (name, f"tifftag_{name}"):
+            text = tags.get(key, "").replace(":", "-", 2)[:10]
+            try:
+                return date.fromisoformat(text)
+            except ValueError:
+                continue
+    return None
+
+
+def tables_of(
+    path: Path | None, scheme: ClassScheme, scene: Scene, layer: str | None
+) -> list[Table]:
+    """The features of a vector file with all their attributes; None fetches OpenStreetMap."""
+    from geopipe.labels import default_cache
+
+    if path is None:
+        path = fetch_osm(scene.geobox, scheme, default_cache())
+    tables = open_tables(path, scheme, Extent(scene.geobox), layer)
+    if not any(len(t.frame) for t in tables):
+        raise LabelError(f"{path} has no feature near {scene.path}", "check the place of both")
+    return tables

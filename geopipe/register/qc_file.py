@@ -1,0 +1,150 @@
+"""The check of labels as a GeoPackage that an analyst opens: blocks by verdict, shifts as lines."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyogrio
+import shapely
+
+from geopipe.grid import ground_gsd
+from geopipe.raster.geopackage import atomic_geopackage, check_target
+from geopipe.raster.layerstyle import add_layer_style
+from geopipe.raster.scene import window_geobox
+from geopipe.raster.style import category_qml
+from geopipe.register.grid import RegistrationGrid
+from geopipe.register.qc_tiles import QCTile
+
+DRAWN = 20
+"""Shifts are drawn so many times as long as they are."""
+_COLOURS = {
+    "good": "#3d9a57",
+    "shifted": "#e0a030",
+    "incomplete": "#2a7fb8",
+    "shifted, incomplete": "#d1562b",
+    "doubtful features": "#8a63c9",
+    "shifted, doubtful features": "#c2447c",
+    "incomplete, doubtful features": "#5b4fa0",
+    "shifted, incomplete, doubtful features": "#a02020",
+    "no evidence": "#9a9a9a",
+    "no labels": "#e8e8e8",
+}
+
+
+_COLUMNS = {
+    "row": "int64",
+    "column": "int64",
+    "class": "object",
+    "verdict": "object",
+    "features": "int64",
+    "area_m2": "float64",
+    "dx_m": "float64",
+    "dy_m": "float64",
+    "error_m": "float64",
+    "score": "float64",
+    "refused": "object",
+    "missing_m2": "float64",
+    "missing_share": "float64",
+    "doubtful": "int64",
+    "oldest": "object",
+    "median_date": "object",
+    "newest": "object",
+}
+"""Types of the fields, also where nothing is known in any block."""
+
+
+def write_check(
+    plane: RegistrationGrid, blocks: Sequence[QCTile], out: Path, *, overwrite: bool = False
+) -> None:
+    """Write a layer of blocks for each class, and ``shifts``, lines from where labels lie.
+
+    Metres on the ground along the scene's columns and rows (east and north where it is not
+    turned). LabelError when `out` is there already or has no folder.
+    """
+    check_target(out, overwrite=overwrite)
+    about = {"credit": plane.labels.credit} if plane.labels.credit else None
+    with atomic_geopackage(out) as part:
+        layers = {
+            plane.labels.scheme.names[k]: _frame(plane, [b for b in blocks if b.class_id == k])
+            for k in range(1, len(plane.labels.scheme))
+        }
+        layers["shifts"] = _shifts(plane, [b for b in blocks if b.features and not b.rejected])
+        for name, frame in layers.items():
+            kind = "LineString" if name == "shifts" else "Polygon"
+            pyogrio.write_dataframe(
+                frame,
+                part,
+                layer=name,
+                driver="GPKG",
+                geometry_type=kind,
+                dataset_options={"VERSION": "1.2"},
+                layer_metadata=about,
+            )
+        colours = {c.name: c.color for c in plane.labels.scheme.classes[1:]}
+        for name in layers:
+            if name == "shifts":
+                add_layer_style(
+                    part,
+                    name,
+                    name,
+                    category_qml("class", colours, "line"),
+                    f"shifts of the labels, {DRAWN} times as long",
+                )
+            else:
+                add_layer_style(part, name, name, category_qml("verdict", _COLOURS), "verdicts")
+
+
+def rows(plane: RegistrationGrid, blocks: Sequence[QCTile]) -> list[dict[str, object]]:
+    """Plain values of each block; None where nothing is known."""
+    pixel = max(ground_gsd(plane.scene.geobox))
+    return [
+        {
+            "row": round(b.window.row * plane.gsd),
+            "column": round(b.window.col * plane.gsd),
+            "class": plane.labels.scheme.names[b.class_id],
+            "verdict": b.status(pixel),
+            "features": b.features,
+            "area_m2": round(b.area_m2, 1),
+            "dx_m": None if b.rejected else round(b.right, 2),
+            "dy_m": None if b.rejected else round(-b.down, 2),
+            "error_m": None if b.rejected else round(b.error, 2),
+            "score": None if b.rejected else round(b.score, 2),
+            "refused": b.rejected,
+            "missing_m2": None if np.isnan(b.omission_m2) else round(b.omission_m2, 1),
+            "missing_share": None if np.isnan(b.omission) else round(b.omission, 3),
+            "doubtful": b.commission,
+            "oldest": min(b.dates, default=None),
+            "median_date": median_date(b.dates),
+            "newest": max(b.dates, default=None),
+        }
+        for b in blocks
+    ]
+
+
+def median_date(dates: Sequence[str]) -> str | None:
+    """The middle one of ISO dates."""
+    return sorted(dates)[median(range(len(dates))).__floor__()] if dates else None
+
+
+def _frame(plane: RegistrationGrid, blocks: Sequence[QCTile]) -> gpd.GeoDataFrame:
+    shapes = [window_geobox(plane.geobox, b.window).extent.geom for b in blocks]
+    table = pd.DataFrame(rows(plane, blocks), columns=list(_COLUMNS)).astype(_COLUMNS)
+    return gpd.GeoDataFrame(table, geometry=shapes, crs=plane.labels.plane.crs)
+
+
+def _shifts(plane: RegistrationGrid, blocks: Sequence[QCTile]) -> gpd.GeoDataFrame:
+    lines = []
+    for b in blocks:
+        middle = np.array([b.window.row + b.window.height / 2, b.window.col + b.window.width / 2])
+        end = middle + DRAWN * np.array([b.down, b.right]) / plane.gsd
+        lines.append(shapely.LineString(plane.from_px(np.stack([middle, end]))))
+    table = {
+        "class": [plane.labels.scheme.names[b.class_id] for b in blocks],
+        "metres": [round(b.length, 2) for b in blocks],
+        "dx_m": [round(b.right, 2) for b in blocks],
+        "dy_m": [round(-b.down, 2) for b in blocks],
+    }
+    return gpd.GeoDataFrame(table, geometry=lines, crs=plane.labels.plane.crs)

@@ -1,0 +1,132 @@
+"""The contact sheet of a transfer: chosen and refused patches beside their nearest source samples.
+
+`shown` says which samples a sheet has room for, so that only their pixels need to be read.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from geopipe.classes import ClassScheme
+from geopipe.errors import ConfigError
+from geopipe.learn.transfer import SampleStatus, Selection
+from geopipe.report.figures import Picture, photo
+from geopipe.report.page import render, write_page
+
+_SIDE = 96
+"""Pixels that the longer side of a thumbnail is brought down to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbour:
+    """A source sample that is near a patch."""
+
+    image: np.ndarray
+    """(3, h, w) uint8"""
+    class_id: int
+    distance: float
+    """Euclidean, in features."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A target patch and what was decided about it."""
+
+    image: np.ndarray
+    """(3, h, w) uint8"""
+    class_id: int
+    """The pseudo-label."""
+    probability: float
+    status: SampleStatus
+    near: tuple[Neighbour, ...] = ()
+    """Nearest first; empty where none were asked for."""
+    caption: str = ""
+    """Where it lies, say."""
+
+
+@dataclass(frozen=True, eq=False)
+class ContactSheet:
+    """What a contact sheet shows."""
+
+    title: str
+    scheme: ClassScheme
+    rows: tuple[Row, ...]
+    counts: np.ndarray | None = None
+    """(classes, statuses) int64: of all samples, see `Selection.counts`"""
+    summary: str = ""
+    notes: tuple[str, ...] = ()
+    """Why to abstain, say."""
+
+
+def thumbnail(chosen: Selection, most: int, seed: int = 0) -> np.ndarray:
+    """Indices of the target samples to show: of each class at most `most` kept and `most` refused.
+
+    The kept ones by lot; of the refused each reason has its turn, so that a rare one is seen too.
+    Equal arguments, equal samples. Raises ConfigError for `most` below 1.
+    """
+    if most < 1:
+        raise ConfigError(f"{most} patches per class are no contact sheet", "show at least 1")
+    rng = np.random.default_rng(seed)
+    lot = rng.permutation(len(chosen.statuses))
+    found: list[int] = []
+    for class_id in range(chosen.classes):
+        by_fate = [
+            lot[(chosen.labels[lot] == class_id) & (chosen.statuses[lot] == f)]
+            for f in SampleStatus
+        ]
+        found += by_fate[SampleStatus.KEPT][:most].tolist()
+        refused = [
+            (turn, f, i) for f in SampleStatus if f for turn, i in enumerate(by_fate[f].tolist())
+        ]
+        found += [i for _, _, i in sorted(refused)[:most]]
+    return np.array(found, np.int64)
+
+
+def write_sheet(path: Path, sheet: ContactSheet, most: int = 12, near: int = 5) -> Path:
+    """Write `path`, one HTML file that holds all it shows, and return it.
+
+    Of each class at most `most` kept and `most` refused rows are shown, each with at most `near`
+    neighbours, all of them brought down to thumbnails: a row takes some 20 kB. Equal sheets give
+    equal bytes. Raises SceneError when the file cannot be written.
+    """
+    write_page(path, _html(sheet, most, near), "contact sheet")
+    return path
+
+
+def _html(sheet: ContactSheet, most: int, near: int) -> str:
+    return render(
+        "contactsheet.html",
+        {"thumbnail": _thumbnail},
+        sheet=sheet,
+        statuses=list(SampleStatus),
+        sections=list(_sections(sheet, most)),
+        near=near,
+    )
+
+
+def _sections(
+    sheet: ContactSheet, most: int
+) -> Iterator[tuple[int, list[tuple[str, list[Row], int]]]]:
+    """Per class its id and (title, rows that are shown, rows that there are) of kept and refused.
+
+    How many there are is what `counts` says, if it is given.
+    """
+    for class_id in range(len(sheet.scheme)):
+        rows = [r for r in sheet.rows if r.class_id == class_id]
+        kept = [r for r in rows if r.status == SampleStatus.KEPT]
+        refused = [r for r in rows if r.status != SampleStatus.KEPT]
+        there = len(kept), len(refused)
+        if sheet.counts is not None:
+            counted = sheet.counts[class_id]
+            there = int(counted[SampleStatus.KEPT]), int(counted.sum() - counted[SampleStatus.KEPT])
+        yield class_id, [("kept", kept[:most], there[0]), ("refused", refused[:most], there[1])]
+
+
+def _thumbnail(image: np.ndarray) -> Picture:
+    """`image` (3, h, w) uint8 as a small JPEG."""
+    pixels = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)), "RGB")
+    pixels.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    return photo(np.asarray(pixels).transpose(2, 0, 1))

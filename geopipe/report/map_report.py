@@ -1,0 +1,292 @@
+"""The report of a map or of a whole workflow: one HTML file, and the same figures as JSON and text.
+
+`write_report` leaves out the sections that have nothing to say, so a single map gets a short page.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from rasterio import DatasetReader
+from rasterio.enums import MaskFlags, Resampling
+from rasterio.errors import RasterioIOError
+from rasterio.windows import Window as RioWindow
+
+from geopipe.classes import ClassScheme
+from geopipe.errors import SceneError
+from geopipe.metrics import Metrics
+from geopipe.raster import Scene
+from geopipe.raster.scene import opened
+from geopipe.report.figures import Curve, chart, panel, photo
+from geopipe.report.page import render
+
+_PIECE = 100
+"""Pixels a side of what a damaged scene is seen by."""
+
+__all__ = ["CloseUp", "Curve", "Report", "downscale", "write_report"]
+
+
+@dataclass(frozen=True, eq=False)
+class CloseUp:
+    """One place seen by several methods."""
+
+    title: str
+    image: np.ndarray
+    """(3, h, w) uint8"""
+    panels: tuple[tuple[str, np.ndarray], ...]
+    """(caption, class ids (h, w) uint8; IGNORE stays blank)"""
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What there is to say; an empty field is a section less."""
+
+    title: str
+    scheme: ClassScheme
+    summary: str = ""
+    metrics: tuple[tuple[str, Metrics], ...] = ()
+    """(method, how well it did); differences are taken to the first"""
+    iterations: tuple[Metrics, ...] = ()
+    """After 0, 1, 2... iterations of the refinement; 0 is the base network alone."""
+    curves: tuple[Curve, ...] = ()
+    closeups: tuple[CloseUp, ...] = ()
+    overview: tuple[np.ndarray, np.ndarray] | None = None
+    """(image (3, h, w) uint8, class ids (h, w) uint8)"""
+    timings: tuple[tuple[str, float], ...] = ()
+    """(step, seconds)"""
+    facts: tuple[tuple[str, str], ...] = ()
+    """(name, value): areas, provenance"""
+    notes: tuple[str, ...] = ()
+
+
+def write_report(folder: Path, report: Report) -> tuple[Path, Path, Path]:
+    """Write ``report.html``, ``report.json`` and ``report.md`` into `folder`; returns their paths.
+
+    The page holds all it shows (images as data URIs, no network) and reads by ``file://``, in the
+    dark and on paper. Equal reports give equal bytes. Raises SceneError when it cannot be written.
+    """
+    texts = {
+        "report.html": _html(report),
+        "report.json": json.dumps(_tables(report), indent=2, ensure_ascii=False, allow_nan=False)
+        + "\n",
+        "report.md": _markdown(report),
+    }
+    paths = [folder / name for name in texts]
+    parts = [path.with_name(path.name + ".part") for path in paths]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for part, text in zip(parts, texts.values(), strict=True):
+            part.write_text(text, encoding="utf-8")
+        for part, path in zip(parts, paths, strict=True):
+            part.replace(path)
+    except OSError as e:
+        raise SceneError(f"cannot write the report into {folder}: {e.strerror}") from e
+    finally:
+        if folder.is_dir():
+            for part in parts:
+                part.unlink(missing_ok=True)
+    return paths[0], paths[1], paths[2]
+
+
+def downscale(scene: Scene, limit: int) -> np.ndarray:
+    """`scene` for the eye: (3, h, w) uint8, its longer side at most `limit` px.
+
+    Other dtypes than uint8 are stretched from the 2nd to the 98th percentile of each band; where
+    nothing is known the image is light grey. GDAL averages block by block (through overviews where
+    there are any), so memory does not grow with the scene.
+    """
+    shrink = max(1.0, max(scene.shape) / limit)
+    shape = (3, *(max(1, round(n / shrink)) for n in scene.shape))
+    bands = (scene.bands + scene.bands[-1:] * 2)[:3]  # one band is shown as grey
+    how = Resampling.average if shrink > 1 else Resampling.nearest
+    with opened(scene.path) as src:
+        try:
+            data, valid = _seen(src, bands, shape[1:], how)
+        except RasterioIOError:  # damaged somewhere: all but that
+            data, valid = np.zeros(shape, scene.dtype), np.zeros(shape[1:], bool)
+            for at in product(*map(_pieces, shape[1:])):
+                size = tuple(s.stop - s.start for s in at)
+                on_scene = (
+                    slice(s.start * n // m, s.stop * n // m)
+                    for s, n, m in zip(at, scene.shape, shape[1:], strict=True)
+                )
+                window = RioWindow.from_slices(*on_scene)
+                with suppress(RasterioIOError):
+                    data[:, *at], valid[at] = _seen(src, bands, size, how, window)
+    return to_bytes(data, valid)
+
+
+def _seen(
+    src: DatasetReader,
+    bands: tuple[int, ...],
+    size: tuple[int, ...],
+    how: Resampling,
+    window: RioWindow | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (3, *size) of `window` and whether they are valid."""
+    data = src.read(bands, window=window, out_shape=(3, *size), resampling=how)
+    if all(MaskFlags.all_valid in src.mask_flag_enums[b - 1] for b in bands):
+        return data, np.ones(size, bool)
+    masks = src.read_masks(bands, window=window, out_shape=(3, *size))  # nearest: yes or no
+    return data, (masks > 0).any(axis=0)
+
+
+def _pieces(size: int) -> Iterator[slice]:
+    """Slices that cover `size` pixels."""
+    return (slice(i, min(i + _PIECE, size)) for i in range(0, size, _PIECE))
+
+
+def to_bytes(data: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """(bands, h, w) of any dtype for the eye, uint8: stretched as in `downscale`."""
+    if data.dtype != np.uint8:
+        valid = valid & np.isfinite(data).all(axis=0)
+        data = np.stack([_stretch(band, valid) for band in data])
+    return np.asarray(np.where(valid, data, 225), np.uint8)
+
+
+def _stretch(band: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    if not valid.any():
+        return np.zeros(band.shape, np.uint8)
+    low, high = np.percentile(band[valid].astype(np.float64), (2, 98))
+    scaled = (np.where(valid, band, low) - low) / ((high - low) or 1.0)
+    return np.asarray(np.round(np.clip(scaled, 0, 1) * 255), np.uint8)
+
+
+def _tables(report: Report) -> dict[str, Any]:
+    """The figures as plain values."""
+    return {
+        "title": report.title,
+        "summary": report.summary,
+        "classes": [{"name": c.name, "color": c.color} for c in report.scheme.classes],
+        "metrics": {name: m.to_dict() for name, m in report.metrics},
+        "iterations": [m.to_dict() for m in report.iterations],
+        "curves": [
+            {
+                "title": c.title,
+                "x_label": c.x_label,
+                "y_label": c.y_label,
+                "series": [
+                    {"name": name, "x": _finite(xs), "y": _finite(ys)} for name, xs, ys in c.series
+                ],
+            }
+            for c in report.curves
+        ],
+        "timings": {name: round(seconds, 3) for name, seconds in report.timings},
+        "facts": dict(report.facts),
+        "notes": list(report.notes),
+    }
+
+
+def _finite(values: Sequence[float]) -> list[float | None]:
+    return [float(v) if math.isfinite(v) else None for v in values]
+
+
+def _html(report: Report) -> str:
+    filters = {"percent": _percent, "points": _points, "duration": _duration, "kappa": _kappa}
+    overview = None
+    if report.overview:
+        image, ids = report.overview
+        # The first class is the background: over the image it would hide everything.
+        overview = photo(image), panel(ids, report.scheme, hidden=0), panel(ids, report.scheme)
+    return render(
+        "report.html",
+        filters,
+        report=report,
+        scheme=report.scheme,
+        gains=[_charted(c, f"gain{i}") for i, c in enumerate(_iteration_curves(report))],
+        curves=[_charted(c, f"curve{i}") for i, c in enumerate(report.curves)],
+        closeups=[
+            (c.title, photo(c.image), [(name, panel(ids, report.scheme)) for name, ids in c.panels])
+            for c in report.closeups
+        ],
+        overview=overview,
+        slowest=max((seconds for _, seconds in report.timings), default=0.0) or 1.0,
+    )
+
+
+def _charted(curve: Curve, prefix: str) -> tuple[str, Markup]:
+    return curve.title, Markup(chart(curve, prefix))  # matplotlib has escaped the labels
+
+
+def _iteration_curves(report: Report) -> Iterator[Curve]:
+    """Each figure on its own scale: a point of accuracy is small beside the IoU of roads."""
+    if len(report.iterations) < 2:
+        return
+    steps = tuple(float(i) for i in range(len(report.iterations)))
+
+    def line(figures: list[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return steps, tuple(100 * x for x in figures)
+
+    means = line([m.mean_iou for m in report.iterations])
+    right = line([m.overall_accuracy for m in report.iterations])
+    yield Curve("Mean IoU", "iterations", "%", (("mean IoU", *means),))
+    yield Curve("Overall accuracy", "iterations", "%", (("overall accuracy", *right),))
+    by_class = tuple(
+        (name, *line([m.iou[k] for m in report.iterations]))
+        for k, name in enumerate(report.scheme.names)
+    )
+    yield Curve("IoU of each class", "iterations", "%", by_class)
+
+
+def _markdown(report: Report) -> str:
+    """The report as text: what the page says less its pictures."""
+    blocks = [f"# {report.title}", report.summary]
+    for name, m in report.metrics:
+        blocks += [f"## {name}", m.to_markdown().strip()]
+    if len(report.metrics) > 1:
+        (first, base), *others = report.metrics
+        blocks.append(f"## Difference to {first}, in points")
+        rows = [
+            [name, _points(m.overall_accuracy - base.overall_accuracy)]
+            + [_points(b - a) for a, b in zip(base.iou, m.iou, strict=True)]
+            + [_points(m.mean_iou - base.mean_iou)]
+            for name, m in others
+        ]
+        ious = [f"IoU {name}" for name in report.scheme.names]
+        blocks.append(_table(["method", "overall accuracy", *ious, "mean IoU"], rows))
+    if report.iterations:
+        steps = [
+            [str(i), _percent(m.overall_accuracy), _percent(m.mean_iou)]
+            for i, m in enumerate(report.iterations)
+        ]
+        blocks += ["## Iterations", _table(["iterations", "overall accuracy", "mean IoU"], steps)]
+    if report.timings:
+        rows = [[name, _duration(seconds)] for name, seconds in report.timings]
+        blocks += ["## Time", _table(["step", "time"], rows)]
+    if report.facts:
+        blocks += ["## Facts", _table(["what", "value"], [list(fact) for fact in report.facts])]
+    if report.notes:
+        blocks += ["## Notes", "\n".join(f"- {note}" for note in report.notes)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(c.replace("|", "/") for c in line) + " |" for line in lines)
+
+
+def _percent(x: float) -> str:
+    return "–" if math.isnan(x) else f"{100 * x:.2f}"
+
+
+def _points(x: float) -> str:
+    return "–" if math.isnan(x) else f"{100 * x:+.2f}".replace("-", "−")
+
+
+def _kappa(x: float) -> str:
+    return "–" if math.isnan(x) else f"{x:.3f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

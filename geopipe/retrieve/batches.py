@@ -1,0 +1,269 @@
+"""Pieces of the work of a build: some image files, or some windows of a scene, to vectors."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from pyproj import CRS
+from rasterio.errors import NotGeoreferencedWarning
+
+from geopipe.errors import SceneError
+from geopipe.grid import Window, ground_gsd
+from geopipe.nets.backbones import backbone
+from geopipe.raster import Scene
+from geopipe.raster.chips import Chip, require_bytes
+from geopipe.raster.scene import opened, window_geobox
+from geopipe.retrieve.embedding import EmbeddingModel
+from geopipe.retrieve.header import SceneEntry
+from geopipe.retrieve.rows import ChipRow, crs_name
+
+FILES = 64
+"""Image files in a batch."""
+SQUARE = 8
+"""Windows a side of a batch of a scene."""
+_PLACED = (".tif", ".tiff", ".jp2")
+
+
+@dataclass(frozen=True, slots=True)
+class FileItem:
+    """An image file that is a chip."""
+
+    path: str
+    stamp: str
+    class_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Files, or windows of a scene."""
+
+    index: int
+    files: tuple[FileItem, ...] = ()
+    scene: SceneEntry | None = None
+    windows: tuple[Window, ...] = ()
+
+    def __str__(self) -> str:
+        if self.scene is not None:
+            w = self.windows[0]
+            return f"{self.index} (from row {w.row}, column {w.col} of {self.scene.path})"
+        return f"{self.index} (from {self.files[0].path})"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """Chips whose vectors are in a file."""
+
+    rows: tuple[ChipRow, ...]
+    file: str
+    """.npy: (rows, d) float32"""
+    bad: tuple[str, ...] = ()
+    """What could not be read, and why."""
+    blank: int = 0
+    """Windows with too few valid pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchJob:
+    """All a worker needs to do a batch."""
+
+    model: EmbeddingModel
+    folder: str
+    """Where vectors go, in files named after the pixels and the model."""
+    skip_bad: bool = False
+
+    def __call__(self, batch: Batch) -> BatchResult:
+        """Read, describe and keep what is in `batch`; SceneError where it cannot be read."""
+        bad: list[str] = []
+        found, blank = [], 0
+        for row, pixels in self._read(batch, bad):
+            if pixels is None:
+                blank += 1
+            else:
+                found.append((row, pixels))
+        file = ""
+        if found:
+            file = self._kept([r for r, _ in found], [p for _, p in found])
+        return BatchResult(tuple(r for r, _ in found), file, tuple(bad), blank)
+
+    def _read(self, batch: Batch, bad: list[str]) -> Iterator[tuple[ChipRow, np.ndarray | None]]:
+        """Row and pixels of each chip; no pixels where too few are valid."""
+        if batch.scene is not None:
+            yield from self._windows(batch.scene, batch.windows, bad)
+            return
+        for item in batch.files:
+            try:
+                yield read_file(item)
+            except SceneError as e:
+                if not self.skip_bad:
+                    raise
+                bad.append(e.message)
+
+    def _windows(
+        self, entry: SceneEntry, windows: Sequence[Window], bad: list[str]
+    ) -> Iterator[tuple[ChipRow, np.ndarray | None]]:
+        fill = mean_colour(self.model)
+        try:
+            yield from read_windows(entry, windows, fill)
+        except SceneError as e:
+            if not self.skip_bad:
+                raise
+            if len(windows) == 1:
+                bad.append(e.message)
+                return
+            for window in windows:  # all but those that touch the damage
+                yield from self._windows(entry, (window,), bad)
+
+    def _kept(self, rows: Sequence[ChipRow], images: Sequence[np.ndarray]) -> str:
+        """The file with the vectors of `images`, which may be there from an earlier run."""
+        told = [self.model.identity(), [r.digest for r in rows]]
+        name = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        path = Path(self.folder) / f"{name}.npy"
+        if load_vectors(path, len(rows)) is None:
+            vectors = self.model.embed(images)
+            part = path.with_name(f"{name}.{uuid4().hex}.part")  # equal batches may be at it
+            try:
+                with part.open("wb") as file:
+                    np.save(file, vectors)
+                part.replace(path)
+            except OSError as e:
+                raise SceneError(f"cannot write {path}: {e}", "is the disk full?") from e
+            finally:
+                part.unlink(missing_ok=True)
+        return str(path)
+
+
+def load_vectors(path: Path, count: int) -> np.ndarray | None:
+    """(count, d) float32; None where the file is not there or not whole."""
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if found.ndim == 2 and len(found) == count else None
+
+
+def mean_colour(model: EmbeddingModel) -> np.ndarray:
+    """(3,) uint8 that stands for invalid pixels: the mean of the net's images."""
+    return np.round(backbone(model.config.backbone).mean).astype(np.uint8)
+
+
+def stamp(path: str | Path) -> str:
+    """Size and time of change of a file; "" where there is none (an address)."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return ""
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
+def read_file(item: FileItem) -> tuple[ChipRow, np.ndarray]:
+    """The row and the pixels (3, h, w) uint8 of an image file; SceneError for other images."""
+    pixels = Chip(item.path).read(3)
+    require_bytes(item.path, str(pixels.dtype))
+    height, width = pixels.shape[1:]
+    crs, affine = _place(item.path)
+    row = ChipRow(
+        item.path, item.stamp, item.class_name, digest(pixels), 0, 0, height, width, crs, affine
+    )
+    return row, pixels
+
+
+def _place(path: str) -> tuple[str, tuple[float, ...] | None]:
+    """CRS and affine of an image file that has both."""
+    if Path(path).suffix.lower() not in _PLACED:
+        return "", None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with opened(path) as src:
+            if src.crs is None or src.transform.is_identity:
+                return "", None
+            return crs_name(CRS.from_user_input(src.crs)), tuple(src.transform)[:6]
+
+
+def read_windows(
+    entry: SceneEntry, windows: Sequence[Window], fill: np.ndarray
+) -> Iterator[tuple[ChipRow, np.ndarray | None]]:
+    """Row and pixels (3, h, w) uint8 of windows of a scene, which is read once for all of them.
+
+    `fill` (3,) stands where pixels are not valid; None where too few are.
+    """
+    scene = entry.scene
+    row, col = min(w.row for w in windows), min(w.col for w in windows)
+    around = Window(
+        row, col, max(w.bottom for w in windows) - row, max(w.right for w in windows) - col
+    )
+    raster = scene.read(around)
+    for window in windows:
+        at = window.within(around)
+        valid = raster.valid[at]
+        affine = tuple(window_geobox(scene.geobox, window).affine)[:6]
+        data = np.where(valid, raster.data[:, *at], fill[: len(raster.data), None, None])
+        pixels = np.broadcast_to(data, (3, *window.shape))
+        told = ChipRow(
+            entry.path,
+            entry.stamp,
+            "",
+            digest(pixels),
+            window.row,
+            window.col,
+            window.height,
+            window.width,
+            entry.crs,
+            affine,
+        )
+        yield told, pixels if valid.mean() >= max(entry.cut[2], 1e-9) else None
+
+
+def digest(pixels: np.ndarray) -> str:
+    """32 hexadecimal digits, equal for equal pixels (3, h, w)."""
+    found = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    found.update(np.ascontiguousarray(pixels).data)
+    return found.hexdigest()
+
+
+def chip_shape(scene: Scene, metres: float) -> tuple[int, int]:
+    """Pixels (down, along) that `metres` on the ground are in a scene, at least 1."""
+    down, along = ground_gsd(scene.geobox)
+    return max(1, round(metres / down)), max(1, round(metres / along))
+
+
+def scene_windows(entry: SceneEntry) -> list[Window]:
+    """The windows of a scene's chips, row by row; the last ones end at its edges.
+
+    Raises SceneError for a scene smaller than a chip, and chips below 16 px.
+    """
+    (h, w), (down, along) = (chip_shape(entry.scene, m) for m in entry.cut[:2])
+    if min(h, w) < 16:
+        raise SceneError(
+            f"chips of {entry.cut[0]:g} m are {h} x {w} px in {entry.path}: at least 16 are needed",
+            "give a larger --size",
+        )
+    if entry.shape[0] < h or entry.shape[1] < w:
+        raise SceneError(
+            f"{entry.path} has {entry.shape[0]} x {entry.shape[1]} px, a chip of "
+            f"{entry.cut[0]:g} m {h} x {w}",
+            "give a smaller --size",
+        )
+    rows, cols = (
+        _starts(n, s, d) for n, s, d in zip(entry.shape, (h, w), (down, along), strict=True)
+    )
+    return [Window(r, c, h, w) for r in rows for c in cols]
+
+
+def _starts(length: int, size: int, step: int) -> list[int]:
+    found = list(range(0, length - size + 1, step))
+    return found if found[-1] == length - size else [*found, length - size]
+
+
+def grouped(windows: Sequence[Window]) -> list[tuple[Window, ...]]:
+    """Windows in squares of SQUARE x SQUARE neighbours, in a fixed order."""
+    rows = {r: i for i, r in enumerate(sorted({w.row for w in windows}))}
+    cols = {c: i for i, c in enumerate(sorted({w.col for w in windows}))}
+    found: dict[tuple[int, int], list[Window]] = {}
+    for w in windows:
+        found.setdefault((rows[w.row] // SQUARE, cols[w.col] // SQUARE), []).append(w)
+    return [tuple(found[key]) for key in sorted(found)]

@@ -1,0 +1,276 @@
+"""Building an index of chips: folders and scenes through the workers, in one order, resumable.
+
+What is added depends on the sources and the options alone: batches of work are done in any order,
+but go into the index in theirs, in parts of PART chips. The header says how many batches are in, so
+a build that was killed goes on and leaves the files of an undisturbed one.
+"""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from geopipe.errors import ChipIndexError, JobError, SceneError
+from geopipe.mapping import run_tiles
+from geopipe.mapping.journal import lock_folder
+from geopipe.progress import progress
+from geopipe.retrieve.batches import Batch, BatchJob, BatchResult, FileItem, load_vectors
+from geopipe.retrieve.embedding import EmbeddingModel
+from geopipe.retrieve.header import NAME, VECTORS, Header, SceneEntry, Unfinished
+from geopipe.retrieve.rows import ChipRow
+from geopipe.retrieve.searchable import make_searchable
+from geopipe.retrieve.sources import (
+    BATCH,
+    BuildPlan,
+    ChipGrid,
+    batches_of,
+    digest_of,
+    list_sources,
+)
+from geopipe.retrieve.store import ChipIndex, Writer
+
+__all__ = ["BuildPlan", "BuildResult", "ChipGrid", "build_index"]
+
+_Result = tuple[Batch, BatchResult]
+WORK = "work"
+"""Folder of vectors that are computed but not yet in the index."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What a build did."""
+
+    chips: int
+    """In the index now."""
+    added: int
+    duplicates: int
+    """Left out, since equal pixels are there."""
+    known: int
+    """Left out unread, since the same part of the same file is there."""
+    blank: int
+    """Left out, since too few pixels are valid."""
+    bad: tuple[str, ...]
+    """What could not be read, and why."""
+    digest: str
+    """Of vectors and rows."""
+    search: str
+    recall: float | None
+    """Of an approximate search: share of the true ten nearest that are found."""
+    seconds: float
+
+
+def build_index(
+    sources: Sequence[str], folder: Path, model: EmbeddingModel, plan: BuildPlan
+) -> BuildResult:
+    """Add the chips of folders and scenes to the index `folder`, or begin it.
+
+    The same command goes on with a build that stopped; one on what is in already adds nothing.
+    Raises ChipIndexError for an index of another model or a damaged one, SceneError for what cannot
+    be read (`skip_bad` leaves it out), JobError while another build is at work in the folder.
+    """
+    start = time.monotonic()
+    model = model.loaded()
+    dtype = _require(folder, model, plan.dtype)
+    files, scenes, bad = list_sources(sources, plan)
+    with lock_folder(folder):
+        header = Header({**model.identity(), "weights": model.weights}, dtype)
+        writer = Writer(folder, header)
+        before = writer.header.count
+        try:
+            tally = _add(writer, model, plan, files, scenes)
+        finally:
+            if not writer.header.count and not any(folder.rglob("*.npy")):
+                shutil.rmtree(folder, ignore_errors=True)  # nothing that another run could use
+        kind, recall = make_searchable(writer, plan.search)
+        index = ChipIndex.open(folder)
+    return BuildResult(
+        len(index),
+        len(index) - before,
+        tally.duplicates,
+        tally.known,
+        tally.blank,
+        (*bad, *tally.bad),
+        index.digest,
+        kind,
+        recall,
+        time.monotonic() - start,
+    )
+
+
+def _require(folder: Path, model: EmbeddingModel, dtype: str | None) -> str:
+    """The dtype of the vectors; ChipIndexError where an index is there that does not fit."""
+    if folder.exists() and not folder.is_dir():
+        raise ChipIndexError(f"{folder} is a file", "give a folder for the index")
+    if not (folder / NAME).exists():
+        ours = (VECTORS, f"{NAME}.part")  # what a build leaves that was killed at once
+        if folder.is_dir() and any(p.name not in ours for p in folder.iterdir()):
+            raise ChipIndexError(f"{folder} is a folder of something else", "give a new one")
+        return dtype or "float32"
+    header = Header.read(folder)
+    model.require({k: v for k, v in header.model.items() if k != "weights"})
+    if dtype not in (None, header.dtype):
+        raise ChipIndexError(f"{folder} holds {header.dtype}, not {dtype}", "build another index")
+    return header.dtype
+
+
+@dataclass
+class _Tally:
+    """What became of all there is."""
+
+    known: int = 0
+    duplicates: int = 0
+    blank: int = 0
+    bad: list[str] = field(default_factory=list)
+
+
+def _add(
+    writer: Writer,
+    model: EmbeddingModel,
+    plan: BuildPlan,
+    files: list[FileItem],
+    scenes: list[SceneEntry],
+) -> _Tally:
+    """Do what is not done yet of the batches of these sources, and put it into the index."""
+    going = writer.header.unfinished
+    first = going.first if going else writer.header.count
+    index = ChipIndex(writer.folder, writer.header)
+    batches, known = batches_of(index, files, scenes, first)
+    digest = digest_of(batches, plan)
+    if going and going.plan != digest:  # another command: what that one added is there to stay
+        first, going = writer.header.count, None
+        batches, known = batches_of(index, files, scenes, first)
+        digest = digest_of(batches, plan)
+    tally, done = _Tally(known), going.batches if going else 0
+    if batches:
+        state = Unfinished(digest, first, done, len(batches))
+        told = _scenes(writer.header, scenes, whole=False)
+        writer.write(writer.header.patch(scenes=told, unfinished=state))
+        work = plan.cache or writer.folder / WORK
+        _embed(writer, model, replace(plan, cache=work), batches[done:], state, tally)
+    told = _scenes(writer.header, scenes, whole=True)
+    writer.write(writer.header.patch(scenes=told, unfinished=None))
+    shutil.rmtree(writer.folder / WORK, ignore_errors=True)
+    return tally
+
+
+def _scenes(header: Header, mine: list[SceneEntry], *, whole: bool) -> tuple[SceneEntry, ...]:
+    """The index's scenes with these among them; one that is in whole stays so."""
+    known = {(s.path, s.stamp, s.cut, s.bands): s for s in header.scenes}
+    for s in mine:
+        key = s.path, s.stamp, s.cut, s.bands
+        if key not in known or whole:
+            known[key] = replace(s, whole=whole)
+    return tuple(known.values())
+
+
+def _embed(
+    writer: Writer,
+    model: EmbeddingModel,
+    plan: BuildPlan,
+    batches: Sequence[Batch],
+    state: Unfinished,
+    tally: _Tally,
+) -> None:
+    """Do `batches` and append their chips in the order of the batches, PART by PART."""
+    assert plan.cache is not None
+    plan.cache.mkdir(parents=True, exist_ok=True)
+    job = BatchJob(model, str(plan.cache.resolve()), plan.skip_bad)
+    seen = _KnownChips(ChipIndex(writer.folder, writer.header), keep=plan.keep_duplicates)
+    gathered = _IndexPartWriter(writer, state, own=plan.cache == writer.folder / WORK)
+    total = sum(len(p.files) + len(p.windows) for p in batches)
+    with progress("describing chips", total) as advance:
+        for batch, done in _in_order(run_tiles(job, batches, plan.workers), state.batches):
+            tally.blank += done.blank
+            tally.bad += done.bad
+            new = [i for i, r in enumerate(done.rows) if seen.is_new(r)]
+            tally.duplicates += len(done.rows) - len(new)
+            gathered.add(done, _vectors(done, job, batch), new)
+            if len(gathered.rows) >= BATCH:
+                gathered.commit(batch.index + 1)
+            advance(len(done.rows) + done.blank + len(done.bad))
+        gathered.commit(state.of)
+    if writer.header.count == 0:
+        raise SceneError(
+            f"no chip of {total} is left: {tally.blank} blank, {len(tally.bad)} unreadable",
+            tally.bad[0] if tally.bad else "lower --valid",
+        )
+
+
+@dataclass
+class _IndexPartWriter:
+    """Chips that are described, but not yet in the index."""
+
+    writer: Writer
+    state: Unfinished
+    own: bool
+    """The files of vectors serve this build alone."""
+    vectors: list[np.ndarray] = field(default_factory=list)
+    rows: list[ChipRow] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+    def add(self, done: BatchResult, vectors: np.ndarray, new: Sequence[int]) -> None:
+        """Keep the chips `new` of a batch."""
+        self.files += [done.file] * bool(done.file)
+        if new:
+            self.vectors.append(vectors[new])
+            self.rows += [done.rows[i] for i in new]
+
+    def commit(self, batches: int) -> None:
+        """Put them into the index, which then holds what `batches` batches gave."""
+        data = np.concatenate(self.vectors) if self.vectors else np.zeros((0, 0), np.float32)
+        self.writer.append(data, self.rows, replace(self.state, batches=batches))
+        for file in self.files if self.own else ():
+            Path(file).unlink(missing_ok=True)
+        self.vectors, self.rows, self.files = [], [], []
+
+
+def _vectors(done: BatchResult, job: BatchJob, batch: Batch) -> np.ndarray:
+    """What a batch's file holds."""
+    if not done.rows:
+        return np.zeros((0, 0), np.float32)
+    found = load_vectors(Path(done.file), len(done.rows))
+    if found is None:  # a batch of the same pixels was there before, and its file is used up
+        found = load_vectors(Path(job(batch).file), len(done.rows))
+    if found is None:
+        raise JobError(
+            f"{done.file} is not there", "workers of a cluster must share the folder of the index"
+        )
+    return found
+
+
+def _in_order(
+    results: Iterator[tuple[Batch, BatchResult]], first: int
+) -> Iterator[tuple[Batch, BatchResult]]:
+    """What was done in any order, in the order of the batches."""
+    waiting: dict[int, _Result] = {}
+    for batch, done in results:
+        waiting[batch.index] = batch, done
+        while first in waiting:
+            yield waiting.pop(first)
+            first += 1
+
+
+class _KnownChips:
+    """Which chips are in the index, 16 bytes each: a million of them take 100 MB."""
+
+    def __init__(self, index: ChipIndex, *, keep: bool) -> None:
+        self._keep = keep
+        columns = ("digest", "source", "row", "col") if keep else ("digest",)
+        self._known = {self._key(*values) for values in index.columns(columns)}
+
+    def is_new(self, row: ChipRow) -> bool:
+        """Whether there is none like it, which there is from now on."""
+        key = self._key(row.digest, row.source, row.row, row.col)
+        if key in self._known:
+            return False
+        self._known.add(key)
+        return True
+
+    def _key(self, digest: str, *place: object) -> bytes:
+        if not self._keep:
+            return bytes.fromhex(digest)
+        return hashlib.blake2b(f"{digest}|{place}".encode(), digest_size=16).digest()

@@ -1,0 +1,185 @@
+"""How like an image each place of a scene is, as a georeferenced raster."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioError
+
+from geopipe import __version__
+from geopipe.errors import ConfigError, SceneError
+from geopipe.grid import Window
+from geopipe.mapping import Workers, run_tiles
+from geopipe.progress import progress
+from geopipe.retrieve.batches import Batch, chip_shape, mean_colour, read_windows
+from geopipe.retrieve.embedding import EmbeddingModel
+from geopipe.retrieve.header import SceneEntry
+from geopipe.retrieve.normalization import similarity
+from geopipe.retrieve.query import Query, Retriever
+from geopipe.retrieve.sources import ChipGrid, scene_entry
+
+_SQUARE = 8
+STEPS = 250
+"""A similarity of 1 as stored by `as_bytes`; 0 and less is 0, 255 is nodata."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarityJob:
+    """All a worker needs for a batch of a heatmap."""
+
+    model: EmbeddingModel
+    query: tuple[float, ...]
+
+    def __call__(self, batch: Batch) -> np.ndarray:
+        """(windows,) float32: similarity of each chip; NaN where too few pixels are valid."""
+        assert batch.scene is not None
+        found = read_windows(batch.scene, batch.windows, mean_colour(self.model))
+        images = [pixels for _, pixels in found]
+        out = np.full(len(images), np.nan, np.float32)
+        there = [i for i, pixels in enumerate(images) if pixels is not None]
+        if there:
+            vectors = self.model.embed([images[i] for i in there])  # type: ignore[misc]
+            query = np.array(self.query, np.float32)
+            out[there] = similarity(vectors, query, self.model.config.norm)
+        return out
+
+
+def similarity_map(
+    query: np.ndarray, model: EmbeddingModel, entry: SceneEntry, workers: Workers
+) -> tuple[np.ndarray, GeoBox]:
+    """Similarity (rows, cols) float32 of the chips around the middles of cells, and their plane.
+
+    Cells are `entry.cut[1]` metres a side from the scene's corner on, chips `entry.cut[0]`; a chip
+    may stick out of the scene. NaN where less than `entry.cut[2]` of it is valid.
+    """
+    (h, w), (down, along) = (chip_shape(entry.scene, m) for m in entry.cut[:2])
+    if min(h, w) < 16:
+        raise ConfigError(f"chips of {entry.cut[0]:g} m are {h} x {w} px", "give a larger --size")
+    shape = -(-entry.shape[0] // down), -(-entry.shape[1] // along)
+    blocks = [(r, c) for r in range(0, shape[0], _SQUARE) for c in range(0, shape[1], _SQUARE)]
+    batches = []
+    for number, (r, c) in enumerate(blocks):
+        cells = [(i, j) for i in _upto(r, shape[0]) for j in _upto(c, shape[1])]
+        windows = tuple(
+            Window(i * down + (down - h) // 2, j * along + (along - w) // 2, h, w) for i, j in cells
+        )
+        batches.append(Batch(number, scene=entry, windows=windows))
+    out = np.full(shape, np.nan, np.float32)
+    job = SimilarityJob(model, tuple(query.astype(float).tolist()))
+    with progress("comparing", len(batches)) as advance:
+        for batch, values in run_tiles(job, batches, workers):
+            r, c = blocks[batch.index]
+            rows, cols = _upto(r, shape[0]), _upto(c, shape[1])
+            out[rows.start : rows.stop, cols.start : cols.stop] = values.reshape(
+                len(rows), len(cols)
+            )
+            advance()
+    if np.isnan(out).all():
+        raise SceneError(f"no chip of {entry.path} has enough valid pixels", "lower --valid")
+    plane = entry.scene.geobox
+    return out, GeoBox(shape, plane.affine * plane.affine.scale(along, down), plane.crs)
+
+
+def _upto(first: int, end: int) -> range:
+    return range(first, min(first + _SQUARE, end))
+
+
+def write_similarity_map(
+    out: Path,
+    values: np.ndarray,
+    geobox: GeoBox,
+    told: Sequence[tuple[str, str]],
+    *,
+    as_bytes: bool,
+) -> None:
+    """Write `out`, a COG of one band "similarity": float32 with nodata NaN, or uint8 / STEPS.
+
+    SceneError where it cannot be written; then nothing is left behind.
+    """
+    if as_bytes:
+        scaled = np.round(np.clip(np.nan_to_num(values), 0, 1) * STEPS)
+        data, nodata = np.where(np.isnan(values), 255, scaled).astype(np.uint8), 255.0
+    else:
+        data, nodata = values, float("nan")
+    part = out.with_name(out.name + ".part")
+    try:
+        with rasterio.MemoryFile() as memory:
+            with memory.open(
+                driver="GTiff",
+                height=data.shape[0],
+                width=data.shape[1],
+                count=1,
+                dtype=data.dtype,
+                nodata=nodata,
+                crs=str(geobox.crs),
+                transform=geobox.affine,
+            ) as made:
+                made.write(data, 1)
+                made.set_band_description(1, "similarity")
+                if as_bytes:
+                    made.scales = (1 / STEPS,)
+                made.update_tags(software=f"geopipe {__version__}", **dict(told))
+            with memory.open() as made:
+                rasterio.shutil.copy(
+                    made,
+                    str(part),
+                    driver="COG",
+                    COMPRESS="DEFLATE",
+                    BLOCKSIZE=256,
+                    OVERVIEW_RESAMPLING="AVERAGE",
+                )
+        part.replace(out)
+    except (RasterioError, OSError) as e:
+        raise SceneError(f"cannot write {out}: {e}", "is there room, and may you write?") from e
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def heatmap(
+    asker: Retriever,
+    image: str,
+    scene: str,
+    out: Path,
+    cutting: ChipGrid,
+    workers: Workers,
+    *,
+    as_bytes: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write the heatmap `out` of `scene` for an image; returns its extremes and where it peaks.
+
+    `image` as in `Asked`. Raises ConfigError where `out` is there already.
+    """
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out} exists already", "give another name or --overwrite")
+    if not out.parent.is_dir():
+        raise ConfigError(f"there is no folder {out.parent}", "make it first")
+    if out.exists() and Path(scene).exists() and out.samefile(scene):
+        raise ConfigError(f"{out} is the scene itself", "give another name")
+    entry = scene_entry(scene, cutting)
+    (example,) = asker.examples(Query(image=image))
+    values, geobox = similarity_map(example.vector, asker.model, entry, workers)
+    config = asker.model.config
+    told = {
+        "query": example.name,
+        "backbone": config.backbone,
+        "feature": config.feature,
+        "weights_sha256": asker.model.sha256,
+        "chip_metres": f"{cutting.size:g}",
+    }
+    write_similarity_map(out, values, geobox, list(told.items()), as_bytes=as_bytes)
+    row, col = np.unravel_index(int(np.nanargmax(values)), values.shape)
+    x, y = geobox.affine * (float(col) + 0.5, float(row) + 0.5)
+    return {
+        "lowest": float(np.nanmin(values)),
+        "highest": float(np.nanmax(values)),
+        "x": x,
+        "y": y,
+        "crs": entry.crs,
+        "shape": list(values.shape),
+    }

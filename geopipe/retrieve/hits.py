@@ -1,0 +1,127 @@
+"""Hits as a GeoPackage that opens in QGIS with ranks and nearness in sight."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import shapely
+from pyproj import Transformer
+
+from geopipe.errors import ChipIndexError
+from geopipe.raster.geopackage import atomic_geopackage
+from geopipe.raster.layerstyle import add_layer_style
+from geopipe.raster.style import category_qml
+from geopipe.retrieve.query import Hit, SearchResult
+from geopipe.retrieve.rows import ChipRow
+
+LAYER, ASKED = "hits", "asked"
+_COLOURS = ("#b2182b", "#e8793e", "#f4c04f", "#8fc3c9", "#3f7fb3")
+"""Near to far."""
+_FEW = 5
+
+
+def write_hits(result: SearchResult, out: Path) -> int:
+    """Write layer `hits` (those with a place) and, where known, `asked`; returns how many.
+
+    In the CRS of the hits, or in lon/lat where they have several. Raises ChipIndexError when none
+    has a place, LabelError when the file cannot be written.
+    """
+    placed = [h for h in result.hits if h.row.crs]
+    if not placed:
+        raise ChipIndexError(
+            f"none of the {len(result.hits)} hits has a place on Earth, so there is no map of them",
+            "the page (--html) shows them",
+        )
+    asked = [e for e in result.examples if e.row.crs]
+    systems = {h.row.crs for h in placed}
+    crs = systems.pop() if len(systems) == 1 else "OGC:CRS84"
+    bands = nearness(placed)
+    with atomic_geopackage(out) as part:
+        write = {
+            "driver": "GPKG",
+            "geometry_type": "Polygon",
+            "dataset_options": {"VERSION": "1.2"},
+        }
+        pyogrio.write_dataframe(_frame(placed, bands, crs), part, layer=LAYER, **write)
+        colours = dict(zip(dict.fromkeys(bands), _COLOURS, strict=False))
+        qml = labelled(category_qml("nearness", colours), "rank")
+        add_layer_style(part, LAYER, LAYER, qml, "hits by rank, near to far")
+        if asked:
+            frame = gpd.GeoDataFrame(
+                {"name": [e.name for e in asked], "role": [e.role for e in asked]},
+                geometry=[polygon(e.row, crs) for e in asked],
+                crs=crs,
+            )
+            pyogrio.write_dataframe(frame, part, layer=ASKED, **write)
+            qml = category_qml("role", {"query": "#111111", "like": "#1a7a3c", "unlike": "#777777"})
+            add_layer_style(part, ASKED, ASKED, qml, "what was asked with")
+    return len(placed)
+
+
+def nearness(hits: Sequence[Hit]) -> list[str]:
+    """Of each hit the class it is drawn in: ranks and distances."""
+    edges = np.array_split(np.arange(len(hits)), min(_FEW, len(hits)))
+    out = []
+    for part in edges:
+        first, last = hits[part[0]], hits[part[-1]]
+        ranks = f"rank {first.rank}" + f" to {last.rank}" * (last.rank > first.rank)
+        out += [f"{ranks}: {first.distance:.4g} to {last.distance:.4g}"] * len(part)
+    return out
+
+
+def polygon(row: ChipRow, crs: str) -> shapely.Polygon:
+    """A chip's footprint in `crs`."""
+    corners = row.corners
+    if row.crs != crs:
+        to = Transformer.from_crs(row.crs, crs, always_xy=True)
+        corners = np.column_stack(to.transform(corners[:, 0], corners[:, 1]))
+    return shapely.Polygon(corners)
+
+
+def _frame(hits: Sequence[Hit], bands: Sequence[str], crs: str) -> gpd.GeoDataFrame:
+    table = {
+        "rank": [h.rank for h in hits],
+        "distance": [h.distance for h in hits],
+        "similarity": [h.similarity for h in hits],
+        "nearness": list(bands),
+        "chip": [h.number for h in hits],
+        "class": [h.row.class_name or None for h in hits],
+        "source": [h.row.source for h in hits],
+        "row": [h.row.row for h in hits],
+        "column": [h.row.col for h in hits],
+        "height": [h.row.height for h in hits],
+        "width": [h.row.width for h in hits],
+    }
+    return gpd.GeoDataFrame(table, geometry=[polygon(h.row, crs) for h in hits], crs=crs)
+
+
+def labelled(qml: str, field: str) -> str:
+    """A style that also writes the values of `field` into the shapes."""
+    head, _, body = qml.partition("\n")
+    root = ET.fromstring(body)
+    root.set("styleCategories", "Symbology|Labeling")
+    root.set("labelsEnabled", "1")
+    settings = ET.SubElement(ET.SubElement(root, "labeling", type="simple"), "settings")
+    text = {
+        "fieldName": field,
+        "fontSize": "9",
+        "fontSizeUnit": "Point",
+        "fontWeight": "75",
+        "textColor": "20,20,20,255",
+    }
+    style = ET.SubElement(settings, "text-style", text)
+    ET.SubElement(
+        style,
+        "text-buffer",
+        bufferDraw="1",
+        bufferSize="0.8",
+        bufferSizeUnits="MM",
+        bufferColor="255,255,255,255",
+    )
+    ET.SubElement(settings, "placement", placement="1", centroidInside="1")
+    ET.SubElement(settings, "rendering", drawLabels="1", obstacle="0")
+    ET.indent(root)
+    return f"{head}\n{ET.tostring(root, encoding='unicode')}\n"

@@ -1,0 +1,210 @@
+"""Run a scene classifier over chips, or over a whole scene."""
+
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyogrio
+import rasterio
+
+from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.classes import IGNORE, ClassScheme
+from geopipe.errors import ConfigError, SceneError
+from geopipe.files import atomic_folder, work_folder
+from geopipe.grid import NetworkGrid, Window
+from geopipe.learn.chips import DecodedChips, chip_net, predict
+from geopipe.learn.chips.model import load_chip_model, path_of
+from geopipe.nets import SegmentationModel
+from geopipe.nets.chips import ChipNet
+from geopipe.raster import Scene
+from geopipe.raster.chip_location import footprints, rectangle
+from geopipe.raster.chips import ChipFolder
+from geopipe.raster.cog import SCORE_STEPS
+from geopipe.raster.geopackage import atomic_geopackage
+from geopipe.raster.layerstyle import add_layer_style
+from geopipe.raster.scene import opened, window_geobox
+from geopipe.raster.style import category_qml
+from geopipe.workflow.bundle import Bundle, MapOptions, write_bundle
+
+CSV, PARQUET, FOOTPRINTS = "chips.csv", "chips.parquet", "chips.gpkg"
+LAYER = "chips"
+
+
+def classify_chips(
+    model_path: Path,
+    root: Path,
+    out: Path,
+    *,
+    skip_bad: bool = False,
+    device: str = "cpu",
+    overwrite: bool = False,
+) -> gpd.GeoDataFrame:
+    """Classify the chips below `root`; writes the table ``chips.csv`` and ``chips.parquet``.
+
+    Columns: ``chip`` (path below `root`), ``folder`` (the one it lies in), ``class``,
+    ``probability`` and one of each class (``p:NAME``). The Parquet has the chips' outlines, empty
+    where they have no place. Raises SceneError for chips that cannot be read.
+    """
+    model = load_chip_model(model_path)
+    own = (CSV, PARQUET)
+    with atomic_folder(out, own, overwrite=overwrite) as part, work_folder(out, None) as work:
+        found = ChipFolder.open(root)
+        pictures = DecodedChips.of(found.chips, chip_net(model).side, work, skip_bad=skip_bad)
+        seen = predict(model, pictures, np.arange(len(pictures)), device=device)
+        names = np.array(model.scheme.names, dtype=object)
+        columns: dict[str, object] = {
+            "chip": [path_of(c, root) for c in pictures.chips],
+            "folder": [c.class_name for c in pictures.chips],
+            "class": names[seen.best],
+            "probability": seen.probabilities.max(1),
+        }
+        columns |= {f"p:{n}": seen.probabilities[:, i] for i, n in enumerate(model.scheme.names)}
+        table = gpd.GeoDataFrame(pd.DataFrame(columns), geometry=footprints(pictures.chips))
+        pd.DataFrame(columns).to_csv(part / CSV, index=False, float_format="%.4f")
+        table.to_parquet(part / PARQUET)
+    return table
+
+
+def classify_scene(
+    model_path: Path,
+    scene: Scene,
+    out: Path,
+    options: MapOptions,
+    *,
+    gsd: float | None = None,
+    step: int | None = None,
+) -> tuple[Bundle, gpd.GeoDataFrame]:
+    """Classify the chips of a grid over `scene` into the bundle `out`, with ``chips.gpkg`` in it.
+
+    `gsd`, `step`: other metres per pixel, or pixels between chips, than the model was made with.
+    """
+    model = load_chip_model(model_path)
+    found: list[gpd.GeoDataFrame] = []
+    with _adapted_to_gsd(model, model_path, gsd, step) as path:
+        fitted = Checkpoint.load(path)
+
+        def chips(folder: Path) -> dict[str, Path]:
+            found.append(cells_of(scene, fitted, folder))
+            write_footprints(found[0], fitted.scheme, folder / FOOTPRINTS)
+            return {LAYER: folder / FOOTPRINTS}
+
+        bundle = write_bundle(scene, path, out, replace(options, confidence=True), chips)
+    return bundle, found[0]
+
+
+@contextmanager
+def _adapted_to_gsd(
+    model: Checkpoint, path: Path, gsd: float | None, step: int | None
+) -> Iterator[Path]:
+    """The model's file, or a temporary one of the same weights on another grid."""
+    if not gsd:
+        model.require_gsd("give --gsd, e.g. 0.3")
+    net, known = chip_net(model), model.provenance.get("gsd_known", True)
+    if (not gsd or (known and gsd == model.gsd)) and (not step or step == net.stride):
+        yield path
+        return
+    made = {**net.architecture, "step": step or net.stride}
+    del made["net"]
+    try:
+        other = ChipNet(net.bands, net.classes, **made)
+    except ValueError as e:
+        raise ConfigError(str(e)) from e
+    other.load_state_dict(net.state_dict())
+    note = {"adapted_from": file_hash(path), "gsd_known": True}
+    adapted = replace(model.with_net(SegmentationModel(other.eval()), note), gsd=gsd or model.gsd)
+    with tempfile.TemporaryDirectory() as folder:
+        adapted.save(Path(folder) / path.name)
+        yield Path(folder) / path.name
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """The pixels of a scene nearest to one chip's middle."""
+
+    row: int
+    col: int
+    window: Window
+
+
+def cells_of(scene: Scene, model: Checkpoint, folder: Path) -> gpd.GeoDataFrame:
+    """The cells of a map that a scene classifier made, in the scene's CRS.
+
+    ``row`` and ``column`` on the grid of chips, ``class_id``, ``class``, ``probability`` of that
+    class and ``valid``, the share of the cell's pixels that are: what ``classes.tif`` and
+    ``confidence.tif`` hold in the middle of the cell, or nearest to it. Cells that the scene says
+    nothing of are left out. Where the map's pixels are no whole part of the net's, scores are
+    blended between cells, so a pixel on a border may differ from its cell.
+    """
+    rows: list[dict[str, object]] = []
+    shapes = []
+    with opened(folder / "classes.tif") as ids, opened(folder / "confidence.tif") as sure:
+        for cell in _cells(scene, model):
+            window = _rio(cell.window)
+            found, certain = ids.read(1, window=window), sure.read(1, window=window)
+            at = _middle(found != IGNORE)
+            if at is None:
+                continue
+            rows.append(
+                {
+                    "row": cell.row,
+                    "column": cell.col,
+                    "class_id": int(found[at]),
+                    "class": model.scheme.names[found[at]],
+                    "probability": round(float(certain[at]) / SCORE_STEPS, 3),
+                    "valid": round(float((found != IGNORE).mean()), 3),
+                }
+            )
+            shapes.append(rectangle(window_geobox(scene.geobox, cell.window)))
+    if not rows:
+        raise SceneError(f"{scene.path} has no valid pixel", "is its nodata value right?")
+    return gpd.GeoDataFrame(pd.DataFrame(rows), geometry=shapes, crs=scene.geobox.crs)
+
+
+def _cells(scene: Scene, model: Checkpoint) -> Iterator[_Cell]:
+    grid, step = NetworkGrid.of(scene.geobox, model.gsd), model.net.stride
+    rows, cols = (math.ceil(n / step) for n in grid.shape)
+    fy, fx = grid.factor
+    for row in range(rows):
+        for col in range(cols):
+            top, left = round(row * step * fy), round(col * step * fx)
+            bottom, right = round((row + 1) * step * fy), round((col + 1) * step * fx)
+            window = Window(top, left, bottom - top, right - left).clip(scene.shape)
+            if window.height and window.width:
+                yield _Cell(row, col, window)
+
+
+def _middle(valid: np.ndarray) -> tuple[int, int] | None:
+    """Where `valid` is true, nearest to its middle."""
+    at = np.argwhere(valid)
+    if not len(at):
+        return None
+    far = np.square(at - (np.array(valid.shape) - 1) / 2).sum(1)
+    row, col = at[far.argmin()].tolist()
+    return row, col
+
+
+def _rio(window: Window) -> rasterio.windows.Window:
+    return rasterio.windows.Window(window.col, window.row, window.width, window.height)
+
+
+def write_footprints(cells: gpd.GeoDataFrame, scheme: ClassScheme, out: Path) -> None:
+    """Write the GeoPackage `out`, one layer in the colours of the classes that QGIS shows."""
+    there = set(cells["class"])
+    colours = {c.name: c.color for c in scheme.classes if c.name in there}
+    with atomic_geopackage(out) as part:
+        pyogrio.write_dataframe(
+            cells,
+            part,
+            layer=LAYER,
+            driver="GPKG",
+            geometry_type="Polygon",
+            dataset_options={"VERSION": "1.2"},
+        )
+        style = category_qml("class", colours)
+        add_layer_style(part, LAYER, scheme.name, style, "chips in the colours of their classes")

@@ -1,1 +1,0 @@
-"""The index of chips as a tool: building, asking, judging, heat maps."""

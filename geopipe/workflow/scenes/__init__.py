@@ -1,1 +1,0 @@
-"""Scene classification as a tool: training, classification, evaluation, heat maps."""
