@@ -17,7 +17,7 @@ from geopipe.errors import CheckpointError
 from geopipe.nets import SegmentationModel, build_base_network, build_postprocessor
 from geopipe.raster import Scene
 
-_FORMAT = 1
+_FORMAT = 2
 TRAINING = "geopipe run, patches train or scenes train"
 """What makes models, for the hints of errors."""
 _MOST_ITERATIONS = 50

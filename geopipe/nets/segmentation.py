@@ -54,10 +54,10 @@ class SegmentationModel(nn.Module):
     @property
     def halo(self) -> int:
         """Context to supply on each side: what each part uses up, rounded up to the stride."""
-        reach = self.base.receptive_radius + (
+        receptive_radius = self.base.receptive_radius + (
             self.postprocessor.receptive_radius if self.postprocessor else 0
         )
-        return -(-reach // self.stride) * self.stride
+        return -(-receptive_radius // self.stride) * self.stride
 
     def forward(self, image: Tensor) -> Tensor:
         return self.forward_steps(image, (self.iterations,))[0]

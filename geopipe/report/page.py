@@ -44,4 +44,4 @@ def write_page(path: Path, text: str, what: str) -> None:
 
 
 def _read(name: str) -> str:
-    return (files("geopipe.workflow") / name).read_text(encoding="utf-8")
+    return (files("geopipe.report") / name).read_text(encoding="utf-8")

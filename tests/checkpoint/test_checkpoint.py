@@ -81,7 +81,7 @@ def test_the_file_is_safetensors_and_says_what_it_is(tmp_path):
         pickle.loads(path.read_bytes())
     with safe_open(path, "np") as file:
         header = json.loads(file.metadata()["geopipe"])
-        assert "coarse.conv1.weight" in file.keys()  # noqa: SIM118
+        assert "base.conv1.weight" in file.keys()  # noqa: SIM118
     assert (header["gsd"], header["halo"], header["stride"]) == (0.8, 36, 4)
     assert [c["name"] for c in header["scheme"]["classes"]] == list(SCHEME.names)
 
@@ -174,8 +174,8 @@ def test_another_format(tmp_path, number):
 @pytest.mark.parametrize(
     "change",
     [
-        {"coarse.conv1.weight": torch.zeros(64, 4, 12, 12)},
-        {"coarse.conv9.weight": torch.zeros(1)},
+        {"base.conv1.weight": torch.zeros(64, 4, 12, 12)},
+        {"base.conv9.weight": torch.zeros(1)},
         {"drop": ("refine.updates.0.m",)},
     ],
     ids=["shape", "extra", "missing"],

@@ -181,7 +181,7 @@ def test_the_refinement_leaves_the_coarse_net_and_the_given_model_alone(
     for name, value in untrained.net.state_dict().items():
         assert torch.equal(value, before[name])
         assert torch.equal(model.net.state_dict()[name], before[name])
-    assert untrained.net.refine is None
+    assert untrained.net.postprocessor is None
     assert untrained.provenance == {"credit": "another"}
     assert model.provenance["credit"] == "another; the mapper"
 
@@ -225,7 +225,7 @@ def test_a_learning_rate_that_blows_up_is_an_error(pools, tmp_path):
 def test_the_refinement_is_trained_on_the_scores_of_the_map(site, pools, untrained):
     """Block by block, image and base scores are those that mapping will see."""
     torch.manual_seed(0)
-    net = SegmentationModel(untrained.net.coarse, RefinementRNN(3, 2, iterations=3)).eval()
+    net = SegmentationModel(untrained.net.base, RefinementRNN(3, 2, iterations=3)).eval()
     model = untrained.with_net(net, {})
     (block,) = pools(net.halo).blocks
     image, scores, labels = _prepare(model, block, "cpu")

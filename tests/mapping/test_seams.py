@@ -96,7 +96,7 @@ def test_a_report_says_all_in_json(seams):
     report = seams(tiny_net(Tiny(4)))
     said = json.loads(json.dumps(report.to_dict()))
     assert said["ok"] is True
-    assert said["tiles"] == sum(w["tiles"] for w in said["ways"]) == report.tiles
+    assert said["tiles"] == sum(w["tiles"] for w in said["tilings"]) == report.tiles
     assert (said["declared_halo"], said["measured_halo"]) == (8, 8)
     assert said["crop"] == {"row": 0, "col": 0, "height": 301, "width": 389}
     assert said["pixels"] == 301 * 389 - 50 * 90
@@ -150,7 +150,7 @@ def test_a_net_that_looks_everywhere_is_found(seams, core):
 def test_layers_that_look_everywhere_are_found_and_named(seams):
     report = seams(tiny_net(Squeezing(4, nn.InstanceNorm2d(6))))
     assert not report.ok
-    assert report.nonlocal_layers == ("coarse.conv2.1: InstanceNorm2d",)
+    assert report.nonlocal_layers == ("base.conv2.1: InstanceNorm2d",)
 
 
 def test_a_stretch_of_each_tile_is_found(seams, monkeypatch):
@@ -159,7 +159,7 @@ def test_a_stretch_of_each_tile_is_found(seams, monkeypatch):
     def stretched(self, image, valid):
         return torch.where(valid, (image - image.mean()) / image.std(), 0)
 
-    monkeypatch.setattr(Checkpoint, "normalise", stretched)
+    monkeypatch.setattr(Checkpoint, "normalize", stretched)
     report = seams(tiny_net(Tiny(4)))
     assert report.measured_halo == report.declared_halo
     assert not report.ok
@@ -301,7 +301,7 @@ def test_at_the_nets_own_resolution_the_whole_is_the_net_on_the_padded_image(
     scene, model = Scene.open(make_raster(data)), make_model(iterations=1)
     padded = np.pad((data - 100.0) / 50, ((0, 0), (32, 32), (32, 32))).astype(np.float32)
     with torch.inference_mode():
-        truth = model.net.coarse(torch.from_numpy(padded)[None])
+        truth = model.net.base(torch.from_numpy(padded)[None])
         truth = model.net.refine(truth, torch.from_numpy(padded[None, :, 30:-30, 30:-30]))[0]
     whole = reference_scores(scene, model, Window(0, 0, 40, 52), 32)
     np.testing.assert_allclose(whole, truth, rtol=0, atol=1e-5)
