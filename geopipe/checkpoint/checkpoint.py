@@ -1,4 +1,4 @@
-"""Checkpoint: weights + architecture + classes + normalisation + GSD + provenance in one file."""
+"""Checkpoint: weights, architecture, classes, normalization, GSD and provenance in one file."""
 
 import hashlib
 import json

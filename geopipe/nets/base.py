@@ -1,4 +1,4 @@
-"""BaseNetwork: what every net that turns an image into class scores says about itself."""
+"""BaseNetwork: the interface of every network that turns an image into class scores."""
 
 from typing import Any
 

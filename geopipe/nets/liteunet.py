@@ -1,4 +1,4 @@
-"""A U-Net whose way down is EfficientNet-Lite0, which may have seen ImageNet."""
+"""A U-Net with an EfficientNet-Lite0 encoder, optionally pretrained on ImageNet."""
 
 from typing import Any
 

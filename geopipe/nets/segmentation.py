@@ -1,4 +1,4 @@
-"""SegmentationModel: base network and, if there is one, its refinement, seen as one net."""
+"""SegmentationModel: a base network and, optionally, a postprocessor, as one network."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,0 +1,1 @@
+"""HTML pages and figures: map report, contact sheet, retrieval results."""

@@ -1,4 +1,4 @@
-"""Pages of HTML that hold all they show: one style, templates beside this file."""
+"""Self-contained HTML pages: one style, templates beside this file."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""The page of an result or an evaluation: one HTML file that holds all it shows."""
+"""The page of a search result or an index evaluation: one self-contained HTML file."""
 
 from collections.abc import Sequence
 from contextlib import suppress

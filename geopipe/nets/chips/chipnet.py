@@ -1,4 +1,4 @@
-"""ChipNet: a scene classifier as a base network, so that the engine maps whole scenes with it."""
+"""ChipNet: a scene classifier as a base network, so that whole scenes can be mapped with it."""
 
 from typing import Any
 
