@@ -22,7 +22,7 @@ def block(**given):
 
 
 @pytest.mark.parametrize(
-    ("given", "verdict"),
+    ("given", "status"),
     [
         ({}, "good"),
         ({"down": 2.0, "error": 0.3}, "shifted"),

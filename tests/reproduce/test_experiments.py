@@ -41,11 +41,11 @@ def site(tmp_path_factory):
 
 def test_a_training_is_not_done_twice(site):
     plan = BaseNetworkPlan(steps=2, batch=2, precision="float32")
-    model = site.base("once", site.labels("train"), plan)
+    model = site.coarse("once", site.labels("train"), plan)
     made = model.stat().st_mtime_ns
-    assert site.base("once", site.labels("train"), plan).stat().st_mtime_ns == made
+    assert site.coarse("once", site.labels("train"), plan).stat().st_mtime_ns == made
     longer = BaseNetworkPlan(steps=3, batch=2, precision="float32")
-    assert site.base("once", site.labels("train"), longer).stat().st_mtime_ns != made
+    assert site.coarse("once", site.labels("train"), longer).stat().st_mtime_ns != made
 
 
 def test_every_option_for_noisy_labels_has_labels_of_its_own(site):

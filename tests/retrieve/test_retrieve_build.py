@@ -256,7 +256,7 @@ def test_grey_scenes_and_degrees(tmp_path, model, make_raster):
 def test_indexes_that_do_not_fit(tmp_path, built, chips, model):
     with pytest.raises(ChipIndexError, match="made with another model"):
         build_index([str(chips)], built, EmbeddingModel(SMALL, "random:1"), PLAN)
-    with pytest.raises(ChipIndexError, match="turns: 1, not 4"):
+    with pytest.raises(ChipIndexError, match="rotations: 1, not 4"):
         build_index(
             [str(chips)],
             built,

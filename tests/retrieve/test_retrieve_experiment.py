@@ -52,7 +52,7 @@ def test_images_are_described_once_and_timed(tmp_path, chips, monkeypatch):
     first = describe(images, SMALL, "random:0", tmp_path)
     assert first.vectors.shape == (12, 1280)
     assert first.ms > 0
-    monkeypatch.setattr("geopipe.retrieve.Model.describe", None)
+    monkeypatch.setattr("geopipe.retrieve.EmbeddingModel.embed", None)
     again = describe(images, SMALL, "random:0", tmp_path)
     assert (again.vectors == first.vectors).all()
     assert again.ms == first.ms
