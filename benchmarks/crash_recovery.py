@@ -45,11 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     scene = make_scene(args.folder, args.size)
     plan = Plan(scene, model, maps, args.core, (-(-args.size // args.core)) ** 2)
     begun, rng = load(), random.Random(args.seed)
-    ways = {
+    variants = {
         way: run_with_kills(plan, way, arguments, args.kills // len(WAYS), args.final, rng)
         for way, arguments in WAYS.items()
     }
-    (reference_hash, *others) = {str(way["calm"]["sha256"]) for way in ways.values()}
+    (reference_hash, *others) = {str(way["calm"]["sha256"]) for way in variants.values()}
     lost_runs = [lose_one_worker(plan, rng), lose_scheduler(plan, rng)]
     figures = {
         "command": f"python -m benchmarks.crash_recovery --kills {args.kills} --final {args.final} "
@@ -61,10 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "model_trained": trained,
         "pixels_a_side": args.size,
         "tiles": plan.tiles,
-        "ways": ways,
+        "ways": variants,
         "cluster": lost_runs,
     }
-    outcomes = [*(end for way in ways.values() for end in way["ends"]), *lost_runs]
+    outcomes = [*(end for way in variants.values() for end in way["ends"]), *lost_runs]
     same = not others and all(end["sha256"] == reference_hash for end in outcomes)
     figures |= {"maps_compared": len(outcomes), "all_same_bytes": same}
     write(args.out, figures)

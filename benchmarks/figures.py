@@ -47,7 +47,7 @@ def summary(name: str, rounds: Rounds, size: int, equal: float | None) -> dict[s
         "peak_rss_mb": round(peak_rss(runs)),
         "peak_pss_mb": peak_pss(runs),
         "equal_to_geopipe": None if equal is None else round(equal, 6),
-        **runs[0].told,
+        **runs[0].notes,
         "rss_curve": {
             "seconds": [t for t, _ in runs[0].watched.curve],
             "mb": [mb for _, mb in runs[0].watched.curve],

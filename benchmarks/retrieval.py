@@ -37,7 +37,7 @@ RESULTS = ROOT / "docs/results/bench/retrieval"
 NEIGHBOURS = 10
 PART = 4096
 """As a build appends."""
-Answer = dict[str, Any]
+Result = dict[str, Any]
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs/bench/retrieval")
     args = parser.parse_args()
     facts = {**{k: v for k, v in vars(args).items() if k != "folder"}, **about()}
-    results: list[Answer] = []
+    results: list[Result] = []
     embedding = in_subprocess(embed, args.embed) if args.embed else {}
     for size in args.sizes:
         folder = args.folder / str(size)
@@ -62,10 +62,10 @@ def main() -> None:
         shutil.rmtree(folder)
 
 
-def measure(folder: Path, size: int, args: argparse.Namespace) -> list[Answer]:
+def measure(folder: Path, size: int, args: argparse.Namespace) -> list[Result]:
     """Every way to search `size` vectors."""
     results = [{"way": "append", **in_subprocess(append, folder, size, args.width, args.queries)}]
-    runs: list[tuple[str, Callable[..., Answer], tuple[Any, ...]]] = [
+    runs: list[tuple[str, Callable[..., Result], tuple[Any, ...]]] = [
         ("numpy brute force", numpy_brute, ()),
         ("faiss flat, in memory", faiss_flat, ()),
         ("geopipe exact", geopipe_exact, ()),
@@ -77,13 +77,13 @@ def measure(folder: Path, size: int, args: argparse.Namespace) -> list[Answer]:
     return [{"size": size, **f} for f in results]
 
 
-def in_subprocess(function: Callable[..., Answer], *arguments: Any) -> Answer:
+def in_subprocess(function: Callable[..., Result], *arguments: Any) -> Result:
     """What `function` measures in a process of its own, and that process's largest memory."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measured, (function, arguments))
 
 
-def _measured(function: Callable[..., Answer], arguments: tuple[Any, ...]) -> Answer:
+def _measured(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
     before = _peak_mb()
     result = function(*arguments)
     return {**_own_mb(), **result, "peak_mb": _peak_mb(), "start_mb": before}
@@ -94,7 +94,7 @@ def _peak_mb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale)
 
 
-def _own_mb() -> Answer:
+def _own_mb() -> Result:
     """Memory that is the process's own: pages of mapped files are the system's to take back."""
     status = Path("/proc/self/status")
     if not status.exists():
@@ -103,7 +103,7 @@ def _own_mb() -> Answer:
     return {"own_mb": round(int(lines["RssAnon"].split()[0]) / 1e3)}
 
 
-def append(folder: Path, size: int, width: int, queries: int) -> Answer:
+def append(folder: Path, size: int, width: int, queries: int) -> Result:
     """Write an index of `size` vectors, PART by PART, and queries beside it."""
     rng = np.random.default_rng(size)
     model = {"backbone": "none", "weights": "auto", "weights_sha256": "0" * 64}
@@ -132,7 +132,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
-def timed(folder: Path, search: Callable[[np.ndarray], np.ndarray]) -> Answer:
+def timed(folder: Path, search: Callable[[np.ndarray], np.ndarray]) -> Result:
     """Seconds a query, one at a time and all at once, and recall at 10 of ids (m, 10)."""
     queries, vectors = np.load(folder / "queries.npy"), ChipIndex.open(folder).vectors
     search(queries[:2])  # what is read or made once
@@ -149,7 +149,7 @@ def timed(folder: Path, search: Callable[[np.ndarray], np.ndarray]) -> Answer:
     return {"alone_s": single_s, "together_s": batch_s, "recall": hits / truth.size, **_own_mb()}
 
 
-def numpy_brute(folder: Path) -> Answer:
+def numpy_brute(folder: Path) -> Result:
     """All distances of a query by one product of matrices, in memory."""
     vectors = np.array(ChipIndex.open(folder).vectors)
     squared_norms = np.einsum("nd,nd->n", vectors, vectors)
@@ -165,7 +165,7 @@ def numpy_brute(folder: Path) -> Answer:
     return timed(folder, search)
 
 
-def faiss_flat(folder: Path) -> Answer:
+def faiss_flat(folder: Path) -> Result:
     """faiss's own exact index, in memory."""
     vectors = np.array(ChipIndex.open(folder).vectors)
     index = faiss.IndexFlatL2(vectors.shape[1])
@@ -174,13 +174,13 @@ def faiss_flat(folder: Path) -> Answer:
     return timed(folder, lambda q: np.asarray(index.search(q, NEIGHBOURS)[1]))
 
 
-def geopipe_exact(folder: Path) -> Answer:
+def geopipe_exact(folder: Path) -> Result:
     """The index on disk."""
     searcher = Searcher(ChipIndex.open(folder).vectors)
     return timed(folder, lambda q: searcher.search(q, NEIGHBOURS)[1])
 
 
-def geopipe_kind(folder: Path, kind: str) -> Answer:
+def geopipe_kind(folder: Path, kind: str) -> Result:
     """An approximate search of the index on disk, made here."""
     vectors = ChipIndex.open(folder).vectors
     start = time.perf_counter()
@@ -191,7 +191,7 @@ def geopipe_kind(folder: Path, kind: str) -> Answer:
     return {**result, "made_s": build_s, "file_mb": size / 1e6}
 
 
-def embed(chips: int) -> Answer:
+def embed(chips: int) -> Result:
     """Chips described per second by the default net, and by its bare forward."""
     import torch
 
@@ -217,12 +217,12 @@ def embed(chips: int) -> Answer:
     return {"per_second": own_rate, "bare_per_second": 64 * rounds / (time.perf_counter() - start)}
 
 
-def about() -> Answer:
+def about() -> Result:
     """The machine."""
     return {"machine": describe_machine(), "load": load(), "threads": faiss.omp_get_max_threads()}
 
 
-def write(results: list[Answer], embedding: Answer, facts: Answer) -> None:
+def write(results: list[Result], embedding: Result, facts: Result) -> None:
     """The figures as JSON and Markdown."""
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     values = {**facts, "embedding": embedding, "ways": results}

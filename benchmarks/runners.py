@@ -67,7 +67,7 @@ class Run:
     pixels: int
     """What was mapped in fact."""
     watched: MonitoredRun
-    told: dict[str, object]
+    notes: dict[str, object]
     """Threads, versions and notes as the runner printed them."""
 
 

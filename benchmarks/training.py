@@ -77,15 +77,15 @@ def main() -> None:
     args.out.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
 
 
-def measure(ways: list[Row], rounds: int) -> dict[str, dict[str, list[float]]]:
+def measure(variants: list[Row], rounds: int) -> dict[str, dict[str, list[float]]]:
     """Seconds of a step by row and by what else runs, one a round."""
     scheme = load_scheme(SCHEME)
     seconds: dict[str, dict[str, list[float]]] = {
-        row.name: {"idle": [], "busy": []} for row in ways
+        row.name: {"idle": [], "busy": []} for row in variants
     }
     for _ in range(rounds):
         for state in ("idle", "busy"):
-            for row in ways:
+            for row in variants:
                 with background_load(state == "busy"), shards(row.shards):
                     took = seconds_per_step(row.plan, scheme, 3)
                 seconds[row.name][state].append(took)

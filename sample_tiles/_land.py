@@ -132,11 +132,11 @@ def _split(
     middle = centre + along * rng.uniform(-0.14, 0.14) * long
     bump = middle + along * rng.normal(0, 0.012) * long
     line = LineString([middle - across * 2000, bump, middle + across * 2000])
-    pieces = polygons_of(split(polygon, line))
-    if len(pieces) < 2:
+    parts = polygons_of(split(polygon, line))
+    if len(parts) < 2:
         return [polygon]
     cuts.extend(lines_of(line.intersection(polygon)))
-    return [leaf for piece in pieces for leaf in _split(piece, spec, cuts, rng, depth + 1)]
+    return [leaf for piece in parts for leaf in _split(piece, spec, cuts, rng, depth + 1)]
 
 
 def _lie(spec: TileSpec, polygon: Polygon) -> float:

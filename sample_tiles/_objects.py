@@ -78,10 +78,10 @@ def _paint_part(
     image: Float, height: Float, alpha: Float, building: Building, part: Part, rng: Rng
 ) -> None:
     reach = math.hypot(part.length, part.width) / 2 + 1
-    found = _grid(part.x, part.y, reach, image.shape[0])
-    if found is None:
+    hits = _grid(part.x, part.y, reach, image.shape[0])
+    if hits is None:
         return
-    here, dx, dy = found
+    here, dx, dy = hits
     u, v, cover = _cover(dx, dy, part.angle, part.length, part.width)
     pitch = 0.0 if building.roof == "flat" else building.pitch
     rise = np.maximum(part.width / 2 - np.abs(v), 0) * pitch
@@ -96,8 +96,8 @@ def _paint_part(
     colour = colour * (1 + ridge[..., None])
     # Later parts show only above earlier ones; a seam pixel keeps the larger cover.
     wins = (cover > 0) & ((top > height[here]) | (cover > alpha[here]))
-    mine = np.where(wins, np.where(alpha[here] > 0.99, cover > 0.5, cover), 0.0)
-    image[here] += (mine[..., None] * (colour - image[here])).astype(np.float32)
+    own = np.where(wins, np.where(alpha[here] > 0.99, cover > 0.5, cover), 0.0)
+    image[here] += (own[..., None] * (colour - image[here])).astype(np.float32)
     alpha[here] = np.maximum(alpha[here], cover)
     solid = wins & (cover >= 0.5)
     height[here][solid] = top[solid]
@@ -135,10 +135,10 @@ def _paint_details(image: Float, height: Float, building: Building, rng: Rng) ->
         wide = part.length * rng.uniform(0.35, 0.75)
         spots.append((0.0, sunny * part.width / 4, wide, part.width * 0.3, (52, 58, 76), 0.1))
     for u, v, length, width, colour, rise in spots:
-        found = _grid(part.x + u * c - v * s, part.y + u * s + v * c, length + 1, image.shape[0])
-        if found is None:
+        hits = _grid(part.x + u * c - v * s, part.y + u * s + v * c, length + 1, image.shape[0])
+        if hits is None:
             continue
-        here, dx, dy = found
+        here, dx, dy = hits
         _, _, cover = _cover(dx, dy, part.angle, length, width)
         image[here] += (cover[..., None] * (np.array(colour) - image[here])).astype(np.float32)
         height[here][cover > 0.5] += rise
@@ -147,10 +147,10 @@ def _paint_details(image: Float, height: Float, building: Building, rng: Rng) ->
 def paint_cars(image: Float, height: Float, cars: Floats) -> None:
     """Cars: a painted body with a dark strip of glass."""
     for x, y, angle, draw in cars:
-        found = _grid(x, y, 4.0, image.shape[0])
-        if found is None:
+        hits = _grid(x, y, 4.0, image.shape[0])
+        if hits is None:
             continue
-        here, dx, dy = found
+        here, dx, dy = hits
         body = CAR_COLOURS[int(draw * 7919) % len(CAR_COLOURS)]
         u, _, cover = _cover(dx, dy, angle, 4.3, 1.8)
         glass = np.exp(-(((np.abs(u + 0.2) - 1.1) / 0.45) ** 2))[..., None]

@@ -68,8 +68,8 @@ class Site:
             plots = np.array(self.plots)
             near = plots[shapely.intersects(plots, shape)]
             rest = rest.difference(shapely.union_all(near))
-        pieces = polygons_of(rest)
-        return max(pieces, key=lambda p: p.area) if pieces else None
+        parts = polygons_of(rest)
+        return max(parts, key=lambda p: p.area) if parts else None
 
     def yard(self, polygon: BaseGeometry, cover: str, angle: float = 0.0) -> None:
         """Cover ground with something other than the field around it, roads excepted."""

@@ -59,7 +59,7 @@ def measure(setting: Setting, figures: Figures) -> None:
         scene = Scene.open(str(sample_tile(name, size.tile_px, setting.folder)))
         agreements = compare(scene, cpu_model, gpu_model, setting.device)
         by_step = {step: asdict(agreement) for step, agreement in agreements.items()}
-        figures.put(agreement={**figures.found["agreement"], name: by_step})
+        figures.put(agreement={**figures.result["agreement"], name: by_step})
     scene = Scene.open(str(sample_tile("test", size.tile_px, setting.folder)))
     figures.put(seams=seams(scene, path, size.seam_cores, setting.device))
 

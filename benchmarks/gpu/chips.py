@@ -50,8 +50,8 @@ def measure(setting: Setting, figures: Figures) -> None:
             for row in report["rows"]
         ]
         if not rows:
-            figures.put(left_out={**figures.found["left_out"], name: "no weights at hand"})
-        figures.put(rows=[*figures.found["rows"], *rows], settings=report["settings"])
+            figures.put(left_out={**figures.result["left_out"], name: "no weights at hand"})
+        figures.put(rows=[*figures.result["rows"], *rows], settings=report["settings"])
     figures.put(at_work=None)
 
 

@@ -42,7 +42,7 @@ def measure(setting: Setting, figures: Figures) -> None:
     test_crops = data.of_rasters(lab.source, lab.crops[1])
     for name, patches in (("source-held", test_crops), ("target-all", study.target)):
         shares = accuracies(lab.evaluate(name, path, patches, {}))
-        figures.put(overall_accuracy={**figures.found["overall_accuracy"], name: shares})
+        figures.put(overall_accuracy={**figures.result["overall_accuracy"], name: shares})
 
 
 def accuracies(maps: dict[str, Metrics]) -> dict[str, float]:

@@ -130,13 +130,13 @@ class Figures:
     """What a part has found so far, on disk at once: a part that is stopped keeps it."""
 
     path: Path
-    found: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
 
     def put(self, **values: Any) -> None:
         """Add figures by name."""
-        self.found |= values
+        self.result |= values
         part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(self.found, indent=1, default=str))
+        part.write_text(json.dumps(self.result, indent=1, default=str))
         part.replace(self.path)
 
 

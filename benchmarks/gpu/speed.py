@@ -167,7 +167,7 @@ class Speed:
 
     def leave_out(self, name: str, reason: str) -> None:
         """With a word, so that nobody takes it for measured."""
-        self.figures.put(left_out={**self.figures.found["left_out"], name: reason})
+        self.figures.put(left_out={**self.figures.result["left_out"], name: reason})
 
     def _peer(self, name: str, path: Path, out: Path, seconds: float, **extra: Any) -> None:
         scene = Scene.open(str(path))
@@ -192,7 +192,7 @@ class Speed:
             "mpx_per_s": round(scene.shape[0] * scene.shape[1] / 1e6 / seconds, 2),
             **extra,
         }
-        self.figures.put(runs=[*self.figures.found["runs"], run])
+        self.figures.put(runs=[*self.figures.result["runs"], run])
         print(run, flush=True)
 
     def _least_s(self, scene: Scene, precision: Precision) -> float:
@@ -206,7 +206,7 @@ class Speed:
                 "gflop_per_mpx": round(work.flop / 1e3 / pixels, 3),
                 "gb_per_mpx": round(work.bytes / 1e3 / pixels, 3),
             }
-            self.figures.put(work={**self.figures.found["work"], precision: seconds_by_limit})
+            self.figures.put(work={**self.figures.result["work"], precision: seconds_by_limit})
         return self.least[precision] * scene.shape[0] * scene.shape[1]
 
     def _job(self, scene: Scene, precision: Precision) -> TileJob:

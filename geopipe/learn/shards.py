@@ -28,7 +28,7 @@ def sharded_gradient(
     On a GPU, and while batch norm takes its statistics from the batch, there is one shard.
     """
     parameters = [p for p in net.parameters() if p.requires_grad]
-    count = 1 if _is_whole(net) else min(SHARDS, batch)
+    count = 1 if _needs_whole_batch(net) else min(SHARDS, batch)
     before = torch.get_num_threads()
     usable = useful_threads(before)
     threads = min(count, usable)
@@ -58,6 +58,6 @@ def sharded_gradient(
         trim_malloc()
 
 
-def _is_whole(net: nn.Module) -> bool:
+def _needs_whole_batch(net: nn.Module) -> bool:
     on_gpu = any(p.is_cuda for p in net.parameters())
     return on_gpu or any(isinstance(m, nn.BatchNorm2d) and m.training for m in net.modules())

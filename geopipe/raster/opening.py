@@ -134,7 +134,7 @@ def pooled(path: str, purpose: str) -> Iterator[rasterio.DatasetReader]:
         except BaseException:
             dataset.src.close()
             raise
-        _POOL.give_back(key, dataset)
+        _POOL.return_dataset(key, dataset)
 
 
 def release() -> None:
@@ -195,7 +195,7 @@ class _DatasetPool:
                     return self._datasets.pop(i)[1]
         return None
 
-    def give_back(self, key: tuple[int, str], dataset: _PooledDataset) -> None:
+    def return_dataset(self, key: tuple[int, str], dataset: _PooledDataset) -> None:
         if not dataset.is_reusable:
             dataset.src.close()
             return

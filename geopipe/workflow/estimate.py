@@ -44,7 +44,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class TimeEstimate:
     """Seconds of each part."""
 
     labels: float
@@ -76,7 +76,7 @@ class Estimate:
         )
 
 
-def estimate(work: Work, scheme: ClassScheme, bands: int = 3) -> Estimate:
+def estimate(work: Work, scheme: ClassScheme, bands: int = 3) -> TimeEstimate:
     """Measure a few steps of each training and a tile, about five seconds, and add them up."""
     net = work.base.net
     base = seconds_per_step(work.base, scheme, bands)
@@ -92,7 +92,7 @@ def estimate(work: Work, scheme: ClassScheme, bands: int = 3) -> Estimate:
         if isinstance(work.refinement, RefinementPlan):
             refinement = RefinementRNN(bands, len(scheme), iterations=work.refinement.iterations)
         mapping = work.mapped_mpx * _seconds_per_mpx(net, refinement, len(scheme), bands)
-    return Estimate(labels, base * work.base.steps, sharpening, mapping)
+    return TimeEstimate(labels, base * work.base.steps, sharpening, mapping)
 
 
 def _seconds_per_mpx(
