@@ -12,7 +12,7 @@ GAP, HEAD = 10, 28
 PANELS = (
     ("scene (drone, 0.26 m)", (7, 64)),
     ("base network", (937, 64)),
-    ("after the refinement", (937, 2107)),
+    ("after refinement", (937, 2107)),
     ("ground truth (OpenStreetMap)", (472, 64)),
 )
 """Caption, and the upper left corner (x, y) of the panel in maps.png."""
