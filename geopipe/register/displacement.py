@@ -97,8 +97,7 @@ def estimate_field(
 def estimate(
     agreement: Correlator, likelihood: ClassLikelihood, most: float, advance: Advance
 ) -> DisplacementField:
-    """As `estimate_field`, with an agreement that may have been asked for another likelihood
-    before.
+    """As `estimate_field`, with a correlator that may have served another likelihood before.
 
     Surfaces of up to three rows of sheets are kept: a tie point looks into the sheets around its
     own.
@@ -137,8 +136,7 @@ def _tie_points(
     at: tuple[int, int],
     sheet: Window,
 ) -> list[TiePoint]:
-    """The tie points of the sheet `at` row, column from its parts and those of the sheets
-    around."""
+    """The tie points of the sheet `at` row, column, from its parts and those around it."""
     plane = agreement.plane
     seen, step = sheet.expand(plane.px(SIGHT_M) + 1), plane.px(SPACING_M)
     around = [kept.get((at[0] + i, at[1] + j)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
@@ -152,8 +150,7 @@ def _tie_points(
 
 
 def _checked(plane: RegistrationGrid, tie_points: Sequence[TiePoint]) -> tuple[TiePoint, ...]:
-    """`tie_points`; refused are those that differ much from the believed ones around, or lack
-    them."""
+    """Refuse tie points that differ much from the accepted ones around them, or have none."""
     out = list(tie_points)
     for class_id in {n.class_id for n in tie_points}:
         mine = [i for i, n in enumerate(tie_points) if n.class_id == class_id]

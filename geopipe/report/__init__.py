@@ -1,0 +1,1 @@
+"""Reports of maps and of chip indexes: pages, contact sheets, figures."""

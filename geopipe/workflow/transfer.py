@@ -242,8 +242,10 @@ def tuned_on(
 
 
 def _mixed_in(cells: PatchGrid, known: PatchGrid, options: TransferSettings) -> np.ndarray:
-    """Source cells for each class: their share of its cells is `mix`; a class without kept ones
-    gets as many as the others have in the mean, so that it is not forgotten.
+    """Source cells of each class, such that their share of the class's cells is `mix`.
+
+    A class without kept cells gets as many as the others have in the mean, so that it is not
+    forgotten.
     """
     rng = np.random.default_rng(options.selection.seed)
     typical = len(cells) / max(len(cells.by_class), 1)
