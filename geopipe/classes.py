@@ -1,4 +1,4 @@
-"""ClassScheme: the ordered classes of a map, their colours, and which OSM tags make them."""
+"""ClassScheme: the ordered classes of a map, their colours, and the OSM tags of each."""
 
 from functools import cached_property
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""A folder of results that appears whole, and the work on the way to it."""
+"""Folders of results that appear complete or not at all, and the work folders beside them."""
 
 import logging
 import shutil

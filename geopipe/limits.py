@@ -1,4 +1,4 @@
-"""What the system leaves to this process: processors and memory of its control groups."""
+"""Resources left to this process: processors and memory of its control groups."""
 
 import math
 from collections.abc import Iterator

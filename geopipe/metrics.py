@@ -1,4 +1,4 @@
-"""How well a map agrees with the truth: everything from one confusion matrix."""
+"""Agreement of a map with ground truth: all figures of a confusion matrix."""
 
 import math
 from collections.abc import Sequence

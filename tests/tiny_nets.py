@@ -106,10 +106,10 @@ class Blind(SegmentationModel):
         return super().forward_steps(F.pad(seen, (self.px,) * 4), iterations)
 
 
-def tiny_net(coarse, iterations=0, kind=SegmentationModel, seed=0):
+def tiny_net(base, iterations=0, kind=SegmentationModel, seed=0):
     """`base` (a class, or a net) and perhaps a refinement, their weights drawn to matter."""
     refine = RefinementRNN(3, 3, iterations=iterations) if iterations else None
-    net = kind(coarse, refine)
+    net = kind(base, refine)
     generator = torch.Generator().manual_seed(seed)
     for parameter in net.parameters():
         # Small biases, lest one class win everywhere.

@@ -100,9 +100,9 @@ def lively(model, seed=0):
     generator = torch.Generator().manual_seed(seed)
     net = model.net
     with torch.no_grad():
-        net.coarse.conv4.weight *= 3
-        if net.refine:
-            for update in net.refine.updates:
+        net.base.conv4.weight *= 3
+        if net.postprocessor:
+            for update in net.postprocessor.updates:
                 update.w2 += 0.05 * torch.randn(update.w2.shape, generator=generator)
     return replace(model, provenance={"credit": "(c) OpenStreetMap contributors"})
 

@@ -1,4 +1,4 @@
-"""Checkpoint: one file that holds all a model needs, and the image as that model sees it."""
+"""Model files: weights and all that is needed to apply them to an image."""
 
 from geopipe.checkpoint.checkpoint import Checkpoint, file_hash
 from geopipe.checkpoint.image import STRIP_PX, downsampled, network_input, strips

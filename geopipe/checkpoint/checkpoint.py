@@ -1,4 +1,4 @@
-"""Checkpoint: weights + architecture + classes + normalisation + GSD + provenance in one file."""
+"""Checkpoint: weights, architecture, classes, normalization, GSD and provenance in one file."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from geopipe.errors import CheckpointError
 from geopipe.nets import SegmentationModel, build_base_network, build_postprocessor
 from geopipe.raster import Scene
 
-_FORMAT = 1
+_FORMAT = 2
 TRAINING = "geopipe run, patches train or scenes train"
 """What makes models, for the hints of errors."""
 _MOST_ITERATIONS = 50
@@ -83,13 +83,13 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write `path` (safetensors), whole or not at all."""
-        refine = self.net.postprocessor
+        postprocessor = self.net.postprocessor
         header = {
             "format": _FORMAT,
             "geopipe": __version__,
             "bands": self.bands,
             "architecture": self.net.base.architecture,
-            "refine": refine and refine.architecture,
+            "postprocessor": postprocessor and postprocessor.architecture,
             "scheme": self.scheme.to_dict(),
             "mean": self.mean,
             "std": self.std,
@@ -151,12 +151,12 @@ class Checkpoint:
     @classmethod
     def _of(cls, header: dict[str, Any], state: dict[str, Tensor], path: str) -> "Checkpoint":
         scheme = ClassScheme.from_dict(header["scheme"], path)
-        bands, refine = header["bands"], header["refine"]
-        if refine and not 1 <= refine.get("iterations", 1) <= _MOST_ITERATIONS:
-            raise ValueError(f"{refine['iterations']} iterations")
+        bands, postprocessor = header["bands"], header["postprocessor"]
+        if postprocessor and not 1 <= postprocessor.get("iterations", 1) <= _MOST_ITERATIONS:
+            raise ValueError(f"{postprocessor['iterations']} iterations")
         net = SegmentationModel(
             build_base_network(bands, len(scheme), **header.get("architecture", {})),
-            build_postprocessor(bands, len(scheme), **refine) if refine else None,
+            build_postprocessor(bands, len(scheme), **postprocessor) if postprocessor else None,
         )
         net.load_state_dict(state)
         if not (len(header["mean"]) == len(header["std"]) == bands and header["gsd"] > 0):

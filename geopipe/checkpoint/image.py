@@ -1,4 +1,4 @@
-"""A scene's pixels on a net's grid."""
+"""The pixels of a scene on the grid of a network."""
 
 import math
 from itertools import pairwise

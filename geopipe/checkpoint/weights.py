@@ -1,4 +1,4 @@
-"""Pretrained weights of backbones: where they are found, how files are read and converted."""
+"""Pretrained weights of backbones: where they are found, how they are read and converted."""
 
 import hashlib
 import pickle

@@ -1,4 +1,4 @@
-"""What this machine and this installation can do, and what to do about what they cannot.
+"""Diagnose the installation and the machine: libraries, devices, speed, memory and disks.
 
 Libraries are imported inside the probes only: one that is broken is a finding.
 """

@@ -1,1 +1,1 @@
-"""Accuracy of maps: against ground truth that covers them, and from samples of points."""
+"""Map accuracy: class maps against ground truth, and design-based estimates from sample points."""

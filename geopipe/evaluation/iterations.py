@@ -1,4 +1,4 @@
-"""How the map does on a test scene after each iteration of the refinement."""
+"""Accuracy on a test scene after each iteration of the refinement."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Compare a class map with the truth, window by window, so that any size fits in memory."""
+"""Compare a class map with ground truth, window by window, in bounded memory."""
 
 import tempfile
 import warnings

@@ -1,4 +1,4 @@
-"""Pixel planes: windows, tilings, and lengths on the ground. No pixels, no files."""
+"""Pixel grids: windows, tilings, and lengths on the ground. No pixels, no files."""
 
 from geopipe.grid.ground import ground_gsd
 from geopipe.grid.mirror import mirror_pad

@@ -1,4 +1,4 @@
-"""A plane continued beyond its edges by its mirror image."""
+"""Continue an image beyond its edges by its mirror image."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""NetGrid: the plane a network works on, next to the plane of the scene it came from."""
+"""NetworkGrid: the pixel grid a network works on, next to that of the scene."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Tiling: the partition of a pixel plane into cores, each owned by exactly one tile."""
+"""Tiling: the partition of a pixel grid into cores, each owned by exactly one tile."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Lines as wide as they are on the ground."""
+"""Lines buffered to their width on the ground."""
 
 import numpy as np
 import shapely

@@ -1,4 +1,4 @@
-"""Place: where on Earth a scene lies, in whichever CRS a label file needs to know it."""
+"""Extent: where a scene lies on Earth, in the CRS that a label file needs."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Features: geometries of one layer that some rule of a scheme wants."""
+"""Features: the geometries of one layer that match a rule of a class scheme."""
 
 from collections import Counter
 from collections.abc import Iterable

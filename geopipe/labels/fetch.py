@@ -1,4 +1,4 @@
-"""OSM from the Overpass API, kept in a cache so that a scene asks once."""
+"""OpenStreetMap data from the Overpass API, cached per extent."""
 
 import hashlib
 import json

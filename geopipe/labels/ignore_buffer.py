@@ -1,4 +1,4 @@
-"""A band of IGNORE along outlines, where labels that are a little off would teach what is wrong."""
+"""A buffer of IGNORE along outlines, where shifted labels would teach wrong classes."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""OSM's own files: .osm, .osm.bz2, .osm.gz and .osm.pbf, read with pyosmium.
+"""OpenStreetMap files: .osm, .osm.bz2, .osm.gz and .osm.pbf, read with pyosmium.
 
 GDAL gives up on an extract with one broken multipolygon; here a broken feature is skipped, counted.
 """

@@ -1,4 +1,4 @@
-"""Rasterize shapes to class ids, the same pixel by pixel whichever window asks."""
+"""Rasterize shapes to class ids, identical for every window."""
 
 import numpy as np
 import shapely

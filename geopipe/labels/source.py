@@ -1,4 +1,4 @@
-"""LabelSource: whatever gives class ids for a pixel plane; and the one way to open one."""
+"""LabelSource: anything that gives class ids for a pixel grid, and the function that opens one."""
 
 from pathlib import Path
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""Vector labels with everything their file says, for those who write them again."""
+"""Vector labels with all their attributes, for writing them again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""OSM tags: reading them from text, matching them with the rules of a scheme, widths of lines."""
+"""OSM tags: parsing, matching against the rules of a scheme, widths of lines."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""VectorLabels: shapes that are burned into whatever part of the scene's plane is asked for."""
+"""VectorLabels: shapes that are rasterized for whichever part of the scene is read."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Vector files with attribute tables: GeoPackage, GeoJSON, Shapefile, GeoParquet and their kin."""
+"""Vector files with attribute tables: GeoPackage, GeoJSON, Shapefile, GeoParquet and others."""
 
 import json
 import math

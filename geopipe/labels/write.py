@@ -1,4 +1,4 @@
-"""Labels written to disk: a map of class ids exactly on the scene's pixels."""
+"""Write labels as a raster of class ids exactly on the scene's pixels."""
 
 import tempfile
 from collections.abc import Mapping

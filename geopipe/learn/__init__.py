@@ -1,4 +1,6 @@
-"""Training loops: scenes and labels in, a Checkpoint out."""
+"""Training of segmentation and classification models: scenes and labels in, a Checkpoint out.
+
+Data augmentation happens where patches are drawn: `geopipe.learn.sampler`."""
 
 from geopipe.learn.base_network import BaseNetworkPlan, train_base_network
 from geopipe.learn.loop import TrainingHistory

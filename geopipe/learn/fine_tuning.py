@@ -1,4 +1,4 @@
-"""Train a base network on, on a small, accurately labelled tile."""
+"""Fine-tune a base network on a small, accurately labelled tile."""
 
 from collections.abc import Callable
 from copy import deepcopy

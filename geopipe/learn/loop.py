@@ -1,4 +1,4 @@
-"""One training loop for every net: seeded, resumable, with a record of its loss."""
+"""One training loop for every network: seeded, resumable, with a record of its loss."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""How fast this machine trains: seconds per step, measured on random images."""
+"""Training speed of this machine: seconds per step, measured on random images."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""Pool: blocks of a scene and its labels on the net's grid, from which random patches are drawn."""
+"""PatchPool and PatchSampler: random training patches of a scene, with data augmentation."""
 
 import math
 from collections.abc import Iterator

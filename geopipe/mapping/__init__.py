@@ -1,4 +1,4 @@
-"""Run tiles over workers; the only floor that knows dask."""
+"""Semantic segmentation of whole scenes: tiles in, georeferenced class maps out."""
 
 from geopipe.mapping.journal import WORK, lock_folder, unfinished
 from geopipe.mapping.memory import Budget

@@ -1,4 +1,4 @@
-"""The faster kernels of this machine: measured once, kept in the user's cache folder."""
+"""The fastest kernels of this machine, measured once and cached for the user."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a map needs in memory, and the tiles that a given memory allows."""
+"""Memory that a map needs, and the tile size that a given memory allows."""
 
 import math
 from dataclasses import dataclass

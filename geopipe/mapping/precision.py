@@ -1,4 +1,4 @@
-"""bfloat16 only where it leaves the map as it is."""
+"""Reduced precision, allowed only where it leaves the map as it is."""
 
 import logging
 from dataclasses import replace

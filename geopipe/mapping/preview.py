@@ -1,4 +1,4 @@
-"""A small picture of a large scene, put together from what each of its tiles has read."""
+"""Preview of a large scene, assembled from what each of its tiles has read."""
 
 import os
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The scores of a whole crop by one forward of the bare nets: what tiles are held against."""
+"""Reference scores: one forward pass over a whole crop, without tiles."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Hold the tiles of a map against one forward of the nets over a whole crop of the scene."""
+"""Verify seams: compare tiles with one forward pass over a whole crop of the scene."""
 
 import logging
 import math

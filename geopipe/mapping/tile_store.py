@@ -1,4 +1,4 @@
-"""Tile files: what one tile of a map is kept in until the map is whole.
+"""Tile files: where the tiles of a map are kept until the map is complete.
 
 Each is a small GeoTIFF, written under another name and renamed, so that a file
 that is there is complete; a VRT puts them together. All-255 blocks take no room on the disk.

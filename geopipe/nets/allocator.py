@@ -1,4 +1,4 @@
-"""Memory of the C library, kept by the process between two convolutions."""
+"""Settings of the C library's allocator, so that memory is kept between two convolutions."""
 
 import ctypes
 import platform

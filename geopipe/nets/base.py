@@ -1,4 +1,4 @@
-"""BaseNetwork: what every net that turns an image into class scores says about itself."""
+"""BaseNetwork: the interface of every network that turns an image into class scores."""
 
 from typing import Any
 
@@ -9,10 +9,12 @@ LEAST = 1e-6
 
 
 class BaseNetwork(nn.Module):
-    """Image (N, bands, h, w) float32, normalised, to scores (N, classes, h - 2 reach, ...).
+    """Image (N, bands, h, w) float32, normalised, to scores (N, classes, h - 2 receptive_radius,
+    ...).
 
-    Output pixel (0, 0) lies on input pixel (reach, reach); h and w are multiples of `stride`.
-    Never pads, and takes nothing from the image at hand but what lies within `reach`.
+    Output pixel (0, 0) lies on input pixel (receptive_radius, receptive_radius); h and w are
+    multiples of `stride`.
+    Never pads, and takes nothing from the image at hand but what lies within `receptive_radius`.
     """
 
     bands: int

@@ -1,4 +1,4 @@
-"""Nets by name."""
+"""Networks by name."""
 
 from typing import Any, Literal
 

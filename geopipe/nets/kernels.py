@@ -1,4 +1,4 @@
-"""Which form of a net's layers is the faster on this processor, as a measurement shows."""
+"""Which implementation of a layer is the fastest on this processor, by measurement."""
 
 import time
 from collections.abc import Callable

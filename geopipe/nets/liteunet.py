@@ -1,4 +1,4 @@
-"""A U-Net whose way down is EfficientNet-Lite0, which may have seen ImageNet."""
+"""A U-Net with an EfficientNet-Lite0 encoder, optionally pretrained on ImageNet."""
 
 from typing import Any
 
@@ -23,14 +23,15 @@ _BORDER = 5
 class LiteUNet(BaseNetwork):
     """Image to one score map per class of the same resolution (Ronneberger et al. 2015).
 
-    Input (N, bands, H, W), H and W multiples of 16; output (N, classes, H - 2 reach, W - 2 reach).
+    Input (N, bands, H, W), H and W multiples of 16; output (N, classes, H - 2 receptive_radius, W -
+    2 receptive_radius).
     The backbone pads as its weights want it; what sees that is cut off before the way up, which
     never pads.
     """
 
     stride = 16
-    reach = 16 * _BORDER + CONVS * (8 + 4 + 2 + 1)
-    floats = 90
+    receptive_radius = 16 * _BORDER + CONVS * (8 + 4 + 2 + 1)
+    floats_per_pixel = 90
 
     def __init__(self, bands: int, classes: int) -> None:
         super().__init__()

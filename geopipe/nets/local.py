@@ -1,4 +1,4 @@
-"""Layers that look at all of a tile at once: no halo makes tiles of such a net agree."""
+"""Layers that look at all of a tile at once: no halo makes tiles of such a network agree."""
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase

@@ -23,8 +23,8 @@ class MnihCNN(BaseNetwork):
     """
 
     stride = STRIDE
-    reach = RECEPTIVE_RADIUS
-    floats = 12
+    receptive_radius = RECEPTIVE_RADIUS
+    floats_per_pixel = 12
 
     def __init__(self, bands: int, classes: int) -> None:
         super().__init__()

@@ -23,7 +23,8 @@ class PatchNet(BaseNetwork):
 
     A cell of `cell` x `cell` px has one score per class: the logarithm of the mean, weighted by
     `weights`, of the class probabilities of its patches of `sizes` px, each resized to `side` px.
-    Every patch lies within `reach`, so any window on the grid of cells gives the same scores.
+    Every patch lies within `receptive_radius`, so any window on the grid of cells gives the same
+    scores.
     """
 
     patchwise = True
@@ -79,7 +80,7 @@ class PatchNet(BaseNetwork):
     def by_size(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Features and probabilities (sizes, N, width or classes, rows, cols) of the cells.
 
-        `image` as in `forward`: (N, 3, h, w), cells from (reach, reach) on.
+        `image` as in `forward`: (N, 3, h, w), cells from (receptive_radius, receptive_radius) on.
         """
         found = []
         for size in self.sizes:

@@ -52,7 +52,7 @@ def check_reach(net: SegmentationModel, bands: int) -> int:
         raise ConfigError(
             f"the net looks {far} px far and declares a halo of {net.halo} px; "
             f"first too far: {_exceeds_halo(net, bands)}",
-            "declare its true reach; --inexact maps with seams",
+            "declare its true receptive-field radius; --inexact maps with seams",
         )
     difference = _difference_of_a_window(net, bands)
     if not difference <= _ROUNDING:
@@ -91,7 +91,7 @@ def _scores(net: SegmentationModel, image: Tensor) -> Tensor:
     raise ConfigError(
         f"the net declares a halo of {net.halo} px and a stride of {net.stride}, so {rows} x "
         f"{cols} px make {expected[0]} x {expected[1]} scores, but its layers make {found}",
-        "declare the reach and the stride that its layers have",
+        "declare the receptive-field radius and the stride that its layers have",
     )
 
 

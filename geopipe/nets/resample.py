@@ -1,4 +1,4 @@
-"""Resampling of tensors between the scene's grid and the net's."""
+"""Resampling of tensors between the grids of scene and network."""
 
 import torch
 from torch import Tensor

@@ -42,42 +42,47 @@ FLOATS = 40
 class SegmentVote(nn.Module):
     """Scores to log shares of votes, per pixel averaged over its segments of all `scales`.
 
-    Inputs (N, classes, H + 2 reach, W + 2 reach) and (N, bands, the same), the image normalised
-    and 0 in all bands where it is invalid; output (N, classes, H, W), whose softmax is the shares.
+    Inputs (N, classes, H + 2 receptive_radius, W + 2 receptive_radius) and (N, bands, the same),
+    the image normalised and 0 in all bands where it is invalid; output (N, classes, H, W), whose
+    softmax is the shares.
     A pixel votes for the class of its highest score. Invalid ones neither vote nor join, and keep
     their own vote. Nothing is learned, and no gradient passes.
 
     `scales`: largest sides of the segments in pixels, increasing; segments of a scale are unions of
-    the finer one's. Tiles agree where `reach`, the context used up on each side, holds the
-    segments and what shapes them: default is the largest scale and MARGIN.
+    the finer one's. Tiles agree where `receptive_radius`, the context used up on each side, holds
+    the segments and what shapes them: default is the largest scale and MARGIN.
     """
 
     def __init__(
-        self, classes: int, *, scales: tuple[int, ...] = SCALES, reach: int | None = None
+        self, classes: int, *, scales: tuple[int, ...] = SCALES, receptive_radius: int | None = None
     ) -> None:
         super().__init__()
         scales = tuple(scales)
         if not scales or scales[0] < 2 or sorted(set(scales)) != list(scales):
             raise ConfigError(f"scales {scales} must increase and start at 2 px or more")
-        reach = scales[-1] + MARGIN if reach is None else reach
-        if reach < scales[-1]:
+        receptive_radius = scales[-1] + MARGIN if receptive_radius is None else receptive_radius
+        if receptive_radius < scales[-1]:
             raise ConfigError(
-                f"a reach of {reach} px cuts segments of {scales[-1]} px",
+                f"a receptive-field radius of {receptive_radius} px cuts segments "
+                f"of {scales[-1]} px",
                 f"take {scales[-1] + MARGIN} px, or smaller scales",
             )
-        self.classes, self.scales, self.receptive_radius = classes, scales, reach
+        self.classes, self.scales, self.receptive_radius = classes, scales, receptive_radius
         self.iterations = 1
 
     @property
     def architecture(self) -> dict[str, Any]:
         """What `build_refinement` makes an untrained one from (JSON values)."""
-        return {"segments": {"scales": list(self.scales), "reach": self.receptive_radius}}
+        return {
+            "segments": {"scales": list(self.scales), "receptive_radius": self.receptive_radius}
+        }
 
     def forward(self, scores: Tensor, image: Tensor) -> Tensor:
         return self.steps(scores, image)[-1]
 
     def steps(self, scores: Tensor, image: Tensor) -> list[Tensor]:
-        """u_0 as given and u_1, smaller by `reach` on every side; float32, where `scores` are."""
+        """u_0 as given and u_1, smaller by `receptive_radius` on every side; float32, where
+        `scores` are."""
         height, width = (n - 2 * self.receptive_radius for n in scores.shape[-2:])
         if min(height, width) < 1 or scores.shape[-2:] != image.shape[-2:]:
             raise ConfigError(

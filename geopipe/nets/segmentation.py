@@ -1,4 +1,4 @@
-"""SegmentationModel: base network and, if there is one, its refinement, seen as one net."""
+"""SegmentationModel: a base network and, optionally, a postprocessor, as one network."""
 
 from collections.abc import Iterator, Sequence
 
@@ -54,10 +54,10 @@ class SegmentationModel(nn.Module):
     @property
     def halo(self) -> int:
         """Context to supply on each side: what each part uses up, rounded up to the stride."""
-        reach = self.base.receptive_radius + (
+        receptive_radius = self.base.receptive_radius + (
             self.postprocessor.receptive_radius if self.postprocessor else 0
         )
-        return -(-reach // self.stride) * self.stride
+        return -(-receptive_radius // self.stride) * self.stride
 
     def forward(self, image: Tensor) -> Tensor:
         return self.forward_steps(image, (self.iterations,))[0]

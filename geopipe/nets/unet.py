@@ -18,10 +18,11 @@ _MOST_CHANNELS = 1024
 class UNet(BaseNetwork):
     """Image to one score map per class of the same resolution, by way of `depth` halvings.
 
-    Input (N, bands, H, W), H and W multiples of ``2**depth``; output (N, classes, H - 2 reach,
-    W - 2 reach). Levels are pooled on blocks counted from the input's corner, so a tile that
-    starts on a multiple of the stride has the pixels of the whole. `base`: channels of the first
-    level, doubled at each further one. Raises ConfigError for sizes out of bounds.
+    Input (N, bands, H, W), H and W multiples of ``2**depth``; output (N, classes, H - 2
+    receptive_radius, W - 2 receptive_radius). Levels are pooled on blocks counted from the input's
+    corner, so a tile that starts on a multiple of the stride has the pixels of the whole. `base`:
+    channels of the first level, doubled at each further one. Raises ConfigError for sizes out of
+    bounds.
     """
 
     def __init__(self, bands: int, classes: int, *, base: int = 16, depth: int = 3) -> None:

@@ -1,4 +1,4 @@
-"""Pixels in and out: the only floor that opens rasters."""
+"""Read and write georeferenced rasters: the only layer that opens them."""
 
 from geopipe.raster.scene import Raster, Scene
 

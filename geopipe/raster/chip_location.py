@@ -1,4 +1,4 @@
-"""Where chips lie, if they say so."""
+"""Geographic position of chips, where their files have one."""
 
 import warnings
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A GeoPackage that appears whole or not at all."""
+"""Write a GeoPackage that appears complete or not at all."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator

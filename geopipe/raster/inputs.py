@@ -1,4 +1,4 @@
-"""Which scenes a command means: rasters, addresses, text lists of them, and STAC files."""
+"""Expand command-line inputs to scenes: rasters, addresses, text lists and STAC files."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Default QGIS styles inside a GeoPackage, so that its layers open as they are meant."""
+"""Default QGIS styles inside a GeoPackage."""
 
 import sqlite3
 from contextlib import closing

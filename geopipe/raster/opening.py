@@ -1,4 +1,4 @@
-"""Opening rasters: the one place that does so for reading, and what GDAL keeps in memory for it."""
+"""Open rasters for reading: the one place that does, with GDAL's caches bounded."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Outlines of buildings squared: from the stairs of a raster to walls at right angles."""
+"""Orthogonalize building outlines: from the staircase of a raster to right angles."""
 
 from dataclasses import dataclass
 from typing import Any

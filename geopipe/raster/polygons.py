@@ -1,4 +1,4 @@
-"""A class map as polygons: one GeoPackage layer that QGIS opens in the colours of the scheme."""
+"""A class map as polygons: one GeoPackage layer, styled in the colours of the scheme."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator

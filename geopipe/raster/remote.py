@@ -1,4 +1,4 @@
-"""Rasters behind a network: how GDAL is set up for them, and which reads are worth another try.
+"""Rasters behind a network: GDAL settings, and which reads are retried.
 
 GDAL asks for parts of the file (HTTP ranges) and tries some failures again by itself; what still
 fails is tried again here with a fresh dataset.

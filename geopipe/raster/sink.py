@@ -1,4 +1,4 @@
-"""Sink: the one writer of a raster that arrives window by window."""
+"""Sink: the writer of a raster that arrives window by window."""
 
 from pathlib import Path
 from types import TracebackType

@@ -1,4 +1,4 @@
-"""The STAC item of an output folder: what the files are, where they lie, how they were made."""
+"""The STAC item of an output folder: files, footprint and processing facts."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Holes that a file does not declare: filled with one value, blurred at the rim by compression."""
+"""Undeclared nodata: holes filled with one value, blurred at the rim by compression."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""How well vector labels fit an image: where they are shifted, and by how much."""
+"""Registration of vector labels to an image: where they are shifted, by how much, and label QC."""
 
 from geopipe.register.displacement import DisplacementField, estimate_field
 from geopipe.register.fit import fit_labels, shifted_labels, shifted_source

@@ -1,4 +1,4 @@
-"""Vectors moved by a shift field, every vertex by the field at its place: what touched touches."""
+"""Align vectors: every vertex moves by the displacement field at its position."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Agreement of labels and image around each place, as a function of the displacement."""
+"""Correlation of labels and image around each position, as a function of the displacement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""ShiftField: by how much labels of each class are off, place by place."""
+"""DisplacementField: by how much the labels of each class are shifted, position by position."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

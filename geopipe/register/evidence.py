@@ -1,4 +1,4 @@
-"""What an image says about outlines, and how well shapes agree with it at every displacement."""
+"""Edges of an image, and how well outlines match them at every displacement."""
 
 import numpy as np
 from scipy import fft, ndimage

@@ -1,4 +1,4 @@
-"""Find where labels have to go, with no more to go by than the labels and the image."""
+"""Estimate the displacement field from the labels and the image alone."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The plane on which labels are held against the image, and the labels' shapes on it."""
+"""RegistrationGrid: the grid on which labels are compared with the image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

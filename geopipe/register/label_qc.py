@@ -1,4 +1,4 @@
-"""Check and align labels: a scene, its vectors and, if there is one, a model, brought together."""
+"""LabelQC: check and align the vector labels of a scene."""
 
 import logging
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Belief: how likely each pixel is of each class, as far as the image tells."""
+"""Class likelihood: how likely each pixel is of each class, judged by the image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Estimates of shifts at the tie points of a field: peaks of sums of surfaces."""
+"""Tie points: peaks of sums of correlation surfaces."""
 
 import numpy as np
 from scipy import sparse

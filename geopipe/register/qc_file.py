@@ -1,4 +1,4 @@
-"""The check of labels as a GeoPackage that an analyst opens: blocks by verdict, shifts as lines."""
+"""The label check as a GeoPackage: tiles by status, shifts as lines."""
 
 from collections.abc import Sequence
 from pathlib import Path

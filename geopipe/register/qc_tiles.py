@@ -1,4 +1,4 @@
-"""What is known about labels, block by block: how far off, what is missing, what is not there."""
+"""Label QC by tile: shift, omission and commission."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

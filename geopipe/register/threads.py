@@ -1,4 +1,4 @@
-"""Parts of a scene looked at by several threads, with results that do not depend on how many."""
+"""Parts of a scene processed by several threads, with results that do not depend on how many."""
 
 import threading
 import warnings

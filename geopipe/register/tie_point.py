@@ -1,4 +1,4 @@
-"""Node: an estimate of the shift of one class at one place."""
+"""TiePoint: an estimate of the shift of one class at one position."""
 
 from dataclasses import dataclass
 

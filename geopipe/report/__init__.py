@@ -1,1 +1,1 @@
-"""Reports of maps and of chip indexes: pages, contact sheets, figures."""
+"""HTML pages and figures: map report, contact sheet, retrieval results."""

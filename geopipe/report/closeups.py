@@ -1,4 +1,4 @@
-"""Close-ups: where to look on the test scene, and the panels side by side."""
+"""Close-ups: a selection of places on the test scene, with panels side by side."""
 
 from pathlib import Path
 

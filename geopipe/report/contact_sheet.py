@@ -98,7 +98,7 @@ def write_sheet(path: Path, sheet: ContactSheet, most: int = 12, near: int = 5) 
 
 def _html(sheet: ContactSheet, most: int, near: int) -> str:
     return render(
-        "contactsheet.html",
+        "contact_sheet.html",
         {"thumbnail": _thumbnail},
         sheet=sheet,
         statuses=list(SampleStatus),

@@ -1,4 +1,4 @@
-"""The figures of a report as text that a page can hold: data URIs and inline SVG."""
+"""Figures of a report as data URIs and inline SVG."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Pages of HTML that hold all they show: one style, templates beside this file."""
+"""Self-contained HTML pages: one style, templates beside this file."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -44,4 +44,4 @@ def write_page(path: Path, text: str, what: str) -> None:
 
 
 def _read(name: str) -> str:
-    return (files("geopipe.workflow") / name).read_text(encoding="utf-8")
+    return (files("geopipe.report") / name).read_text(encoding="utf-8")

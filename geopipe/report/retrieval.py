@@ -1,4 +1,4 @@
-"""The page of an result or an evaluation: one HTML file that holds all it shows."""
+"""The page of a search result or an index evaluation: one self-contained HTML file."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -96,7 +96,7 @@ def write_result(path: Path, result: SearchResult, asker: Retriever) -> None:
         tuple(_shown(h, asker) for h in result.hits),
         tuple(_maps(result)),
     )
-    write_page(path, render("indexpage.html", page=page), "page")
+    write_page(path, render("retrieval.html", page=page), "page")
 
 
 def write_evaluation(path: Path, found: IndexEvaluation) -> None:
@@ -112,7 +112,7 @@ def write_evaluation(path: Path, found: IndexEvaluation) -> None:
         last=int(judged.retrieved[-1]) if len(judged.retrieved) else 0,
         table=table_of(judged),
     )
-    write_page(path, render("indexpage.html", page=page), "page")
+    write_page(path, render("retrieval.html", page=page), "page")
 
 
 def pr_curve(named: Sequence[tuple[str, RetrievalMetrics]]) -> Curve:

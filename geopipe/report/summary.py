@@ -1,4 +1,4 @@
-"""What a workflow found, as parts of its report."""
+"""Results of a workflow as parts of its report."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Chips by likeness: images to vectors, an index of them on disk, and how good its answers are."""
+"""Image retrieval: chips to embeddings, an index of them on disk, search and its figures."""
 
 from geopipe.retrieve.embedding import EmbeddingConfig, EmbeddingModel
 from geopipe.retrieve.measures import RetrievalMetrics, evaluate_vectors

@@ -1,4 +1,4 @@
-"""Pieces of the work of a build: some image files, or some windows of a scene, to vectors."""
+"""Batches of work of an index build: image files or scene windows to embeddings."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Recipe: how an image becomes a vector. Describer: the net that does it."""
+"""EmbeddingConfig: how an image becomes a vector. EmbeddingModel: the network that computes it."""
 
 import threading
 from collections.abc import Mapping, Sequence

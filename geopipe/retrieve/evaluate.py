@@ -1,4 +1,4 @@
-"""Judging an index whose chips have classes."""
+"""Evaluate an index whose chips have classes."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -20,7 +20,7 @@ from geopipe.raster import Scene
 
 NAME = "index.json"
 VECTORS = "vectors.bin"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)

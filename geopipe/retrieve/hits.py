@@ -1,4 +1,4 @@
-"""Hits as a GeoPackage that opens in QGIS with ranks and nearness in sight."""
+"""Hits as a GeoPackage, styled for QGIS by rank and similarity."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence

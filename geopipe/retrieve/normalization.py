@@ -1,4 +1,4 @@
-"""Vectors: how they are made comparable, turned around, and mixed."""
+"""Normalization, whitening and mixing of embeddings."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Asking an index: what is meant, its vector, and the chips that are nearest to it."""
+"""Query an index: the query image, its embedding, and the nearest chips."""
 
 import logging
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What is known of each chip of an index, as rows of GeoParquet."""
+"""The attributes of each chip of an index, as rows of GeoParquet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""The approximate search of an index, made when it is wanted or the index is large."""
+"""Build the approximate search of an index, on request or when the index is large."""
 
 from contextlib import suppress
 

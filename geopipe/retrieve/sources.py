@@ -1,4 +1,4 @@
-"""What an index is built from: folders and scenes, and the batches of work that they are."""
+"""Sources of an index: folders and scenes, and the batches they are processed in."""
 
 import hashlib
 import json

@@ -1,1 +1,1 @@
-"""Whole chains, described by a TOML file: steps, resume, report."""
+"""Complete workflows, described by a TOML file: steps, resuming, map bundle."""

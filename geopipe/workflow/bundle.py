@@ -1,4 +1,4 @@
-"""The bundle: what an analyst gets for one scene, a folder that opens right in QGIS."""
+"""The map bundle: the folder an analyst gets for one scene, ready for QGIS."""
 
 import glob
 import json

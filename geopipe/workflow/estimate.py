@@ -1,4 +1,4 @@
-"""How long a workflow will take on this machine, told before the time is spent."""
+"""Estimate how long a workflow takes on this machine, before it is run."""
 
 import time
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""Many scenes in one run, a bundle each."""
+"""Map several scenes in one run, a bundle each."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The chain: labels -> train base -> train refinement -> map -> evaluate -> report."""
+"""Run a workflow: labels, base network, refinement, map, evaluation, report."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What a workflow file may say."""
+"""The schema of workflow files."""
 
 import tomllib
 from pathlib import Path

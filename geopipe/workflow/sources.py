@@ -1,4 +1,4 @@
-"""A workflow's words turned into scenes and labels."""
+"""Open the scenes and labels that a workflow names."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Carry a patch model to a new place or sensor without labels of it (Tong et al. 2020)."""
+"""Transfer a patch model to a new place or sensor without labels of it (Tong et al. 2020)."""
 
 import json
 import logging

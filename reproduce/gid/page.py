@@ -182,8 +182,8 @@ def _evidence(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
         "domain AUC",
         "distance",
         "passed",
-        "room",
-        "skill",
+        "accuracy_gap",
+        "reverse_validation",
         "estimated gain",
         "true gain",
     ]
@@ -197,8 +197,8 @@ def _evidence(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
                 figure(e["domain_auc"]),
                 number(e["distance"]),
                 number(e["passed"]),
-                figure(e["room"], 1),
-                figure(e["skill"]),
+                figure(e["accuracy_gap"], 1),
+                figure(e["reverse_validation"]),
                 figure(e["gain"], 1),
                 f"{s['true_gain']:.1f}",
             ]

@@ -22,7 +22,7 @@ class Row:
     net: str
     feature: str
     width: int
-    judged: RetrievalMetrics
+    metrics: RetrievalMetrics
     ms: float = float("nan")
 
 
@@ -85,7 +85,7 @@ def write(
                 "feature": r.feature,
                 "width": r.width,
                 "ms": _number(r.ms),
-                **r.judged.to_dict(),
+                **r.metrics.to_dict(),
             }
             for r in rows
         ],
@@ -94,8 +94,8 @@ def write(
                 "name": o.name,
                 "width": o.width,
                 "ms": _number(o.ms),
-                "map": o.judged.mean_ap,
-                "anmrr": o.judged.anmrr,
+                "map": o.metrics.mean_ap,
+                "anmrr": o.metrics.anmrr,
                 "base": o.base.mean_ap,
             }
             for o in beyond
@@ -112,13 +112,13 @@ def _row(data: str, r: Row) -> str:
     known, anmrr = paper.mean_ap(data, r.net, r.feature), paper.anmrr(data, r.net, r.feature)
     if r.net == "BoVW":
         known, anmrr = paper.BOVW.get(data, (None, None))
-    mine = 100 * r.judged.mean_ap
+    mine = 100 * r.metrics.mean_ap
     difference = f"{mine - known:+.1f}" if known is not None else ""
-    ten = r.judged.precision[:, 8].mean() if r.judged.precision.shape[1] > 8 else math.nan
+    ten = r.metrics.precision[:, 8].mean() if r.metrics.precision.shape[1] > 8 else math.nan
     ms = "" if math.isnan(r.ms) else f"{r.ms:.1f}"
     return (
         f"| {r.net} | {r.feature} | {r.width} | {mine:.1f} | {_text(known, '.1f')} "
-        f"| {difference} | {r.judged.anmrr:.3f} | {_text(anmrr, '.3f')} | {ten:.3f} | {ms} |"
+        f"| {difference} | {r.metrics.anmrr:.3f} | {_text(anmrr, '.3f')} | {ten:.3f} | {ms} |"
     )
 
 
@@ -126,8 +126,8 @@ def _classes(rows: Sequence[Row]) -> list[str]:
     """mAP by class of each feature, percent."""
     heads = [f"{r.net} {r.feature}" for r in rows]
     lines = [f"| class | {' | '.join(heads)} |", "|---|" + "---:|" * len(rows)]
-    for name in rows[0].judged.by_class:
-        cells = [f"{100 * r.judged.by_class[name].mean_ap:.1f}" for r in rows]
+    for name in rows[0].metrics.by_class:
+        cells = [f"{100 * r.metrics.by_class[name].mean_ap:.1f}" for r in rows]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
@@ -138,12 +138,12 @@ def _beyond(beyond: Sequence[Option]) -> list[str]:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for o in beyond:
-        gain = 100 * (o.judged.mean_ap - o.base.mean_ap)
-        less = o.judged.anmrr - o.base.anmrr
+        gain = 100 * (o.metrics.mean_ap - o.base.mean_ap)
+        less = o.metrics.anmrr - o.base.anmrr
         ms = "" if math.isnan(o.ms) else f"{o.ms:.1f}"
         lines.append(
-            f"| {o.name} | {o.width} | {100 * o.judged.mean_ap:.1f} | {gain:+.1f} "
-            f"| {o.judged.anmrr:.3f} | {less:+.3f} | {ms} |"
+            f"| {o.name} | {o.width} | {100 * o.metrics.mean_ap:.1f} | {gain:+.1f} "
+            f"| {o.metrics.anmrr:.3f} | {less:+.3f} | {ms} |"
         )
     return lines
 

@@ -27,7 +27,7 @@ class Option:
     """One way beyond the paper."""
 
     name: str
-    judged: RetrievalMetrics
+    metrics: RetrievalMetrics
     width: int
     ms: float
     """Per image, of the net."""

@@ -72,7 +72,7 @@ def main() -> None:
         reply = feedback(plain.vectors, images.classes, "gauss")
         for option in options(images, net, args.cache):
             beyond.append(option)
-            print(f"{option.name}: mAP {100 * option.judged.mean_ap:.2f} %", flush=True)
+            print(f"{option.name}: mAP {100 * option.metrics.mean_ap:.2f} %", flush=True)
             tell()
 
 

@@ -91,9 +91,9 @@ def labelled(draw):
 
 
 def assert_divides(chips, split):
-    assert sorted([*split.learn, *split.held]) == list(range(len(chips.ids)))
-    ours = {chips.digests[i] for i in split.learn}
-    assert not ours & {chips.digests[i] for i in split.held}
+    assert sorted([*split.train, *split.test]) == list(range(len(chips.ids)))
+    ours = {chips.digests[i] for i in split.train}
+    assert not ours & {chips.digests[i] for i in split.test}
 
 
 @settings(max_examples=60, deadline=None)
@@ -212,7 +212,7 @@ QUICK = ChipTrainingPlan(epochs=3, batch=8, precision="float32")
 
 def accuracy(model, samples):
     held = np.flatnonzero(np.arange(32) % 4 == 0)
-    return (predict(model, samples.pictures, held).best == samples.ids[held]).mean()
+    return (predict(model, samples.decoded, held).best == samples.ids[held]).mean()
 
 
 def test_a_pretrained_net_learns_in_a_few_steps(samples, tmp_path):
@@ -249,9 +249,7 @@ def test_killed_it_ends_where_it_would_have(model, samples, tmp_path, monkeypatc
     ours, theirs = whole.net.state_dict(), again.net.state_dict()
     assert all(torch.equal(ours[k], theirs[k]) for k in ours)
     changed = first.net.state_dict()
-    assert not torch.equal(
-        ours["coarse.backbone.head.weight"], changed["coarse.backbone.head.weight"]
-    )
+    assert not torch.equal(ours["base.backbone.head.weight"], changed["base.backbone.head.weight"])
     assert not list((tmp_path / "b").glob("*.resume"))
 
 
@@ -291,7 +289,7 @@ def test_both_rates_follow_the_plan(samples, tmp_path, monkeypatch):
 
 def test_center_loss_gathers_the_features_of_a_class(samples, tmp_path):
     def spread(model):
-        x = predict(model, samples.pictures, samples.rows)
+        x = predict(model, samples.decoded, samples.rows)
         ids = samples.ids[samples.rows]
         return np.mean([x.features[ids == k].var(0).sum() for k in range(4)])
 
@@ -311,7 +309,7 @@ def test_step_1_of_ddrl_am_is_the_tuned_net_alone(samples, tmp_path):
     assert len(list(tmp_path.glob("trained-*.safetensors"))) == 2  # it was there
     inner, single = chip_net(both).backbone, chip_net(alone).backbone
     assert torch.equal(inner.looker_head.weight, single.head.weight)
-    looked = inner.looker.net.state_dict()
+    looked = inner.attention_backbone.net.state_dict()
     assert all(torch.equal(looked[k], v) for k, v in single.branches[0].net.state_dict().items())
 
 
@@ -327,13 +325,13 @@ def test_the_map_of_the_true_class_is_for_ddrl_am_alone(samples, tmp_path):
 def test_frozen_features_are_computed_once_by_content(samples, tmp_path, monkeypatch):
     first = start("finetune:alexnet")
     made = frozen_features(first, samples, folder=tmp_path)
-    x = features(first, samples.pictures, samples.rows, tmp_path)
+    x = features(first, samples.decoded, samples.rows, tmp_path)
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(x)
     theirs = LogisticRegression(max_iter=2000).fit(scaler.transform(x), samples.ids[samples.rows])
-    ours = predict(made, samples.pictures, samples.rows).probabilities
+    ours = predict(made, samples.decoded, samples.rows).probabilities
     assert np.allclose(ours, theirs.predict_proba(scaler.transform(x)), atol=1e-3)
     old = chip_net(first).backbone.branches.state_dict()
     assert all(
@@ -344,7 +342,7 @@ def test_frozen_features_are_computed_once_by_content(samples, tmp_path, monkeyp
         raise AssertionError("computed again")
 
     monkeypatch.setattr(VectorNet, "features", never)
-    again = features(first, samples.pictures, samples.rows[::-1], tmp_path)
+    again = features(first, samples.decoded, samples.rows[::-1], tmp_path)
     assert np.array_equal(again, x[::-1])
 
 
@@ -352,7 +350,7 @@ def test_two_classes_and_what_cannot_stay_frozen(samples, tmp_path):
     two = samples.rows[samples.ids[samples.rows] < 2]
     design = ChipModelSpec("finetune:alexnet", ("random:0",), 64, chip=40)
     first = design.start(scheme_of(["a", "b"]), design.backbones(), (40, None))
-    made = frozen_features(first, Samples(samples.pictures, samples.ids, two), folder=tmp_path)
-    assert (predict(made, samples.pictures, two).best == samples.ids[two]).mean() > 0.9
+    made = frozen_features(first, Samples(samples.decoded, samples.ids, two), folder=tmp_path)
+    assert (predict(made, samples.decoded, two).best == samples.ids[two]).mean() > 0.9
     with pytest.raises(ConfigError, match="cannot stay frozen"):
         frozen_features(start("ddrl-am"), samples, folder=tmp_path)

@@ -113,12 +113,14 @@ def test_batch_norm_keeps_its_statistics_where_it_is_pretrained():
     net = ChipNet(3, 4, model="ddrl-am", chip=64, step=64, side=64)
     net.parameter_groups()
     inner = net.backbone
-    assert not any(m.training for part in (inner.rgb, inner.looker) for m in part.modules())
+    assert not any(
+        m.training for part in (inner.rgb, inner.attention_backbone) for m in part.modules()
+    )
     assert all(m.training for m in inner.sft.modules())
-    assert not any(p.requires_grad for p in inner.looker.parameters())
+    assert not any(p.requires_grad for p in inner.attention_backbone.parameters())
     assert not inner.looker_head.weight.requires_grad
     learnt = {id(p) for g in net.rates(1e-4, 1e-3) for p in g["params"]}
-    assert not learnt & {id(p) for p in inner.looker.parameters()}
+    assert not learnt & {id(p) for p in inner.attention_backbone.parameters()}
 
 
 # -- DDRL-AM
@@ -151,7 +153,7 @@ def test_streams_are_multiplied_element_by_element(side, cells):
 def test_its_map_is_that_of_the_class_step_1_predicts():
     net = frozen(AttentionNet(BackboneFeature("resnet18", "c5"), 5, side=96))
     image = torch.randn(3, 3, 96, 96)
-    best = net.looker_head(net.looker.net(image)).argmax(1)
+    best = net.looker_head(net.attention_backbone.net(image)).argmax(1)
     assert torch.equal(net.cam(image), net.cam(image, best))
     other = net.cam(image, (best + 1) % 5)
     assert not torch.allclose(net.cam(image), other)
@@ -243,7 +245,7 @@ def chip_net():
 
 def test_cells_have_the_log_probability_of_the_chip_around_them(chip_net):
     net = chip_net
-    assert (net.stride, net.reach) == (48, 48)
+    assert (net.stride, net.receptive_radius) == (48, 48)
     image = torch.randn(1, 3, 48 * 3 + 96, 48 * 2 + 96)
     scores = net(image)
     assert scores.shape == (1, 4, 144, 96)

@@ -111,6 +111,6 @@ def test_it_runs_resumes_and_writes_its_page(chips, tmp_path, monkeypatch, capsy
     def never(*_, **__):
         raise AssertionError("run again")
 
-    monkeypatch.setattr(run, "evaluate", never)
+    monkeypatch.setattr(run, "evaluate_chips", never)
     run.main([str(w) for w in words])
     assert json.loads((tmp_path / "r" / "scenes.json").read_text())["rows"] == told["rows"]

@@ -145,14 +145,14 @@ def run_with_an_empty_path(box):
     return box.run("--set", "train.area=")
 
 
-@case(r"unknown key 'train.robust', which \[coarse\] has")
+@case(r"unknown key 'train.robust', which \[base\] has")
 def run_with_a_key_of_another_table(box):
     return box.run("--set", "train.robust=1")
 
 
-@case(r"unknown key 'coarse.step', did you mean 'steps'\?")
+@case(r"unknown key 'base.step', did you mean 'steps'\?")
 def run_with_a_misspelt_key(box):
-    return box.run("--set", "coarse.step=5")
+    return box.run("--set", "base.step=5")
 
 
 @case(r"base.steps: Input should be .*integer.*\(got 'many'\)")

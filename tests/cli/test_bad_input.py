@@ -33,7 +33,7 @@ def box(drawn, tmp_path):
 
 
 SAYS_WHAT_TO_DO = re.compile(
-    r" - \w|; try \d|did you mean '|which \[coarse\]|is not one of|not both|Input should|bands "
+    r" - \w|; try \d|did you mean '|which \[base\]|is not one of|not both|Input should|bands "
     r"1 to \d|key '\S+' is missing|\(at line"
 )
 

@@ -275,10 +275,10 @@ def test_run_tells_how_good_the_map_is_and_where_it_lies(geopipe, tiles):
 def test_verbose_names_the_steps_on_stderr(geopipe, tiles):
     said = geopipe("-v", "run", tiles / "tiny.toml", "--json")
     json.loads(said.out)
-    assert "INFO: coarse\n" in said.err
+    assert "INFO: base\n" in said.err
     assert "INFO: refinement\n" in said.err
     said = geopipe("-v", "run", tiles / "tiny.toml", "--json")
-    assert "INFO: coarse: unchanged, skipped\n" in said.err
+    assert "INFO: base: unchanged, skipped\n" in said.err
 
 
 def test_progress_of_a_long_command_is_on_stderr(geopipe, drawn, tmp_path, monkeypatch):

@@ -42,13 +42,13 @@ def test_figures_for_machines(geopipe, drawn):
     assert report["errors"] == 0
     assert report["max_difference"] < report["tolerance"] < 5e-5
     assert report["crop"] == {"row": 58, "col": 68, "height": 64, "width": 64}
-    assert [w["core"] for w in report["ways"]] == [64, 256, 256]
+    assert [w["core"] for w in report["tilings"]] == [64, 256, 256]
     assert report["scene"] == str(drawn.scene)
 
 
 def test_cores_may_be_chosen(geopipe, drawn):
     said = verify(geopipe, drawn, "--json", "--core", "512", "--core", "768", "--crop", "40")
-    assert [w["core"] for w in json.loads(said.out)["ways"]] == [40, 512, 768, 512]
+    assert [w["core"] for w in json.loads(said.out)["tilings"]] == [40, 512, 768, 512]
 
 
 def test_bands_and_holes_may_be_told(geopipe, drawn):
@@ -93,7 +93,7 @@ def test_layers_that_look_everywhere_are_told(geopipe, broken):
     net = tiny_net(Squeezing(4, nn.InstanceNorm2d(6)))
     said = verify(geopipe, broken(net), "--core", "256")
     assert said.code == 1
-    assert "looks at all of a tile: coarse.conv2.1: InstanceNorm2d" in said.out
+    assert "looks at all of a tile: base.conv2.1: InstanceNorm2d" in said.out
     assert "the map of this model has seams" in said.err
 
 

@@ -149,7 +149,7 @@ def kill(monkeypatch):
 def test_a_resumed_fine_tuning_ends_bit_for_bit_the_same(model, pool_of, tmp_path, kill):
     pool, out = pool_of(model.net), tmp_path / "out.model"
     whole, _ = tuned(model, pool, tmp_path / "whole.model")
-    kill("finetune", 5, lambda: tuned(model, pool, out))
+    kill("fine_tuning", 5, lambda: tuned(model, pool, out))
     resumed, record = tuned(model, pool, out)
     assert record.resumed_at == 4
     assert same(weights(resumed), weights(whole))
@@ -191,7 +191,7 @@ def small(monkeypatch):
     def build(bands, classes, net):
         return build_base_network(bands, classes, net, base=4, depth=2)
 
-    monkeypatch.setattr("geopipe.learn.base_network.build_net", build)
+    monkeypatch.setattr("geopipe.learn.base_network.build_base_network", build)
     return SegmentationModel(UNet(1, 2, base=4, depth=2))
 
 
@@ -199,7 +199,7 @@ def test_a_u_net_that_is_looked_at_and_resumed_ends_the_same(small, pool_of, tmp
     pool, out = pool_of(small), tmp_path / "out.model"
     whole, record = train_unet(pool, tmp_path / "whole.model")
     assert record.checks == [(3, 0.0), (6, 0.0)], "looked at as it would map"
-    kill("base", 5, lambda: train_unet(pool, out))
+    kill("base_network", 5, lambda: train_unet(pool, out))
     resumed, record = train_unet(pool, out)
     assert record.resumed_at == 4
     assert same(weights(resumed), weights(whole))

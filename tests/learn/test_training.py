@@ -17,7 +17,7 @@ from geopipe.learn import (
     train_base_network,
     train_refinement,
 )
-from geopipe.learn import base_network as coarse_module
+from geopipe.learn import base_network as base_module
 from geopipe.learn import loop as fit_module
 from geopipe.learn import refinement as refine_module
 from geopipe.learn.refinement import _prepare
@@ -76,7 +76,7 @@ def refinement(untrained):
 @pytest.fixture(params=["base", "refinement"])
 def training(request, refinement):
     return {
-        "base": (coarse, coarse_module),
+        "base": (coarse, base_module),
         "refinement": (refinement, refine_module),
     }[request.param]
 
@@ -181,7 +181,7 @@ def test_the_refinement_leaves_the_coarse_net_and_the_given_model_alone(
     for name, value in untrained.net.state_dict().items():
         assert torch.equal(value, before[name])
         assert torch.equal(model.net.state_dict()[name], before[name])
-    assert untrained.net.refine is None
+    assert untrained.net.postprocessor is None
     assert untrained.provenance == {"credit": "another"}
     assert model.provenance["credit"] == "another; the mapper"
 
@@ -203,13 +203,13 @@ def test_a_robust_loss_follows_a_quarter_of_cross_entropy(pools, tmp_path, monke
     """A random net is sure and wrong, where a robust loss is flat."""
     losses = []
     for name in ("generalised_cross_entropy", "labelled_cross_entropy"):
-        real = getattr(coarse_module, name)
+        real = getattr(base_module, name)
 
         def noted(*args, name=name, real=real):
             losses.append((name[0], *args[2:]))
             return real(*args)
 
-        monkeypatch.setattr(coarse_module, name, noted)
+        monkeypatch.setattr(base_module, name, noted)
     coarse(pools, tmp_path / "a.model", replace(COARSE, steps=8, robust=0.7))
     shards = COARSE.batch
     assert losses == [("l", None)] * 2 * shards + [("g", 0.7, None)] * 6 * shards
@@ -225,15 +225,15 @@ def test_a_learning_rate_that_blows_up_is_an_error(pools, tmp_path):
 def test_the_refinement_is_trained_on_the_scores_of_the_map(site, pools, untrained):
     """Block by block, image and base scores are those that mapping will see."""
     torch.manual_seed(0)
-    net = SegmentationModel(untrained.net.coarse, RefinementRNN(3, 2, iterations=3)).eval()
+    net = SegmentationModel(untrained.net.base, RefinementRNN(3, 2, iterations=3)).eval()
     model = untrained.with_net(net, {})
     (block,) = pools(net.halo).blocks
     image, scores, labels = _prepare(model, block, "cpu")
     assert image.shape[-2:] == scores.shape[-2:] == (SIDE + 12, SIDE + 12)
     assert labels.shape == (SIDE, SIDE)
     window = Window(0, 0, SIDE, SIDE)
-    coarse_map, refined_map = score_window(model, site[0], window, iterations=(0, 3))
-    torch.testing.assert_close(scores[:, 6:-6, 6:-6], coarse_map, rtol=0, atol=1e-5)
+    base_map, refined_map = score_window(model, site[0], window, iterations=(0, 3))
+    torch.testing.assert_close(scores[:, 6:-6, 6:-6], base_map, rtol=0, atol=1e-5)
     with torch.inference_mode():
         refined = net.postprocessor(scores[None], image[None])[0]
     torch.testing.assert_close(refined, refined_map, rtol=0, atol=1e-5)

@@ -165,7 +165,7 @@ def test_equal_inputs_give_equal_evidence_and_plain_values():
     assert e == evidence(w)
     plain = json.loads(json.dumps(e.to_dict(), allow_nan=False))
     assert plain["gain"]["low"] < plain["gain"]["value"] < plain["gain"]["high"]
-    assert plain["room"]["value"] == pytest.approx(
+    assert plain["accuracy_gap"]["value"] == pytest.approx(
         100 * (e.source_accuracy.value - e.target_accuracy.value)
     )
 

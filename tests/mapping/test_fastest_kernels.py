@@ -35,13 +35,13 @@ def again():
 def test_a_choice_is_kept(measured, tmp_path):
     assert again() == again() == CHOICE
     assert len(measured) == 1
-    assert json.loads(cache_file().read_text()) == {"base": "matmul", "refine": "convolution"}
+    assert json.loads(cache_file().read_text()) == {"base": "matmul", "refinement": "convolution"}
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [cache_file()]
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", '{"base": "matmul", "refine": "fast"}', '{"x": 1}', "\xff\x00"],
+    ["", "{", "[]", "null", '{"base": "matmul", "refinement": "fast"}', '{"x": 1}', "\xff\x00"],
 )
 def test_a_damaged_file_is_measured_again(measured, text):
     cache_file().parent.mkdir(parents=True)

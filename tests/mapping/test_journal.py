@@ -36,7 +36,7 @@ def tiles_in(folder):
 
 
 def missing(journal):
-    return {i for i in range(COUNT) if not journal.has(i)}
+    return {i for i in range(COUNT) if not journal.is_complete(i)}
 
 
 def add(journal, index, size=10, bad=""):

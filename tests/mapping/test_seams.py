@@ -96,7 +96,7 @@ def test_a_report_says_all_in_json(seams):
     report = seams(tiny_net(Tiny(4)))
     said = json.loads(json.dumps(report.to_dict()))
     assert said["ok"] is True
-    assert said["tiles"] == sum(w["tiles"] for w in said["ways"]) == report.tiles
+    assert said["tiles"] == sum(w["tiles"] for w in said["tilings"]) == report.tiles
     assert (said["declared_halo"], said["measured_halo"]) == (8, 8)
     assert said["crop"] == {"row": 0, "col": 0, "height": 301, "width": 389}
     assert said["pixels"] == 301 * 389 - 50 * 90
@@ -130,7 +130,7 @@ def test_one_pixel_less_context_is_found(seams, stride, iterations):
     report = seams(tiny_net(Tiny(stride), iterations, Blind))
     assert not report.ok
     assert report.errors > 0
-    assert all(min(w.max_seam, w.max_difference) > 1e-3 for w in report.ways[1:])
+    assert all(min(w.max_seam, w.max_difference) > 1e-3 for w in report.tilings[1:])
 
 
 def test_a_declared_halo_that_is_too_small_is_found(seams):
@@ -150,7 +150,7 @@ def test_a_net_that_looks_everywhere_is_found(seams, core):
 def test_layers_that_look_everywhere_are_found_and_named(seams):
     report = seams(tiny_net(Squeezing(4, nn.InstanceNorm2d(6))))
     assert not report.ok
-    assert report.nonlocal_layers == ("coarse.conv2.1: InstanceNorm2d",)
+    assert report.nonlocal_layers == ("base.conv2.1: InstanceNorm2d",)
 
 
 def test_a_stretch_of_each_tile_is_found(seams, monkeypatch):
@@ -159,7 +159,7 @@ def test_a_stretch_of_each_tile_is_found(seams, monkeypatch):
     def stretched(self, image, valid):
         return torch.where(valid, (image - image.mean()) / image.std(), 0)
 
-    monkeypatch.setattr(Checkpoint, "normalise", stretched)
+    monkeypatch.setattr(Checkpoint, "normalize", stretched)
     report = seams(tiny_net(Tiny(4)))
     assert report.measured_halo == report.declared_halo
     assert not report.ok
@@ -176,7 +176,7 @@ def test_tiles_that_begin_off_the_stride_are_found(seams, monkeypatch):
     report = seams(tiny_net(Tiny(4)))
     assert not report.ok
     assert report.errors > 100
-    assert report.ways[-1].max_seam > 0.01
+    assert report.tilings[-1].max_seam > 0.01
     assert seams(tiny_net(Tiny(1))).ok  # no stride, no law
 
 
@@ -216,12 +216,12 @@ def test_a_class_that_changed_by_rounding_is_no_error_but_is_told():
     )
     assert report.ok
     assert (report.changed, report.errors, report.tiles) == (6, 0, 8)
-    assert not replace(report, ways=(way, replace(way, errors=1))).ok
+    assert not replace(report, tilings=(way, replace(way, errors=1))).ok
     # a seam that changes no class is one all the same
-    assert not replace(report, ways=(replace(way, max_seam=1e-4),)).ok
-    assert not replace(report, ways=(replace(way, max_difference=1e-4),)).ok
+    assert not replace(report, tilings=(replace(way, max_seam=1e-4),)).ok
+    assert not replace(report, tilings=(replace(way, max_difference=1e-4),)).ok
     # and float32 has seven digits, no more
-    large = replace(report, max_score=50.0, ways=(replace(way, max_difference=4e-5),))
+    large = replace(report, max_score=50.0, tilings=(replace(way, max_difference=4e-5),))
     assert large.ok
 
 
@@ -301,8 +301,8 @@ def test_at_the_nets_own_resolution_the_whole_is_the_net_on_the_padded_image(
     scene, model = Scene.open(make_raster(data)), make_model(iterations=1)
     padded = np.pad((data - 100.0) / 50, ((0, 0), (32, 32), (32, 32))).astype(np.float32)
     with torch.inference_mode():
-        truth = model.net.coarse(torch.from_numpy(padded)[None])
-        truth = model.net.refine(truth, torch.from_numpy(padded[None, :, 30:-30, 30:-30]))[0]
+        truth = model.net.base(torch.from_numpy(padded)[None])
+        truth = model.net.postprocessor(truth, torch.from_numpy(padded[None, :, 30:-30, 30:-30]))[0]
     whole = reference_scores(scene, model, Window(0, 0, 40, 52), 32)
     np.testing.assert_allclose(whole, truth, rtol=0, atol=1e-5)
     part = reference_scores(scene, model, Window(3, 9, 20, 11), 45)

@@ -44,7 +44,7 @@ def scored(request, tmp_path_factory, make_raster_at, make_model):
     scene = Scene.open(make_raster_at(path, data, nodata=0, crs=crs, transform=transform))
     assert NetworkGrid.of(scene.geobox, 1.0).factor == pytest.approx((factor, factor), rel=7e-3)
     model = make_model(iterations=2)
-    for update in model.net.refine.updates:
+    for update in model.net.postprocessor.updates:
         update.w2.mul_(5)  # a refinement that shows
     return scene, model, score_window(model, scene, Window.of_shape(shape), iterations=(0, 1, 2))
 

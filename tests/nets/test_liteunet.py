@@ -32,7 +32,7 @@ def net():
 
 
 def test_it_keeps_what_it_declares(net):
-    assert (net.stride, net.coarse.reach, net.halo) == (16, 110, 112)
+    assert (net.stride, net.base.receptive_radius, net.halo) == (16, 110, 112)
     # Within a stride of what is asked for: a smaller halo would not do.
     assert 96 < check_reach(net, 3) <= 112
     assert not nonlocal_layers(net)

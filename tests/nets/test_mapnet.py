@@ -22,11 +22,11 @@ def noise(*shape, seed=0):
 @pytest.mark.parametrize("iterations", range(7))
 def test_the_halo_holds_all_that_the_net_looks_at(iterations):
     net = model(iterations).requires_grad_()
-    reach = 30 + 2 * iterations
+    receptive_radius = 30 + 2 * iterations
     assert net.halo % net.stride == 0
-    assert 0 <= net.halo - reach < net.stride
+    assert 0 <= net.halo - receptive_radius < net.stride
     assert measured_halo(net, 3) <= net.halo
-    if reach % net.stride == 0:
+    if receptive_radius % net.stride == 0:
         assert measured_halo(net, 3) == net.halo
 
 

@@ -24,12 +24,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("iterations", [0, 1, 2])
 def test_what_is_declared_is_what_is_measured(stride, iterations):
     net = tiny_net(Tiny(stride), iterations)
-    reach = 2 * stride + 2 * iterations
-    assert 0 <= net.halo - reach < stride
+    receptive_radius = 2 * stride + 2 * iterations
+    assert 0 <= net.halo - receptive_radius < stride
     measured = check_reach(net, 3)
     assert measured <= net.halo
-    if reach % stride == 0:
-        assert measured == reach
+    if receptive_radius % stride == 0:
+        assert measured == receptive_radius
 
 
 @pytest.mark.parametrize("iterations", [0, 1, 5])
@@ -71,13 +71,13 @@ def test_a_halo_that_is_not_what_the_layers_use_up_is_found(iterations):
 def test_a_net_that_looks_everywhere_is_measured_to_its_border():
     net = tiny_net(Pooling(4))
     assert measured_halo(net, 3) == net.halo + 32
-    with pytest.raises(ConfigError, match=r"at least 40 px.*first too far: coarse: Pooling"):
+    with pytest.raises(ConfigError, match=r"at least 40 px.*first too far: base: Pooling"):
         check_reach(net, 3)
 
 
 def test_the_layer_that_pools_without_a_pooling_layer_is_named():
     net = tiny_net(Squeezing(2))
-    with pytest.raises(ConfigError, match=r"first too far: coarse\.conv2\.1: Squeeze"):
+    with pytest.raises(ConfigError, match=r"first too far: base\.conv2\.1: Squeeze"):
         check_reach(net, 3)
     assert not any(m._forward_hooks for m in net.modules())
 
@@ -85,8 +85,8 @@ def test_the_layer_that_pools_without_a_pooling_layer_is_named():
 @pytest.mark.parametrize(
     ("layer", "name"),
     [
-        (nn.InstanceNorm2d(6), "coarse.conv2.1: InstanceNorm2d"),
-        (nn.GroupNorm(2, 6), "coarse.conv2.1: GroupNorm"),
+        (nn.InstanceNorm2d(6), "base.conv2.1: InstanceNorm2d"),
+        (nn.GroupNorm(2, 6), "base.conv2.1: GroupNorm"),
     ],
 )
 def test_layers_that_break_tiling_are_found_by_what_they_do(layer, name):

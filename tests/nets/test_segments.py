@@ -53,7 +53,7 @@ def _regions(seed: int) -> tuple[NDArray[np.int64], Tensor]:
 
 
 def _voted(votes: NDArray[np.int64], image: Tensor) -> Tensor:
-    net = SegmentVote(CLASSES, reach=128)  # all there is: around it nothing is valid
+    net = SegmentVote(CLASSES, receptive_radius=128)  # all there is: around it nothing is valid
     context = (net.receptive_radius,) * 4
     out: Tensor = net(F.pad(_scores(votes), context), F.pad(image, context))
     return out
@@ -61,7 +61,7 @@ def _voted(votes: NDArray[np.int64], image: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_window_gives_what_the_whole_gives(seed: int) -> None:
-    net = SegmentVote(CLASSES, scales=(8, 16, 32), reach=80)
+    net = SegmentVote(CLASSES, scales=(8, 16, 32), receptive_radius=80)
     image = _textured(420, seed)
     image[..., 100:160, 200:230] = 0
     rng = np.random.default_rng(seed)
@@ -102,7 +102,7 @@ def test_segments_are_nested_bounded_connected_and_numbered_by_their_first_pixel
 
 
 def test_each_segment_gets_the_shares_of_its_votes() -> None:
-    net = SegmentVote(2, scales=(4,), reach=4)
+    net = SegmentVote(2, scales=(4,), receptive_radius=4)
     image = torch.ones(1, 1, 10, 10)
     image[..., 4:6, 4:6] = torch.tensor([[5.0, 5.1], [5.2, 5.4]])
     labels = next(segment(image[0].numpy(), np.ones((10, 10), bool), (4,)))
@@ -160,7 +160,7 @@ def test_without_anything_to_see_the_votes_stay_and_sum_to_one(value: float) -> 
 
 
 def test_a_batch_is_its_images_and_a_single_class_is_certain() -> None:
-    net = SegmentVote(CLASSES, scales=(8,), reach=20)
+    net = SegmentVote(CLASSES, scales=(8,), receptive_radius=20)
     image = torch.cat((_textured(60, 1), _textured(60, 2)))
     scores = torch.randn(2, CLASSES, 60, 60, generator=torch.Generator().manual_seed(0))
     first, last = net.steps(scores, image)
@@ -168,7 +168,7 @@ def test_a_batch_is_its_images_and_a_single_class_is_certain() -> None:
     assert last.shape == (2, CLASSES, 20, 20)
     assert last.dtype == torch.float32
     assert torch.equal(last[1:], net(scores[1:], image[1:]))
-    one = SegmentVote(1, scales=(8,), reach=20)(scores[:, :1], image)
+    one = SegmentVote(1, scales=(8,), receptive_radius=20)(scores[:, :1], image)
     assert torch.allclose(one.exp(), torch.ones(2, 1, 20, 20))
 
 
@@ -192,6 +192,8 @@ def test_scales_increase(scales: tuple[int, ...]) -> None:
 
 def test_a_reach_that_cuts_segments_and_an_image_without_a_core_are_refused() -> None:
     with pytest.raises(ConfigError, match="cuts segments of 32 px"):
-        SegmentVote(2, scales=(32,), reach=31)
-    with pytest.raises(ConfigError, match="reach of 32 px"):
-        SegmentVote(2, scales=(32,), reach=32)(torch.zeros(1, 2, 64, 64), torch.zeros(1, 1, 64, 64))
+        SegmentVote(2, scales=(32,), receptive_radius=31)
+    with pytest.raises(ConfigError, match="receptive-field radius of 32 px"):
+        SegmentVote(2, scales=(32,), receptive_radius=32)(
+            torch.zeros(1, 2, 64, 64), torch.zeros(1, 1, 64, 64)
+        )

@@ -55,11 +55,20 @@ def padded(net, image):
 @pytest.mark.parametrize(("bands", "classes"), [(1, 2), (3, 3), (8, 4)])
 def test_the_net_is_a_u_net_without_its_padded_border(depth, bands, classes):
     net = model(depth=depth, bands=bands, classes=classes).base
-    reach = REACH[depth]
+    receptive_radius = REACH[depth]
     image = noise(2, bands, 16 + 2 * 64, 32 + 2 * 64)
     scores = net(image)
-    assert scores.shape == (2, classes, 16 + 2 * (64 - reach), 32 + 2 * (64 - reach))
-    inner = (..., slice(reach, -reach), slice(reach, -reach))
+    assert scores.shape == (
+        2,
+        classes,
+        16 + 2 * (64 - receptive_radius),
+        32 + 2 * (64 - receptive_radius),
+    )
+    inner = (
+        ...,
+        slice(receptive_radius, -receptive_radius),
+        slice(receptive_radius, -receptive_radius),
+    )
     torch.testing.assert_close(scores, padded(net, image)[inner], rtol=1e-4, atol=1e-5)
 
 
@@ -67,13 +76,15 @@ def test_the_net_is_a_u_net_without_its_padded_border(depth, bands, classes):
 @pytest.mark.parametrize("iterations", [0, 2])
 def test_what_is_declared_is_what_is_measured(depth, iterations):
     net = model(depth=depth, iterations=iterations)
-    reach = REACH[depth] + 2 * iterations
+    receptive_radius = REACH[depth] + 2 * iterations
     assert net.stride == 2**depth
-    assert 0 <= net.halo - reach < net.stride
+    assert 0 <= net.halo - receptive_radius < net.stride
     measured = check_reach(net, 3)
     assert measured <= net.halo
     if not iterations:
-        assert measured == reach, "no pixel of context is asked for that is not looked at"
+        assert measured == receptive_radius, (
+            "no pixel of context is asked for that is not looked at"
+        )
 
 
 def test_the_default_size_keeps_what_it_declares():

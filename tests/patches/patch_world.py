@@ -80,7 +80,7 @@ def untrained(design, scheme):
 
     made = design.model(scheme)
     generator = torch.Generator().manual_seed(0)
-    head = made.net.coarse.head
+    head = made.net.base.head
     head.weight.data = torch.randn(head.weight.shape, generator=generator) * 0.2
     made.net.requires_grad_(False)
     return made

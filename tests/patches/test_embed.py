@@ -32,13 +32,13 @@ def test_probabilities_are_those_of_the_map(model, mosaic, make_raster):
     seen = embed(model, "m", cells)
     (scores,) = score_window(model, scene, Window.of_shape(scene.shape))
     mapped = scores[:, 8::16, 8::16].exp().numpy()
-    found = seen.summed(model.net.coarse.weights).T.reshape(5, 6, 20)
+    found = seen.summed(model.net.base.weights).T.reshape(5, 6, 20)
     assert np.allclose(found[:, : mapped.shape[1]], mapped, atol=1e-4)
     assert np.allclose(seen.probabilities.sum(2), 1, atol=1e-5)
 
 
 def test_features_are_a_mean_over_sizes(model, cells):
-    net = model.net.coarse
+    net = model.net.base
     seen = embed(model, "m", cells)
     plane = cells.planes[0]
     image = torch.from_numpy(plane.chip.read().astype(np.float32))
@@ -52,7 +52,7 @@ def test_features_are_a_mean_over_sizes(model, cells):
 def test_any_choice_of_cells_gives_the_same(model, cells):
     whole = embed(model, "m", cells)
     some = np.random.default_rng(0).permutation(len(cells))[:40]
-    part = embed(model, "m", cells.chosen(some))
+    part = embed(model, "m", cells.subset(some))
     assert np.allclose(part.features, whole.features[some], atol=1e-4)
     assert np.array_equal(part.digests, whole.digests[some])
 

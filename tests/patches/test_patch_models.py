@@ -88,7 +88,7 @@ def test_tiles_of_a_patch_model_show_no_seams(design, scheme, mosaic, tmp_path):
     assert said["ok"]
     assert said["max_difference"] < 1e-4
     assert said["max_score"] > 0.1
-    assert [way["tiles"] for way in said["ways"]] == [1, 4, 4]
+    assert [way["tiles"] for way in said["tilings"]] == [1, 4, 4]
 
 
 def test_labels_of_a_scene_train_too(mosaic, tmp_path, make_raster):
@@ -420,7 +420,7 @@ def test_the_sheet_shows_what_was_learnt_last(
 
     real, caps = work.select, iter((12, 11))
     monkeypatch.setattr(
-        work, "choose", lambda *a: real(*a[:2], replace(a[2], cap=next(caps)), *a[3:])
+        work, "select", lambda *a: real(*a[:2], replace(a[2], cap=next(caps)), *a[3:])
     )
     out = tmp_path / "n.model"
     transfer(trained[0], chips, elsewhere, out, "--force", "--rounds", 2)

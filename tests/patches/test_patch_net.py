@@ -18,7 +18,7 @@ from geopipe.raster import Scene
 
 def by_hand(model, pixels, row, col):
     """Log of the mean probability of one cell's patches, cut from the mirrored image."""
-    net, total = model.net.coarse, 0
+    net, total = model.net.base, 0
     for size, weight in zip(net.sizes, net.weights, strict=True):
         out = (size - net.stride) // 2
         padded = np.pad(pixels, ((0, 0), (96, 96), (96, 96)), mode="symmetric")
@@ -61,7 +61,7 @@ def test_scores_tell_cells_apart(whole):
 
 def test_weights_of_sizes_count(model, mosaic):
     scene, window = Scene.open(mosaic[0]), Window(0, 0, 32, 32)
-    net = model.net.coarse
+    net = model.net.base
     one = PatchNet(
         3, 5, **{**{k: v for k, v in net.architecture.items() if k != "net"}, "weights": [0, 1]}
     )
@@ -74,7 +74,7 @@ def test_weights_of_sizes_count(model, mosaic):
 def test_it_is_saved_and_loaded_whole(model, mosaic, tmp_path):
     model.save(tmp_path / "m.model")
     again = Checkpoint.load(tmp_path / "m.model")
-    assert again.net.base.architecture == model.net.coarse.architecture
+    assert again.net.base.architecture == model.net.base.architecture
     scene, window = Scene.open(mosaic[0]), Window(0, 0, 48, 48)
     (a,), (b,) = (score_window(m, scene, window) for m in (model, again))
     assert torch.equal(a, b)

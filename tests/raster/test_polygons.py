@@ -281,7 +281,7 @@ def most_held(monkeypatch, source, side):
             super().hold(part)
             most = max(most, len(self.parts))
 
-    monkeypatch.setattr(polygons, "Seams", Watched)
+    monkeypatch.setattr(polygons, "OutlineMerger", Watched)
     found = streamed(monkeypatch, source, side)
     assert not seams[0].parts
     assert not seams[0]._areas

@@ -93,11 +93,11 @@ def checked(town):
 class Drawn:
     """Belief made of labels: it sees exactly what they say, a little blurred by doubt."""
 
-    plane: RegistrationGrid
+    grid: RegistrationGrid
     labels: object
 
     def read(self, window, needed=None):
-        ids = self.labels.read(window_geobox(self.plane.geobox, window))
+        ids = self.labels.read(window_geobox(self.grid.geobox, window))
         classes = len(self.labels.scheme)
         return np.stack([np.where(ids == k, 0.9, 0.1 / (classes - 1)) for k in range(classes)])
 

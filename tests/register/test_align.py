@@ -242,15 +242,15 @@ def osm_xml(*, roads=True, stamped=True):
     text = ['<osm version="0.6">']
     for i, (x, y) in places.items():
         lon, lat = to.transform(LEFT + x, TOP - y)
-        text.append(f'<tie_point id="{i}" lon="{lon:.8f}" lat="{lat:.8f}"/>')
+        text.append(f'<node id="{i}" lon="{lon:.8f}" lat="{lat:.8f}"/>')
     ways = {11: ([1, 2, 5, 6, 1], "building"), 12: ([2, 3, 4, 5, 2], "building")}
     if roads:
         ways[13] = ([7, 8], "highway")
-    for i, (tie_points, key) in ways.items():
+    for i, (nodes, key) in ways.items():
         value = "primary" if key == "highway" else "house"
         text.append(
             f'<way id="{i}"{when.format(i=i - 10)}>'
-            + "".join(f'<nd ref="{n}"/>' for n in tie_points)
+            + "".join(f'<nd ref="{n}"/>' for n in nodes)
             + f'<tag k="{key}" v="{value}"/><tag k="name" v="x"/></way>'
         )
     return "\n".join([*text, "</osm>"])

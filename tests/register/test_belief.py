@@ -27,9 +27,9 @@ class Always:
 
 def test_no_half_of_the_checkerboard_judges_itself(checked):
     """The first of the two was fitted off the squares of colour 0, and judges those."""
-    look = PixelClassifier(checked.plane, (Always(1), Always(2)), 3)
+    look = PixelClassifier(checked.grid, (Always(1), Always(2)), 3)
     likely = look.read(Window(0, 0, 500, 500))
-    side = min(round(100 / checked.plane.gsd), min(checked.plane.shape) // 4)
+    side = min(round(100 / checked.grid.gsd), min(checked.grid.shape) // 4)
     rows, cols = (np.arange(500) // side for _ in "12")
     colour = (rows[:, None] + cols) % 2
     inside = np.s_[: 2 * side, : 2 * side]
@@ -40,7 +40,7 @@ def test_it_sees_what_it_never_learnt_from(checked, town):
     """On the truth, which is not what it was fitted to."""
     window = Window(100, 100, 400, 400)
     likely = checked.likelihood.read(window)
-    ids = town.truth.read(checked.plane.geobox[100:500, 100:500])
+    ids = town.truth.read(checked.grid.geobox[100:500, 100:500])
     assert likely.shape == (3, 400, 400)
     assert np.allclose(likely.sum(0), 1, atol=1e-5)
     for k in (1, 2):
@@ -77,7 +77,7 @@ def model(make_model):
 def test_a_model_is_asked_part_by_part(checked, town, model, window, monkeypatch):
     monkeypatch.setattr("geopipe.register.label_qc._TILE_PX", 256)
     window = Window(*window)
-    found = ModelLikelihood(model, checked.plane).read(window)
+    found = ModelLikelihood(model, checked.grid).read(window)
     inside = window.clip(town.scene.shape)
     (scores,) = score_window(model, town.scene, inside)
     expected = np.zeros((3, *window.shape), np.float32)

@@ -22,29 +22,29 @@ def block(**given):
 
 
 @pytest.mark.parametrize(
-    ("given", "verdict"),
+    ("given", "status"),
     [
         ({}, "good"),
         ({"down": 2.0, "error": 0.3}, "shifted"),
         ({"down": 2.0, "error": 1.2}, "good"),  # as uncertain as it is long
         ({"down": 0.4, "error": 0.1}, "good"),  # less than half a metre
-        ({"refused": "too few features"}, "no evidence"),
-        ({"refused": "x", "down": 9.0, "error": 0.1}, "no evidence"),
-        ({"missing": 0.5}, "incomplete"),
-        ({"refused": "x", "missing": 0.5}, "incomplete"),
-        ({"doubtful": 3}, "doubtful features"),
+        ({"rejected": "too few features"}, "no evidence"),
+        ({"rejected": "x", "down": 9.0, "error": 0.1}, "no evidence"),
+        ({"omission": 0.5}, "incomplete"),
+        ({"rejected": "x", "omission": 0.5}, "incomplete"),
+        ({"commission": 3}, "doubtful features"),
         (
-            {"right": -3.0, "error": 0.1, "missing": 0.4, "doubtful": 9},
+            {"right": -3.0, "error": 0.1, "omission": 0.4, "commission": 9},
             "shifted, incomplete, doubtful features",
         ),
-        ({"features": 0, "missing_m2": 500.0}, "incomplete"),
-        ({"features": 0, "missing_m2": 20.0}, "no labels"),
+        ({"features": 0, "omission_m2": 500.0}, "incomplete"),
+        ({"features": 0, "omission_m2": 20.0}, "no labels"),
         ({"features": 0}, "no labels"),
     ],
     ids=str,
 )
-def test_verdicts(given, verdict):
-    assert block(**given).status(0.3) == verdict
+def test_verdicts(given, status):
+    assert block(**given).status(0.3) == status
 
 
 def test_a_share_is_freed_of_what_is_seen_wrongly():
@@ -94,7 +94,7 @@ def gappy(town, drawn_belief):
 
 def judged(gappy, side, area=None):
     up, likelihood, _ = gappy
-    found = qc_tiles(up.plane, likelihood, DisplacementField(up.plane, (), 8.0), side, area)
+    found = qc_tiles(up.grid, likelihood, DisplacementField(up.grid, (), 8.0), side, area)
     return [b for b in found if b.class_id == 1]
 
 
@@ -104,7 +104,7 @@ def test_what_is_missing_is_seen(gappy):
     assert len(blocks) == 4
     total = np.zeros(2)
     for b in blocks:
-        place = window_geobox(up.plane.geobox, b.window).extent.geom
+        place = window_geobox(up.grid.geobox, b.window).extent.geom
         true = shapely.area(shapely.intersection(gone, place)).sum()
         total += np.array([b.omission_m2, true])
         assert b.rejected == "no feature near"
@@ -115,16 +115,16 @@ def test_what_is_missing_is_seen(gappy):
 
 def test_what_is_not_there_is_doubtful(gappy, town):
     up, likelihood, gone = gappy
-    buildings = up.plane.labels
-    ids = town.truth.read(up.plane.geobox)
+    buildings = up.grid.labels
+    ids = town.truth.read(up.grid.geobox)
     free = np.argwhere(check._away(ids > 0) > 24)  # 12 m from anything
-    ((x, y),) = up.plane.from_px(free[len(free) // 2][None].astype(float))
+    ((x, y),) = up.grid.from_px(free[len(free) // 2][None].astype(float))
     more = replace(
         buildings,
         shapes=np.append(buildings.shapes, shapely.box(x - 6, y - 6, x + 6, y + 6)),
         ids=np.append(buildings.ids, np.uint8(1)),
     )
-    plane = replace(up.plane, labels=more)
+    plane = replace(up.grid, labels=more)
     blocks = qc_tiles(plane, likelihood, DisplacementField(plane, (), 8.0), 1000.0)
     assert [b.commission for b in blocks if b.class_id == 1] == [1]
     assert [b.commission for b in judged(gappy, 1000.0)] == [0]
@@ -141,7 +141,7 @@ def test_outside_its_area_nothing_is_judged(gappy):
     assert [b.omission > 0.2 for b in judged(gappy, 1000.0)] == [True]
     some = judged(gappy, 50.0, Area(np.array([left], object), "left"))
     assert some
-    assert all(b.window.col < up.plane.shape[1] / 2 for b in some)
+    assert all(b.window.col < up.grid.shape[1] / 2 for b in some)
 
 
 def test_blocks_larger_than_a_sheet_are_counted_in_parts(gappy, monkeypatch):
@@ -163,13 +163,13 @@ def test_the_shift_of_a_block_is_that_of_its_nodes(gappy):
         TiePoint(400.0, 400.0, 1, 0.0, 0.0, 0.2, 2.5, 9.0, "too few features"),
     ]
     blocks = qc_tiles(
-        up.plane, likelihood, DisplacementField(up.plane, tuple(tie_points), 8.0), 175.0
+        up.grid, likelihood, DisplacementField(up.grid, tuple(tie_points), 8.0), 175.0
     )
     first, last = blocks[0], [b for b in blocks if b.class_id == 1][-1]
     assert (first.down, first.right) == pytest.approx((2.1, -1.1))
     assert first.status(0.5).startswith("shifted")
     assert last.rejected == "too few features"
-    told = rows(up.plane, blocks)[0]
+    told = rows(up.grid, blocks)[0]
     assert (told["dx_m"], told["dy_m"]) == (-1.1, -2.1)
 
 
@@ -184,7 +184,7 @@ def test_what_to_do(town):
     assert "geopipe labels align" in said
     assert ignore_buffer_width((*off, good), town.scene) == 3.0
     assert "align" not in suggestions((good,), town.scene, None)[0]
-    nothing = (block(refused="too few features"), block(features=0))
+    nothing = (block(rejected="too few features"), block(features=0))
     assert suggestions(nothing, town.scene, None) == [
         "no shift is known: the evidence is too weak everywhere"
     ]

@@ -15,8 +15,8 @@ from geopipe.register.peaks import peaks_of
 from geopipe.register.tie_point import CHANCE, EDGE, FEW, FLAT, ODD, TORN, TiePoint
 
 
-def tie_point(row, col, down=1.0, right=-2.0, refused="", class_id=1, error=0.3):
-    return TiePoint(float(row), float(col), class_id, down, right, error, 2.5, 9.0, refused)
+def tie_point(row, col, down=1.0, right=-2.0, rejected="", class_id=1, error=0.3):
+    return TiePoint(float(row), float(col), class_id, down, right, error, 2.5, 9.0, rejected)
 
 
 def centres(labels, class_id):
@@ -25,7 +25,7 @@ def centres(labels, class_id):
 
 def moves(up, labels, class_id):
     """Metres east and north."""
-    down, right = up.field.at(up.plane.to_px(centres(labels, class_id)), class_id).T
+    down, right = up.field.at(up.grid.to_px(centres(labels, class_id)), class_id).T
     return np.column_stack([right, -down])
 
 
@@ -69,9 +69,9 @@ def few_believed(up):
     assert len(up.field.tie_points) > 100
     for class_id in (1, 2):
         tie_points = [n for n in up.field.tie_points if n.class_id == class_id]
-        assert {n.refused for n in tie_points} <= {"", FEW, EDGE, FLAT, TORN, ODD, CHANCE}
-        assert np.mean([not n.refused for n in tie_points]) <= 0.1
-        moved = np.hypot(*moves(up, up.plane.labels, class_id).T)
+        assert {n.rejected for n in tie_points} <= {"", FEW, EDGE, FLAT, TORN, ODD, CHANCE}
+        assert np.mean([not n.rejected for n in tie_points]) <= 0.1
+        moved = np.hypot(*moves(up, up.grid.labels, class_id).T)
         assert np.mean(moved > 0.05) <= 0.2
 
 
@@ -135,7 +135,7 @@ def test_sheets_change_little(town, shifted, drawn_belief, monkeypatch):
         return {
             (n.class_id, n.row, n.col): (n.down, n.right)
             for n in shifts.tie_points
-            if not n.refused
+            if not n.rejected
         }
 
     one, many = by_place(whole), by_place(parts)
@@ -209,15 +209,15 @@ def by_pairs(plane, tie_points):
         near = [
             (m.down, m.right)
             for m in tie_points
-            if not m.refused
+            if not m.rejected
             and m.class_id == n.class_id
             and max(abs(m.row - n.row), abs(m.col - n.col)) * plane.gsd < 2.1 * 25
         ]
-        odd = not n.refused and len(near) > 3
+        odd = not n.rejected and len(near) > 3
         if odd and np.hypot(*(np.median(near, axis=0) - (n.down, n.right))) > 3:
             out.append(ODD)
         else:
-            out.append(n.refused)
+            out.append(n.rejected)
     return out
 
 
@@ -240,13 +240,13 @@ def test_odd_nodes_are_those_of_all_pairs(plane, monkeypatch):
 def test_a_few_believed_among_refused_are_chance(plane, share, stays):
     rng = np.random.default_rng(5)
     tie_points = [
-        tie_point(r, c, refused="" if rng.random() < share else TORN)
+        tie_point(r, c, rejected="" if rng.random() < share else TORN)
         for r in range(0, 1000, 50)
         for c in range(0, 1000, 50)
     ]
     # What has too few features around says nothing about those who have.
     tie_points += [
-        tie_point(r, c, refused=FEW) for r in range(25, 1000, 50) for c in range(25, 1000, 50)
+        tie_point(r, c, rejected=FEW) for r in range(25, 1000, 50) for c in range(25, 1000, 50)
     ]
     found = field._checked(plane, tie_points)
     assert any(not n.rejected for n in found) == stays
@@ -282,6 +282,6 @@ def test_halves_that_disagree_are_refused(town, drawn_belief, shifted):
     torn = replace(town.truth, shapes=np.where(turns, east, west)[keep], ids=town.truth.ids[keep])
     up = LabelQC(town.scene, torn)
     found = estimate_field(up.grid, drawn_belief(up.grid, town.truth), 8.0)
-    refused = [n.rejected for n in found.tie_points]
-    assert np.mean([bool(r) for r in refused]) > 0.5
-    assert TORN in refused
+    rejected = [n.rejected for n in found.tie_points]
+    assert np.mean([bool(r) for r in rejected]) > 0.5
+    assert TORN in rejected

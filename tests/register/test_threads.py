@@ -152,7 +152,7 @@ def test_a_field_is_the_same_for_any_number_of_threads(checked, machine, monkeyp
     found = []
     for cores in (1, 3):
         machine(cores)
-        found.append(estimate_field(checked.plane, checked.likelihood, 4.0).tie_points)
+        found.append(estimate_field(checked.grid, checked.likelihood, 4.0).tie_points)
     assert len(found[0]) > 100
     assert found[0] == found[1]
 
@@ -163,7 +163,7 @@ def test_learning_is_the_same_for_any_number_of_threads(checked, machine, monkey
     window, read = Window(100, 50, 301, 200), []
     for cores in (1, 3):
         machine(cores)
-        likelihood = PixelClassifier.fit(checked.plane, checked.source)
+        likelihood = PixelClassifier.fit(checked.grid, checked.source)
         read += [likelihood.read(window) for _ in "12"]
     for other in read[1:]:
         assert np.array_equal(read[0], other)
@@ -174,6 +174,6 @@ def test_blocks_are_the_same_for_any_number_of_threads(checked, machine, monkeyp
     found = []
     for cores in (1, 3):
         machine(cores)
-        found.append(repr(qc_tiles(checked.plane, checked.likelihood, checked.field, 60.0)))
-    assert "missing" in found[0]
+        found.append(repr(qc_tiles(checked.grid, checked.likelihood, checked.field, 60.0)))
+    assert "omission" in found[0]
     assert found[0] == found[1]

@@ -202,9 +202,9 @@ def test_a_place_is_read_from_files(trained):
 def test_filters_and_their_responses(tmp_path, drawn, trained):
     model, scene, _ = trained
     listed = filters.list_filters(
-        model.net.refine, filters.net_scores(model, scene, Window(0, 0, 128, 128))[1][1:]
+        model.net.postprocessor, filters.net_scores(model, scene, Window(0, 0, 128, 128))[1][1:]
     )
-    figures.kernels(tmp_path / "k.png", model.net.refine, listed)
+    figures.kernels(tmp_path / "k.png", model.net.postprocessor, listed)
     check(drawn[0], tmp_path / "k.png")
     like = sum(np.mean(f.responses) >= filters.LIKE for f in listed)
     frames = [p for axes in drawn[0].axes for p in axes.patches]
@@ -218,7 +218,7 @@ def test_filters_and_their_responses(tmp_path, drawn, trained):
 
 def test_the_green_filter_is_found(trained):
     model, scene, _ = trained
-    n = model.net.refine.updates[0].n
+    n = model.net.postprocessor.updates[0].n
     n[13] = 0
     n[13, :, 2, 2] = n.new_tensor([-1.0, 2.0, -1.0])
     shown = figures.respond(model, scene, Window(16, 16, 80, 96))

@@ -137,7 +137,7 @@ def test_every_filter_of_every_step_is_listed(smooth_map):
 def test_a_model_trained_to_derivatives_stands_out(make_model, make_raster):
     model = make_model(iterations=1)
     with torch.no_grad():
-        for i, kernel in enumerate(model.net.refine.updates[0].m):
+        for i, kernel in enumerate(model.net.postprocessor.updates[0].m):
             kernel[0] = torch.from_numpy(slope(11 * i))
     scene = Scene.open(make_raster(np.random.default_rng(0).integers(0, 255, (3, 96, 96), "uint8")))
     tables = compare(model, scene, Window.of_shape(scene.shape), draws=3)

@@ -119,7 +119,7 @@ def test_equal_chips_are_kept_once_or_on_wish_each(tmp_path, chips, model):
 def test_pixels_are_described_once_with_a_cache(tmp_path, chips, model, monkeypatch):
     plan = replace(PLAN, cache=tmp_path / "cache")
     first = build_index([str(chips)], tmp_path / "x", model, plan)
-    monkeypatch.setattr(EmbeddingModel, "describe", None)
+    monkeypatch.setattr(EmbeddingModel, "embed", None)
     again = build_index([str(chips)], tmp_path / "y", model, plan)
     assert again.digest == first.digest
     assert files(tmp_path / "x") == files(tmp_path / "y")
@@ -256,7 +256,7 @@ def test_grey_scenes_and_degrees(tmp_path, model, make_raster):
 def test_indexes_that_do_not_fit(tmp_path, built, chips, model):
     with pytest.raises(ChipIndexError, match="made with another model"):
         build_index([str(chips)], built, EmbeddingModel(SMALL, "random:1"), PLAN)
-    with pytest.raises(ChipIndexError, match="turns: 1, not 4"):
+    with pytest.raises(ChipIndexError, match="rotations: 1, not 4"):
         build_index(
             [str(chips)],
             built,

@@ -37,13 +37,13 @@ def test_expansions_are_of_others():
 
 def test_a_scene_model_is_asked_about_images_it_has_not_seen():
     before, after = scene_model(MIXED, CLASSES, 1.0)
-    assert len(before.judged.ap) == len(after.judged.ap) == 40
+    assert len(before.metrics.ap) == len(after.metrics.ap) == 40
     assert "40 labels" in after.name
     assert after.width == 4
-    assert after.judged.mean_ap > before.judged.mean_ap
+    assert after.metrics.mean_ap > before.metrics.mean_ap
     noise = np.random.default_rng(1).normal(size=MIXED.shape)
     _, nothing = scene_model(noise, CLASSES, 1.0)  # learnt by heart, it would be 1
-    assert nothing.judged.mean_ap < 0.45
+    assert nothing.metrics.mean_ap < 0.45
 
 
 def test_images_are_described_once_and_timed(tmp_path, chips, monkeypatch):
@@ -52,7 +52,7 @@ def test_images_are_described_once_and_timed(tmp_path, chips, monkeypatch):
     first = describe(images, SMALL, "random:0", tmp_path)
     assert first.vectors.shape == (12, 1280)
     assert first.ms > 0
-    monkeypatch.setattr("geopipe.retrieve.Model.describe", None)
+    monkeypatch.setattr("geopipe.retrieve.EmbeddingModel.embed", None)
     again = describe(images, SMALL, "random:0", tmp_path)
     assert (again.vectors == first.vectors).all()
     assert again.ms == first.ms

@@ -280,7 +280,7 @@ def test_a_build_that_stopped_is_told(built, tmp_path, chips):
     folder = tmp_path / "x"
     shutil.copytree(built, folder)
     header = json.loads((folder / "index.json").read_text())
-    header["unfinished"] = {"plan": "p", "first": 0, "pieces": 3, "of": 8}
+    header["unfinished"] = {"plan": "p", "first": 0, "batches": 3, "of": 8}
     (folder / "index.json").write_text(json.dumps(header))
     found = asked(folder, chips / "water" / "0.png", "-k", 2)
     assert "3 of 8 batches" in found["notes"][0]

@@ -118,8 +118,8 @@ def test_nothing_there(tmp_path):
     [
         (lambda f: (f / NAME).write_text("{"), "index.json is damaged"),
         (lambda f: (f / NAME).write_text("[]"), "index.json is damaged"),
-        (lambda f: (f / NAME).write_text('{"format": 1}'), "index.json is damaged"),
-        (lambda f: edit(f, format=7), "has format 7, this geopipe reads 1"),
+        (lambda f: (f / NAME).write_text('{"format": 2}'), "index.json is damaged"),
+        (lambda f: edit(f, format=7), "has format 7, this geopipe reads 2"),
         (lambda f: edit(f, count=8), "8 chips in parts of"),
         (lambda f: cut(f / VECTORS), "has 143 bytes, 9 chips need 144"),
         (lambda f: (f / VECTORS).unlink(), "has 0 bytes, 9 chips need"),

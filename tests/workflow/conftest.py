@@ -13,7 +13,7 @@ class Place:
 
     scene: Path
     osm: Path
-    coarse: Path
+    base: Path
     refined: Path
 
 

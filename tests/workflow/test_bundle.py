@@ -66,7 +66,7 @@ def bundle(place, scene, tmp_path_factory, one_thread):
 def test_the_files_are_those_asked_for(bundle, place, scene, tmp_path):
     assert names(bundle.folder) == PLAIN | {"scores.tif", "classes.gpkg"}
     assert names(bundle.folder.parent) == {"map"}
-    plain = write_bundle(scene, place.coarse, tmp_path / "map", MapOptions(Engine("cpu")))
+    plain = write_bundle(scene, place.base, tmp_path / "map", MapOptions(Engine("cpu")))
     assert names(plain.folder) == PLAIN
     assert (plain.classes, plain.report) == (
         tmp_path / "map/classes.tif",
@@ -151,9 +151,7 @@ def test_areas_of_web_mercator_are_those_on_the_ground(place, tmp_path):
     at = Affine(0.7, 0, 450_000, 0, -0.7, 5_740_000)  # 45.8 N: 0.7 units are 0.49 m
     data = np.random.default_rng(0).integers(1, 255, (3, 130, 120)).astype(np.uint8)
     path = write_scene(tmp_path / "s.tif", data, crs="EPSG:3857", transform=at)
-    bundle = write_bundle(
-        Scene.open(path), place.coarse, tmp_path / "map", MapOptions(Engine("cpu"))
-    )
+    bundle = write_bundle(Scene.open(path), place.base, tmp_path / "map", MapOptions(Engine("cpu")))
     box = gpd.GeoSeries.from_wkt(
         [
             "POLYGON((450000 5740000, 450084 5740000, 450084 5739909, 450000 5739909, "
@@ -203,12 +201,12 @@ def test_a_folder_with_other_files_is_refused_even_to_overwrite(place, scene, tm
     for overwrite in (False, True):
         with pytest.raises(SceneError, match="holds files that are no map") as caught:
             write_bundle(
-                scene, place.coarse, tmp_path, MapOptions(Engine("cpu"), overwrite=overwrite)
+                scene, place.base, tmp_path, MapOptions(Engine("cpu"), overwrite=overwrite)
             )
         assert caught.value.hint == "give a new folder"
     assert names(tmp_path) == {"thesis.doc"}
     with pytest.raises(SceneError, match="is a file"):
-        write_bundle(scene, place.coarse, tmp_path / "thesis.doc", MapOptions(Engine("cpu")))
+        write_bundle(scene, place.base, tmp_path / "thesis.doc", MapOptions(Engine("cpu")))
 
 
 def test_a_map_is_replaced_only_when_asked_for(place, scene, tmp_path):
@@ -216,9 +214,9 @@ def test_a_map_is_replaced_only_when_asked_for(place, scene, tmp_path):
     write_bundle(scene, place.refined, folder, ALL)
     before = fingerprints(tmp_path)
     with pytest.raises(SceneError, match=r"exists already \(give another folder or --overwrite"):
-        write_bundle(scene, place.coarse, folder, MapOptions(Engine("cpu")))
+        write_bundle(scene, place.base, folder, MapOptions(Engine("cpu")))
     assert fingerprints(tmp_path) == before
-    write_bundle(scene, place.coarse, folder, MapOptions(Engine("cpu"), overwrite=True))
+    write_bundle(scene, place.base, folder, MapOptions(Engine("cpu"), overwrite=True))
     assert names(folder) == PLAIN
     with rasterio.open(folder / "classes.tif") as src:
         assert src.tags()["model_iterations"] == "0"
@@ -227,22 +225,22 @@ def test_a_map_is_replaced_only_when_asked_for(place, scene, tmp_path):
 
 def test_a_project_saved_beside_the_map_survives_its_replacement(place, scene, tmp_path):
     out = tmp_path / "map"
-    write_bundle(scene, place.coarse, out, MapOptions(Engine("cpu")))
+    write_bundle(scene, place.base, out, MapOptions(Engine("cpu")))
     (out / "project.qgz").write_text("mine")
     (out / "notes").mkdir()
     (out / "notes/a.txt").write_text("mine too")
-    write_bundle(scene, place.coarse, out, MapOptions(Engine("cpu"), overwrite=True))
+    write_bundle(scene, place.base, out, MapOptions(Engine("cpu"), overwrite=True))
     assert (out / "project.qgz").read_text() == "mine"
     assert (out / "notes/a.txt").read_text() == "mine too"
 
 
 def test_neighbours_with_similar_names_stay(place, scene, tmp_path):
     folder = tmp_path / "map"
-    write_bundle(scene, place.coarse, folder, MapOptions(Engine("cpu")))
+    write_bundle(scene, place.base, folder, MapOptions(Engine("cpu")))
     (tmp_path / "map.old").mkdir()
     (tmp_path / "map.old" / "backup.tif").write_text("mine")
     before = fingerprints(tmp_path / "map.old")
-    write_bundle(scene, place.coarse, folder, MapOptions(Engine("cpu"), overwrite=True))
+    write_bundle(scene, place.base, folder, MapOptions(Engine("cpu"), overwrite=True))
     assert fingerprints(tmp_path / "map.old") == before
     assert names(tmp_path) == {"map", "map.old"}
 
@@ -250,7 +248,7 @@ def test_neighbours_with_similar_names_stay(place, scene, tmp_path):
 def test_an_empty_folder_may_be_filled_also_the_one_we_are_in(place, scene, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    write_bundle(scene, place.coarse, Path(), MapOptions(Engine("cpu")))
+    write_bundle(scene, place.base, Path(), MapOptions(Engine("cpu")))
     assert names(tmp_path / "here") == PLAIN
     assert names(tmp_path) == {"here"}
 
@@ -258,7 +256,7 @@ def test_an_empty_folder_may_be_filled_also_the_one_we_are_in(place, scene, tmp_
 def test_a_link_to_a_folder_stays_a_link(place, scene, tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk", target_is_directory=True)
-    write_bundle(scene, place.coarse, tmp_path / "link", MapOptions(Engine("cpu")))
+    write_bundle(scene, place.base, tmp_path / "link", MapOptions(Engine("cpu")))
     assert (tmp_path / "link").is_symlink()
     assert names(tmp_path / "disk") == PLAIN
     assert names(tmp_path) == {"disk", "link"}
@@ -279,7 +277,7 @@ LATE = (
 @pytest.mark.parametrize("error", [RuntimeError("bug"), OSError(28, "No space left on device")])
 def test_a_failure_midway_leaves_all_as_it_was(place, scene, tmp_path, monkeypatch, broken, error):
     folder = tmp_path / "map"
-    write_bundle(scene, place.coarse, folder, MapOptions(Engine("cpu")))
+    write_bundle(scene, place.base, folder, MapOptions(Engine("cpu")))
     before = fingerprints(tmp_path)
 
     def fails(*_, **__):
@@ -309,7 +307,7 @@ def test_a_failure_midway_leaves_all_as_it_was(place, scene, tmp_path, monkeypat
 
 def test_a_move_that_fails_brings_the_old_map_back(place, scene, tmp_path, monkeypatch):
     folder = tmp_path / "map"
-    write_bundle(scene, place.coarse, folder, MapOptions(Engine("cpu")))
+    write_bundle(scene, place.base, folder, MapOptions(Engine("cpu")))
     before, works = fingerprints(tmp_path), Path.rename
 
     def fails(path, target):
@@ -329,7 +327,7 @@ def test_a_move_that_fails_brings_the_old_map_back(place, scene, tmp_path, monke
 def test_what_a_killed_run_left_is_replaced(place, scene, tmp_path):
     (tmp_path / "map.part").mkdir()
     (tmp_path / "map.part" / "classes.tif").write_text("half")
-    write_bundle(scene, place.coarse, tmp_path / "map", MapOptions(Engine("cpu")))
+    write_bundle(scene, place.base, tmp_path / "map", MapOptions(Engine("cpu")))
     assert names(tmp_path) == {"map"}
     assert names(tmp_path / "map") == PLAIN
 
@@ -352,14 +350,14 @@ def test_another_number_of_bands_is_refused_and_another_type_is_noted(place, tmp
     data = np.random.default_rng(0).integers(1, 255, (2, 40, 40)).astype(np.uint8)
     two = Scene.open(write_scene(tmp_path / "two.tif", data))
     with pytest.raises(CheckpointError, match=r"takes 3 bands, .*two.tif gives 2"):
-        write_bundle(two, place.coarse, tmp_path / "map", MapOptions(Engine("cpu")))
+        write_bundle(two, place.base, tmp_path / "map", MapOptions(Engine("cpu")))
     wide = np.concatenate([data, data[:1]]).astype(np.uint16)
     deep = Scene.open(write_scene(tmp_path / "deep.tif", wide))
-    write_bundle(deep, place.coarse, tmp_path / "map", MapOptions(Engine("cpu")))
+    write_bundle(deep, place.base, tmp_path / "map", MapOptions(Engine("cpu")))
     notes = json.loads((tmp_path / "map/report.json").read_text())["notes"]
     assert any("is uint16, the model was trained on uint8" in n for n in notes)
     with pytest.raises(ConfigError, match="no device cuda:9"):
-        write_bundle(deep, place.coarse, tmp_path / "other", MapOptions(Engine("cuda:9")))
+        write_bundle(deep, place.base, tmp_path / "other", MapOptions(Engine("cuda:9")))
     assert not (tmp_path / "other").exists()
 
 
@@ -367,11 +365,11 @@ def test_holes_that_nobody_declared_are_noted(place, tmp_path):
     data = np.random.default_rng(0).integers(1, 255, (3, 128, 128)).astype(np.uint8)
     data[:, :64, :64] = 255
     path = write_scene(tmp_path / "s.tif", data)
-    write_bundle(Scene.open(path), place.coarse, tmp_path / "map", MapOptions(Engine("cpu")))
+    write_bundle(Scene.open(path), place.base, tmp_path / "map", MapOptions(Engine("cpu")))
     notes = json.loads((tmp_path / "map/report.json").read_text())["notes"]
     assert any("give nodata 255" in n for n in notes)
     told = Scene.open(path, nodata=255)
-    write_bundle(told, place.coarse, tmp_path / "told", MapOptions(Engine("cpu")))
+    write_bundle(told, place.base, tmp_path / "told", MapOptions(Engine("cpu")))
     assert json.loads((tmp_path / "told/report.json").read_text())["notes"] == []
     assert (read(tmp_path / "told/classes.tif")[0][:64, :64] == 255).all()
 

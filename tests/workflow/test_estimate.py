@@ -29,7 +29,7 @@ def pace(monkeypatch):
         return 0.5 if isinstance(plan, BaseNetworkPlan) else 0.2
 
     monkeypatch.setattr(module, "seconds_per_step", seconds)
-    monkeypatch.setattr("geopipe.workflow.run._WORTH_TELLING_S", 1.0)
+    monkeypatch.setattr("geopipe.workflow.run._ANNOUNCED_FROM_S", 1.0)
     monkeypatch.setattr("geopipe.workflow.run._WORTH_MEASURING", 1)
     monkeypatch.setattr(module, "_seconds_per_mpx", lambda *_: 2.0)
 

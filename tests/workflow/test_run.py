@@ -228,7 +228,7 @@ from pathlib import Path
 import torch
 from geopipe.learn import loop as fit
 from geopipe.workflow.run import run_workflow
-from geopipe.workflow.schema import Labelled, SceneChoice, load_workflow
+from geopipe.workflow.schema import LabelledScene, SceneSettings, load_workflow
 from geopipe.workflow.sources import label_files, scene_files
 
 torch.set_num_threads(1)
@@ -302,7 +302,7 @@ def test_without_enhancement_the_test_judges_the_coarse_net(run, tiles):
 
 
 def test_a_u_net_that_is_fine_tuned_is_judged_before_and_after(run):
-    outcome = run(coarse__net="unet", coarse__steps="4", refinement__kind="finetune")
+    outcome = run(base__net="unet", base__steps="4", refinement__kind="finetune")
     report = json.loads(outcome.report.with_suffix(".json").read_text())
     assert list(report["metrics"]) == ["U-Net", "U-Net fine-tuned"]
     assert report["facts"]["training labels"] == "train.gpkg, aligned to the image"

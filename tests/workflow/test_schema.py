@@ -99,8 +99,8 @@ def test_settings_get_their_types_and_their_paths_start_here(load, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     w = load(
         LARGE,
-        coarse__steps="5",
-        coarse__lr="1e-3",
+        base__steps="5",
+        base__lr="1e-3",
         refinement__recurrent="false",
         map__scores="true",
         train__scene="mine.tif",
@@ -147,7 +147,7 @@ def test_settings_make_tables_that_the_file_does_not_have(load, tmp_path, monkey
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"base__step": "5"}, ["unknown key 'coarse.step'", "did you mean 'steps'?"]),
+        ({"base__step": "5"}, ["unknown key 'base.step'", "did you mean 'steps'?"]),
         ({"sed": "5"}, ["unknown key 'sed'", "did you mean 'seed'?"]),
         ({"enhance__scen": "x"}, ["'enhance.scen'", "did you mean 'scene'?"]),
         ({"refinement__xyzzy": "1"}, ["'refinement.xyzzy'", "known keys: kind, steps"]),

@@ -1,1 +1,3 @@
-"""Accuracy and areas of a map from points that an analyst judged (Olofsson et al. 2014)."""
+"""Accuracy and area estimates from a stratified random sample (Olofsson et al. 2014).
+
+An analyst gives the reference class of each sample point."""

@@ -1,4 +1,4 @@
-"""Design: what was drawn, kept in the GeoPackage next to the points that an analyst fills in."""
+"""SampleDesign: the sampling design, stored in the GeoPackage beside the sample points."""
 
 import json
 import sqlite3

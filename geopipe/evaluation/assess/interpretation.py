@@ -1,4 +1,4 @@
-"""From a map and the points that an analyst filled in to accuracies and areas."""
+"""From a map and the interpreted sample points to accuracies and areas."""
 
 from dataclasses import dataclass
 from pathlib import Path

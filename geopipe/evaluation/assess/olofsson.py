@@ -1,4 +1,4 @@
-"""What a stratified random sample says of a map: accuracies and areas with 95 % intervals.
+"""Estimates from a stratified random sample: accuracies and areas with 95 % intervals.
 
 Olofsson, Foody, Herold, Stehman, Woodcock, Wulder: Good practices for estimating area and assessing
 accuracy of land change. Remote Sensing of Environment 148 (2014) 42-57; equations by their numbers.

@@ -1,4 +1,4 @@
-"""Plan the points at which an analyst looks to judge a map: a stratified random sample."""
+"""Plan the sample points of an accuracy assessment: a stratified random sample."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How many points each mapped class gets."""
+"""Allocation of sample points to the mapped classes."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Learn what whole chips show."""
+"""Train and evaluate scene classifiers of whole chips."""
 
 from geopipe.learn.chips.decoded import DecodedChips
 from geopipe.learn.chips.frozen_features import frozen_features

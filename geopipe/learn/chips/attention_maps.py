@@ -1,4 +1,4 @@
-"""Heat maps: where in a chip a scene classifier sees the class."""
+"""Attention maps: where in a chip a scene classifier sees the class (Grad-CAM)."""
 
 import csv
 import logging

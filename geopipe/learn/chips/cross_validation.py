@@ -1,4 +1,4 @@
-"""How right a scene classifier is on chips it has not seen: folds or repeated splits."""
+"""Cross-validated accuracy of a scene classifier: folds or repeated random splits."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Pictures: chips decoded once, resized to a net's input, and kept in a file."""
+"""DecodedChips: chips decoded once, resized to the network's input, and cached in a file."""
 
 import hashlib
 import json

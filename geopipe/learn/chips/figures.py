@@ -1,4 +1,4 @@
-"""Figures of an evaluation of scene classifiers, as PNG."""
+"""Figures of the evaluation of scene classifiers, as PNG."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A linear classifier on features of nets that stay as they are."""
+"""A linear classifier on the features of frozen networks."""
 
 import hashlib
 from contextlib import suppress

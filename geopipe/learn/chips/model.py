@@ -1,4 +1,4 @@
-"""From a folder of labelled chips to a scene classifier."""
+"""Train a scene classifier on a folder of labelled chips."""
 
 import logging
 import unicodedata

@@ -1,4 +1,4 @@
-"""How a scene classifier learns."""
+"""Training settings of a scene classifier."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, Self

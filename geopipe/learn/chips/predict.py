@@ -1,4 +1,4 @@
-"""What a scene classifier says of chips: features, probabilities, where it looks."""
+"""Features, class probabilities and class activation maps of chips."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Divisions of labelled chips into those to learn from and those to judge by."""
+"""Splits of labelled chips into training and test sets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

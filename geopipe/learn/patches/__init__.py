@@ -1,4 +1,4 @@
-"""Learn from patches of several sizes around cells of an image."""
+"""Land-cover models of patches at several scales around the cells of an image."""
 
 from geopipe.learn.patches.embed import Embeddings, embed
 from geopipe.learn.patches.grid import PatchGrid

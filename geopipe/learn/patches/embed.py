@@ -1,4 +1,4 @@
-"""Features and probabilities of cells, computed once and kept in files."""
+"""Embeddings and class probabilities of patches, computed once and cached in files."""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Cells: the places of planes that patches are centred on, each with a class where it is known."""
+"""PatchGrid: the cells that patches are centred on, each with its class where that is known."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From folders of chips, or scenes with labels, to a model that maps by patches."""
+"""Train a patch model from folders of chips, or from scenes with labels."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Planes: images on a net's grid, scenes and chips alike, that patches are cut from."""
+"""Images on a network's grid, scenes and chips alike, that patches are read from."""
 
 from collections import OrderedDict
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Transfer to a new domain without labels: choose samples to train on, and tell whether to."""
+"""Unsupervised domain adaptation with pseudo-labels: select target samples, or abstain."""
 
 from geopipe.learn.transfer.evidence import AbstainThresholds, Evidence, Interval
 from geopipe.learn.transfer.gain import estimate_gain

@@ -1,4 +1,4 @@
-"""Thinning: of samples that are nearly the same, one is enough."""
+"""Diversity sampling: of samples that are nearly the same, one is enough."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Weigh the evidence: resample what `measure` measures, and find what speaks against training."""
+"""Estimate the gain of a transfer: resample the measures and list the reasons to abstain."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How samples of a new domain are chosen, and why one is refused."""
+"""Settings of the selection of target samples, and the status each sample gets."""
 
 import math
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Pseudo-labels as rasters of class ids, which are labels like any others."""
+"""Pseudo-labels as rasters of class ids, usable as any other labels."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Choose target samples to train on: a confident label that the nearest source samples confirm."""
+"""Select target samples: a confident label that the nearest source samples confirm."""
 
 from dataclasses import dataclass
 from typing import Any

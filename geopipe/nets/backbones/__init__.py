@@ -1,4 +1,4 @@
-"""Nets of ImageNet: one table, one way to build them, features by name."""
+"""ImageNet backbones: one table, one builder, features by name."""
 
 from geopipe.nets.backbones.build import build_backbone
 from geopipe.nets.backbones.convert import filled_backbone, is_counter

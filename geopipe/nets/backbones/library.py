@@ -1,4 +1,4 @@
-"""Nets that torchvision defines, cut into blocks."""
+"""Backbones that torchvision defines, cut into blocks."""
 
 import importlib
 from collections import OrderedDict

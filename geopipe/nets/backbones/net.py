@@ -1,4 +1,4 @@
-"""BackboneNet: a row of blocks, and the features that can be had behind some of them."""
+"""BackboneNet: a sequence of blocks, and the features available after some of them."""
 
 from collections.abc import Mapping
 from typing import Self

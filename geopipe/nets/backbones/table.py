@@ -1,4 +1,4 @@
-"""The table of backbones: what each net is, takes and gives."""
+"""The table of backbones: source, input and features of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

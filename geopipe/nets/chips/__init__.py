@@ -1,4 +1,4 @@
-"""Nets that tell what a whole chip shows: a tuned backbone, two of them fused, or DDRL-AM."""
+"""Networks for scene classification of whole chips: fine-tuning, fusion of two CNNs, DDRL-AM."""
 
 from geopipe.nets.chips.attention import AttentionNet, SpatialFeatureTransformer
 from geopipe.nets.chips.cam import attention_map, grad_cam, linear_cam

@@ -1,4 +1,4 @@
-"""ChipNet: a scene classifier as a base network, so that the engine maps whole scenes with it."""
+"""ChipNet: a scene classifier as a base network, so that whole scenes can be mapped with it."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ class ChipNet(BaseNetwork):
     """A classifier of chips of `chip` x `chip` px, one every `step` px, each resized to `side` px.
 
     The scores of a cell, the middle `step` x `step` px of a chip, are the logarithms of the chip's
-    class probabilities. Every chip lies within `reach`, so any window on the grid of cells gives
-    the same scores.
+    class probabilities. Every chip lies within `receptive_radius`, so any window on the grid of
+    cells gives the same scores.
     """
 
     patchwise = True

@@ -1,4 +1,4 @@
-"""What a scene classifier is made of, as in ``fusion:googlenet.im+alexnet.c5``."""
+"""ModelSpec: the parts of a scene classifier, as in ``fusion:googlenet.im+alexnet.c5``."""
 
 from dataclasses import dataclass
 from typing import Literal, Self
