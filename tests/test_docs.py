@@ -16,7 +16,7 @@ PAGES = sorted(
 PAGES = [page for page in PAGES if page.name != "CHANGELOG.md"]  # it also tells former names
 OTHERS = (
     {"--frozen-side", "--epochs", "--side", "--help"}  # of python -m reproduce.chips.run
-    | {"--install", "--force-exclude", "--pdb"}
+    | {"--install", "--index-url", "--force-exclude", "--pdb"}
     | {"--nthreads", "--memory-limit", "--host", "--port", "--protocol"}  # of dask
     | {"--repo", "--create-namespace", "--generate-name", "--gres"}  # of helm and Slurm
 )
