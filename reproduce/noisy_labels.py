@@ -144,8 +144,9 @@ def write(found: dict[str, Any], seeds: list[int], steps: int) -> None:
         f"`{tables['command']}`; {tables['machine']}; {tables['software']}; seeds "
         + ", ".join(map(str, seeds)),
         "",
-        f"The base network alone, {steps} steps, evaluated on the test scene; mean ± standard deviation "
-        "over the seeds, percent. Gain: in mean IoU over raw labels with the same seed, points.",
+        f"The base network alone, {steps} steps, evaluated on the test scene; mean ± standard "
+        "deviation over the seeds, percent. Gain: in mean IoU over raw labels with the same seed, "
+        "points.",
     ]
     for name, site in found.items():
         lines += ["", f"## {name}", "", f"Band that the check suggests: {site['band_m']:g} m.", ""]
