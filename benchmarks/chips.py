@@ -83,8 +83,8 @@ def _round(start: Checkpoint, root: Path, work: Path, epochs: int) -> dict[str, 
         train_network(start, labels.all, ChipTrainingPlan(epochs), folder=work / "train")
 
     def classify() -> None:
-        pictures = DecodedChips.of(chips, side, work / "use", skip_bad=False)
-        predict(start, pictures, np.arange(len(chips)))
+        decoded = DecodedChips.of(chips, side, work / "use", skip_bad=False)
+        predict(start, decoded, np.arange(len(chips)))
 
     def bare_train() -> None:
         _bare_training(start, batches * epochs)
@@ -92,15 +92,18 @@ def _round(start: Checkpoint, root: Path, work: Path, epochs: int) -> dict[str, 
     def bare_use() -> None:
         _bare_use(start, batches)
 
-    found: dict[str, float] = {}
-    for name, ours, bare, count in (
+    seconds_by_name: dict[str, float] = {}
+    for name, own_step, bare_step, count in (
         ("train", train, bare_train, len(chips) * epochs),
         ("classify", classify, bare_use, len(chips)),
     ):
-        before = _seconds(bare)  # half before, half after: drift
-        took = _seconds(ours)
-        found |= {name: count / took, f"bare-{name}": 2 * count / (before + _seconds(bare))}
-    return found
+        before = _seconds(bare_step)  # half before, half after: drift
+        took = _seconds(own_step)
+        seconds_by_name |= {
+            name: count / took,
+            f"bare-{name}": 2 * count / (before + _seconds(bare_step)),
+        }
+    return seconds_by_name
 
 
 def _seconds(work: Callable[[], None]) -> float:
@@ -134,8 +137,8 @@ def _bare_use(start: Checkpoint, batches: int) -> None:
 def write(rounds: list[dict[str, Any]], facts: dict[str, object]) -> None:
     """The figures as JSON and Markdown."""
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    told = json.dumps({**facts, "rounds": rounds}, indent=1, default=str)
-    RESULTS.with_suffix(".json").write_text(told + "\n")
+    report = json.dumps({**facts, "rounds": rounds}, indent=1, default=str)
+    RESULTS.with_suffix(".json").write_text(report + "\n")
     lines = [
         "# Scene classifiers",
         "",
@@ -148,17 +151,17 @@ def write(rounds: list[dict[str, Any]], facts: dict[str, object]) -> None:
         "|---|---|---:|---:|---:|",
     ]
     for model in dict.fromkeys(r["model"] for r in rounds):
-        mine = [r for r in rounds if r["model"] == model]
+        model_rounds = [r for r in rounds if r["model"] == model]
         for name in ("train", "classify"):
-            rate, bare, share = (
+            rate, bare_rate, share = (
                 statistics.median(values)
                 for values in (
-                    [r[name] for r in mine],
-                    [r[f"bare-{name}"] for r in mine],
-                    [r[name] / r[f"bare-{name}"] for r in mine],
+                    [r[name] for r in model_rounds],
+                    [r[f"bare-{name}"] for r in model_rounds],
+                    [r[name] / r[f"bare-{name}"] for r in model_rounds],
                 )
             )
-            lines += [f"| {model} | {name} | {rate:.1f} | {bare:.1f} | {100 * share:.0f} % |"]
+            lines += [f"| {model} | {name} | {rate:.1f} | {bare_rate:.1f} | {100 * share:.0f} % |"]
     RESULTS.with_suffix(".md").write_text("\n".join(lines) + "\n")
 
 

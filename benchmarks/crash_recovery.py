@@ -28,7 +28,7 @@ from typing import Any
 import rasterio
 
 from benchmarks.generated_scenes import ROOT, choose_model, make_scene
-from benchmarks.killed_runs import EndureError, Life, Plan, cluster, digest, wait_for_workers
+from benchmarks.killed_runs import Attempt, EndureError, Plan, cluster, digest, wait_for_workers
 from benchmarks.machine import describe_machine, load
 
 WAYS = {"one process": (), "two worker processes": ("--workers", "2")}
@@ -46,11 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan = Plan(scene, model, maps, args.core, (-(-args.size // args.core)) ** 2)
     begun, rng = load(), random.Random(args.seed)
     ways = {
-        way: disturbed(plan, way, words, args.kills // len(WAYS), args.final, rng)
-        for way, words in WAYS.items()
+        way: run_with_kills(plan, way, arguments, args.kills // len(WAYS), args.final, rng)
+        for way, arguments in WAYS.items()
     }
-    (whole, *others) = {str(way["calm"]["sha256"]) for way in ways.values()}
-    lost = [lost_worker(plan, rng), lost_scheduler(plan, rng)]
+    (reference_hash, *others) = {str(way["calm"]["sha256"]) for way in ways.values()}
+    lost_runs = [lose_one_worker(plan, rng), lose_scheduler(plan, rng)]
     figures = {
         "command": f"python -m benchmarks.crash_recovery --kills {args.kills} --final {args.final} "
         f"--size {args.size} --core {args.core} --seed {args.seed}",
@@ -62,11 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pixels_a_side": args.size,
         "tiles": plan.tiles,
         "ways": ways,
-        "cluster": lost,
+        "cluster": lost_runs,
     }
-    ends = [*(end for way in ways.values() for end in way["ends"]), *lost]
-    same = not others and all(end["sha256"] == whole for end in ends)
-    figures |= {"maps_compared": len(ends), "all_same_bytes": same}
+    outcomes = [*(end for way in ways.values() for end in way["ends"]), *lost_runs]
+    same = not others and all(end["sha256"] == reference_hash for end in outcomes)
+    figures |= {"maps_compared": len(outcomes), "all_same_bytes": same}
     write(args.out, figures)
     say("every map has the same bytes" if same else "MAPS DIFFER")
     return 0 if same else 1
@@ -85,105 +85,107 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def disturbed(
-    plan: Plan, way: str, words: Sequence[str], kills: int, final: int, rng: random.Random
+def run_with_kills(
+    plan: Plan, mode: str, arguments: Sequence[str], kills: int, final: int, rng: random.Random
 ) -> dict[str, Any]:
     """A calm map and as many lives as `kills` + `final` kills take."""
-    calm = Life(plan, "calm", words)
+    calm = Attempt(plan, "calm", arguments)
     mapped_s: list[float] = []
-    calm.run_until(notes_the_end(calm, mapped_s), "none")
+    calm.run_until(record_end(calm, mapped_s), "none")
     finish_s = calm.seconds - mapped_s[0]
-    told = {
+    result = {
         "seconds": round(calm.seconds, 1),
         "mapped_after_s": round(mapped_s[0], 1),
         "sha256": digest(calm.out),
     }
-    say(f"{way}, undisturbed: {told}")
+    say(f"{mode}, undisturbed: {result}")
     calm.clear()
-    lives, ends = [Life(plan, "map", words)], []
+    attempts, outcomes = [Attempt(plan, "map", arguments)], []
     aims = ["any time"] * kills + ["the end"] * final
     while aims:
-        life = lives[-1]
+        life = attempts[-1]
         # A life that only has its end before it has had its share of kills at any time.
-        over = aims[0] == "any time" and len(life.known()) == plan.tiles
-        killed = not over and strike(life, aims[0], calm.seconds, finish_s, rng)
+        over = aims[0] == "any time" and len(life.tile_stats()) == plan.tiles
+        killed = not over and kill_condition(life, aims[0], calm.seconds, finish_s, rng)
         if killed:
             del aims[0]
-            say(f"{way}, life {len(lives)}: {asdict(life.kills[-1])}")
+            say(f"{mode}, life {len(attempts)}: {asdict(life.kills[-1])}")
         if not killed or life.out.exists() or not aims:
-            ends.append(life.finish())
-            say(f"{way}, life {len(lives)} ends after {len(life.kills)} kills: {ends[-1]}")
+            outcomes.append(life.finish())
+            say(f"{mode}, life {len(attempts)} ends after {len(life.kills)} kills: {outcomes[-1]}")
             life.clear()
-            lives.append(Life(plan, "map", words))
-    kept = [[asdict(kill) for kill in life.kills] for life in lives if life.kills]
-    return {"calm": told, "lives": kept, "ends": ends}
+            attempts.append(Attempt(plan, "map", arguments))
+    kills_by_attempt = [[asdict(kill) for kill in life.kills] for life in attempts if life.kills]
+    return {"calm": result, "lives": kills_by_attempt, "ends": outcomes}
 
 
-def notes_the_end(life: Life, at: list[float]) -> Callable[[float], bool]:
-    """A moment that never comes; it puts into `at` when the files begin to be finished."""
+def record_end(life: Attempt, times: list[float]) -> Callable[[float], bool]:
+    """A moment that never comes; it puts into `times` when the files begin to be finished."""
     begun = time.time()
 
-    def look(seconds: float) -> bool:
-        if not at and life.finishing(begun):
-            at.append(seconds)
+    def is_finished(seconds: float) -> bool:
+        if not times and life.finishing(begun):
+            times.append(seconds)
         return False
 
-    return look
+    return is_finished
 
 
-def strike(life: Life, aim: str, whole_s: float, finish_s: float, rng: random.Random) -> bool:
+def kill_condition(
+    life: Attempt, aim: str, whole_s: float, finish_s: float, rng: random.Random
+) -> bool:
     """Run `life` on and kill it; False when it was over before."""
     if aim == "any time":
-        at = rng.uniform(0, whole_s * rng.choice((0.5, 1)))
+        kill_time = rng.uniform(0, whole_s * rng.choice((0.5, 1)))
         whom = rng.choice(("all", "parent"))
-        return life.run_until(lambda seconds: seconds >= at, aim, whom)
+        return life.run_until(lambda seconds: seconds >= kill_time, aim, whom)
     begun: list[float] = []
-    delay, look = rng.uniform(0, finish_s), notes_the_end(life, begun)
+    delay, is_finished = rng.uniform(0, finish_s), record_end(life, begun)
 
     def is_time(seconds: float) -> bool:
-        look(seconds)
+        is_finished(seconds)
         return bool(begun) and seconds >= begun[0] + delay
 
     return life.run_until(is_time, aim)
 
 
-def lost_worker(plan: Plan, rng: random.Random) -> dict[str, Any]:
+def lose_one_worker(plan: Plan, rng: random.Random) -> dict[str, Any]:
     """One of two workers of a running cluster is killed in the middle."""
     with cluster(plan.folder) as (address, (_, worker, _)):
         wait_for_workers(address, 2)
-        life = Life(plan, "cluster", ("--scheduler", address))
+        life = Attempt(plan, "cluster", ("--scheduler", address))
         killed = lose(life, worker, rng)
         end = life.finish()
     life.clear()
-    told = {"lost": "one worker of two", "after_tiles": killed, "said": "", **end}
-    say(str(told))
-    return told
+    result = {"lost": "one worker of two", "after_tiles": killed, "said": "", **end}
+    say(str(result))
+    return result
 
 
-def lost_scheduler(plan: Plan, rng: random.Random) -> dict[str, Any]:
+def lose_scheduler(plan: Plan, rng: random.Random) -> dict[str, Any]:
     """The scheduler is killed in the middle; a run without it goes on."""
-    said = "nothing"
+    error_text = "nothing"
     with cluster(plan.folder) as (address, (scheduler, *_)):
         wait_for_workers(address, 2)
-        life = Life(plan, "cluster", ("--scheduler", address))
+        life = Attempt(plan, "cluster", ("--scheduler", address))
         try:
             killed = lose(life, scheduler, rng)
         except EndureError as e:
-            said = str(e).replace(str(plan.folder.parent), "…")
-    killed = len(life.known())
+            error_text = str(e).replace(str(plan.folder.parent), "…")
+    killed = len(life.tile_stats())
     end = replace(life, words=()).finish()
     life.clear()
-    told = {"lost": "the scheduler", "after_tiles": killed, "said": said, **end}
-    say(str(told))
-    return told
+    result = {"lost": "the scheduler", "after_tiles": killed, "said": error_text, **end}
+    say(str(result))
+    return result
 
 
-def lose(life: Life, process: subprocess.Popen[bytes], rng: random.Random) -> int:
+def lose(life: Attempt, process: subprocess.Popen[bytes], rng: random.Random) -> int:
     """Kill `process` somewhere in the middle of the map; returns the tiles done then."""
-    wanted, killed = rng.randint(life.plan.tiles // 10, life.plan.tiles // 2), list[int]()
+    target_tiles, killed = rng.randint(life.plan.tiles // 10, life.plan.tiles // 2), list[int]()
 
     def kills(_: float) -> bool:
-        if not killed and (count := len(life.known())) >= wanted:
+        if not killed and (count := len(life.tile_stats())) >= target_tiles:
             process.kill()
             killed.append(count)
         return False
@@ -196,7 +198,7 @@ def write(out: Path, figures: Mapping[str, Any]) -> None:
     """The figures, and the page that shows them."""
     out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(figures, indent=1)
-    text = re.sub(r"\{[^{}]*\}", lambda found: " ".join(found[0].split()), text)
+    text = re.sub(r"\{[^{}]*\}", lambda match: " ".join(match[0].split()), text)
     out.write_text(text + "\n")  # a line for each kill
     out.with_suffix(".md").write_text(page(json.loads(text)), encoding="utf-8")
 
@@ -209,8 +211,8 @@ def page(figures: Mapping[str, Any]) -> str:
         for way, table in figures["ways"].items()
     }
     total = sum(map(len, kills.values()))
-    finishing = sum(k["phase"] == "finishing" for some in kills.values() for _, k in some)
-    redone = sum(k["redone"] for some in kills.values() for _, k in some)
+    finishing = sum(k["phase"] == "finishing" for kill_list in kills.values() for _, k in kill_list)
+    redone = sum(k["redone"] for kill_list in kills.values() for _, k in kill_list)
     lines = [
         "# Killed",
         "",

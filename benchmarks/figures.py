@@ -29,8 +29,8 @@ class Ratio:
 
 def ratio(rounds: Rounds, above: str, below: str) -> Ratio | None:
     """None where they never ran in the same round. Only neighbours in time are compared."""
-    found = [r[above].seconds / r[below].seconds for r in rounds if above in r and below in r]
-    return Ratio(statistics.median(found), min(found), max(found)) if found else None
+    ratios = [r[above].seconds / r[below].seconds for r in rounds if above in r and below in r]
+    return Ratio(statistics.median(ratios), min(ratios), max(ratios)) if ratios else None
 
 
 def summary(name: str, rounds: Rounds, size: int, equal: float | None) -> dict[str, object]:
@@ -38,7 +38,7 @@ def summary(name: str, rounds: Rounds, size: int, equal: float | None) -> dict[s
     runs = [r[name] for r in rounds if name in r]
     seconds = [run.seconds for run in runs]
     median = statistics.median(seconds)
-    told: dict[str, object] = {
+    values: dict[str, object] = {
         "seconds": [round(s, 3) for s in seconds],
         "median_seconds": round(median, 3),
         "wall_seconds": [round(run.wall, 2) for run in runs],
@@ -55,10 +55,12 @@ def summary(name: str, rounds: Rounds, size: int, equal: float | None) -> dict[s
     }
     for other in ("limit", "geopipe"):
         against = ratio(rounds, name, other)
-        told[f"ratio_to_{other}"] = against and {k: round(v, 3) for k, v in asdict(against).items()}
+        values[f"ratio_to_{other}"] = against and {
+            k: round(v, 3) for k, v in asdict(against).items()
+        }
     if runs[0].pixels < size * size:
-        told["scaled_from_pixels"] = runs[0].pixels
-    return told
+        values["scaled_from_pixels"] = runs[0].pixels
+    return values
 
 
 def peak_rss(runs: Sequence[Run]) -> float:
@@ -68,8 +70,8 @@ def peak_rss(runs: Sequence[Run]) -> float:
 
 def peak_pss(runs: Sequence[Run]) -> int | None:
     """The same with shared pages counted once."""
-    known = [mb for run in runs if (mb := run.watched.peak_pss_mb) is not None]
-    return round(max(known)) if known else None
+    peaks = [mb for run in runs if (mb := run.watched.peak_pss_mb) is not None]
+    return round(max(peaks)) if peaks else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,24 +124,30 @@ SPEED = (
 def targets(rounds: Mapping[int, Rounds], help_seconds: Sequence[float]) -> list[Target]:
     """All targets; those of speed at 10,000 px, or at the largest scene where it was left out."""
     size = TARGET_SIZE if TARGET_SIZE in rounds else max(rounds)
-    found = []
-    for name, above, below, sign, wanted in SPEED:
+    result = []
+    for name, above, below, sign, goal in SPEED:
         r = ratio(rounds[size], above, below)
         median, spread = (r.median, (r.lowest, r.highest)) if r else (None, None)
-        found.append(Target(name, sign, wanted, median, f"{size} px", spread))
-    return [*found, *memory(rounds), quick_help(help_seconds)]
+        result.append(Target(name, sign, goal, median, f"{size} px", spread))
+    return [*result, *memory(rounds), quick_help(help_seconds)]
 
 
 def memory(rounds: Mapping[int, Rounds]) -> list[Target]:
     """Peak RSS of geopipe's process tree: its growth with the scene, and its most."""
     small, large = min(rounds), max(rounds)
     runs = {n: [r["geopipe"] for r in rounds[n] if "geopipe" in r] for n in (small, large)}
-    at = f"{large} px"
-    most = peak_rss(runs[large]) if runs[large] else None
-    growth = most / peak_rss(runs[small]) if most and runs[small] and small < large else None
+    size_text = f"{large} px"
+    peak_mb = peak_rss(runs[large]) if runs[large] else None
+    growth = peak_mb / peak_rss(runs[small]) if peak_mb and runs[small] and small < large else None
     return [
-        Target("peak RSS, large scene over small", "<=", RSS_GROWTH, growth, f"{at} / {small} px"),
-        Target("peak RSS, MB", "<=", RSS_MB, most, at),
+        Target(
+            "peak RSS, large scene over small",
+            "<=",
+            RSS_GROWTH,
+            growth,
+            f"{size_text} / {small} px",
+        ),
+        Target("peak RSS, MB", "<=", RSS_MB, peak_mb, size_text),
     ]
 
 

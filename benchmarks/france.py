@@ -85,11 +85,11 @@ def gpu_px_s(precision: str, core: Core) -> float:
     return SHARE * PEAK[precision] / FLOP * 4 / core.computed
 
 
-def schedule_s(told: dict[str, Any]) -> dict[str, float]:
+def schedule_s(report: dict[str, Any]) -> dict[str, float]:
     """Seconds a tile takes of the client or the scheduler, whichever takes longer."""
-    runs = told["run_tiles"]["cpu_us_per_tile"], told["prototype"]["cpu_us_per_tile"]
-    area = told["areas"]["cpu_us_per_tile"]
-    as_it_is, batched = (max(r["client"] + area, r["scheduler"]) / 1e6 for r in runs)
+    timings = report["run_tiles"]["cpu_us_per_tile"], report["prototype"]["cpu_us_per_tile"]
+    area = report["areas"]["cpu_us_per_tile"]
+    as_it_is, batched = (max(r["client"] + area, r["scheduler"]) / 1e6 for r in timings)
     return {"as it is": as_it_is, "in batches": batched}
 
 
@@ -111,14 +111,14 @@ def one_gpu(cores: Sequence[Core]) -> Iterator[str]:
         for precision in PEAK:
             rate = gpu_px_s(precision, core)
             threads = (rate * core.decoded / DECODE_PX_S[kind] for kind in DECODE_PX_S)
-            cells = [
+            row = [
                 f"{core.px} px, {precision}",
                 f"{rate / 1e6:,.0f}",
                 *(f"{t:,.1f}" for t in threads),
                 f"{rate * core.decoded * BYTES / 1e9:.2f}",
                 f"{rate / core.px**2:,.0f}",
             ]
-            yield f"| {' | '.join(cells)} |"
+            yield f"| {' | '.join(row)} |"
 
 
 def france(cores: Sequence[Core], tile_s: float) -> Iterator[str]:
@@ -131,13 +131,13 @@ def france(cores: Sequence[Core], tile_s: float) -> Iterator[str]:
                 took = hours(gpus, precision, core, tile_s)
                 longest = max(took, key=lambda stage: took[stage])
                 low, high = (gpus * took[longest] * p for p in PRICE)
-                cells = [
+                row = [
                     f"{gpus}, {core.px} px, {precision}",
                     *(f"{took[s]:.2f}" for s in STAGES),
                     longest,
                     f"{low:,.0f}-{high:,.0f}",
                 ]
-                yield f"| {' | '.join(cells)} |"
+                yield f"| {' | '.join(row)} |"
 
 
 def finishing() -> str:
@@ -162,9 +162,9 @@ def without_gpu() -> str:
     )
 
 
-def tables(told: dict[str, Any]) -> str:
+def tables(report: dict[str, Any]) -> str:
     """All tables, as Markdown."""
-    seconds, cores = schedule_s(told), (Core(1024), Core(4096))
+    seconds, cores = schedule_s(report), (Core(1024), Core(4096))
     limits = ", ".join(f"{name} {1 / s:,.0f}" for name, s in seconds.items())
     counts = ", ".join(f"{core.tiles:,.0f} with tiles of {core.px} px" for core in cores)
     lines = [
@@ -179,7 +179,7 @@ def inserted(page: str, text: str) -> str:
     """`page` with `text` between its two marks."""
     new, count = re.subn(
         r"(<!-- france -->\n).*?(<!-- /france -->)",
-        lambda found: f"{found[1]}{text}{found[2]}",
+        lambda match: f"{match[1]}{text}{match[2]}",
         page,
         flags=re.DOTALL,
     )

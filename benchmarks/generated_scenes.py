@@ -85,10 +85,10 @@ def deflate_ratio(path: Path) -> float:
         return float(src.width * src.height * src.count / path.stat().st_size)
 
 
-def choose_model(folder: Path, given: Path | None = None) -> tuple[Path, bool]:
-    """A model and whether it is trained: `given`, ``make forez-map``'s, or an untrained one."""
-    if given or TRAINED.is_file():
-        return given or TRAINED, True
+def choose_model(folder: Path, path: Path | None = None) -> tuple[Path, bool]:
+    """A model and whether it is trained: `path`, ``make forez-map``'s, or an untrained one."""
+    if path or TRAINED.is_file():
+        return path or TRAINED, True
     return save_model(folder / "untrained.safetensors"), False
 
 

@@ -41,10 +41,10 @@ class Plan:
     core: int
     tiles: int
 
-    def command(self, out: Path, words: Sequence[str]) -> list[str]:
+    def command(self, out: Path, options: Sequence[str]) -> list[str]:
         """The same words again and again."""
-        places = [str(p) for p in (self.scene, self.model, out)]
-        return [geopipe_command(), "map", *places, "--core", str(self.core), "--scores", *words]
+        paths = [str(p) for p in (self.scene, self.model, out)]
+        return [geopipe_command(), "map", *paths, "--core", str(self.core), "--scores", *options]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Kill:
 
 
 @dataclass
-class Life:
+class Attempt:
     """A map from its first tile to its end, over all runs that this takes."""
 
     plan: Plan
@@ -92,13 +92,13 @@ class Life:
         """What is there of it before."""
         return self.out.with_name(self.out.name + ".part")
 
-    def known(self) -> Tiles:
+    def tile_stats(self) -> Tiles:
         """The tiles that the journal has and whose files are there."""
-        found: Tiles = {}
+        tiles: Tiles = {}
         try:
             lines = (self.part / "journal.jsonl").read_bytes().split(b"\n")
         except OSError:
-            return found
+            return tiles
         for line in lines[1:]:
             try:
                 index = json.loads(line)["tile"]
@@ -106,8 +106,8 @@ class Life:
                 stat = path.stat()
             except (ValueError, OSError):
                 continue
-            found[index] = stat.st_ino, stat.st_mtime_ns
-        return found
+            tiles[index] = stat.st_ino, stat.st_mtime_ns
+        return tiles
 
     def finishing(self, since: float) -> bool:
         """Whether a run that began at the time `since` is making the files from the tiles."""
@@ -119,7 +119,7 @@ class Life:
 
         Raises EndureError when it ended otherwise than with a map.
         """
-        before, start, begun = self.known(), time.monotonic(), time.time()
+        before, start, begun = self.tile_stats(), time.monotonic(), time.time()
         self.resumed = len(before)
         with self._running() as process:
             while not moment(time.monotonic() - start):
@@ -129,7 +129,7 @@ class Life:
                 time.sleep(0.002)
             at, finishing = time.monotonic() - start, self.finishing(begun)
             outlived = _kill(process, whom)
-        after = self.known()
+        after = self.tile_stats()
         if self.out.exists():  # it was already clearing up
             after = before | dict.fromkeys(range(self.plan.tiles), (0, 0))
         grown = len(after) > len(before)
@@ -189,7 +189,7 @@ def _kill(process: subprocess.Popen[str], whom: str) -> float:
         process.kill()
     process.wait()
     start = time.monotonic()
-    while any(_lives(child) for child in children):
+    while any(_is_running(child) for child in children):
         if time.monotonic() - start > PATIENCE_S:
             raise EndureError("worker processes stay behind")
         time.sleep(0.01)
@@ -203,7 +203,7 @@ def _time(path: Path) -> float:
         return 0.0
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -212,18 +212,18 @@ def _lives(process: psutil.Process) -> bool:
 
 def digest(folder: Path) -> str:
     """SHA-256 of the rasters of a map."""
-    whole = hashlib.sha256()
+    hasher = hashlib.sha256()
     for name in RASTERS:
-        whole.update((folder / name).read_bytes())
-    return whole.hexdigest()
+        hasher.update((folder / name).read_bytes())
+    return hasher.hexdigest()
 
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """Address and processes of a ``dask scheduler`` (the first) and two ``dask worker``."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    with socket.socket() as probe_socket:
+        probe_socket.bind(("127.0.0.1", 0))
+        port = probe_socket.getsockname()[1]
     address, dask = f"tcp://127.0.0.1:{port}", str(Path(sys.executable).with_name("dask"))
     local = ["--no-nanny", "--no-dashboard", "--local-directory", str(folder)]
     commands = [
@@ -233,8 +233,8 @@ def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]
     with ExitStack() as stack:
         log = stack.enter_context((folder / "dask.log").open("wb"))
         processes = []
-        for words in commands:
-            process = subprocess.Popen([dask, *words], stdout=log, stderr=log)
+        for arguments in commands:
+            process = subprocess.Popen([dask, *arguments], stdout=log, stderr=log)
             stack.callback(process.wait)
             stack.callback(process.kill)
             processes.append(process)

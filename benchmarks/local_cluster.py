@@ -45,17 +45,17 @@ def cluster(each: int) -> Iterator[Cluster]:
     serve = f"import benchmarks.local_cluster as c; c.serve({{!r}}, {each})"
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*words: str) -> psutil.Process:
-        command = [sys.executable, *words]
+    def start(*arguments: str) -> psutil.Process:
+        command = [sys.executable, *arguments]
         started.append(subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL))
         return psutil.Process(started[-1].pid)
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "scheduler.json"
-        words = ("-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0")
+        arguments = ("-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0")
         quiet = ("--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file))
         try:
-            scheduler = start(*words, *quiet)
+            scheduler = start(*arguments, *quiet)
             address = wait_for(file)
             workers = [start("-c", serve.format(address)) for _ in range(WORKER_PROCESSES)]
             with Client(address, set_as_default=False) as client:

@@ -29,11 +29,11 @@ def cpu_model() -> str:
     except OSError:
         return platform.processor()
     pairs = (line.partition(":")[::2] for line in lines)
-    found = {key.strip(): value.strip() for key, value in pairs}
-    flags = set(found.get("flags", "").split())
+    fields = {key.strip(): value.strip() for key, value in pairs}
+    flags = set(fields.get("flags", "").split())
     vectors = [f for f in ("avx512f", "avx2", "avx") if f in flags][:1]
     extra = sorted({"avx512_bf16", "amx_bf16"} & flags)
-    return " ".join([found.get("model name", platform.machine()), *vectors, *extra])
+    return " ".join([fields.get("model name", platform.machine()), *vectors, *extra])
 
 
 def steal() -> float:

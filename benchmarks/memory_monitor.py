@@ -26,7 +26,7 @@ class RunError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class MonitoredRun:
     """What a program printed and took."""
 
     stdout: str
@@ -40,7 +40,7 @@ class Watched:
     """(seconds, MB): RSS over time, the highest of each stretch."""
 
 
-def run_watched(command: Sequence[str], env: Mapping[str, str]) -> Watched:
+def run_monitored(command: Sequence[str], env: Mapping[str, str]) -> MonitoredRun:
     """Run `command` to its end; raises RunError when it fails."""
     rss: list[tuple[float, float]] = []
     pss: list[float] = []
@@ -56,10 +56,10 @@ def run_watched(command: Sequence[str], env: Mapping[str, str]) -> Watched:
         out.seek(0)
         err.seek(0)
         if process.returncode:
-            words = [line for line in err.read().splitlines() if line.strip()] or ["no word"]
-            raise RunError(f"exit code {process.returncode}: {words[-1].strip()[:300]}")
+            error_lines = [line for line in err.read().splitlines() if line.strip()] or ["no word"]
+            raise RunError(f"exit code {process.returncode}: {error_lines[-1].strip()[:300]}")
         peak = max((mb for _, mb in rss), default=0.0)
-        return Watched(out.read(), wall, peak, max(pss, default=None), thinned(rss))
+        return MonitoredRun(out.read(), wall, peak, max(pss, default=None), thinned(rss))
 
 
 def _sample(
@@ -67,8 +67,8 @@ def _sample(
 ) -> None:
     """Append to `rss` and `pss` until `process` ends."""
     tree: list[psutil.Process] = [process]
-    for look in count():
-        if look % TREE_EVERY == 0:
+    for sample_number in count():
+        if sample_number % TREE_EVERY == 0:
             with suppress(psutil.Error):
                 tree = [process, *process.children(recursive=True)]
             if shared := [mb for p in tree if (mb := _pss_mb(p.pid)) is not None]:

@@ -98,12 +98,12 @@ def resume(lines: int) -> dict[str, Any]:
                 file.truncate(tile.index)
         before, start = _rss_mb(), time.perf_counter()
         journal = Journal(folder, INPUTS, lines)
-        found = sum(1 for _ in journal.recorded())
+        count = sum(1 for _ in journal.recorded())
         seconds, grown = time.perf_counter() - start, _rss_mb() - before
         journal.close()
         size = (folder / NAME).stat().st_size
-    if found != lines:
-        raise ValueError(f"{found} of {lines} tiles were found again")
+    if count != lines:
+        raise ValueError(f"{count} of {lines} tiles were found again")
     return {
         "lines": lines,
         "journal_mb": round(size / 1e6, 1),
@@ -128,9 +128,9 @@ def mosaic(side: int, reads: int = 40) -> dict[str, Any]:
         before, start = _peak_mb(), time.process_time()
         write_mosaic(path, plane(side), tiles, folder, range(1))
         writing, written = time.process_time() - start, _peak_mb() - before
-        some = [tiles[int(i)] for i in np.random.default_rng(0).choice(len(tiles), reads)]
+        sampled = [tiles[int(i)] for i in np.random.default_rng(0).choice(len(tiles), reads)]
         folder.mkdir()
-        for tile in some:
+        for tile in sampled:
             pixels = np.zeros((1, CORE, CORE), np.uint8)
             box = window_geobox(plane(side), tile.core)
             write_tile(tile_path(folder, tile.index), pixels, box)
@@ -138,7 +138,7 @@ def mosaic(side: int, reads: int = 40) -> dict[str, Any]:
         with rasterio.open(path) as src:
             opening, opened = time.process_time() - start, _rss_mb() - before
             start = time.process_time()
-            for tile in some:
+            for tile in sampled:
                 src.read(1, window=Window(tile.core.col, tile.core.row, 512, 512))
             reading = time.process_time() - start
         size = path.stat().st_size

@@ -55,14 +55,15 @@ def machine(figures: Mapping[str, Any]) -> list[str]:
 
 def targets(rows: list[Mapping[str, Any]]) -> list[str]:
     """Wanted, measured, met."""
-    words = {True: "yes", False: "**no**", None: "not measured"}
+    status_text = {True: "yes", False: "**no**", None: "not measured"}
     lines = ["| target | wanted | measured | met | at |", "|---|---:|---:|---|---|"]
     for row in rows:
         measured = "" if row["measured"] is None else f"{row['measured']:g}"
         if row["spread"]:
             measured += f" ({row['spread'][0]:g}-{row['spread'][1]:g})"
         lines.append(
-            f"| {row['name']} | {row['wanted']} | {measured} | {words[row['met']]} | {row['at']} |"
+            f"| {row['name']} | {row['wanted']} | {measured} | {status_text[row['met']]} | "
+            f"{row['at']} |"
         )
     return lines
 
@@ -77,7 +78,7 @@ def table(scene: Mapping[str, Any]) -> list[str]:
     for name in sorted(runners, key=lambda n: runners[n]["median_seconds"]):
         r = runners[name]
         star = " *" if "scaled_from_pixels" in r else ""
-        cells = [
+        row = [
             LABELS.get(name, name),
             f"{r['median_seconds']:.2f} ({min(r['seconds']):.2f}-{max(r['seconds']):.2f}){star}",
             "" if star else f"{r['median_wall_seconds']:.1f}",
@@ -87,7 +88,7 @@ def table(scene: Mapping[str, Any]) -> list[str]:
             "" if r["peak_pss_mb"] is None else str(r["peak_pss_mb"]),
             "" if r["equal_to_geopipe"] is None else f"{100 * r['equal_to_geopipe']:.4f} %",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(row)} |")
     return lines
 
 

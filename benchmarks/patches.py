@@ -55,8 +55,8 @@ def main() -> None:
             engine = Engine("cpu", Workers(threads=args.threads))
             first = _bare(model, patches // 2, args.threads)  # half before, half after: drift
             mapped = map_scene(scene, path, out, engine).seconds
-            bare = first + _bare(model, patches // 2, args.threads)
-            rounds.append({"map": patches / mapped, "bare": patches / bare})
+            bare_seconds = first + _bare(model, patches // 2, args.threads)
+            rounds.append({"map": patches / mapped, "bare": patches / bare_seconds})
             print(f"round {number + 1}: {rounds[-1]}", flush=True)
     write(rounds, {**vars(args), "machine": describe_machine(), "load": load()})
 
@@ -103,9 +103,9 @@ def _bare(model: Checkpoint, patches: int, threads: int) -> float:
 def write(rounds: list[dict[str, float]], facts: dict[str, object]) -> None:
     """The figures as JSON and Markdown."""
     shares = [r["map"] / r["bare"] for r in rounds]
-    told = {**facts, "rounds": rounds, "share": statistics.median(shares)}
+    report = {**facts, "rounds": rounds, "share": statistics.median(shares)}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.with_suffix(".json").write_text(json.dumps(told, indent=1, default=str) + "\n")
+    RESULTS.with_suffix(".json").write_text(json.dumps(report, indent=1, default=str) + "\n")
     lines = [
         "# Maps by patches",
         "",

@@ -51,33 +51,33 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs/bench/retrieval")
     args = parser.parse_args()
     facts = {**{k: v for k, v in vars(args).items() if k != "folder"}, **about()}
-    told: list[Answer] = []
-    embedding = apart(embed, args.embed) if args.embed else {}
+    results: list[Answer] = []
+    embedding = in_subprocess(embed, args.embed) if args.embed else {}
     for size in args.sizes:
         folder = args.folder / str(size)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        told += measure(folder, size, args)
-        write(told, embedding, facts)
+        results += measure(folder, size, args)
+        write(results, embedding, facts)
         shutil.rmtree(folder)
 
 
 def measure(folder: Path, size: int, args: argparse.Namespace) -> list[Answer]:
     """Every way to search `size` vectors."""
-    found = [{"way": "append", **apart(append, folder, size, args.width, args.queries)}]
-    ways: list[tuple[str, Callable[..., Answer], tuple[Any, ...]]] = [
+    results = [{"way": "append", **in_subprocess(append, folder, size, args.width, args.queries)}]
+    runs: list[tuple[str, Callable[..., Answer], tuple[Any, ...]]] = [
         ("numpy brute force", numpy_brute, ()),
         ("faiss flat, in memory", faiss_flat, ()),
         ("geopipe exact", geopipe_exact, ()),
         *((f"geopipe {kind}", geopipe_kind, (kind,)) for kind in args.kinds),
     ]
-    for name, function, more in ways:
-        found.append({"way": name, **apart(function, folder, *more)})
-        print(f"{size}: {found[-1]}", flush=True)
-    return [{"size": size, **f} for f in found]
+    for name, function, arguments in runs:
+        results.append({"way": name, **in_subprocess(function, folder, *arguments)})
+        print(f"{size}: {results[-1]}", flush=True)
+    return [{"size": size, **f} for f in results]
 
 
-def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
+def in_subprocess(function: Callable[..., Answer], *arguments: Any) -> Answer:
     """What `function` measures in a process of its own, and that process's largest memory."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measured, (function, arguments))
@@ -85,8 +85,8 @@ def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
 
 def _measured(function: Callable[..., Answer], arguments: tuple[Any, ...]) -> Answer:
     before = _peak_mb()
-    found = function(*arguments)
-    return {**_own_mb(), **found, "peak_mb": _peak_mb(), "start_mb": before}
+    result = function(*arguments)
+    return {**_own_mb(), **result, "peak_mb": _peak_mb(), "start_mb": before}
 
 
 def _peak_mb() -> float:
@@ -107,15 +107,15 @@ def append(folder: Path, size: int, width: int, queries: int) -> Answer:
     """Write an index of `size` vectors, PART by PART, and queries beside it."""
     rng = np.random.default_rng(size)
     model = {"backbone": "none", "weights": "auto", "weights_sha256": "0" * 64}
-    asked = unit(rng.normal(size=(queries, width)))
-    near = np.repeat(asked, NEIGHBOURS, 0)
-    planted = unit(near + rng.normal(size=near.shape) * 0.7 / np.sqrt(width))
-    places = rng.choice(size, len(planted), replace=False)
+    queries_data = unit(rng.normal(size=(queries, width)))
+    neighbours = np.repeat(queries_data, NEIGHBOURS, 0)
+    planted = unit(neighbours + rng.normal(size=neighbours.shape) * 0.7 / np.sqrt(width))
+    positions = rng.choice(size, len(planted), replace=False)
     writer, seconds = Writer(folder, Header(model, "float32")), 0.0
     for first in range(0, size, PART):
         data = unit(rng.normal(size=(min(PART, size - first), width)))
-        mine = np.flatnonzero((places >= first) & (places < first + len(data)))
-        data[places[mine] - first] = planted[mine]
+        in_block = np.flatnonzero((positions >= first) & (positions < first + len(data)))
+        data[positions[in_block] - first] = planted[in_block]
         rows = [
             ChipRow("/a.tif", "1:2", "", f"{i:032x}", i, 0, 64, 64)
             for i in range(first, first + len(data))
@@ -123,7 +123,7 @@ def append(folder: Path, size: int, width: int, queries: int) -> Answer:
         start = time.perf_counter()
         writer.append(data, rows, None)
         seconds += time.perf_counter() - start
-    np.save(folder / "queries.npy", asked)
+    np.save(folder / "queries.npy", queries_data)
     return {"per_second": size / seconds}
 
 
@@ -136,30 +136,30 @@ def timed(folder: Path, search: Callable[[np.ndarray], np.ndarray]) -> Answer:
     """Seconds a query, one at a time and all at once, and recall at 10 of ids (m, 10)."""
     queries, vectors = np.load(folder / "queries.npy"), ChipIndex.open(folder).vectors
     search(queries[:2])  # what is read or made once
-    few = queries[:20]
+    first_queries = queries[:20]
     start = time.perf_counter()
-    for q in few:
+    for q in first_queries:
         search(q[None])
-    alone = (time.perf_counter() - start) / len(few)
+    single_s = (time.perf_counter() - start) / len(first_queries)
     start = time.perf_counter()
     ids = search(queries)
-    together = (time.perf_counter() - start) / len(queries)
+    batch_s = (time.perf_counter() - start) / len(queries)
     truth = exact(vectors, queries, NEIGHBOURS)[1]
     hits = sum(len(np.intersect1d(a, b)) for a, b in zip(truth, ids, strict=True))
-    return {"alone_s": alone, "together_s": together, "recall": hits / truth.size, **_own_mb()}
+    return {"alone_s": single_s, "together_s": batch_s, "recall": hits / truth.size, **_own_mb()}
 
 
 def numpy_brute(folder: Path) -> Answer:
     """All distances of a query by one product of matrices, in memory."""
     vectors = np.array(ChipIndex.open(folder).vectors)
-    squares = np.einsum("nd,nd->n", vectors, vectors)
+    squared_norms = np.einsum("nd,nd->n", vectors, vectors)
 
     def search(queries: np.ndarray) -> np.ndarray:
         best = []
         for q in queries:
-            distances = squares - 2 * (vectors @ q)
-            some = np.argpartition(distances, NEIGHBOURS)[:NEIGHBOURS]
-            best.append(some[np.argsort(distances[some])])
+            distances = squared_norms - 2 * (vectors @ q)
+            nearest = np.argpartition(distances, NEIGHBOURS)[:NEIGHBOURS]
+            best.append(nearest[np.argsort(distances[nearest])])
         return np.array(best)
 
     return timed(folder, search)
@@ -185,10 +185,10 @@ def geopipe_kind(folder: Path, kind: str) -> Answer:
     vectors = ChipIndex.open(folder).vectors
     start = time.perf_counter()
     size = save(make(kind, vectors), folder / f"{kind}.faiss")  # type: ignore[arg-type]
-    made = time.perf_counter() - start
+    build_s = time.perf_counter() - start
     searcher = load_search(folder, {"file": f"{kind}.faiss", "size": size}, vectors)
-    found = timed(folder, lambda q: searcher.search(q, NEIGHBOURS)[1])
-    return {**found, "made_s": made, "file_mb": size / 1e6}
+    result = timed(folder, lambda q: searcher.search(q, NEIGHBOURS)[1])
+    return {**result, "made_s": build_s, "file_mb": size / 1e6}
 
 
 def embed(chips: int) -> Answer:
@@ -200,18 +200,21 @@ def embed(chips: int) -> Answer:
     torch.set_num_threads(1)
     images = [np.random.default_rng(i).integers(0, 255, (3, 224, 224), np.uint8) for i in range(64)]
     model = EmbeddingModel(EmbeddingConfig(), "auto").loaded()
-    net, shown = load_backbone("efficientnet_lite0", upto="pooled"), torch.randn(32, 3, 224, 224)
+    net, image_batch = (
+        load_backbone("efficientnet_lite0", last_layer="pooled"),
+        torch.randn(32, 3, 224, 224),
+    )
     rounds = max(1, chips // 64)
     model.embed(images)
     start = time.perf_counter()
     for _ in range(rounds):
         model.embed(images)
-    mine = 64 * rounds / (time.perf_counter() - start)
+    own_rate = 64 * rounds / (time.perf_counter() - start)
     start = time.perf_counter()
     with torch.inference_mode():
         for _ in range(2 * rounds):
-            net(shown)
-    return {"per_second": mine, "bare_per_second": 64 * rounds / (time.perf_counter() - start)}
+            net(image_batch)
+    return {"per_second": own_rate, "bare_per_second": 64 * rounds / (time.perf_counter() - start)}
 
 
 def about() -> Answer:
@@ -219,10 +222,10 @@ def about() -> Answer:
     return {"machine": describe_machine(), "load": load(), "threads": faiss.omp_get_max_threads()}
 
 
-def write(told: list[Answer], embedding: Answer, facts: Answer) -> None:
+def write(results: list[Answer], embedding: Answer, facts: Answer) -> None:
     """The figures as JSON and Markdown."""
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    values = {**facts, "embedding": embedding, "ways": told}
+    values = {**facts, "embedding": embedding, "ways": results}
     RESULTS.with_suffix(".json").write_text(json.dumps(values, indent=1, default=str) + "\n")
     lines = [
         "# Finding chips",
@@ -237,28 +240,28 @@ def write(told: list[Answer], embedding: Answer, facts: Answer) -> None:
         "| own, MB | peak, MB |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for t in told:
+    for t in results:
         if t["way"] == "append":
             continue
-        made = f"{t['made_s']:.1f}" if "made_s" in t else "-"
+        build_text = f"{t['made_s']:.1f}" if "made_s" in t else "-"
         size = f"{t['file_mb']:.0f}" if "file_mb" in t else "-"
         lines.append(
-            f"| {t['size']:,} | {t['way']} | {made} | {size} | {1e3 * t['alone_s']:.2f} "
+            f"| {t['size']:,} | {t['way']} | {build_text} | {size} | {1e3 * t['alone_s']:.2f} "
             f"| {1e3 * t['together_s']:.2f} | {t['recall']:.3f} | {t.get('own_mb', '-')} "
             f"| {t['peak_mb']} |"
         )
     lines += ["", "| vectors | appended per second | peak, MB |", "|---:|---:|---:|"]
     lines += [
         f"| {t['size']:,} | {t['per_second']:,.0f} | {t['peak_mb']} |"
-        for t in told
+        for t in results
         if t["way"] == "append"
     ]
     if embedding:
-        mine, bare = embedding["per_second"], embedding["bare_per_second"]
+        own_rate, bare_rate = embedding["per_second"], embedding["bare_per_second"]
         lines += [
             "",
-            f"Describing chips of 224 px, EfficientNet-Lite0, one thread: {mine:.1f} per "
-            f"second; its bare forward {bare:.1f} ({100 * mine / bare:.0f} %).",
+            f"Describing chips of 224 px, EfficientNet-Lite0, one thread: {own_rate:.1f} per "
+            f"second; its bare forward {bare_rate:.1f} ({100 * own_rate / bare_rate:.0f} %).",
         ]
     RESULTS.with_suffix(".md").write_text("\n".join([*lines, ""]))
 

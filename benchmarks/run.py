@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for size, scene in scenes.items():
         for number in range(args.repeats):
             bench.round(size, scene, number)
-            write(args.out, {"command": retold(args), **bench.figures(scenes)})
+            write(args.out, {"command": command_line(args), **bench.figures(scenes)})
     print(args.out.with_suffix(".md").read_text(encoding="utf-8"))
     return 1 if bench.failed else 0
 
@@ -96,14 +96,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def retold(args: argparse.Namespace) -> str:
+def command_line(args: argparse.Namespace) -> str:
     """The command as it can be repeated anywhere: without paths of this machine."""
-    words = ["python -m benchmarks.run"]
+    arguments = ["python -m benchmarks.run"]
     for name in ("sizes", "repeats", "runners", "light_from", "part", "precision"):
         value = vars(args)[name]
         if value is not None:
-            words += [f"--{name.replace('_', '-')}", *map(str, flat(value))]
-    return " ".join(words)
+            arguments += [f"--{name.replace('_', '-')}", *map(str, flat(value))]
+    return " ".join(arguments)
 
 
 def flat(value: object) -> list[object]:
@@ -158,14 +158,14 @@ class Bench:
                 continue
             seconds = done[name].seconds
             say(f"{size} px, round {number + 1} of {self.repeats}: {name} {seconds:.2f} s")
-        told: dict[str, object] = {
+        entry: dict[str, object] = {
             "size": size,
             "round": number + 1,
             "load_before": before,
             "load_after": load(),
             "stolen_seconds": round(steal() - stolen, 2),
         }
-        self.loads.append(told)
+        self.loads.append(entry)
         self.rounds.setdefault(size, []).append(done)
         if not number:
             self._compare(size, done)
@@ -196,7 +196,7 @@ class Bench:
                 }
                 for size, rounds in self.rounds.items()
             },
-            "skipped": self.skipped | {n: f"failed: {why}" for n, why in self.failed.items()},
+            "skipped": self.skipped | {n: f"failed: {error}" for n, error in self.failed.items()},
         }
 
     def _summaries(self, size: int, rounds: Rounds) -> dict[str, object]:
@@ -211,7 +211,7 @@ def write(out: Path, figures: dict[str, object]) -> None:
     """After every round, so that a bench that is stopped keeps what it has measured."""
     out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(figures, indent=1)
-    text = re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()), text)
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda match: " ".join(match[0].split()), text)
     out.write_text(text + "\n")  # lists of numbers on a line each
     page = markdown(json.loads(text))
     out.with_suffix(".md").write_text(page, encoding="utf-8")

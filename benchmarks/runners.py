@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.generated_scenes import ROOT
-from benchmarks.memory_monitor import RunError, Watched, run_watched
+from benchmarks.memory_monitor import MonitoredRun, RunError, run_monitored
 
 GEOPIPE = ("geopipe", "geopipe-1-worker", "geopipe-2-workers")
 RUNNERS = (
@@ -66,7 +66,7 @@ class Run:
     """Of the whole process."""
     pixels: int
     """What was mapped in fact."""
-    watched: Watched
+    watched: MonitoredRun
     told: dict[str, object]
     """Threads, versions and notes as the runner printed them."""
 
@@ -79,15 +79,18 @@ def run(name: str, scene: Path, size: int, setting: Setting) -> Run:
     if name in GEOPIPE:
         for left in (f"{name}-{size}", f"{name}-{size}.part"):
             shutil.rmtree(setting.folder / left, ignore_errors=True)
-    done = run_watched(command(name, scene, size, setting), environment(name))
+    done = run_monitored(command(name, scene, size, setting), environment(name))
     try:
-        told = json.loads(done.stdout.strip().splitlines()[-1])
+        report = json.loads(done.stdout.strip().splitlines()[-1])
         if name in GEOPIPE:  # files and areas are of no interest here
-            told = {"seconds": told["mapping_seconds"], "map_and_bundle_seconds": told["seconds"]}
-        seconds, pixels = told.pop("seconds"), int(told.pop("pixels", size * size))
+            report = {
+                "seconds": report["mapping_seconds"],
+                "map_and_bundle_seconds": report["seconds"],
+            }
+        seconds, pixels = report.pop("seconds"), int(report.pop("pixels", size * size))
     except (IndexError, KeyError, json.JSONDecodeError) as e:
         raise RunError(f"{name} did not print its figures ({type(e).__name__}: {e})") from e
-    return Run(seconds * size * size / pixels, done.wall, pixels, done, told)
+    return Run(seconds * size * size / pixels, done.wall, pixels, done, report)
 
 
 def command(name: str, scene: Path, size: int, setting: Setting) -> list[str]:

@@ -75,7 +75,7 @@ def one_by_one(job: Idle, tiles: Iterable[Tile], address: str) -> Iterator[Done]
         yield [pair]
 
 
-def several(job: Idle, tiles: Iterable[Tile], address: str) -> Iterator[Done]:
+def group_of_tiles(job: Idle, tiles: Iterable[Tile], address: str) -> Iterator[Done]:
     """`run_tiles` as it is, with GROUP tiles in a task."""
     groups: Any = in_groups(tiles, GROUP)
     task: Any = Several(job)
@@ -90,13 +90,13 @@ def gathered(job: Idle, tiles: Iterable[Tile], address: str, *, count: int = 1) 
     """
     from distributed import Client, as_completed
 
-    waiting = in_groups(tiles, count)
+    remaining = in_groups(tiles, count)
     running: dict[str, tuple[Tile, ...]] = {}
     with Client(address, set_as_default=False) as client:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
 
         def send(number: int) -> list[Any]:
-            groups = list(islice(waiting, number))
+            groups = list(islice(remaining, number))
             futures = client.map(partial(_portable, job), groups, pure=False) if groups else []
             running.update((f.key, group) for f, group in zip(futures, groups, strict=True))
             return list(futures)
@@ -111,13 +111,13 @@ def gathered(job: Idle, tiles: Iterable[Tile], address: str, *, count: int = 1) 
 
 def in_groups(tiles: Iterable[Tile], count: int) -> Iterator[tuple[Tile, ...]]:
     """`count` at a time, fewer at the end."""
-    rest = iter(tiles)
-    return iter(lambda: tuple(islice(rest, count)), ())
+    remaining = iter(tiles)
+    return iter(lambda: tuple(islice(remaining, count)), ())
 
 
 WAYS: dict[str, tuple[Way, int]] = {
     "run_tiles": (one_by_one, 1),
-    f"run_tiles, {GROUP} tiles a task": (several, GROUP),
+    f"run_tiles, {GROUP} tiles a task": (group_of_tiles, GROUP),
     "gathered": (gathered, 1),
     f"gathered, {GROUP} tiles a task": (partial(gathered, count=GROUP), GROUP),
 }
@@ -127,13 +127,13 @@ FASTEST = f"gathered, {GROUP} tiles a task"
 
 def timed(way: Way, tiles: int, run: Cluster, folder: Path) -> dict[str, Any]:
     """`tiles` tiles recorded by a Journal in `folder`; what they took, and had taken at MARKS."""
-    count, told, marks = 0, [], [*(m for m in MARKS if m < tiles), tiles]
+    count, marks_reached, marks = 0, [], [*(m for m in MARKS if m < tiles), tiles]
     journal = Journal(folder, INPUTS, len(tiling()), restart=True)
     cpu, start = run.cpu(), time.perf_counter()
-    for ready in way(Idle.make(), first(tiles), run.address):
-        for tile, done in ready:
+    for finished in way(Idle.make(), first(tiles), run.address):
+        for tile, done in finished:
             journal.add(tile.index, done)
-        count += len(ready)
+        count += len(finished)
         while marks and count >= marks[0]:
             mark = {
                 "tiles": marks.pop(0),
@@ -142,16 +142,16 @@ def timed(way: Way, tiles: int, run: Cluster, folder: Path) -> dict[str, Any]:
                 "rss_mb": {k: round(v, 1) for k, v in run.rss().items()},
                 "journal_mb": round((folder / NAME).stat().st_size / 1e6, 2),
             }
-            told.append(mark)
+            marks_reached.append(mark)
             print(mark, file=sys.stderr, flush=True)
-    seconds, used = time.perf_counter() - start, run.cpu()
+    seconds, cpu_used = time.perf_counter() - start, run.cpu()
     journal.close()
     return {
         "tiles": count,
         "seconds": round(seconds, 1),
         "tiles_per_second": round(count / seconds),
-        "cpu_us_per_tile": {k: round(1e6 * (used[k] - cpu[k]) / count) for k in used},
-        "marks": told,
+        "cpu_us_per_tile": {k: round(1e6 * (cpu_used[k] - cpu[k]) / count) for k in cpu_used},
+        "marks": marks_reached,
     }
 
 
@@ -160,11 +160,11 @@ def full_run(name: str, tiles: int, each: int = SOME) -> dict[str, Any]:
     before, stolen = load(), steal()
     with tempfile.TemporaryDirectory() as folder, cluster(each) as run:
         warm_up(run, each)
-        told = timed(WAYS[name][0], tiles, run, Path(folder))
+        result = timed(WAYS[name][0], tiles, run, Path(folder))
     return {
         "way": name,
         "workers": each * WORKER_PROCESSES,
-        **told,
+        **result,
         "load_before": before,
         "load_after": load(),
         "stolen_seconds": round(steal() - stolen, 1),
@@ -185,20 +185,20 @@ def compare_ways(tasks: int, each: int, rounds: int) -> dict[str, Any]:
         "rounds": rounds,
         "load_before": before,
         "load_after": load(),
-        "ways": {name: medians(found) for name, found in runs.items()},
+        "ways": {name: medians(results) for name, results in runs.items()},
     }
 
 
-def medians(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def medians(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of several runs of one way."""
-    rates = [r["tiles_per_second"] for r in runs]
-    parts = runs[0]["cpu_us_per_tile"]
+    rates = [r["tiles_per_second"] for r in results]
+    parts = results[0]["cpu_us_per_tile"]
     return {
-        "tiles": runs[0]["tiles"],
+        "tiles": results[0]["tiles"],
         "tiles_per_second": round(statistics.median(rates)),
         "spread": [min(rates), max(rates)],
         "cpu_us_per_tile": {
-            k: round(statistics.median(r["cpu_us_per_tile"][k] for r in runs)) for k in parts
+            k: round(statistics.median(r["cpu_us_per_tile"][k] for r in results)) for k in parts
         },
     }
 
@@ -224,7 +224,7 @@ def extrapolated(run: dict[str, Any], tiles: int) -> dict[str, Any]:
     }
 
 
-def fresh(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+def in_new_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
     """`function` in a process of its own, so that memory starts from nothing."""
     print(function.__name__, *args, f"load {load()}", file=sys.stderr, flush=True)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -241,8 +241,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--mosaics", type=int, nargs="+", default=[100, 316, 1000], metavar="SIDE")
     parser.add_argument("--tasks", type=int, default=2000, help="to compare ways with")
     parser.add_argument("--rounds", type=int, default=3)
-    words = f"measure these anew, keep the others: {', '.join(PARTS)}"
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help=words)
+    help_text = f"measure these anew, keep the others: {', '.join(PARTS)}"
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help=help_text)
     return parser.parse_args(argv)
 
 
@@ -250,37 +250,37 @@ def measure(part: str, args: argparse.Namespace) -> Any:
     """One of PARTS."""
     match part:
         case "mosaics":
-            return [fresh(mosaic, side) for side in args.mosaics]
+            return [in_new_process(mosaic, side) for side in args.mosaics]
         case "areas":
-            return fresh(areas, min(args.lines, 2000))
+            return in_new_process(areas, min(args.lines, 2000))
         case "journal":
-            return [fresh(resume, n) for n in (args.lines // 10, args.lines)]
+            return [in_new_process(resume, n) for n in (args.lines // 10, args.lines)]
         case "few_workers":
-            return fresh(compare_ways, args.tasks // 2, FEW, args.rounds)
+            return in_new_process(compare_ways, args.tasks // 2, FEW, args.rounds)
         case "many_workers":
-            return fresh(compare_ways, args.tasks, MANY, args.rounds)
+            return in_new_process(compare_ways, args.tasks, MANY, args.rounds)
         case "run_tiles":
-            run = fresh(full_run, "run_tiles", args.tiles)
+            run = in_new_process(full_run, "run_tiles", args.tiles)
             return {**run, "extrapolated": extrapolated(run, len(tiling()))}
         case _:
-            return fresh(full_run, FASTEST, args.batched_tiles)
+            return in_new_process(full_run, FASTEST, args.batched_tiles)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write, part by part, so that what is done is kept."""
     args = parse(argv)
-    told = json.loads(args.out.read_text()) if args.out.exists() else {}
+    report = json.loads(args.out.read_text()) if args.out.exists() else {}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     for part in args.parts:
-        found = measure(part, args)
-        told |= {
+        result = measure(part, args)
+        report |= {
             "machine": describe_machine(),
             "versions": {p: version(p) for p in ("geopipe", "dask", "distributed", "rasterio")},
             "scene": {"px": SIDE * CORE, "tiles": len(tiling())},
-            "dates": told.get("dates", {}) | {part: f"{datetime.now(UTC):%Y-%m-%d %H:%M}"},
-            part: found,
+            "dates": report.get("dates", {}) | {part: f"{datetime.now(UTC):%Y-%m-%d %H:%M}"},
+            part: result,
         }
-        args.out.write_text(json.dumps(told, indent=1) + "\n")
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
     print(args.out.read_text())
     return 0
 

@@ -93,9 +93,12 @@ def markdown(name: str, tables: dict[str, object], runs: list[tuple[Metrics, ...
         "|---|" + "---:|" * (len(names) + 2),
     ]
     for t, steps in enumerate(zip(*runs, strict=True)):
-        cells = [spread([m.mean_iou for m in steps]), spread([m.overall_accuracy for m in steps])]
-        cells += [spread([m.iou[k] for m in steps]) for k in range(len(names))]
-        lines.append(f"| {t}{' (CNN)' if not t else ''} | " + " | ".join(cells) + " |")
+        row = [
+            mean_std_text([m.mean_iou for m in steps]),
+            mean_std_text([m.overall_accuracy for m in steps]),
+        ]
+        row += [mean_std_text([m.iou[k] for m in steps]) for k in range(len(names))]
+        lines.append(f"| {t}{' (CNN)' if not t else ''} | " + " | ".join(row) + " |")
     gains = [run[-1].mean_iou - run[0].mean_iou for run in runs]
     each = ", ".join(f"{100 * g:+.1f}" for g in gains)
     lines += ["", f"Gain of the refinement in mean IoU, points, each seed: {each}."]
@@ -104,7 +107,7 @@ def markdown(name: str, tables: dict[str, object], runs: list[tuple[Metrics, ...
     return "\n".join(lines) + "\n"
 
 
-def spread(values: list[float]) -> str:
+def mean_std_text(values: list[float]) -> str:
     """Mean and, of several values, their standard deviation."""
     mean = f"{100 * statistics.mean(values):.1f}"
     return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean

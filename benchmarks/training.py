@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results/bench/training"))
     args = parser.parse_args()
     seconds = measure(rows(), args.rounds)
-    told = {
+    report = {
         "command": f"python -m benchmarks.training --rounds {args.rounds}",
         "machine": describe_machine(),
         "threads": torch.get_num_threads(),
@@ -73,8 +73,8 @@ def main() -> None:
         },
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n")
-    args.out.with_suffix(".md").write_text(markdown(told), encoding="utf-8")
+    args.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    args.out.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
 
 
 def measure(ways: list[Row], rounds: int) -> dict[str, dict[str, list[float]]]:
@@ -86,7 +86,7 @@ def measure(ways: list[Row], rounds: int) -> dict[str, dict[str, list[float]]]:
     for _ in range(rounds):
         for state in ("idle", "busy"):
             for row in ways:
-                with neighbour(state == "busy"), shards(row.shards):
+                with background_load(state == "busy"), shards(row.shards):
                     took = seconds_per_step(row.plan, scheme, 3)
                 seconds[row.name][state].append(took)
     return seconds
@@ -103,9 +103,9 @@ def shards(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def neighbour(there: bool) -> Iterator[None]:
+def background_load(enabled: bool) -> Iterator[None]:
     """A process that keeps one core busy."""
-    if not there:
+    if not enabled:
         yield
         return
     process = multiprocessing.get_context("spawn").Process(target=_spin, daemon=True)
@@ -122,17 +122,17 @@ def _spin() -> None:
         sum(range(10**6))
 
 
-def markdown(told: dict[str, object]) -> str:
+def markdown(report: dict[str, object]) -> str:
     """The table: medians, and what the steps of the schedule make of them."""
-    found = told["seconds_per_step"]
-    assert isinstance(found, dict)
-    machine = told["machine"]
+    seconds = report["seconds_per_step"]
+    assert isinstance(seconds, dict)
+    machine = report["machine"]
     assert isinstance(machine, dict)
     lines = [
         "# Training",
         "",
-        f"`{told['command']}`; {machine['cores']} cores ({machine['cpu']}), "
-        f"torch {torch.__version__}, load before {told['load_before']}.",
+        f"`{report['command']}`; {machine['cores']} cores ({machine['cpu']}), "
+        f"torch {torch.__version__}, load before {report['load_before']}.",
         "",
         "Seconds of a step, medians of alternating rounds; busy: another process keeps a core at "
         "work. Minutes: the steps of the schedule.",
@@ -140,7 +140,7 @@ def markdown(told: dict[str, object]) -> str:
         "| | steps | idle, s | minutes | busy, s | minutes | busy / idle |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for name, row in found.items():
+    for name, row in seconds.items():
         idle, busy = (statistics.median(row[state]) for state in ("idle", "busy"))
         lines.append(
             f"| {name} | {row['steps']} | {idle:.2f} | {idle * row['steps'] / 60:.1f} | {busy:.2f} "

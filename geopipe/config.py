@@ -57,15 +57,15 @@ def _explain(model: type[BaseModel], error: Any) -> str:
     *parents, key = error["loc"] or ("",)
     where = ".".join(str(p) for p in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = _fields(model, parents)
-        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+        field_names = _fields(model, parents)
+        close_matches = difflib.get_close_matches(str(key), field_names, n=1, cutoff=0.5)
         homes = [n for n in model.model_fields if str(key) in _fields(model, [n])]
         if parents and homes:
             advice = f"which [{homes[0]}] has"
-        elif near:
-            advice = f"did you mean '{near[0]}'?"
+        elif close_matches:
+            advice = f"did you mean '{close_matches[0]}'?"
         else:
-            advice = "known keys: " + ", ".join(known)
+            advice = "known keys: " + ", ".join(field_names)
         return f"unknown key '{where}', {advice}"
     if error["type"] == "missing":
         return f"key '{where}' is missing"
@@ -86,7 +86,7 @@ def _model_in(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for inner in getattr(annotation, "__args__", ()):
-        found = _model_in(inner)
-        if found is not None:
-            return found
+        nested_model = _model_in(inner)
+        if nested_model is not None:
+            return nested_model
     return None

@@ -10,7 +10,7 @@ from geopipe.errors import ConfigError, GeopipeError, SceneError
 
 log = logging.getLogger(__name__)
 
-_DEAR = {".safetensors", ".resume"}
+_KEPT_SUFFIXES = {".safetensors", ".resume"}
 """Features, folds and trainings, done or not; what else there is takes seconds to make again."""
 
 
@@ -21,16 +21,16 @@ def refuse_existing(out: Path, own: Collection[str], *, overwrite: bool) -> None
     beside these: nobody's images are replaced because their folder was given by mistake.
     """
     if out.is_dir():
-        there = {p.name for p in out.iterdir()}
-        others = sorted(n for n in there if n.removesuffix(".aux.xml") not in own)
+        existing = {p.name for p in out.iterdir()}
+        others = sorted(n for n in existing if n.removesuffix(".aux.xml") not in own)
         if others:
             raise ConfigError(
                 f"{out} holds files that this command did not make, such as {others[0]}",
                 "give another folder",
             )
     else:
-        there = {out.name} if out.exists() else set()
-    if there and not overwrite:
+        existing = {out.name} if out.exists() else set()
+    if existing and not overwrite:
         raise ConfigError(f"{out} exists already", "give another name or --overwrite")
     if out.is_file():
         raise ConfigError(f"{out} is a file", "give a folder to write into")
@@ -51,11 +51,11 @@ def atomic_folder(out: Path, own: Collection[str], *, overwrite: bool) -> Iterat
         if not out.exists():
             part.rename(out)
             return
-        made = {p.name for p in part.iterdir()}
-        for name in sorted(made):
+        written = {p.name for p in part.iterdir()}
+        for name in sorted(written):
             (part / name).replace(out / name)
         for old in out.iterdir():
-            if old.name not in made:  # it tells of what was there before
+            if old.name not in written:  # it tells of what was there before
                 old.unlink()
     except OSError as e:
         if isinstance(e, GeopipeError):
@@ -79,7 +79,7 @@ def work_folder(out: Path, cache: Path | None) -> Iterator[Path]:
     try:
         yield work
     except GeopipeError:
-        if any(p.suffix in _DEAR for p in work.glob("*")):
+        if any(p.suffix in _KEPT_SUFFIXES for p in work.glob("*")):
             log.warning("%s keeps what is done: the same command goes on", work)
         else:
             shutil.rmtree(work, ignore_errors=True)

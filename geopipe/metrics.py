@@ -43,17 +43,17 @@ class Metrics:
         Raises LabelError when one holds an id without a name.
         """
         n = len(names)
-        known = (truth != IGNORE) & (mapped != IGNORE)
-        t, m = truth[known].astype(np.int64), mapped[known].astype(np.int64)
+        valid = (truth != IGNORE) & (mapped != IGNORE)
+        t, m = truth[valid].astype(np.int64), mapped[valid].astype(np.int64)
         for ids, where in ((t, "the truth"), (m, "the map")):
             if ids.size and not 0 <= ids.min() <= ids.max() < n:
-                wrong = ids.max() if ids.max() >= n else ids.min()
+                invalid = ids.max() if ids.max() >= n else ids.min()
                 raise LabelError(
-                    f"{where} holds the class id {wrong}, not of {', '.join(names)}",
+                    f"{where} holds the class id {invalid}, not of {', '.join(names)}",
                     "evaluate with the scheme both were made with",
                 )
         matrix = np.bincount(t * n + m, minlength=n * n).reshape(n, n)
-        return cls(tuple(names), matrix.astype(np.int64), int(known.size - t.size))
+        return cls(tuple(names), matrix.astype(np.int64), int(valid.size - t.size))
 
     def __add__(self, other: "Metrics") -> "Metrics":
         if self.names != other.names:
@@ -169,8 +169,8 @@ class Metrics:
         ]
         columns = (self.iou, self.f1, self.users_accuracy, self.producers_accuracy)
         for name, true, *figures in zip(self.names, self._truth, *columns, strict=True):
-            cells = " | ".join(_percent(x) for x in figures)
-            lines.append(f"| {name.replace('|', '/')} | {cells} | {true} |")
+            row_text = " | ".join(_percent(x) for x in figures)
+            lines.append(f"| {name.replace('|', '/')} | {row_text} | {true} |")
         return "\n".join(lines) + "\n"
 
 
@@ -183,8 +183,8 @@ def _ratios(a: np.ndarray, b: np.ndarray) -> tuple[float, ...]:
 
 
 def _mean(figures: Sequence[float]) -> float:
-    known = [x for x in figures if not math.isnan(x)]
-    return sum(known) / len(known) if known else math.nan
+    finite = [x for x in figures if not math.isnan(x)]
+    return sum(finite) / len(finite) if finite else math.nan
 
 
 def _plain(x: float) -> float | None:

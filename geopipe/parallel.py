@@ -76,32 +76,34 @@ def run_tiles(
     job: Callable[[T], R],
     tiles: Iterable[T],
     workers: Workers,
-    ready: Callable[[], None] = lambda: None,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[T, R]]:
     """Yield (tile, job(tile)) as they are done, in any order; `ready()` once the workers stand.
 
     Raises JobError naming the tile that failed; a GeopipeError of the job passes unchanged.
     """
-    waiting = iter(tiles)
-    first = next(waiting, None)
+    remaining = iter(tiles)
+    first = next(remaining, None)
     if first is None:  # no processes for nothing
         return
-    tiles = chain([first], waiting)
+    tiles = chain([first], remaining)
     if not workers.count and not workers.scheduler:
-        ready()
+        on_ready()
         yield from _run_locally(job, tiles, workers.at_once)
         return
     with _client(workers) as client:
-        ready()
+        on_ready()
         yield from _distributed(job, tiles, client, max(workers.at_once, _threads(client)))
 
 
 def _run_locally(job: Callable[[T], R], tiles: Iterable[T], threads: int) -> Iterator[tuple[T, R]]:
     tune_malloc()
-    waiting, before = iter(tiles), torch.get_num_threads()
+    remaining, before = iter(tiles), torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=_begin_thread) as pool:
-            running = {pool.submit(_named, job, t): t for t in islice(waiting, threads + 1)}
+            running = {
+                pool.submit(_with_tile_name, job, t): t for t in islice(remaining, threads + 1)
+            }
             try:
                 while running:
                     done = wait(running, return_when=FIRST_COMPLETED).done
@@ -109,8 +111,8 @@ def _run_locally(job: Callable[[T], R], tiles: Iterable[T], threads: int) -> Ite
                     in_order = [f for f in running if f in done]
                     for future in sorted(in_order, key=lambda f: f.exception() is not None):
                         yield running.pop(future), future.result()
-                        for tile in islice(waiting, 1):
-                            running[pool.submit(_named, job, tile)] = tile
+                        for tile in islice(remaining, 1):
+                            running[pool.submit(_with_tile_name, job, tile)] = tile
             finally:
                 for future in running:
                     future.cancel()
@@ -126,7 +128,7 @@ def _begin_thread() -> None:
         torch.cuda.set_stream(torch.cuda.Stream())
 
 
-def _named(job: Callable[[T], R], tile: T) -> R:
+def _with_tile_name(job: Callable[[T], R], tile: T) -> R:
     """job(tile), with what fails named by its tile."""
     try:
         return job(tile)
@@ -145,23 +147,23 @@ def _portable(job: Callable[[T], R], tiles: Sequence[T]) -> list[R | GeopipeErro
     before it counts.
     """
     torch.set_num_threads(1)
-    found: list[R | GeopipeError] = []
+    results: list[R | GeopipeError] = []
     for tile in tiles:
         try:
-            found.append(_named(job, tile))
+            results.append(_with_tile_name(job, tile))
         except GeopipeError as e:
-            found.append(type(e)(e.message, e.hint))
+            results.append(type(e)(e.message, e.hint))
             break
-    return found
+    return results
 
 
 def _groups(tiles: Iterable[T], size: int) -> Iterator[list[T]]:
     """Neighbouring tiles in groups of GROUP, fewer towards the end, so that all end together."""
-    waiting = iter(tiles)
-    near = deque(islice(waiting, PREFETCH * size * GROUP))
-    while near:
-        group = [near.popleft() for _ in range(max(1, len(near) // (PREFETCH * size)))]
-        near.extend(islice(waiting, len(group)))
+    remaining = iter(tiles)
+    prefetched = deque(islice(remaining, PREFETCH * size * GROUP))
+    while prefetched:
+        group = [prefetched.popleft() for _ in range(max(1, len(prefetched) // (PREFETCH * size)))]
+        prefetched.extend(islice(remaining, len(group)))
         yield group
 
 
@@ -174,7 +176,7 @@ def _distributed(
     from distributed.scheduler import KilledWorker
 
     assert isinstance(client, Client)
-    waiting = _groups(tiles, size)
+    groups = _groups(tiles, size)
     running = {}
 
     def submit(group: list[T]) -> object:
@@ -182,32 +184,32 @@ def _distributed(
         running[future.key] = group
         return future
 
-    queue = as_completed([submit(g) for g in islice(waiting, PREFETCH * size)], loop=client.loop)
+    queue = as_completed([submit(g) for g in islice(groups, PREFETCH * size)], loop=client.loop)
     for future in queue:
         group = running.pop(future.key)
-        which = f"tile {group[0]}" + f" or one up to {group[-1].index}" * (len(group) > 1)
+        tile_text = f"tile {group[0]}" + f" or one up to {group[-1].index}" * (len(group) > 1)
         try:
             results = future.result()
         except KilledWorker as e:
             raise JobError(
-                f"{which}: its worker died {e.allowed_failures + 1} times",
+                f"{tile_text}: its worker died {e.allowed_failures + 1} times",
                 "out of memory? use a smaller --core or fewer workers",
             ) from e
         except (FutureCancelledError, CommClosedError) as e:
             raise JobError(
-                f"{which}: the scheduler is gone ({e})", "the same command goes on elsewhere"
+                f"{tile_text}: the scheduler is gone ({e})", "the same command goes on elsewhere"
             ) from e
         except Exception as e:  # it did not even begin: a package that the worker lacks
             raise JobError(
-                f"{which}: {type(e).__name__}: {e}", "has the worker the same geopipe?"
+                f"{tile_text}: {type(e).__name__}: {e}", "has the worker the same geopipe?"
             ) from e
         future.release()
         for tile, result in zip(group, results, strict=False):  # an error ends them early
             if isinstance(result, GeopipeError):
                 raise result
             yield tile, result
-        for following in islice(waiting, 1):
-            queue.add(submit(following))
+        for next_group in islice(groups, 1):
+            queue.add(submit(next_group))
 
 
 def _threads(client: object) -> int:
@@ -231,7 +233,7 @@ def _client(workers: Workers) -> Iterator[object]:
                 "start one with: dask scheduler",
             ) from e
         with client:
-            _wake(client)
+            _warm_up(client)
             yield client
         return
     # Nannies start processes by spawn: GDAL handles and OpenMP threads never cross a fork.
@@ -260,11 +262,11 @@ def _client(workers: Workers) -> Iterator[object]:
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        _wake(client)
+        _warm_up(client)
         yield client
 
 
-def _wake(client: object) -> None:
+def _warm_up(client: object) -> None:
     """Have every worker that is there load torch and geopipe before its first tile."""
     try:
         client.run(_begin_thread)  # type: ignore[attr-defined]

@@ -106,8 +106,8 @@ def _lines(label: str, total: int, before: int) -> Advance:
         if now - pace.start < _QUIET_S or (now - last < _LINE_S and pace.done < total):
             return
         last = now
-        words = f"{label}: {pace.done}/{total}{note_ and ' ' + note_}"
-        sys.stderr.write(", ".join(filter(None, (words, pace.left()))) + "\n")
+        text = f"{label}: {pace.done}/{total}{note_ and ' ' + note_}"
+        sys.stderr.write(", ".join(filter(None, (text, pace.left()))) + "\n")
         sys.stderr.flush()
 
     return advance

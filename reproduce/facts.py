@@ -22,7 +22,7 @@ def facts(command: str) -> dict[str, str]:
     }
 
 
-def spread(values: list[float]) -> str:
+def mean_std_text(values: list[float]) -> str:
     """Mean and, of several values, their standard deviation, percent."""
     mean = f"{100 * statistics.mean(values):.1f}"
     return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean

@@ -55,10 +55,14 @@ def main() -> None:
     args = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     scheme = load_scheme("buildings-roads")
-    known = {tile: simulated(tile, scheme) for tile in ("test", "train")}
+    simulated_tiles = {tile: simulated(tile, scheme) for tile in ("test", "train")}
     data = Path(os.environ.get("GEOPIPE_DATA", "../shared/data"))
-    found = {name: real(data / name, name) for name in args.real if (data / name).is_dir()}
-    tables = {**facts("python -m reproduce.label_check"), "simulated": known, "real": found}
+    real_scenes = {name: real(data / name, name) for name in args.real if (data / name).is_dir()}
+    tables = {
+        **facts("python -m reproduce.label_check"),
+        "simulated": simulated_tiles,
+        "real": real_scenes,
+    }
     RESULTS.with_suffix(".json").write_text(json.dumps(tables, indent=1) + "\n")
     RESULTS.with_suffix(".md").write_text("\n".join(_page(tables)) + "\n", encoding="utf-8")
 
@@ -74,124 +78,127 @@ def simulated(tile: str, scheme: ClassScheme) -> dict[str, Any]:
     )
     assert isinstance(osm, VectorLabels)
     assert isinstance(truth, VectorLabels)
-    up = LabelQC(scene, osm)
-    moved = shifted_labels(osm, up.field)
+    qc = LabelQC(scene, osm)
+    shifted = shifted_labels(osm, qc.field)
     right = np.where(scene.read().valid, truth.read(scene.geobox), IGNORE).astype(np.uint8)
-    blocks = up.tiles()
+    blocks = qc.tiles()
     if tile == "test":
-        _drawn(RESULTS / "simulated.png", scene, osm, moved, Window(900, 900, 400, 400))
+        _draw_overlay(RESULTS / "simulated.png", scene, osm, shifted, Window(900, 900, 400, 400))
     return {
-        "building_m": _errors(up, osm, osm_shift),
-        "road_across_m": _across(up, _road_shift),
+        "building_m": _errors(qc, osm, osm_shift),
+        "road_across_m": _errors_across(qc, _road_shift),
         "iou": {
             name: list(Metrics.of(scheme.names, right, labels.read(scene.geobox)).iou)
-            for name, labels in (("raw", osm), ("aligned", moved))
+            for name, labels in (("raw", osm), ("aligned", shifted))
         },
-        "refused": _refused(up),
-        "truth_moved_m": _moves(LabelQC(scene, truth), truth),
-        "anywhere": _anywhere(scene, osm),
-        "missing": _missing(blocks, up, right, truth, osm),
+        "refused": _rejection_counts(qc),
+        "truth_moved_m": _shift_statistics(LabelQC(scene, truth), truth),
+        "anywhere": _randomly_placed(scene, osm),
+        "missing": _omission_errors(blocks, qc, right, truth, osm),
         "says": suggestions(blocks, scene, None),
     }
 
 
-def _errors(up: LabelQC, labels: VectorLabels, shift: Shift) -> dict[str, list[float]]:
+def _errors(qc: LabelQC, labels: VectorLabels, shift: Shift) -> dict[str, list[float]]:
     """Percentiles of the distance between true and estimated shift at each building."""
-    at = _centres(labels, 1)
-    found, true = _estimated(up, at, 1), np.column_stack(shift(at[:, 0], at[:, 1]))
+    positions = _centres(labels, 1)
+    estimated, true = (
+        _estimated(qc, positions, 1),
+        np.column_stack(shift(positions[:, 0], positions[:, 1])),
+    )
     return {
         "raw": _percentiles(np.hypot(*true.T)),
-        "left": _percentiles(np.hypot(*(found + true).T)),
+        "left": _percentiles(np.hypot(*(estimated + true).T)),
     }
 
 
-def _across(up: LabelQC, shift: Shift) -> dict[str, list[float]]:
+def _errors_across(qc: LabelQC, shift: Shift) -> dict[str, list[float]]:
     """The same for roads every 20 m, across the road: along it nobody can tell."""
     frame = pyogrio.read_dataframe(SAMPLES / "osm.gpkg", layer="roads")
     lines = frame.geometry[(frame.highway != "track").to_numpy()]
-    places, normals = [], []
-    for line in lines[lines.intersects(up.scene.geobox.extent.geom)]:
-        for along in np.arange(5, line.length - 5, 20):
-            a, b = (np.array(line.interpolate(along + d).coords[0]) for d in (-2, 2))
-            places.append((a + b) / 2)
+    positions, normals = [], []
+    for line in lines[lines.intersects(qc.scene.geobox.extent.geom)]:
+        for distance in np.arange(5, line.length - 5, 20):
+            a, b = (np.array(line.interpolate(distance + d).coords[0]) for d in (-2, 2))
+            positions.append((a + b) / 2)
             normals.append(np.array([a[1] - b[1], b[0] - a[0]]) / np.hypot(*(b - a)))
-    at, normal = np.array(places), np.array(normals)
-    true = np.column_stack(shift(at[:, 0], at[:, 1]))
-    left = true + _estimated(up, at, 2)
+    points, normal = np.array(positions), np.array(normals)
+    true = np.column_stack(shift(points[:, 0], points[:, 1]))
+    left = true + _estimated(qc, points, 2)
     return {
         name: _percentiles(np.abs((v * normal).sum(1)))
         for name, v in (("raw", true), ("left", left))
     }
 
 
-def _estimated(up: LabelQC, at: np.ndarray, class_id: int) -> np.ndarray:
+def _estimated(qc: LabelQC, positions: np.ndarray, class_id: int) -> np.ndarray:
     """Metres east and north to add, in a plane that is not turned."""
-    down, right = up.field.at(up.grid.to_px(at), class_id).T
-    return np.column_stack([right, -down])
+    shift_down, right = qc.field.at(qc.grid.to_px(positions), class_id).T
+    return np.column_stack([right, -shift_down])
 
 
-def _moves(up: LabelQC, labels: VectorLabels) -> dict[str, list[float]]:
-    names = up.scheme.names
+def _shift_statistics(qc: LabelQC, labels: VectorLabels) -> dict[str, list[float]]:
+    names = qc.scheme.names
     return {
         names[k]: _percentiles(
-            np.hypot(*_estimated(up, shapely.get_coordinates(labels.shapes[labels.ids == k]), k).T)
+            np.hypot(*_estimated(qc, shapely.get_coordinates(labels.shapes[labels.ids == k]), k).T)
         )
         for k in range(1, len(names))
     }
 
 
-def _anywhere(scene: Scene, osm: VectorLabels) -> dict[str, Any]:
+def _randomly_placed(scene: Scene, osm: VectorLabels) -> dict[str, Any]:
     """Every shape of the map somewhere else: what is believed there is a false alarm."""
     rng = np.random.default_rng(0)
     left, bottom, right, top = scene.geobox.extent.boundingbox
-    places = rng.uniform((left, bottom), (right, top), (len(osm.shapes), 2))
-    moves = places - shapely.get_coordinates(shapely.centroid(osm.shapes))
-    xy, owner = shapely.get_coordinates(osm.shapes, return_index=True)
-    shapes = shapely.set_coordinates(osm.shapes.copy(), xy + moves[owner])
-    up = LabelQC(scene, replace(osm, shapes=shapes))
+    positions = rng.uniform((left, bottom), (right, top), (len(osm.shapes), 2))
+    offsets = positions - shapely.get_coordinates(shapely.centroid(osm.shapes))
+    xy, shape_index = shapely.get_coordinates(osm.shapes, return_index=True)
+    shapes = shapely.set_coordinates(osm.shapes.copy(), xy + offsets[shape_index])
+    qc = LabelQC(scene, replace(osm, shapes=shapes))
     try:
-        return _refused(up)
+        return _rejection_counts(qc)
     except Exception as e:  # the labels teach nothing: also an answer
         return {"error": str(e)}
 
 
-def _refused(up: LabelQC) -> dict[str, Any]:
-    names = up.scheme.names
+def _rejection_counts(qc: LabelQC) -> dict[str, Any]:
+    names = qc.scheme.names
     out = {}
     for k in range(1, len(names)):
-        counted = Counter(n.rejected or "believed" for n in up.field.tie_points if n.class_id == k)
+        counted = Counter(n.rejected or "believed" for n in qc.field.tie_points if n.class_id == k)
         out[names[k]] = dict(counted.most_common())
     return out
 
 
-def _missing(
+def _omission_errors(
     blocks: tuple[QCTile, ...],
-    up: LabelQC,
+    qc: LabelQC,
     right: np.ndarray,
     truth: VectorLabels,
     osm: VectorLabels,
 ) -> dict[str, Any]:
     """Estimated and true share of building area without a label, over the blocks."""
-    box = up.grid.geobox
+    box = qc.grid.geobox
     pairs = []
     for b in blocks:
         if b.class_id != 1 or np.isnan(b.omission):
             continue
-        place = window_geobox(box, b.window)
+        tile_box = window_geobox(box, b.window)
         stands = truth.shapes[truth.ids == 1]
-        stands = stands[shapely.intersects(place.extent.geom, stands)]
+        stands = stands[shapely.intersects(tile_box.extent.geom, stands)]
         mapped = shapely.union_all(osm.shapes[osm.ids == 1]).buffer(6)
         if len(stands):
             area = shapely.area(stands)
             pairs.append(
                 (b.omission, float(area[~shapely.intersects(mapped, stands)].sum() / area.sum()))
             )
-    found, true = np.array(pairs).T if pairs else (np.array([]), np.array([]))
+    estimated, true = np.array(pairs).T if pairs else (np.array([]), np.array([]))
     return {
         "blocks": len(pairs),
-        "mean_found": float(found.mean()) if len(found) else None,
+        "mean_found": float(estimated.mean()) if len(estimated) else None,
         "mean_true": float(true.mean()) if len(true) else None,
-        "correlation": float(np.corrcoef(found, true)[0, 1]) if len(pairs) > 2 else None,
+        "correlation": float(np.corrcoef(estimated, true)[0, 1]) if len(pairs) > 2 else None,
     }
 
 
@@ -212,22 +219,22 @@ def real(folder: Path, name: str) -> dict[str, Any]:
     scene = Scene.open(folder / "scene.tif", nodata=nodata)
     osm = open_labels(folder / "osm_buildings.geojson", scheme, scene.geobox)
     assert isinstance(osm, VectorLabels)
-    up = LabelQC(scene, ClippedLabels(osm, _mapped(osm)) if name == "banepa" else osm)
-    blocks = up.tiles()
-    moved = shifted_labels(osm, up.field)
+    qc = LabelQC(scene, ClippedLabels(osm, _mapped(osm)) if name == "banepa" else osm)
+    blocks = qc.tiles()
+    shifted = shifted_labels(osm, qc.field)
     busiest = max((b for b in blocks if not b.rejected), key=lambda b: b.length * (b.features > 9))
-    ground = window_geobox(up.grid.geobox, busiest.window).extent.geom
+    ground = window_geobox(qc.grid.geobox, busiest.window).extent.geom
     inside = osm.shapes[shapely.contains_properly(ground, shapely.centroid(osm.shapes))]
     x, y = np.median(shapely.get_coordinates(shapely.centroid(inside)), axis=0)
     col, row = ~scene.geobox.affine * (x, y)
     side = round(80 / ground_gsd(scene.geobox)[0])
-    middle = Window(round(row) - side // 2, round(col) - side // 2, side, side)
-    _drawn(RESULTS / f"{name}.png", scene, osm, moved, middle)
+    center = Window(round(row) - side // 2, round(col) - side // 2, side, side)
+    _draw_overlay(RESULTS / f"{name}.png", scene, osm, shifted, center)
     return {
         "says": suggestions(blocks, scene, None),
-        "refused": _refused(up),
-        "moved_m": _moves(up, osm)["building"],
-        "blocks": [r for r in rows(up.grid, blocks) if r["features"]],
+        "refused": _rejection_counts(qc),
+        "moved_m": _shift_statistics(qc, osm)["building"],
+        "blocks": [r for r in rows(qc.grid, blocks) if r["features"]],
     }
 
 
@@ -237,9 +244,11 @@ def _mapped(osm: VectorLabels) -> Area:
     return Area(np.array([local], object), "around the buildings")
 
 
-def _drawn(path: Path, scene: Scene, raw: VectorLabels, moved: VectorLabels, at: Window) -> None:
+def _draw_overlay(
+    path: Path, scene: Scene, raw: VectorLabels, shifted: VectorLabels, crop: Window
+) -> None:
     """The image with labels as they are (red) and aligned (green)."""
-    window = at.clip(scene.shape)
+    window = crop.clip(scene.shape)
     raster = scene.read(window)
     box = window_geobox(scene.geobox, window)
     with drawing(path, 7, 7) as figure:
@@ -247,7 +256,7 @@ def _drawn(path: Path, scene: Scene, raw: VectorLabels, moved: VectorLabels, at:
         picture(
             axes, raster.data[:3].transpose(1, 2, 0), "labels as they are (red), aligned (green)"
         )
-        for labels, colour in ((raw, "#ff3020"), (moved, "#30ff40")):
+        for labels, colour in ((raw, "#ff3020"), (shifted, "#30ff40")):
             for shape in labels.shapes[shapely.intersects(box.extent.geom, labels.shapes)]:
                 for part in shapely.get_parts(shape):
                     xy = np.array([~box.affine * p for p in part.exterior.coords]) - 0.5
@@ -276,7 +285,7 @@ def _page(tables: dict[str, Any]) -> list[str]:
     ]
     for tile, t in tables["simulated"].items():
         b, r, iou, still = t["building_m"], t["road_across_m"], t["iou"], t["truth_moved_m"]
-        cells = [
+        row = [
             _m(b["raw"]),
             _m(b["left"]),
             _m(r["raw"]),
@@ -284,7 +293,7 @@ def _page(tables: dict[str, Any]) -> list[str]:
             *(f"{100 * iou['raw'][k]:.1f}, {100 * iou['aligned'][k]:.1f}" for k in (1, 2)),
             f"{_m(still['building'])}; {_m(still['road'])}",
         ]
-        lines.append(f"| {tile} | " + " | ".join(cells) + " |")
+        lines.append(f"| {tile} | " + " | ".join(row) + " |")
     lines += ["", "Nodes of the field believed, of all:", ""]
     lines += [
         "| tile | building | road | the same shapes at random places: building, road |",
@@ -292,18 +301,18 @@ def _page(tables: dict[str, Any]) -> list[str]:
     ]
     for tile, t in tables["simulated"].items():
         random = t["anywhere"]
-        cells = [_share(t["refused"][c]) for c in ("building", "road")]
-        cells.append(
+        row = [_share(t["refused"][c]) for c in ("building", "road")]
+        row.append(
             random.get("error") or ", ".join(_share(random[c]) for c in ("building", "road"))
         )
-        lines.append(f"| {tile} | " + " | ".join(cells) + " |")
+        lines.append(f"| {tile} | " + " | ".join(row) + " |")
     lines += ["", "Building area without a label, blocks of 200 m:", ""]
     lines += ["| tile | blocks | estimated | true | correlation |", "|---|---:|---:|---:|---:|"]
     for tile, t in tables["simulated"].items():
         m = t["missing"]
-        found, true = (100 * (m[k] or 0) for k in ("mean_found", "mean_true"))
+        estimated, true = (100 * (m[k] or 0) for k in ("mean_found", "mean_true"))
         lines.append(
-            f"| {tile} | {m['blocks']} | {found:.0f} % | {true:.0f} % |"
+            f"| {tile} | {m['blocks']} | {estimated:.0f} % | {true:.0f} % |"
             f" {m['correlation'] or 0:.2f} |"
         )
     lines += ["", "![Simulated](label-check/simulated.png)", "", "## Real scenes"]
@@ -317,12 +326,12 @@ def _page(tables: dict[str, Any]) -> list[str]:
             "|---|---:|---:|---:|---:|---:|---:|---|",
         ]
         for r in t["blocks"]:
-            missing = "" if r["missing_share"] is None else f"{100 * r['missing_share']:.0f} %"
+            omission = "" if r["missing_share"] is None else f"{100 * r['missing_share']:.0f} %"
             shift = " | ".join(
                 "" if r[k] is None else f"{r[k]:.2f}" for k in ("dx_m", "dy_m", "error_m")
             )
             lines.append(
-                f"| {r['row']}, {r['column']} | {r['features']} | {shift} | {missing} | "
+                f"| {r['row']}, {r['column']} | {r['features']} | {shift} | {omission} | "
                 f"{r['doubtful']} | {r['verdict']} |"
             )
         lines += ["", f"![{name}](label-check/{name}.png)"]

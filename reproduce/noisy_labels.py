@@ -23,7 +23,7 @@ from geopipe.metrics import Metrics
 from geopipe.raster.scene import opened
 from geopipe.register.label_qc import LabelQC, ignore_buffer_width
 from geopipe.workflow.sources import label_files, label_source
-from reproduce.facts import facts, spread
+from reproduce.facts import facts, mean_std_text
 from reproduce.site import Site
 
 OUT = Path("outputs/reproduce")
@@ -38,19 +38,19 @@ ROBUST_Q = 0.7
 class Option:
     """One way to learn from the labels."""
 
-    says: str
+    description: str
     align: bool = False
-    band: bool = False
+    buffered: bool = False
     robust: float = 0.0
 
 
 OPTIONS = {
     "raw": Option("OSM as it is"),
     "band": Option(
-        "a band along outlines ignored, as wide as `geopipe labels check` says", band=True
+        "a band along outlines ignored, as wide as `geopipe labels check` says", buffered=True
     ),
     "aligned": Option("OSM aligned to the image", align=True),
-    "aligned-band": Option(f"aligned, and {ALIGNED_BAND_M:g} m ignored", align=True, band=True),
+    "aligned-band": Option(f"aligned, and {ALIGNED_BAND_M:g} m ignored", align=True, buffered=True),
     "robust": Option(f"generalised cross-entropy, q = {ROBUST_Q:g}", robust=ROBUST_Q),
 }
 
@@ -65,57 +65,57 @@ def main() -> None:
     parser.add_argument("--only-done", action="store_true", help="run nothing, show what is done")
     parser.add_argument("--no-page", action="store_true", help="only run")
     args = parser.parse_args()
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name in args.sites:
         site = Site.open(name, OUT / name, only_done=args.only_done)
 
         def run(option: str, seed: int, site: Site = site) -> Metrics:
-            return judged(site, option, seed, args.steps)
+            return evaluate_option(site, option, seed, args.steps)
 
         runs = {o: site.each(args.seeds, partial(run, o)) for o in args.options}
         runs = {o: of_seeds for o, of_seeds in runs.items() if of_seeds}
-        found[name] = {
-            "band_m": band_of(site),
+        results[name] = {
+            "band_m": buffer_of(site),
             "labels": {option: label_quality(site, option) for option in runs},
             "options": {
                 o: {str(seed): m.to_dict() for seed, m in ms.items()} for o, ms in runs.items()
             },
         }
     if not args.no_page:
-        write(found, args.seeds, args.steps)
+        write(results, args.seeds, args.steps)
 
 
 def labels_of(site: Site, option: str) -> Path:
     """The training labels of an option, burned."""
-    chosen = OPTIONS[option]
-    choice = site.role("train").model_copy(update={"align": chosen.align})
-    files = label_files(choice, site.scheme)
-    name = "train-aligned" if chosen.align else "train"
-    base = site.burned(
-        name, "train", lambda: label_source(choice, site.scheme, site.scene("train")), files
+    selected = OPTIONS[option]
+    settings = site.role("train").model_copy(update={"align": selected.align})
+    files = label_files(settings, site.scheme)
+    name = "train-aligned" if selected.align else "train"
+    base = site.rasterized_labels(
+        name, "train", lambda: label_source(settings, site.scheme, site.scene("train")), files
     )
-    if not chosen.band:
+    if not selected.buffered:
         return base
-    metres = ALIGNED_BAND_M if chosen.align else band_of(site)
+    metres = ALIGNED_BAND_M if selected.align else buffer_of(site)
     source = IgnoreBufferLabels(RasterLabels.open(base, site.scheme), metres)
-    return site.burned(f"{name}-band-{metres:g}", "train", lambda: source, [base])
+    return site.rasterized_labels(f"{name}-band-{metres:g}", "train", lambda: source, [base])
 
 
-def band_of(site: Site) -> float:
+def buffer_of(site: Site) -> float:
     """The width that the check of the training labels suggests, metres."""
     path = site.out / "labels" / "band.json"
-    choice = site.role("train")
+    settings = site.role("train")
 
     def measure(_: str) -> None:
         scene = site.scene("train")
-        up = LabelQC(scene, label_source(choice, site.scheme, scene))
-        path.write_text(json.dumps(ignore_buffer_width(up.tiles(), scene)))
+        qc = LabelQC(scene, label_source(settings, site.scheme, scene))
+        path.write_text(json.dumps(ignore_buffer_width(qc.tiles(), scene)))
 
-    site.done("band", label_files(choice, site.scheme), {"scene": choice.scene}, path, measure)
+    site.done("band", label_files(settings, site.scheme), {"scene": settings.scene}, path, measure)
     return float(json.loads(path.read_text()))
 
 
-def judged(site: Site, option: str, seed: int, steps: int) -> Metrics:
+def evaluate_option(site: Site, option: str, seed: int, steps: int) -> Metrics:
     """The test metrics of a base network trained with an option."""
     name = f"{option}-{seed}" if steps == BaseNetworkPlan.steps else f"{option}-{seed}-{steps}"
     plan = replace(BaseNetworkPlan(seed=seed), robust=OPTIONS[option].robust, steps=steps)
@@ -133,9 +133,14 @@ def label_quality(site: Site, option: str) -> list[float]:
     return list(Metrics.of(site.scheme.names, truth, ids).iou)
 
 
-def write(found: dict[str, Any], seeds: list[int], steps: int) -> None:
+def write(results: dict[str, Any], seeds: list[int], steps: int) -> None:
     """The figures as JSON and Markdown."""
-    tables = {**facts("python -m reproduce.noisy_labels"), "seeds": seeds, "steps": steps, **found}
+    tables = {
+        **facts("python -m reproduce.noisy_labels"),
+        "seeds": seeds,
+        "steps": steps,
+        **results,
+    }
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.with_suffix(".json").write_text(json.dumps(tables, indent=1) + "\n")
     lines = [
@@ -148,7 +153,7 @@ def write(found: dict[str, Any], seeds: list[int], steps: int) -> None:
         "deviation over the seeds, percent. Gain: in mean IoU over raw labels with the same seed, "
         "points.",
     ]
-    for name, site in found.items():
+    for name, site in results.items():
         lines += ["", f"## {name}", "", f"Band that the check suggests: {site['band_m']:g} m.", ""]
         lines += _table(site)
     RESULTS.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -169,16 +174,16 @@ def _table(site: dict[str, Any]) -> list[str]:
     for option, of_seeds in runs.items():
         ms = list(of_seeds.values())
         gains = [m.mean_iou - runs["raw"][seed].mean_iou for seed, m in of_seeds.items()]
-        cells = [
-            f"{OPTIONS[option].says}",
+        row = [
+            f"{OPTIONS[option].description}",
             f"{len(ms)}",
-            spread([m.mean_iou for m in ms]),
+            mean_std_text([m.mean_iou for m in ms]),
             "" if option == "raw" else _signed(gains),
-            spread([m.overall_accuracy for m in ms]),
-            *(spread([m.iou[k] for m in ms]) for k in range(len(names))),
+            mean_std_text([m.overall_accuracy for m in ms]),
+            *(mean_std_text([m.iou[k] for m in ms]) for k in range(len(names))),
             ", ".join(f"{100 * x:.1f}" for x in site["labels"].get(option) or []),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join(row) + " |")
     return lines
 
 

@@ -75,9 +75,9 @@ class Site:
 
     def role(self, role: str) -> LabelledScene:
         """The scene and labels of ``train``, ``enhance`` or ``test``."""
-        found: LabelledScene | None = getattr(self.workflow, role)
-        assert found is not None, f"{self.name} has no [{role}]"
-        return found
+        scene: LabelledScene | None = getattr(self.workflow, role)
+        assert scene is not None, f"{self.name} has no [{role}]"
+        return scene
 
     def scene(self, role: str) -> Scene:
         """The scene of a role."""
@@ -103,39 +103,39 @@ class Site:
 
     def each(self, seeds: Sequence[int], run: Callable[[int], R]) -> dict[int, R]:
         """Seed -> what `run` made; with `only_done` without the seeds that are not done."""
-        found = {}
+        results = {}
         for seed in seeds:
             try:
-                found[seed] = run(seed)
+                results[seed] = run(seed)
             except NotDoneError as e:
                 log.info("%s: %s is not done, left out", self.name, e)
-        return found
+        return results
 
     # -- labels
 
     def labels(self, role: str) -> Path:
         """The labels that the workflow names for a role, burned as they are."""
-        choice = self.role(role).model_copy(update={"align": False, "ignore_buffer": 0.0})
-        return self.burned(
+        settings = self.role(role).model_copy(update={"align": False, "ignore_buffer": 0.0})
+        return self.rasterized_labels(
             role,
             role,
-            lambda: label_source(choice, self.scheme, self.scene(role)),
-            label_files(choice, self.scheme),
+            lambda: label_source(settings, self.scheme, self.scene(role)),
+            label_files(settings, self.scheme),
         )
 
-    def burned(
+    def rasterized_labels(
         self, name: str, role: str, source: Callable[[], LabelSource], files: Sequence[Path]
     ) -> Path:
         """Labels of `source`, which come from `files`, on the scene of a role."""
-        choice = self.role(role)
+        settings = self.role(role)
         target = self.out / "labels" / f"{name}.tif"
 
-        def burn(_: str) -> None:
+        def rasterize_labels(_: str) -> None:
             write_label_raster(self.scene(role), source(), target, overwrite=True)
 
-        parameters = {"scene": choice.scene, "bands": choice.bands, "nodata": choice.nodata}
-        inputs = [*scene_files(choice), *files]
-        return self.done(f"labels-{name}", inputs, parameters, target, burn)
+        parameters = {"scene": settings.scene, "bands": settings.bands, "nodata": settings.nodata}
+        inputs = [*scene_files(settings), *files]
+        return self.done(f"labels-{name}", inputs, parameters, target, rasterize_labels)
 
     def pool(self, role: str, labels: Path, net: SegmentationModel, plan: Plan) -> PatchPool:
         """Blocks of the scene of a role with `labels`."""
@@ -176,8 +176,8 @@ class Site:
 
         def train(key: str) -> None:
             model = Checkpoint.load(coarse)
-            reach = RefinementRNN(1, 2, iterations=plan.iterations)
-            pool = self.pool("enhance", truth, SegmentationModel(model.net.base, reach), plan)
+            refinement = RefinementRNN(1, 2, iterations=plan.iterations)
+            pool = self.pool("enhance", truth, SegmentationModel(model.net.base, refinement), plan)
             _, record = train_refinement(model, pool, plan, out=out, key=key)
             record.save(out.with_suffix(".json"))
 
@@ -200,8 +200,8 @@ class Site:
 
     def refine_plan(self, seed: int, **changes: Any) -> RefinementPlan:
         """The refinement as the workflow wants it."""
-        chosen = self.workflow.refinement.model_dump(exclude={"kind"}, exclude_none=True)
-        plan = RefinementPlan(**chosen, seed=seed)
+        overrides = self.workflow.refinement.model_dump(exclude={"kind"}, exclude_none=True)
+        plan = RefinementPlan(**overrides, seed=seed)
         return replace(plan, **changes)
 
     # -- judging
@@ -211,23 +211,23 @@ class Site:
         folder = self.out / name / f"evaluation-{role}"
         truth = self.labels(role)
 
-        def judge(_: str) -> None:
+        def run_evaluation(_: str) -> None:
             evaluate_steps(
                 self.scene(role), [model], truth, fresh_folder(folder), Engine(restart=True)
             )
 
-        self.done(f"{name.replace('/', '-')}-{role}", [model, truth], {}, folder, judge)
+        self.done(f"{name.replace('/', '-')}-{role}", [model, truth], {}, folder, run_evaluation)
         return IterationMetrics.load(folder)
 
-    def scored(self, name: str, made: Path, role: str = "test") -> Metrics:
+    def scored(self, name: str, map_path: Path, role: str = "test") -> Metrics:
         """A class map compared with the labels of a role."""
         truth, out = self.labels(role), self.out / name / "metrics.json"
 
-        def judge(_: str) -> None:
-            found = evaluate_map(made, truth, scheme=self.scheme).to_dict()
-            out.write_text(json.dumps(found))
+        def run_evaluation(_: str) -> None:
+            metrics = evaluate_map(map_path, truth, scheme=self.scheme).to_dict()
+            out.write_text(json.dumps(metrics))
 
-        self.done(f"{name.replace('/', '-')}-metrics", [made, truth], {}, out, judge)
+        self.done(f"{name.replace('/', '-')}-metrics", [map_path, truth], {}, out, run_evaluation)
         return Metrics.from_dict(json.loads(out.read_text()))
 
 

@@ -108,7 +108,7 @@ def test_patches_cover_every_pixel_once(part):
 @pytest.mark.parametrize(
     ("peer", "most"),
     # dask knows no border of the scene: its last pixel is interpolated with what lies beyond.
-    [(loops.plain, 2), (loops.tuned, 2), (tuned_threads, 2), (dask_overlap, 60)],
+    [(loops.plain, 2), (loops.tuned_loop, 2), (tuned_threads, 2), (dask_overlap, 60)],
 )
 def test_a_peer_makes_the_map_that_geopipe_makes(peer, most, place, reference):
     folder, scene, model = place
@@ -161,7 +161,7 @@ def test_watch_sums_a_tree_and_waits_for_its_end():
     child = "x = bytearray(80_000_000); import time; time.sleep(1.5); print('child')"
     start_child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     parent = f"x = bytearray(60_000_000); {start_child}"
-    seen = watch.run_watched([sys.executable, "-c", parent], os.environ)
+    seen = watch.run_monitored([sys.executable, "-c", parent], os.environ)
     assert seen.stdout == "child\n"
     assert 140 < seen.peak_rss_mb < 240
     assert seen.peak_pss_mb is None or 135 < seen.peak_pss_mb < seen.peak_rss_mb + 1
@@ -172,11 +172,11 @@ def test_watch_sums_a_tree_and_waits_for_its_end():
 
 def test_watch_tells_why_a_program_failed():
     with pytest.raises(watch.RunError, match="exit code 1: ValueError: no scene"):
-        watch.run_watched([sys.executable, "-c", "raise ValueError('no scene')"], os.environ)
+        watch.run_monitored([sys.executable, "-c", "raise ValueError('no scene')"], os.environ)
 
 
 def fake(seconds, rss=300.0, pixels=10_000**2):
-    watched = watch.Watched("", seconds + 2, rss, rss - 50, ((0.0, 10.0), (1.0, rss)))
+    watched = watch.MonitoredRun("", seconds + 2, rss, rss - 50, ((0.0, 10.0), (1.0, rss)))
     return runners.Run(seconds, seconds + 2, pixels, watched, {"threads": 2})
 
 
@@ -208,8 +208,8 @@ def test_targets_compare_what_was_measured():
 
 def test_a_run_of_a_part_is_scaled(tmp_path, monkeypatch):
     told = '{"seconds": 3.0, "pixels": 1000000, "threads": 2, "notes": {}}'
-    seen = watch.Watched(f"warning\n{told}\n", 5.0, 100.0, None, ())
-    monkeypatch.setattr(runners, "run_watched", lambda command, env: seen)
+    seen = watch.MonitoredRun(f"warning\n{told}\n", 5.0, 100.0, None, ())
+    monkeypatch.setattr(runners, "run_monitored", lambda command, env: seen)
     done = runners.run("as-written", Path("s.tif"), 2000, runners.Setting(tmp_path, tmp_path))
     assert done.seconds == 12.0
     assert (
@@ -220,8 +220,10 @@ def test_a_run_of_a_part_is_scaled(tmp_path, monkeypatch):
 
 def test_geopipe_tells_its_loop(tmp_path, monkeypatch):
     told = json.dumps({"map": str(tmp_path), "seconds": 9.5, "mapping_seconds": 7.0})
-    seen, lines = watch.Watched(told, 11.0, 100.0, None, ()), []
-    monkeypatch.setattr(runners, "run_watched", lambda command, env: lines.append(command) or seen)
+    seen, lines = watch.MonitoredRun(told, 11.0, 100.0, None, ()), []
+    monkeypatch.setattr(
+        runners, "run_monitored", lambda command, env: lines.append(command) or seen
+    )
     left = tmp_path / "geopipe-2000.part"
     left.mkdir()
     setting = runners.Setting(tmp_path / "model", tmp_path, precision="bfloat16")
@@ -233,8 +235,8 @@ def test_geopipe_tells_its_loop(tmp_path, monkeypatch):
     assert lines[0][1:5] == [*map(str, given)]
     runners.run("geopipe-2-workers", tmp_path / "s.tif", 2000, setting)
     assert " --workers 2 --threads 2 --precision bfloat16 --json" in " ".join(lines[1])
-    silent = watch.Watched("", 1.0, 1.0, None, ())
-    monkeypatch.setattr(runners, "run_watched", lambda command, env: silent)
+    silent = watch.MonitoredRun("", 1.0, 1.0, None, ())
+    monkeypatch.setattr(runners, "run_monitored", lambda command, env: silent)
     with pytest.raises(watch.RunError, match="did not print"):
         runners.run("geopipe", tmp_path / "s.tif", 2000, setting)
 

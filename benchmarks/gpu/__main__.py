@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     setting = Setting(
         device, args.size, args.folder, 0.0, str(args.torchgeo_python), tuple(args.weights)
     )
-    told: dict[str, Any] = {"command": retold(args), **facts(device), "size": args.size}
-    told["parts"] = {}
+    report: dict[str, Any] = {"command": command_line(args), **facts(device), "size": args.size}
+    report["parts"] = {}
     for letter in PARTS:
         part = replace(PARTS[letter], limit_s=args.limits.get(letter, PARTS[letter].limit_s))
         if letter in args.only and letter not in args.skip:
@@ -53,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "status": "skipped",
                 "reason": "not asked for",
             }
-        told["parts"][letter] = done
-        write(args.results, told)
+        report["parts"][letter] = done
+        write(args.results, report)
     print((args.results / "README.md").read_text(encoding="utf-8"))
-    return int(any(p["status"] in ("failed", "stopped") for p in told["parts"].values()))
+    return int(any(p["status"] in ("failed", "stopped") for p in report["parts"].values()))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -66,8 +66,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for name, what in (("only", list(PARTS)), ("skip", [])):
-        parser.add_argument(f"--{name}", nargs="+", choices=PARTS, default=what, metavar="PART")
+    for name, default in (("only", list(PARTS)), ("skip", [])):
+        parser.add_argument(f"--{name}", nargs="+", choices=PARTS, default=default, metavar="PART")
     parser.add_argument("--limit", nargs="+", default=[], metavar="PART=SECONDS", type=limit)
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--device", default="cuda:0")
@@ -93,16 +93,16 @@ def limit(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"'{seconds}' is no number of seconds") from e
 
 
-def retold(args: argparse.Namespace) -> str:
+def command_line(args: argparse.Namespace) -> str:
     """The command as it can be repeated anywhere: without paths of this machine."""
-    words = ["python -m benchmarks.gpu", "--size", args.size, "--device", args.device]
+    arguments = ["python -m benchmarks.gpu", "--size", args.size, "--device", args.device]
     if args.only != list(PARTS):
-        words += ["--only", *args.only]
+        arguments += ["--only", *args.only]
     if args.skip:
-        words += ["--skip", *args.skip]
+        arguments += ["--skip", *args.skip]
     if args.limits:
-        words += ["--limit", *(f"{k}={v:g}" for k, v in args.limits.items())]
-    return " ".join(words)
+        arguments += ["--limit", *(f"{k}={v:g}" for k, v in args.limits.items())]
+    return " ".join(arguments)
 
 
 def facts(device: str) -> dict[str, Any]:
@@ -120,20 +120,20 @@ def device_facts(device: str) -> dict[str, Any]:
     """The device's kind, name, and memory."""
     if device == "cpu":
         return {"kind": "cpu", "name": describe_machine()["cpu"]}
-    found = torch.cuda.get_device_properties(device)
+    properties = torch.cuda.get_device_properties(device)
     return {
         "kind": "cuda",
-        "name": found.name,
-        "memory_gb": round(found.total_memory / 1e9, 1),
-        "processors": found.multi_processor_count,
-        "capability": f"{found.major}.{found.minor}",
+        "name": properties.name,
+        "memory_gb": round(properties.total_memory / 1e9, 1),
+        "processors": properties.multi_processor_count,
+        "capability": f"{properties.major}.{properties.minor}",
     }
 
 
-def write(folder: Path, told: dict[str, Any]) -> None:
+def write(folder: Path, report: dict[str, Any]) -> None:
     """JSON, and the page that is written from it."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(told, indent=1, allow_nan=False) + "\n"
+    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     (folder / "gpu.json").write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(markdown(json.loads(text)), encoding="utf-8")
 

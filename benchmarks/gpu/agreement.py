@@ -53,31 +53,33 @@ def measure(setting: Setting, figures: Figures) -> None:
     size = setting.amount
     path, source = setting.model()
     figures.put(model=source, agreement={})
-    here, there = (Checkpoint.load(path) for _ in range(2))
-    there.net.to(setting.device)
+    cpu_model, gpu_model = (Checkpoint.load(path) for _ in range(2))
+    gpu_model.net.to(setting.device)
     for name in NAMES:
         scene = Scene.open(str(sample_tile(name, size.tile_px, setting.folder)))
-        found = compare(scene, here, there, setting.device)
-        kept = {step: asdict(agreement) for step, agreement in found.items()}
-        figures.put(agreement={**figures.found["agreement"], name: kept})
+        agreements = compare(scene, cpu_model, gpu_model, setting.device)
+        by_step = {step: asdict(agreement) for step, agreement in agreements.items()}
+        figures.put(agreement={**figures.found["agreement"], name: by_step})
     scene = Scene.open(str(sample_tile("test", size.tile_px, setting.folder)))
     figures.put(seams=seams(scene, path, size.seam_cores, setting.device))
 
 
-def compare(scene: Scene, here: Checkpoint, there: Checkpoint, device: str) -> dict[str, Agreement]:
+def compare(
+    scene: Scene, cpu_model: Checkpoint, gpu_model: Checkpoint, device: str
+) -> dict[str, Agreement]:
     """Iterations -> how the same model on the CPU and on `device` agree on `scene`."""
-    steps = (0, here.net.iterations)
-    found = {str(step): Agreement() for step in steps}
+    steps = (0, cpu_model.net.iterations)
+    agreements = {str(step): Agreement() for step in steps}
     for tile in Tiling(scene.shape, CORE):
         valid = torch.from_numpy(scene.read(tile.core).valid)
-        exact = score_window(here, scene, tile.core, iterations=steps)
-        other = score_window(there, scene, tile.core, iterations=steps, device=device)
-        for agreement, a, b in zip(found.values(), exact, other, strict=True):
+        exact = score_window(cpu_model, scene, tile.core, iterations=steps)
+        other = score_window(gpu_model, scene, tile.core, iterations=steps, device=device)
+        for agreement, a, b in zip(agreements.values(), exact, other, strict=True):
             agreement.add(a, b.cpu(), valid)
-    return found
+    return agreements
 
 
 def seams(scene: Scene, model: Path, cores: tuple[int, ...], device: str) -> dict[str, object]:
     """What ``geopipe verify-seams`` finds, without the paths."""
-    told = verify_seams(scene, model, cores=cores, device=device).to_dict()
-    return {k: v for k, v in told.items() if k not in ("scene", "model")}
+    report = verify_seams(scene, model, cores=cores, device=device).to_dict()
+    return {k: v for k, v in report.items() if k not in ("scene", "model")}

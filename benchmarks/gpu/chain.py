@@ -40,23 +40,23 @@ def measure(setting: Setting, figures: Figures) -> None:
     The steps are kept beside the models until the chain is through: one that was stopped goes on
     with its last checkpoint.
     """
-    wanted, kept = setting.amount.steps, setting.chain.with_suffix(".steps.json")
-    figures.put(wanted=wanted, aligned=workflow(setting, wanted).train.align)
-    if kept.is_file():
-        steps = json.loads(kept.read_text())
+    default_steps, steps_file = setting.amount.steps, setting.chain.with_suffix(".steps.json")
+    figures.put(wanted=default_steps, aligned=workflow(setting, default_steps).train.align)
+    if steps_file.is_file():
+        steps = json.loads(steps_file.read_text())
         figures.put(steps=steps, goes_on=True)
     else:
         pace = _paces(setting, figures)
-        steps = choose(wanted, pace, setting.left_s() - setting.amount.reserve_s)
+        steps = choose(default_steps, pace, setting.left_s() - setting.amount.reserve_s)
         figures.put(steps=steps, goes_on=False)
-        kept.write_text(json.dumps(steps))
+        steps_file.write_text(json.dumps(steps))
     chain = WorkflowRun(workflow(setting, steps))
     chain.check()
     seconds = {step.name: round(run_step(step, chain.records)[1], 1) for step in chain.steps()}
     evaluation = chain.evaluation()
     assert evaluation is not None  # the workflow has a test tile
     figures.put(mean_iou=[m.mean_iou for m in evaluation.steps], seconds=seconds)
-    kept.unlink()
+    steps_file.unlink()
 
 
 def workflow(setting: Setting, steps: dict[str, int]) -> Workflow:
@@ -77,16 +77,23 @@ def workflow(setting: Setting, steps: dict[str, int]) -> Workflow:
     return load_workflow(ROOT / "workflows" / "forez.toml", changed)
 
 
-def choose(wanted: dict[str, int], pace: dict[str, Pace], seconds: float) -> dict[str, int]:
+def choose(
+    requested: dict[str, int], pace_by_part: dict[str, Pace], seconds: float
+) -> dict[str, int]:
     """The steps of both trainings that fit into `seconds`, no more than are wanted."""
-    refinement = min(wanted["refinement"], pace["refinement"].steps_in(REFINEMENT_SHARE * seconds))
-    left = seconds - pace["refinement"].seconds(refinement)
-    return {"base": min(wanted["base"], pace["base"].steps_in(left)), "refinement": refinement}
+    refinement = min(
+        requested["refinement"], pace_by_part["refinement"].steps_in(REFINEMENT_SHARE * seconds)
+    )
+    left = seconds - pace_by_part["refinement"].seconds(refinement)
+    return {
+        "base": min(requested["base"], pace_by_part["base"].steps_in(left)),
+        "refinement": refinement,
+    }
 
 
 def _paces(setting: Setting, figures: Figures) -> dict[str, Pace]:
     """Of both trainings, from two short ones each; the labels are made on the way."""
-    taken: dict[str, list[float]] = {name: [] for name in TRAININGS}
+    seconds_by_name: dict[str, list[float]] = {name: [] for name in TRAININGS}
     for count in setting.amount.pace:
         chain = WorkflowRun(workflow(setting, dict.fromkeys(TRAININGS, count)))
         chain.check()
@@ -94,12 +101,12 @@ def _paces(setting: Setting, figures: Figures) -> dict[str, Pace]:
             if step.name.startswith("labels-") or step.name in TRAININGS:
                 _, seconds = run_step(step, chain.records)
                 if step.name in TRAININGS:
-                    taken[step.name].append(seconds)
-        figures.put(pace_trainings=taken)
-    few, many = setting.amount.pace
-    found = {}
-    for name, (short, long) in taken.items():
-        step_s = max((long - short) / (many - few), 1e-4)
-        found[name] = Pace(max(short - few * step_s, 0.0), step_s)
-    figures.put(pace={name: asdict(pace) for name, pace in found.items()})
-    return found
+                    seconds_by_name[step.name].append(seconds)
+        figures.put(pace_trainings=seconds_by_name)
+    few_steps, many_steps = setting.amount.pace
+    paces = {}
+    for name, (short, long) in seconds_by_name.items():
+        step_s = max((long - short) / (many_steps - few_steps), 1e-4)
+        paces[name] = Pace(max(short - few_steps * step_s, 0.0), step_s)
+    figures.put(pace={name: asdict(pace) for name, pace in paces.items()})
+    return paces

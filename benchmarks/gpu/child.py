@@ -23,8 +23,8 @@ def main(module: str, setting: str, figures: str, ending: str) -> None:
         ended = {"status": "skipped", "reason": str(e)}
     except (Exception, SystemExit) as e:
         traceback.print_exc()
-        words = " ".join(str(e).split()).replace(f"{ROOT}/", "")
-        ended = {"status": "failed", "reason": f"{type(e).__name__}: {words[:500]}"}
+        message = " ".join(str(e).split()).replace(f"{ROOT}/", "")
+        ended = {"status": "failed", "reason": f"{type(e).__name__}: {message[:500]}"}
     Path(ending).write_text(json.dumps(ended))
 
 

@@ -20,18 +20,26 @@ def measure(setting: Setting, figures: Figures) -> None:
     """Row by row; what a row has learnt stays, so that a run that was stopped goes on with it."""
     tiny = setting.size == "tiny"
     chips = tiny_chips(setting.folder) if tiny else data_folder("ucmerced")
-    words = ["--chips", chips, "--seeds", 1, "--device", setting.device]
-    words += ["--out", setting.folder / f"chips-{setting.size}"]
-    words += ["--weights", *(["alexnet=random:0"] if tiny else setting.weights)]
+    arguments = ["--chips", chips, "--seeds", 1, "--device", setting.device]
+    arguments += ["--out", setting.folder / f"chips-{setting.size}"]
+    arguments += ["--weights", *(["alexnet=random:0"] if tiny else setting.weights)]
     if tiny:
-        words += ["--share", 0.75, "--epochs", 1, "--side", 64, "--batch", 8]
+        arguments += ["--share", 0.75, "--epochs", 1, "--side", 64, "--batch", 8]
     figures.put(rows=[], left_out={})
     for name in TINY_ROWS if tiny else ROWS:
         figures.put(at_work=name)
         results = setting.folder / "chips-results"
-        more = ["--parts", "b", "d", "--only", f"^{re.escape(name)}$", "--results", results]
-        run.main([str(word) for word in [*words, *more]])
-        told = json.loads((results / "scenes.json").read_text())
+        part_arguments = [
+            "--parts",
+            "b",
+            "d",
+            "--only",
+            f"^{re.escape(name)}$",
+            "--results",
+            results,
+        ]
+        run.main([str(word) for word in [*arguments, *part_arguments]])
+        report = json.loads((results / "scenes.json").read_text())
         rows = [
             {
                 "name": row["name"],
@@ -39,11 +47,11 @@ def measure(setting: Setting, figures: Figures) -> None:
                 "seconds": round(row["seconds"], 1),
                 "overall_accuracy": round(row["overall_accuracy"]["mean"], 4),
             }
-            for row in told["rows"]
+            for row in report["rows"]
         ]
         if not rows:
             figures.put(left_out={**figures.found["left_out"], name: "no weights at hand"})
-        figures.put(rows=[*figures.found["rows"], *rows], settings=told["settings"])
+        figures.put(rows=[*figures.found["rows"], *rows], settings=report["settings"])
     figures.put(at_work=None)
 
 

@@ -14,7 +14,7 @@ from benchmarks.gpu.setting import Figures, Setting, SkippedError
 from geopipe.metrics import Metrics
 from reproduce.gid import data
 from reproduce.gid.ablations import Study
-from reproduce.gid.experiment import Lab, Settings
+from reproduce.gid.experiment import Experiment, Settings
 
 BACKBONE = "resnet50"
 TINY = Settings(steps=2, backbone="alexnet", weights="random:0")
@@ -30,7 +30,7 @@ def measure(setting: Setting, figures: Figures) -> None:
     settings = replace(settings, device=setting.device)
     out = setting.folder / f"crops-{setting.size}"
     study = Study(out, gid, None, 0)
-    lab = Lab(0, out, study.source, settings)
+    lab = Experiment(0, out, study.source, settings)
     start = time.monotonic()
     path = lab.model_path
     figures.put(
@@ -39,9 +39,9 @@ def measure(setting: Setting, figures: Figures) -> None:
         training_seconds=round(time.monotonic() - start, 1),
         overall_accuracy={},
     )
-    held = data.of_planes(lab.source, lab.crops[1])
-    for name, cells in (("source-held", held), ("target-all", study.target)):
-        shares = accuracies(lab.judged(name, path, cells, {}))
+    test_crops = data.of_rasters(lab.source, lab.crops[1])
+    for name, patches in (("source-held", test_crops), ("target-all", study.target)):
+        shares = accuracies(lab.evaluate(name, path, patches, {}))
         figures.put(overall_accuracy={**figures.found["overall_accuracy"], name: shares})
 
 
@@ -50,9 +50,9 @@ def accuracies(maps: dict[str, Metrics]) -> dict[str, float]:
     return {kind: round(metrics.overall_accuracy, 4) for kind, metrics in maps.items()}
 
 
-def find_weights(given: tuple[str, ...]) -> str:
+def find_weights(candidates: tuple[str, ...]) -> str:
     """A file: one that was given, one of GEOPIPE_DATA, or one that torchvision left here."""
-    for net, _, file in (word.partition("=") for word in given):
+    for net, _, file in (word.partition("=") for word in candidates):
         if net == BACKBONE:
             return file
     for folder in (data_root() / "weights", Path(torch.hub.get_dir()) / "checkpoints"):

@@ -53,19 +53,19 @@ def _cpu(idle: Idle) -> Iterator[None]:
 
 @contextmanager
 def _gpu(device: str, idle: Idle) -> Iterator[None]:
-    which = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
     busy: list[float] = []
     ended = threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not ended.wait(EVERY_S):
-            share = busy_share(which)
+            share = busy_share(uuid)
             if isinstance(share, str):
                 idle.by = share
                 return
             busy.append(share)
 
-    looking = threading.Thread(target=look)
+    looking = threading.Thread(target=sample)
     looking.start()
     try:
         yield
@@ -76,12 +76,12 @@ def _gpu(device: str, idle: Idle) -> Iterator[None]:
         idle.share, idle.by = 1 - statistics.mean(busy), f"nvidia-smi, {len(busy)} looks"
 
 
-def busy_share(which: str) -> float | str:
+def busy_share(gpu: str) -> float | str:
     """How busy the GPU of this UUID was just now, or why that is not known."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return "there is no nvidia-smi"
-    line = [program, f"--id={which}", "--query-gpu=utilization.gpu"]
+    line = [program, f"--id={gpu}", "--query-gpu=utilization.gpu"]
     try:
         done = subprocess.run(
             [*line, "--format=csv,noheader,nounits"],
@@ -92,5 +92,5 @@ def busy_share(which: str) -> float | str:
         )
     except subprocess.TimeoutExpired:
         return "nvidia-smi does not answer"
-    said = (done.stdout or done.stderr).strip()
-    return int(said) / 100 if said.isdecimal() else f"nvidia-smi says: {said[:100]}"
+    output = (done.stdout or done.stderr).strip()
+    return int(output) / 100 if output.isdecimal() else f"nvidia-smi says: {output[:100]}"

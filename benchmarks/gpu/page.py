@@ -31,26 +31,26 @@ The parts have run on a CPU only.
 """
 
 
-def markdown(told: Found | None) -> str:
+def markdown(report: Found | None) -> str:
     """The page."""
-    if told is None:
+    if report is None:
         return f"{INTRO}\n{NONE}"
-    lines = [INTRO, f"## {told['device']['name']}", "", _facts(told)]
-    for letter in sorted(told["parts"]):
-        part = told["parts"][letter]
+    lines = [INTRO, f"## {report['device']['name']}", "", _facts(report)]
+    for letter in sorted(report["parts"]):
+        part = report["parts"][letter]
         lines += ["", f"## {letter}. {part['title']}", "", _ending(part)]
         if part["figures"]:
             lines += ["", *SECTIONS[letter](part["figures"])]
     return "\n".join(lines) + "\n"
 
 
-def _facts(told: Found) -> str:
-    versions = ", ".join(f"{name} {v}" for name, v in told["versions"].items() if v)
-    m = told["machine"]
-    known = [f"{told['device']['memory_gb']} GB"] if "memory_gb" in told["device"] else []
-    known += [f"{m['cpu']}, {m['cores']} cores, {m['ram_gb']} GB", versions, told["date"]]
-    no_gpu = "**A CPU: no figures of a GPU.** " if told["device"]["kind"] == "cpu" else ""
-    return f"{no_gpu}`{told['command']}`; " + "; ".join(known) + "."
+def _facts(report: Found) -> str:
+    versions = ", ".join(f"{name} {v}" for name, v in report["versions"].items() if v)
+    m = report["machine"]
+    details = [f"{report['device']['memory_gb']} GB"] if "memory_gb" in report["device"] else []
+    details += [f"{m['cpu']}, {m['cores']} cores, {m['ram_gb']} GB", versions, report["date"]]
+    no_gpu = "**A CPU: no figures of a GPU.** " if report["device"]["kind"] == "cpu" else ""
+    return f"{no_gpu}`{report['command']}`; " + "; ".join(details) + "."
 
 
 def _ending(part: Found) -> str:
@@ -58,22 +58,22 @@ def _ending(part: Found) -> str:
     return f"{part['status'].capitalize()}{reason}: {part['seconds']:g} of {part['limit_s']:g} s."
 
 
-def _agreement(found: Found) -> list[str]:
+def _agreement(report: Found) -> list[str]:
     lines = [
-        f"Model: {found['model']}. Pixels whose class differs between the device and the CPU:",
+        f"Model: {report['model']}. Pixels whose class differs between the device and the CPU:",
         "",
         "| tile | iterations | pixels | other class | scores differ by up to | scores up to |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for tile, steps in found["agreement"].items():
+    for tile, steps in report["agreement"].items():
         lines += [
             f"| {tile} | {step} | {a['pixels']:,} | {a['changed']:,} "
             f"({1e6 * a['changed'] / max(a['pixels'], 1):.1f} ppm) | {a['max_difference']:.1e} | "
             f"{a['max_score']:.1f} |"
             for step, a in steps.items()
         ]
-    if "seams" in found:
-        s = found["seams"]
+    if "seams" in report:
+        s = report["seams"]
         lines += [
             "",
             f"Seams: {s['changed']} changed pixels in {s['tiles']} tiles, scores within "
@@ -83,20 +83,23 @@ def _agreement(found: Found) -> list[str]:
     return lines
 
 
-def _speed(found: Found) -> list[str]:
-    roofs = found["roofs"]
-    told = [f"{k} {v} TFLOP/s" for k, v in roofs["matmul_tflop_per_s"].items()]
-    told.append(f"memory {roofs['memory_gb_per_s']} GB/s")
-    told += [f"{k} memory to device {v} GB/s" for k, v in roofs["host_to_device_gb_per_s"].items()]
+def _speed(report: Found) -> list[str]:
+    roofs = report["roofs"]
+    roof_texts = [f"{k} {v} TFLOP/s" for k, v in roofs["matmul_tflop_per_s"].items()]
+    roof_texts.append(f"memory {roofs['memory_gb_per_s']} GB/s")
+    roof_texts += [
+        f"{k} memory to device {v} GB/s" for k, v in roofs["host_to_device_gb_per_s"].items()
+    ]
     lines = [
-        f"Model: {found['model']}. Roofs, measured: {', '.join(told)}. Roof: the least time of "
+        f"Model: {report['model']}. Roofs, measured: {', '.join(roof_texts)}. Roof: the least time "
+        "of "
         "what is computed, over the time taken.",
         "",
         "| | px | precision | s | Mpx/s | roof | idle | equal to geopipe's map |",
         "|---|---:|---|---:|---:|---:|---:|---:|",
     ]
-    for run in found["runs"]:
-        cells = (
+    for run in report["runs"]:
+        row = (
             run["name"],
             f"{run['px']:,}",
             run["precision"],
@@ -106,57 +109,58 @@ def _speed(found: Found) -> list[str]:
             _percent(run.get("idle_share")),
             _percent(run.get("equal"), 4),
         )
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines + _left_out(found)
+        lines.append(f"| {' | '.join(row)} |")
+    return lines + _left_out(report)
 
 
-def _chain(found: Found) -> list[str]:
+def _chain(report: Found) -> list[str]:
     lines = []
-    if "steps" in found:
+    if "steps" in report:
         lines.append(
             "Steps: "
             + ", ".join(
-                f"{name} {count:,} of {found['wanted'][name]:,}"
-                for name, count in found["steps"].items()
+                f"{name} {count:,} of {report['wanted'][name]:,}"
+                for name, count in report["steps"].items()
             )
-            + (". " if found["aligned"] else ", from labels as they are. ")
-            + ("Gone on with from an earlier run." if found["goes_on"] else "")
+            + (". " if report["aligned"] else ", from labels as they are. ")
+            + ("Gone on with from an earlier run." if report["goes_on"] else "")
         )
-    if "mean_iou" in found:
-        ious = ", ".join(f"{100 * x:.1f}" for x in found["mean_iou"])
+    if "mean_iou" in report:
+        ious = ", ".join(f"{100 * x:.1f}" for x in report["mean_iou"])
         lines += [
             "",
             f"Mean IoU on the test tile after 0, 1 ... iterations: {ious} %. Seconds: "
-            + ", ".join(f"{k} {v:g}" for k, v in found["seconds"].items())
+            + ", ".join(f"{k} {v:g}" for k, v in report["seconds"].items())
             + ".",
         ]
     return lines
 
 
-def _chips(found: Found) -> list[str]:
+def _chips(report: Found) -> list[str]:
     lines = ["| | overall accuracy | paper | s |", "|---|---:|---|---:|"]
     lines += [
         f"| {r['name']} | {_percent(r['overall_accuracy'], 2)} | {r['paper']} | {r['seconds']:g} |"
-        for r in found["rows"]
+        for r in report["rows"]
     ]
-    if found.get("at_work"):
-        lines += ["", f"Not through: {found['at_work']}."]
-    return lines + _left_out(found)
+    if report.get("at_work"):
+        lines += ["", f"Not through: {report['at_work']}."]
+    return lines + _left_out(report)
 
 
-def _crops(found: Found) -> list[str]:
+def _crops(report: Found) -> list[str]:
     lines = [
-        f"{found['backbone']}, {found['steps']} steps in {found['training_seconds']:g} s. Share of "
+        f"{report['backbone']}, {report['steps']} steps in {report['training_seconds']:g} s. Share "
+        "of "
         "pixels that are right:",
         "",
     ]
-    for name, kinds in found["overall_accuracy"].items():
+    for name, kinds in report["overall_accuracy"].items():
         lines.append(f"- {name}: " + ", ".join(f"{k} {_percent(v)}" for k, v in kinds.items()))
     return lines
 
 
-def _left_out(found: Found) -> list[str]:
-    out = [f"- {name}: {reason}" for name, reason in found["left_out"].items()]
+def _left_out(report: Found) -> list[str]:
+    out = [f"- {name}: {reason}" for name, reason in report["left_out"].items()]
     return ["", "Left out:", "", *out] if out else []
 
 

@@ -43,8 +43,16 @@ def run_part(letter: str, part: Part, setting: Setting) -> dict[str, Any]:
     figures, ending = (setting.folder / f"{letter}.{kind}.json" for kind in ("figures", "ending"))
     for path in (figures, ending):
         path.unlink(missing_ok=True)
-    told = replace(setting, limit_s=part.limit_s).to_json()
-    line = [sys.executable, "-m", "benchmarks.gpu.child", part.module, told, figures, ending]
+    setting_json = replace(setting, limit_s=part.limit_s).to_json()
+    line = [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu.child",
+        part.module,
+        setting_json,
+        figures,
+        ending,
+    ]
     start = time.monotonic()
     with (setting.folder / f"{letter}.log").open("w") as log:
         code = _run([str(word) for word in line], log.fileno(), part.limit_s)

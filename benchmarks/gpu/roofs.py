@@ -119,16 +119,16 @@ class _Traffic(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
-        read, made = _tensors((args, kwargs or {})), _tensors(out)
+        read, written = _tensors((args, kwargs or {})), _tensors(out)
         if name == "__setitem__":
-            read = made = _tensors(args[2:])
+            read = written = _tensors(args[2:])
         elif name == "copy_":
             read = read[1:]
         elif not name.endswith("_") or name.endswith("__"):  # it changes nothing in place
-            there = {t.untyped_storage().data_ptr() for t in read}
-            made = [t for t in made if t.untyped_storage().data_ptr() not in there]
-        if made and "empty" not in name:
-            self.bytes += sum(t.nbytes for t in (*read, *made))
+            storages = {t.untyped_storage().data_ptr() for t in read}
+            written = [t for t in written if t.untyped_storage().data_ptr() not in storages]
+        if written and "empty" not in name:
+            self.bytes += sum(t.nbytes for t in (*read, *written))
         return out
 
 

@@ -33,8 +33,8 @@ def tiny_crops(folder: Path) -> Path:
             for number in range(each):
                 image = _ground(kind, CROP_PX, 10 * domain + number)
                 mask = np.full(image.shape[:2], kind, np.uint8)
-                for what, pixels in (("image", image), ("label", mask)):
-                    _save(root / part / what / name / f"{number}.png", pixels)
+                for subfolder, pixels in (("image", image), ("label", mask)):
+                    _save(root / part / subfolder / name / f"{number}.png", pixels)
     return root
 
 

@@ -132,9 +132,9 @@ class Figures:
     path: Path
     found: dict[str, Any] = field(default_factory=dict)
 
-    def put(self, **found: Any) -> None:
+    def put(self, **values: Any) -> None:
         """Add figures by name."""
-        self.found |= found
+        self.found |= values
         part = self.path.with_suffix(".part")
         part.write_text(json.dumps(self.found, indent=1, default=str))
         part.replace(self.path)

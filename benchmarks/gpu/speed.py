@@ -19,7 +19,7 @@ from benchmarks.generated_scenes import make_scene
 from benchmarks.gpu.idle import watched
 from benchmarks.gpu.roofs import Roofs, measure_roofs, seconds_of, work_of
 from benchmarks.gpu.setting import Figures, Setting
-from benchmarks.memory_monitor import RunError, run_watched
+from benchmarks.memory_monitor import RunError, run_monitored
 from benchmarks.peers.job import Job
 from benchmarks.peers.loops import plain
 from benchmarks.runners import Setting as PeerSetting
@@ -100,11 +100,11 @@ class Speed:
     def nets_alone(self, path: Path) -> None:
         """Forward passes over a tensor that is there, as many as the scene has tiles."""
         scene, device = Scene.open(str(path)), self.setting.device
-        tile, count = _middle(scene)
+        tile, count = _center_tile(scene)
         model = Checkpoint.load(self.model)
         grid = NetworkGrid.of(scene.geobox, model.gsd)
-        seen = grid.interpolated_from(tile.core).snap(model.net.stride).expand(model.net.halo)
-        image = torch.randn(1, model.bands, *seen.shape, device=device)
+        window = grid.interpolated_from(tile.core).snap(model.net.stride).expand(model.net.halo)
+        image = torch.randn(1, model.bands, *window.shape, device=device)
         net = model.net.to(device)
 
         def forward() -> None:
@@ -112,31 +112,31 @@ class Speed:
                 net(image)
 
         seconds = count * seconds_of(forward, device)
-        least = count * self.roofs.seconds(work_of(forward), "float32")
-        self._add("nets alone", scene, "float32", seconds, least)
+        least_seconds = count * self.roofs.seconds(work_of(forward), "float32")
+        self._add("nets alone", scene, "float32", seconds, least_seconds)
 
     def geopipe(self, way: Way, path: Path) -> None:
         """geopipe's tiles, without overviews and report."""
         scene, device = Scene.open(str(path)), self.setting.device
-        least = self._least_s(scene, way.precision)
+        least_seconds = self._least_s(scene, way.precision)
         folder = self.setting.folder / f"map-{path.stem}-{WAYS.index(way)}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         engine = Engine(device, Workers(threads=way.tiles_at_once), precision=way.precision)
         try:
             with _memory(way), watched(device) as idle:
-                made = map_scene(scene, self.model, folder, engine)
+                files = map_scene(scene, self.model, folder, engine)
         except ConfigError as e:  # too few pixels keep their class
             self.leave_out(way.name, e.message)
             return
-        classes = made.classes[-1]
-        more = {"idle_share": idle.share, "idle_by": idle.by}
+        classes = files.classes[-1]
+        extra = {"idle_share": idle.share, "idle_by": idle.by}
         if way is USUAL:
             self.maps[path] = classes
         else:
-            more["equal"] = equal_pixels(classes, self.maps[path])
+            extra["equal"] = equal_pixels(classes, self.maps[path])
             shutil.rmtree(folder)
-        self._add(way.name, scene, way.precision, made.seconds, least, **more)
+        self._add(way.name, scene, way.precision, files.seconds, least_seconds, **extra)
 
     def plain_loop(self, path: Path) -> None:
         """A rasterio loop over the same nets."""
@@ -154,7 +154,7 @@ class Speed:
         if reason is None:
             line = [*command("torchgeo", path, size, setting), "--device", self.setting.device]
             try:
-                done = run_watched(line, environment("torchgeo"))
+                done = run_monitored(line, environment("torchgeo"))
             except RunError as e:
                 reason = str(e)
             else:
@@ -169,10 +169,10 @@ class Speed:
         """With a word, so that nobody takes it for measured."""
         self.figures.put(left_out={**self.figures.found["left_out"], name: reason})
 
-    def _peer(self, name: str, path: Path, out: Path, seconds: float, **more: Any) -> None:
+    def _peer(self, name: str, path: Path, out: Path, seconds: float, **extra: Any) -> None:
         scene = Scene.open(str(path))
-        more["equal"] = equal_pixels(out, self.maps[path])
-        self._add(name, scene, "float32", seconds, self._least_s(scene, "float32"), **more)
+        extra["equal"] = equal_pixels(out, self.maps[path])
+        self._add(name, scene, "float32", seconds, self._least_s(scene, "float32"), **extra)
 
     def _add(
         self,
@@ -181,7 +181,7 @@ class Speed:
         precision: Precision,
         seconds: float,
         least_s: float,
-        **more: Any,
+        **extra: Any,
     ) -> None:
         run = {
             "name": name,
@@ -190,7 +190,7 @@ class Speed:
             "seconds": round(seconds, 3),
             "share_of_roof": round(least_s / seconds, 4),
             "mpx_per_s": round(scene.shape[0] * scene.shape[1] / 1e6 / seconds, 2),
-            **more,
+            **extra,
         }
         self.figures.put(runs=[*self.figures.found["runs"], run])
         print(run, flush=True)
@@ -198,15 +198,15 @@ class Speed:
     def _least_s(self, scene: Scene, precision: Precision) -> float:
         """What a map of `scene` computes takes at least, reading and writing aside."""
         if precision not in self.least:
-            job, (tile, _) = self._job(scene, precision), _middle(scene)
+            job, (tile, _) = self._job(scene, precision), _center_tile(scene)
             job.compute(tile)  # loads the model, which `map_scene` then has
             work, pixels = work_of(lambda: job.compute(tile)), tile.core.height * tile.core.width
             self.least[precision] = self.roofs.seconds(work, precision) / pixels
-            told = {
+            seconds_by_limit = {
                 "gflop_per_mpx": round(work.flop / 1e3 / pixels, 3),
                 "gb_per_mpx": round(work.bytes / 1e3 / pixels, 3),
             }
-            self.figures.put(work={**self.figures.found["work"], precision: told})
+            self.figures.put(work={**self.figures.found["work"], precision: seconds_by_limit})
         return self.least[precision] * scene.shape[0] * scene.shape[1]
 
     def _job(self, scene: Scene, precision: Precision) -> TileJob:
@@ -223,7 +223,7 @@ class Speed:
         )
 
 
-def _middle(scene: Scene) -> tuple[Tile, int]:
+def _center_tile(scene: Scene) -> tuple[Tile, int]:
     """The tile in the middle, and how many there are."""
     tiling = Tiling(scene.shape, CORE)
     rows, cols = tiling.grid

@@ -14,13 +14,13 @@ NAMES = ("train", "enhance", "test")
 
 def sample_tile(name: str, middle_px: int | None, folder: Path) -> Path:
     """A sample tile; with `middle_px` the middle of it, so many pixels a side, in `folder`."""
-    whole = ROOT / "sample_tiles" / f"{name}.tif"
+    tile_path = ROOT / "sample_tiles" / f"{name}.tif"
     if middle_px is None:
-        return whole
+        return tile_path
     path = folder / f"{name}-{middle_px}.tif"
     if path.is_file():
         return path
-    with rasterio.open(whole) as src:
+    with rasterio.open(tile_path) as src:
         row, col = ((n - middle_px) // 2 for n in src.shape)
         window = Window(col, row, middle_px, middle_px)
         profile = {

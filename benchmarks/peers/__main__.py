@@ -46,7 +46,7 @@ def main() -> None:
     done = getattr(peer, name)(
         Job(args.scene, args.model, args.out, args.part, args.precision, args.loaders, args.device)
     )
-    told = {
+    report = {
         "seconds": done.seconds,
         "pixels": done.pixels,
         "threads": torch.get_num_threads(),
@@ -57,7 +57,7 @@ def main() -> None:
             "gdal": rasterio.__gdal_version__,
         },
     }
-    print(json.dumps(told))
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

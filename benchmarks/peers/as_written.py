@@ -39,10 +39,10 @@ class Step(nn.Module):
                     layer.bias.copy_(bias)
                 self.mlps.append(nn.Sequential(first, nn.ReLU(), last))
 
-    def forward(self, scores: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, scores: Tensor, image_features: Tensor) -> Tensor:
         """One iteration from scores (n, classes, h, w) and the filtered image (n, 32, h, w)."""
         changes = [
-            mlp(torch.cat([self.score_filters(scores[:, k : k + 1]), seen], 1))
+            mlp(torch.cat([self.score_filters(scores[:, k : k + 1]), image_features], 1))
             for k, mlp in enumerate(self.mlps)
         ]
         return scores + torch.cat(changes, 1)
@@ -71,16 +71,16 @@ class AsWritten(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(n, bands, h + 2 halo, w + 2 halo) to scores (n, classes, h, w)."""
         scores: Tensor = self.base(image)
-        reach = (image.shape[-1] - scores.shape[-1]) // 2
-        image = image[..., reach:-reach, reach:-reach]
-        seen = None
+        margin = (image.shape[-1] - scores.shape[-1]) // 2
+        image = image[..., margin:-margin, margin:-margin]
+        image_features = None
         for t in range(self.iterations):
             step = self.steps[0 if self.recurrent else t]
             assert isinstance(step, Step)
-            if seen is None or not self.recurrent:
-                seen = step.image_filters(image)
-            scores = step(scores, seen)
-        trim = self.halo - reach
+            if image_features is None or not self.recurrent:
+                image_features = step.image_filters(image)
+            scores = step(scores, image_features)
+        trim = self.halo - margin
         return scores[..., trim:-trim, trim:-trim] if trim else scores
 
 

@@ -70,8 +70,8 @@ def map_block(block: np.ndarray, info: Any, model: Checkpoint, depth: int) -> np
     core = Window(top, left, height - top - bottom, width - left - right)
     patch = Patch(core, net_window(core, (height // FACTOR, width // FACTOR)))
     image = to_net(torch.from_numpy(block)[None], model)
-    wanted, plane = patch.net.expand(model.net.halo), image.shape[-2:]
-    sides = (-wanted.col, wanted.right - plane[1], -wanted.row, wanted.bottom - plane[0])
+    window, plane = patch.net.expand(model.net.halo), image.shape[-2:]
+    sides = (-window.col, window.right - plane[1], -window.row, window.bottom - plane[0])
     scores = plain_scores(model.net, torch.nn.functional.pad(image, sides))
     classes = np.empty((height, width), np.uint8)  # dask trims the halo again
     classes[core.slices] = to_scene(scores, patch).argmax(1)[0].numpy()

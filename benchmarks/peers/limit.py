@@ -25,7 +25,7 @@ def limit(job: Job) -> Outcome:
     The cores are shared in the faster of two ways, found by a probe: a window on each, or all on
     one window.
     """
-    kept, cores = tune_malloc(), torch.get_num_threads()
+    malloc_tuned, cores = tune_malloc(), torch.get_num_threads()
     model = job.load()
     with rasterio.open(job.scene) as src:
         windows = list(patches(src.shape, job.part))
@@ -36,7 +36,7 @@ def limit(job: Job) -> Outcome:
     at_once = min((cores, 1), key=lambda n: nets.seconds(probe, n)) if cores > 1 else 1
     seconds = nets.seconds(shapes, at_once)
     pixels = sum(patch.core.height * patch.core.width for patch in windows)
-    return Outcome(seconds, pixels, {"allocator": kept, "windows_at_once": at_once})
+    return Outcome(seconds, pixels, {"allocator": malloc_tuned, "windows_at_once": at_once})
 
 
 @dataclass(frozen=True, slots=True)

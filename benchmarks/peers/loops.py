@@ -30,9 +30,9 @@ def plain(job: Job) -> Outcome:
         return loop(job, model, lambda image: plain_scores(model.net, image), argmax)
 
 
-def tuned(job: Job) -> Outcome:
+def tuned_loop(job: Job) -> Outcome:
     """The same loop with all that makes geopipe fast."""
-    kept = tune_malloc()
+    malloc_tuned = tune_malloc()
     model = job.load()
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB << 20), torch.inference_mode():
         done = loop(
@@ -41,7 +41,7 @@ def tuned(job: Job) -> Outcome:
             lambda image: tuned_scores(model.net, image, job.precision),
             lambda scores: best_class(scores[0]),
         )
-    return Outcome(done.seconds, done.pixels, {"allocator": kept})
+    return Outcome(done.seconds, done.pixels, {"allocator": malloc_tuned})
 
 
 def as_written(job: Job) -> Outcome:

@@ -56,15 +56,17 @@ def read_image(
 
     What lies outside the scene is 0, the mean.
     """
-    wanted = patch.net.expand(model.net.halo)
-    there = wanted.clip((src.height // FACTOR, src.width // FACTOR))
-    window = RioWindow(*(FACTOR * n for n in (there.col, there.row, there.width, there.height)))
+    needed = patch.net.expand(model.net.halo)
+    clipped = needed.clip((src.height // FACTOR, src.width // FACTOR))
+    window = RioWindow(
+        *(FACTOR * n for n in (clipped.col, clipped.row, clipped.width, clipped.height))
+    )
     image = to_net(torch.from_numpy(src.read(window=window))[None].to(device), model)
     sides = (
-        there.col - wanted.col,
-        wanted.right - there.right,
-        there.row - wanted.row,
-        wanted.bottom - there.bottom,
+        clipped.col - needed.col,
+        needed.right - clipped.right,
+        clipped.row - needed.row,
+        needed.bottom - clipped.bottom,
     )
     return F.pad(image, sides)
 

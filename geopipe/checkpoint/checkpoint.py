@@ -20,7 +20,7 @@ from geopipe.raster import Scene
 _FORMAT = 2
 TRAINING = "geopipe run, patches train or scenes train"
 """What makes models, for the hints of errors."""
-_MOST_ITERATIONS = 50
+_MAX_ITERATIONS = 50
 """A damaged header must not fill the memory with nets."""
 
 
@@ -119,16 +119,16 @@ class Checkpoint:
         `command`: what makes models of the kind that is asked for, for the hint of an error.
         """
         if not path.is_file():
-            what = f"{path} is a folder" if path.is_dir() else f"there is no model {path}"
-            raise CheckpointError(what, f"give the file of a model; {command} makes one")
+            problem = f"{path} is a folder" if path.is_dir() else f"there is no model {path}"
+            raise CheckpointError(problem, f"give the file of a model; {command} makes one")
         try:
             with safe_open(path, "pt") as file:
                 header = json.loads((file.metadata() or {})["geopipe"])
                 state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as e:
-            what = "it has no header of geopipe's" if isinstance(e, KeyError) else str(e)
+            problem = "it has no header of geopipe's" if isinstance(e, KeyError) else str(e)
             raise CheckpointError(
-                f"{path} is not a geopipe model: {what}", f"give a file that {command} made"
+                f"{path} is not a geopipe model: {problem}", f"give a file that {command} made"
             ) from e
         if not isinstance(header, dict):
             raise CheckpointError(
@@ -152,7 +152,7 @@ class Checkpoint:
     def _of(cls, header: dict[str, Any], state: dict[str, Tensor], path: str) -> "Checkpoint":
         scheme = ClassScheme.from_dict(header["scheme"], path)
         bands, postprocessor = header["bands"], header["postprocessor"]
-        if postprocessor and not 1 <= postprocessor.get("iterations", 1) <= _MOST_ITERATIONS:
+        if postprocessor and not 1 <= postprocessor.get("iterations", 1) <= _MAX_ITERATIONS:
             raise ValueError(f"{postprocessor['iterations']} iterations")
         net = SegmentationModel(
             build_base_network(bands, len(scheme), **header.get("architecture", {})),

@@ -39,10 +39,10 @@ def strips(grid: NetworkGrid, window: Window) -> list[Window]:
     """
     under = max(window.width * math.prod(grid.factor), 1)
     count = max(1, math.ceil(window.height * under / STRIP_PX))
-    ends = [window.height * i // count for i in range(count + 1)]
+    boundaries = [window.height * i // count for i in range(count + 1)]
     return [
         Window(window.row + top, window.col, bottom - top, window.width)
-        for top, bottom in pairwise(ends)
+        for top, bottom in pairwise(boundaries)
         if bottom > top
     ] or [window]
 

@@ -29,11 +29,13 @@ _PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
 _KINDS = "a .safetensors, .pth, .pt or .ckpt file of its weights"
 
 
-def load_backbone(name: str, source: str | Path = "auto", upto: str | None = None) -> BackboneNet:
+def load_backbone(
+    name: str, source: str | Path = "auto", last_layer: str | None = None
+) -> BackboneNet:
     """A pretrained net of `BACKBONES`, in evaluation mode, float32, on the processor.
 
     `source`: "auto" (the package with EfficientNet-Lite0; torchvision's download for the nets it
-    has), a file, or "random:SEED" for weights that are the same for a seed. `upto`: the last
+    has), a file, or "random:SEED" for weights that are the same for a seed. `last_layer`: the last
     feature that is needed; later blocks are dropped. Without it a net keeps all that the weights
     hold: files of convolutions alone give c5 and pooled, and fc6 is refused with a ConfigError.
 
@@ -47,7 +49,7 @@ def load_backbone(name: str, source: str | Path = "auto", upto: str | None = Non
         if not seed.isdecimal():
             raise CheckpointError(f"{text} has no seed", "e.g. random:0")
         generator = torch.Generator().manual_seed(int(seed))
-        return build_backbone(name, upto or "logits", generator).eval()
+        return build_backbone(name, last_layer or "logits", generator).eval()
     if text != "auto":
         raw = _read(Path(source))
     elif spec.source == "package":
@@ -62,7 +64,7 @@ def load_backbone(name: str, source: str | Path = "auto", upto: str | None = Non
             f"give {_KINDS}, with Caffe's layer names (conv1/w, conv1/b)",
         )
     net = filled_backbone(name, raw, text)
-    return (net.cut(upto) if upto else net).eval()
+    return (net.truncated(last_layer) if last_layer else net).eval()
 
 
 def weights_hash(net: torch.nn.Module) -> str:
@@ -177,9 +179,9 @@ def _tensors(raw: Any, where: str) -> dict[str, Tensor]:
     if not isinstance(raw, dict):
         raise CheckpointError(f"{where} holds a {type(raw).__name__}, not tensors by name")
     tensors = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in raw.items()}
-    wrong = [str(key) for key, value in tensors.items() if not isinstance(value, Tensor)]
-    if wrong:
+    invalid = [str(key) for key, value in tensors.items() if not isinstance(value, Tensor)]
+    if invalid:
         raise CheckpointError(
-            f"{where}: no tensors under {', '.join(wrong[:3])}", "save the net's state dict alone"
+            f"{where}: no tensors under {', '.join(invalid[:3])}", "save the net's state dict alone"
         )
     return tensors

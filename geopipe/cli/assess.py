@@ -20,14 +20,14 @@ def assess() -> None:
 def _parse_accuracies(
     _: click.Context, __: click.Parameter, texts: tuple[str, ...]
 ) -> dict[str, float]:
-    found = {}
+    accuracies = {}
     for text in texts:
         name, _sign, number = text.rpartition("=")
         try:
-            found[name.strip()] = float(number)
+            accuracies[name.strip()] = float(number)
         except ValueError as e:
             raise click.BadParameter("give CLASS=SHARE, e.g. building=0.8") from e
-    return found
+    return accuracies
 
 
 @assess.command()
@@ -93,7 +93,7 @@ def plan(
     design = plan_points(
         class_map, target, size, seed=seed, area=area, scheme=scheme, overwrite=overwrite
     )
-    wanted = per_class or minimum
+    requested = per_class or minimum
     if as_json:
         click.echo(
             json.dumps(
@@ -122,7 +122,7 @@ def plan(
     for name, pixels, points in zip(design.names, design.pixels, design.points, strict=True):
         if not pixels:
             click.echo(f"note: no pixel of class {name}, so no point", err=True)
-        elif points == pixels and points < wanted:
+        elif points == pixels and points < requested:
             click.echo(f"note: class {name} has {pixels} pixels only: all taken", err=True)
 
 
@@ -167,14 +167,14 @@ def report(
 
     if out is not None:
         check_report(out, overwrite)
-    found = judge(class_map, points, keep_moved=keep_moved)
+    assessment = judge(class_map, points, keep_moved=keep_moved)
     if out is not None:
-        write_report(out, found)
+        write_report(out, assessment)
     if as_json:
-        click.echo(json.dumps(found.to_dict()))
+        click.echo(json.dumps(assessment.to_dict()))
     elif out is None:
-        click.echo(found.to_markdown().rstrip())
-    for reason, ids in found.left_out.items():
+        click.echo(assessment.to_markdown().rstrip())
+    for reason, ids in assessment.left_out.items():
         click.echo(f"left out: {len(ids)} x {reason}", err=True)
     if out is not None and not as_json:
         click.echo(out)

@@ -123,7 +123,7 @@ def train(
     from geopipe.learn.chips import model as work
 
     training = _training(options, chip=chip, step=step, gsd=gsd)
-    model, judged = work.train_chip_model(
+    model, evaluation = work.train_chip_model(
         folder, training, out, hold_out=hold_out, overwrite=overwrite
     )
     if as_json:
@@ -132,14 +132,14 @@ def train(
                 {
                     "model": str(out),
                     "classes": list(model.scheme.names),
-                    "held_out": judged and judged.to_dict(),
+                    "held_out": evaluation and evaluation.to_dict(),
                 }
             )
         )
         return
-    if judged:
-        accuracy = f"overall accuracy {100 * judged.overall_accuracy:.1f} %"
-        click.echo(f"held out: {judged.pixels} chips, {accuracy}, kappa {judged.kappa:.3f}")
+    if evaluation:
+        accuracy = f"overall accuracy {100 * evaluation.overall_accuracy:.1f} %"
+        click.echo(f"held out: {evaluation.pixels} chips, {accuracy}, kappa {evaluation.kappa:.3f}")
     click.echo(f"model: {out} ({len(model.scheme)} classes)")
 
 
@@ -193,20 +193,20 @@ def classify(
             device=choose_device(device),
             overwrite=overwrite,
         )
-        made = {"table": str(out / work.CSV), "geoparquet": str(out / work.PARQUET)}
+        outputs = {"table": str(out / work.CSV), "geoparquet": str(out / work.PARQUET)}
     else:
         options = MapOptions(Engine(device, skip_bad=skip_bad), overwrite=overwrite)
         _, chips = work.classify_scene(
             model, Scene.open(source, bands, nodata), out, options, gsd=gsd, step=step
         )
-        made = {"map": str(out / "classes.tif"), "chips": str(out / work.FOOTPRINTS)}
+        outputs = {"map": str(out / "classes.tif"), "chips": str(out / work.FOOTPRINTS)}
     counts = chips["class"].value_counts().to_dict()
     if as_json:
-        click.echo(json.dumps({**made, "classes": counts}))
+        click.echo(json.dumps({**outputs, "classes": counts}))
         return
     for name, count in counts.items():
         click.echo(f"{name:24s} {count:8d} chips")
-    for what, path in made.items():
+    for what, path in outputs.items():
         click.echo(f"{what}: {path}")
 
 
@@ -251,8 +251,11 @@ def evaluate(
     protocol = work.Protocol(
         0 if share else folds or 5, share or 0.8, repeats or 5, options["seed"], tsne
     )
-    found = work.evaluate_chips(folder, _training(options), protocol, out, overwrite=overwrite)
-    (mean, deviation), (kappa, _) = found.spread("overall_accuracy"), found.spread("kappa")
+    evaluation = work.evaluate_chips(folder, _training(options), protocol, out, overwrite=overwrite)
+    (mean, deviation), (kappa, _) = (
+        evaluation.mean_std("overall_accuracy"),
+        evaluation.mean_std("kappa"),
+    )
     if as_json:
         click.echo(
             json.dumps(
@@ -261,13 +264,15 @@ def evaluate(
                     "overall_accuracy": mean,
                     "deviation": deviation,
                     "kappa": kappa,
-                    "folds": [m.overall_accuracy for m in found.folds],
+                    "folds": [m.overall_accuracy for m in evaluation.folds],
                 }
             )
         )
         return
-    spread = f"{100 * mean:.2f} ± {100 * deviation:.2f} %"
-    click.echo(f"overall accuracy {spread} over {len(found.folds)} splits, kappa {kappa:.3f}")
+    accuracy_text = f"{100 * mean:.2f} ± {100 * deviation:.2f} %"
+    click.echo(
+        f"overall accuracy {accuracy_text} over {len(evaluation.folds)} splits, kappa {kappa:.3f}"
+    )
     click.echo(f"report: {out / 'evaluation.md'}")
 
 
@@ -297,7 +302,7 @@ def heat(
     from geopipe.learn.chips.attention_maps import attention_maps
     from geopipe.mapping import choose_device
 
-    made = attention_maps(
+    written = attention_maps(
         model,
         chips,
         out,
@@ -306,21 +311,23 @@ def heat(
         skip_bad=skip_bad,
         overwrite=overwrite,
     )
-    for one in made:
+    for attention in written:
         if as_json:
             click.echo(
                 json.dumps(
                     {
-                        "chip": one.chip,
-                        "class": one.class_name,
-                        "probability": one.probability,
-                        "picture": str(one.picture),
-                        "raster": one.raster and str(one.raster),
+                        "chip": attention.chip,
+                        "class": attention.class_name,
+                        "probability": attention.probability,
+                        "picture": str(attention.overlay),
+                        "raster": attention.raster and str(attention.raster),
                     }
                 )
             )
         else:
-            click.echo(f"{one.class_name:24s} {one.probability:6.3f}  {one.picture}")
+            click.echo(
+                f"{attention.class_name:24s} {attention.probability:6.3f}  {attention.overlay}"
+            )
 
 
 def _training(options: dict[str, Any], **design: Any) -> "ChipTraining":
@@ -329,12 +336,12 @@ def _training(options: dict[str, Any], **design: Any) -> "ChipTraining":
     from geopipe.learn.chips.model import ChipModelSpec, ChipTraining
     from geopipe.mapping import choose_device
 
-    made = ChipModelSpec(
+    model_spec = ChipModelSpec(
         options["model"], tuple(options["weights"]), options["side"], flat=options["flat"], **design
     )
     center = options["center_loss"]
     if center is None:
-        center = 0.5 if made.model_spec.kind == "ddrl-am" else 0.0
+        center = 0.5 if model_spec.model_spec.kind == "ddrl-am" else 0.0
     plan = ChipTrainingPlan(
         options["epochs"],
         options["batch"],
@@ -346,7 +353,7 @@ def _training(options: dict[str, Any], **design: Any) -> "ChipTraining":
         seed=options["seed"],
     )
     return ChipTraining(
-        made,
+        model_spec,
         plan,
         options["frozen"],
         options["skip_bad"],

@@ -46,12 +46,12 @@ def _numbers(
     if text is None:
         return None
     try:
-        found = tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError as e:
         raise click.BadParameter("give numbers with commas between them") from e
-    if option.name == "box" and len(found) != 4:
+    if option.name == "box" and len(numbers) != 4:
         raise click.BadParameter("give minx,miny,maxx,maxy")
-    return found
+    return numbers
 
 
 @click.group()
@@ -202,20 +202,20 @@ def _model(
     weights: str | None,
     device: str,
     rotations: str | None,
-    **given: Any,
+    **options: Any,
 ) -> "EmbeddingModel":
     """The model of the index that is there, or of a new one, with what was given in its place."""
     from geopipe.mapping import choose_device
     from geopipe.retrieve import EmbeddingConfig, EmbeddingModel
     from geopipe.retrieve.header import NAME, Header
 
-    known = EmbeddingModel(EmbeddingConfig(backbone or "efficientnet_lite0"), "auto")
+    model = EmbeddingModel(EmbeddingConfig(backbone or "efficientnet_lite0"), "auto")
     if (folder / NAME).exists():
-        known = EmbeddingModel.known(Header.read(folder).model)
-    given |= {"backbone": backbone, "rotations": int(rotations) if rotations else None}
-    wished = {k: v for k, v in given.items() if v is not None}
-    config = EmbeddingConfig.from_dict({**known.config.to_dict(), **wished})
-    return EmbeddingModel(config, weights or known.weights, device=choose_device(device))
+        model = EmbeddingModel.from_identity(Header.read(folder).model)
+    options |= {"backbone": backbone, "rotations": int(rotations) if rotations else None}
+    selected = {k: v for k, v in options.items() if v is not None}
+    config = EmbeddingConfig.from_dict({**model.config.to_dict(), **selected})
+    return EmbeddingModel(config, weights or model.weights, device=choose_device(device))
 
 
 def _workers(count: int, threads: int | None, scheduler: str | None) -> "Workers":
@@ -303,14 +303,16 @@ def query(
     if out:
         check_target(out, overwrite=overwrite)
     _page_target(page, overwrite=overwrite)
-    asked = Query(image, Box(box, box_crs) if box else None, scene, like, unlike)
-    asker = Retriever.open(folder, weights, choose_device(device))
-    result = asker.query(asked, SearchOptions(k, overlap, with_self, expand, exact))
+    search_query = Query(image, Box(box, box_crs) if box else None, scene, like, unlike)
+    retriever = Retriever.open(folder, weights, choose_device(device))
+    result = retriever.query(search_query, SearchOptions(k, overlap, with_self, expand, exact))
     if out:
         write_hits(result, out)
     if page:
-        write_result(page, result, asker)
-    click.echo(json.dumps(_told(result, asker, out, page)) if as_json else _table(result))
+        write_result(page, result, retriever)
+    click.echo(
+        json.dumps(_query_settings(result, retriever, out, page)) if as_json else _table(result)
+    )
     for path in (out, page) if not as_json else ():
         if path:
             click.echo(path)
@@ -325,8 +327,8 @@ def _page_target(page: Path | None, *, overwrite: bool) -> None:
         raise ConfigError(f"there is no folder {page.parent}", "make it first")
 
 
-def _told(
-    result: "SearchResult", asker: "Retriever", out: Path | None, page: Path | None
+def _query_settings(
+    result: "SearchResult", retriever: "Retriever", out: Path | None, page: Path | None
 ) -> dict[str, Any]:
     """The result as JSON values."""
     hits = [
@@ -343,7 +345,7 @@ def _told(
         }
         for h in result.hits
     ]
-    searched = asker.index.header.search
+    searched = retriever.index.header.search
     return {
         "hits": hits,
         "chips": result.chips,
@@ -357,10 +359,10 @@ def _told(
 def _table(result: "SearchResult") -> str:
     lines = [f"{'rank':>4s} {'chip':>8s} {'distance':>9s} {'alike':>6s}  {'class':16s} where"]
     for h in result.hits:
-        place = f"{h.row.source} [{h.row.row}, {h.row.col}]" if h.row.crs else h.row.source
+        location = f"{h.row.source} [{h.row.row}, {h.row.col}]" if h.row.crs else h.row.source
         lines.append(
             f"{h.rank:4d} {h.number:8d} {h.distance:9.4g} {h.similarity:6.3f}  "
-            f"{h.row.class_name or '-':16s} {place}"
+            f"{h.row.class_name or '-':16s} {location}"
         )
     return "\n".join(lines)
 
@@ -385,16 +387,16 @@ def evaluate(
     from geopipe.retrieve.evaluate import evaluate_index
 
     _page_target(page, overwrite=overwrite)
-    found = evaluate_index(folder, queries, seed)
+    evaluation = evaluate_index(folder, queries, seed)
     if page:
-        write_evaluation(page, found)
+        write_evaluation(page, evaluation)
     if as_json:
-        click.echo(json.dumps({**found.to_dict(), "html": page and str(page)}))
+        click.echo(json.dumps({**evaluation.to_dict(), "html": page and str(page)}))
         return
-    for text in found.warnings():
+    for text in evaluation.warnings():
         click.echo(f"warning: {text}", err=True)
-    for name, *cells in table_of(found.metrics):
-        click.echo(f"{name:24s}" + "".join(f"{cell:>17s}" for cell in cells))
+    for name, *values in table_of(evaluation.metrics):
+        click.echo(f"{name:24s}" + "".join(f"{value:>17s}" for value in values))
     if page:
         click.echo(page)
 
@@ -451,27 +453,27 @@ def heatmap(
     from geopipe.retrieve.query import Retriever
     from geopipe.retrieve.sources import ChipGrid
 
-    asker = Retriever.open(folder, weights, choose_device(device))
-    cuts = [s.cut[0] for s in asker.index.header.scenes]
-    metres = size or (cuts[-1] if cuts else None)
+    retriever = Retriever.open(folder, weights, choose_device(device))
+    sizes = [s.cut[0] for s in retriever.index.header.scenes]
+    metres = size or (sizes[-1] if sizes else None)
     if metres is None:
         raise click.UsageError("the index has no scene: give --size, metres a side of a chip")
-    cutting = ChipGrid(metres, step or metres / 4, valid, bands, nodata)
-    made = make(
-        asker,
+    chip_grid = ChipGrid(metres, step or metres / 4, valid, bands, nodata)
+    written = make(
+        retriever,
         image,
         scene,
         out,
-        cutting,
+        chip_grid,
         _workers(workers, threads, scheduler),
         as_bytes=as_bytes,
         overwrite=overwrite,
     )
     if as_json:
-        click.echo(json.dumps({"out": str(out), **made}))
+        click.echo(json.dumps({"out": str(out), **written}))
         return
     click.echo(
-        f"similarity {made['lowest']:.3f} to {made['highest']:.3f}, highest at "
-        f"{made['x']:.10g},{made['y']:.10g} ({made['crs']})"
+        f"similarity {written['lowest']:.3f} to {written['highest']:.3f}, highest at "
+        f"{written['x']:.10g},{written['y']:.10g} ({written['crs']})"
     )
     click.echo(out)

@@ -17,7 +17,7 @@ SCHEME = click.option("--classes", default="buildings-roads", show_default=True,
 MODEL = click.option(
     "--model", type=PATH, help="See the image through a model  [default: colours and texture]"
 )
-MOST = click.option(
+MAX_SHIFT = click.option(
     "--max-shift",
     "most",
     type=click.FloatRange(1, 30),
@@ -89,7 +89,7 @@ def burn(
     from geopipe.workflow.schema import FETCH, LabelledScene
     from geopipe.workflow.sources import label_source, open_scene
 
-    choice = LabelledScene(
+    settings = LabelledScene(
         scene=scene,
         bands=bands,
         nodata=nodata,
@@ -98,9 +98,9 @@ def burn(
         area=area,
         ignore_buffer=ignore_buffer,
     )
-    place = open_scene(choice)
-    source = label_source(choice, load_scheme(classes), place)
-    counts = write_label_raster(place, source, out, overwrite=overwrite)
+    opened_scene = open_scene(settings)
+    source = label_source(settings, load_scheme(classes), opened_scene)
+    counts = write_label_raster(opened_scene, source, out, overwrite=overwrite)
     pixels = dict(zip(source.scheme.names, counts.pixels, strict=True))
     skipped = dict(getattr(source, "skipped", ()))
     if as_json:
@@ -143,7 +143,7 @@ def burn(
     type=click.DateTime(["%Y-%m-%d"]),
     help="When the image was taken  [default: as its tags say]",
 )
-@MOST
+@MAX_SHIFT
 @SCHEME
 @LAYER
 @AREA
@@ -174,35 +174,38 @@ def check(
     """
     from geopipe.raster.geopackage import check_target
     from geopipe.register import label_qc as work
-    from geopipe.register.qc_file import rows, write_check
+    from geopipe.register.qc_file import rows, write_qc_file
     from geopipe.workflow.schema import FETCH
 
     if out:
         check_target(out, overwrite=overwrite, sources=_files(scene, osm, model, area))
-    up = _checkup(scene, osm, classes, layer, area, bands, nodata, model, most)
-    taken = image_date.date() if image_date else work.image_date(up.scene)
-    tables = work.tables_of(None if str(osm) == FETCH else osm, up.scheme, up.scene, layer)
-    blocks = work.dated(up.tiles(block), up.grid, tables, block)
+    qc = _label_qc(scene, osm, classes, layer, area, bands, nodata, model, most)
+    capture_date = image_date.date() if image_date else work.image_date(qc.scene)
+    tables = work.tables_of(None if str(osm) == FETCH else osm, qc.scheme, qc.scene, layer)
+    blocks = work.with_dates(qc.tiles(block), qc.grid, tables, block)
     if out:
-        write_check(up.grid, blocks, out, overwrite=overwrite)
-    table = rows(up.grid, blocks)
-    said = [*work.suggestions(blocks, up.scene, taken), work.ages(blocks, taken)]
+        write_qc_file(qc.grid, blocks, out, overwrite=overwrite)
+    table = rows(qc.grid, blocks)
+    suggestion_lines = [
+        *work.suggestions(blocks, qc.scene, capture_date),
+        work.date_summary(blocks, capture_date),
+    ]
     if as_json:
         click.echo(
             json.dumps(
                 {
                     "blocks": table,
-                    "says": said,
+                    "says": suggestion_lines,
                     "out": out and str(out),
-                    "ignore_band_m": work.ignore_buffer_width(blocks, up.scene),
-                    "left_out": up.left_out(),
+                    "ignore_band_m": work.ignore_buffer_width(blocks, qc.scene),
+                    "left_out": qc.left_out(),
                 }
             )
         )
         return
-    _tell_left_out(up)
+    _warn_of_left_out(qc)
     click.echo(_table(table))
-    for line in said:
+    for line in suggestion_lines:
         click.echo(line)
     if out:
         click.echo(out)
@@ -213,7 +216,7 @@ def check(
 @click.argument("osm", type=PATH)
 @click.argument("out", type=PATH)
 @MODEL
-@MOST
+@MAX_SHIFT
 @SCHEME
 @LAYER
 @AREA
@@ -249,36 +252,37 @@ def align(
     from geopipe.workflow.schema import FETCH
 
     check_target(out, overwrite=overwrite, sources=_files(scene, osm, model, area))
-    up = _checkup(scene, osm, classes, layer, area, bands, nodata, model, most)
-    tables = work.tables_of(None if str(osm) == FETCH else osm, up.scheme, up.scene, layer)
-    moved = write_aligned(tables, up.field, out, overwrite=overwrite)
-    typical = float(np.median(moved.metres)) if moved.moved else 0.0
-    longest = float(moved.metres.max()) if moved.moved else 0.0
+    qc = _label_qc(scene, osm, classes, layer, area, bands, nodata, model, most)
+    tables = work.tables_of(None if str(osm) == FETCH else osm, qc.scheme, qc.scene, layer)
+    summary = write_aligned(tables, qc.field, out, overwrite=overwrite)
+    median = float(np.median(summary.metres)) if summary.moved else 0.0
+    longest = float(summary.metres.max()) if summary.moved else 0.0
     if as_json:
         click.echo(
             json.dumps(
                 {
                     "out": str(out),
-                    "features": moved.features,
-                    "moved": moved.moved,
-                    "median_m": typical,
+                    "features": summary.features,
+                    "moved": summary.moved,
+                    "median_m": median,
                     "longest_m": longest,
-                    "estimates": up.estimates(),
-                    "left_out": up.left_out(),
+                    "estimates": qc.estimates(),
+                    "left_out": qc.left_out(),
                 }
             )
         )
         return
-    _tell_left_out(up)
-    for name, found in up.estimates().items():
-        refused = {k: n for k, n in found.items() if k != work.CONFIDENT}
-        why = "".join(f"; {n} x {reason}" for reason, n in refused.items())
+    _warn_of_left_out(qc)
+    for name, reason_counts in qc.estimates().items():
+        refused = {k: n for k, n in reason_counts.items() if k != work.CONFIDENT}
+        rejection_text = "".join(f"; {n} x {reason}" for reason, n in refused.items())
         click.echo(
-            f"{name}: {found.get(work.CONFIDENT, 0)} of {sum(found.values())} estimates of the "
-            f"shift believed{why}"
+            f"{name}: {reason_counts.get(work.CONFIDENT, 0)} of {sum(reason_counts.values())} "
+            "estimates of the "
+            f"shift believed{rejection_text}"
         )
     click.echo(
-        f"{moved.moved} of {moved.features} features moved, by {typical:.2f} m in the median, "
+        f"{summary.moved} of {summary.features} features moved, by {median:.2f} m in the median, "
         f"{longest:.2f} m at most"
     )
     click.echo(out)
@@ -289,14 +293,14 @@ def _files(scene: str, *others: Path | None) -> list[Path]:
     return [Path(scene), *(p for p in others if p)]
 
 
-def _tell_left_out(up: "LabelQC") -> None:
-    for reason, n in up.left_out().items():
+def _warn_of_left_out(qc: "LabelQC") -> None:
+    for reason, n in qc.left_out().items():
         click.echo(
             f"left out: {n} x {reason}" if "repaired" not in reason else f"{n} x {reason}", err=True
         )
 
 
-def _checkup(
+def _label_qc(
     scene: str,
     osm: Path,
     classes: str,
@@ -305,20 +309,22 @@ def _checkup(
     bands: tuple[int, ...] | None,
     nodata: float | None,
     model: Path | None,
-    most: float,
+    max_shift: float,
 ) -> "LabelQC":
     from geopipe.classes import load_scheme
     from geopipe.register.label_qc import LabelQC
     from geopipe.workflow.schema import LabelledScene
     from geopipe.workflow.sources import label_source, open_scene
 
-    choice = LabelledScene(
+    settings = LabelledScene(
         scene=scene, bands=bands, nodata=nodata, labels=osm, layer=layer, area=area
     )
-    place = open_scene(choice)
-    up = LabelQC(place, label_source(choice, load_scheme(classes), place), model, most)
-    _ = up.grid  # a raster of labels is refused before it is read as a table
-    return up
+    opened_scene = open_scene(settings)
+    qc = LabelQC(
+        opened_scene, label_source(settings, load_scheme(classes), opened_scene), model, max_shift
+    )
+    _ = qc.grid  # a raster of labels is refused before it is read as a table
+    return qc
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -335,10 +341,11 @@ def _table(rows: list[dict[str, Any]]) -> str:
             if r["dx_m"] is None
             else f"{r['dx_m']:6.2f} {r['dy_m']:6.2f} {r['error_m']:5.2f} {r['score']:5.1f}"
         )
-        missing = "-" if r["missing_share"] is None else f"{100 * r['missing_share']:.0f} %"
-        why = f" ({r['refused']})" if r["refused"] and r["features"] else ""
+        omission = "-" if r["missing_share"] is None else f"{100 * r['missing_share']:.0f} %"
+        rejection_text = f" ({r['refused']})" if r["refused"] and r["features"] else ""
         lines.append(
             f"{r['row']:6d},{r['column']:6d} {r['class']:10s} {r['features']:8d} {shift} "
-            f"{missing:>7s} {r['doubtful']:8d} {r['median_date'] or '-':10s} {r['verdict']}{why}"
+            f"{omission:>7s} {r['doubtful']:8d} {r['median_date'] or '-':10s} "
+            f"{r['verdict']}{rejection_text}"
         )
     return "\n".join(lines)

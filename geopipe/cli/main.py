@@ -72,13 +72,13 @@ def main(verbose: int) -> None:
         return
     for handler in logging.getLogger().handlers:
         # A filter: libraries imported later (dask) set the levels of their loggers anew.
-        handler.addFilter(lambda record: _is_worth_telling(record, verbose))
+        handler.addFilter(lambda record: _is_worth_logging(record, verbose))
 
 
-def _is_worth_telling(record: logging.LogRecord, verbose: int) -> bool:
+def _is_worth_logging(record: logging.LogRecord, verbose: int) -> bool:
     """Our own lines; of a library's nothing, since what matters comes back as an error."""
-    ours = record.name.split(".")[0] in ("geopipe", "py")
-    return ours or (verbose >= 2 and record.levelno >= logging.WARNING)
+    is_own_module = record.name.split(".")[0] in ("geopipe", "py")
+    return is_own_module or (verbose >= 2 and record.levelno >= logging.WARNING)
 
 
 @main.command()

@@ -103,17 +103,17 @@ def map_(
     )
     options = MapOptions(engine, scores, confidence, vectors, orthogonalize, overwrite)
     paths = scene_paths(scenes)
-    alone = len(paths) == 1 and paths[0] == scenes[0]
+    is_single = len(paths) == 1 and paths[0] == scenes[0]
     if dry_run:
         for path, name in scene_names(paths).items():
-            target = out_dir if alone else out_dir / name
+            target = out_dir if is_single else out_dir / name
             plan = plan_bundle(Scene.open(path, bands, nodata), model, target, options)
             if as_json:
                 click.echo(json.dumps(plan))
             else:
                 click.echo("\n".join(f"{name:28s} {value}" for name, value in plan.items()))
         return
-    if alone:
+    if is_single:
         bundles = [write_bundle(Scene.open(paths[0], bands, nodata), model, out_dir, options)]
     else:
         bundles = write_bundles(paths, model, out_dir, options, bands=bands, nodata=nodata)

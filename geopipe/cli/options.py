@@ -22,10 +22,10 @@ def _bands(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int
 def _megabytes(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
     if text is None:
         return None
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([a-zA-Z]*)", text.strip())
-    if not found or found[2].upper() not in _UNITS or not float(found[1]):
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([a-zA-Z]*)", text.strip())
+    if not match or match[2].upper() not in _UNITS or not float(match[1]):
         raise click.BadParameter("give a size, e.g. 4GB or 800MB")
-    return max(1, int(float(found[1]) * _UNITS[found[2].upper()]))
+    return max(1, int(float(match[1]) * _UNITS[match[2].upper()]))
 
 
 BANDS = click.option(

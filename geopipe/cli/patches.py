@@ -135,12 +135,12 @@ def train(
     from geopipe.learn.patches import model as work
     from geopipe.mapping import choose_device
 
-    wanted = tuple(int(n) for n in numbers(sizes, int))
+    patch_sizes = tuple(int(n) for n in numbers(sizes, int))
     design = work.PatchModelSpec(
         backbone,
         weights,
-        wanted,
-        cell or min(wanted),
+        patch_sizes,
+        cell or min(patch_sizes),
         side,
         gsd,
         numbers(size_weights, float) if size_weights else None,
@@ -150,14 +150,14 @@ def train(
     training = work.PatchTraining(design, plan, hold_out, choose_device(device), cache)
     source = work.PatchSource(sources, labels, masks, unlabelled, skip_bad, bands, nodata)
     scheme = load_scheme(classes) if classes else source.scheme()
-    judged = work.train_patch_model(source, scheme, training, out, overwrite=overwrite)
+    evaluation = work.train_patch_model(source, scheme, training, out, overwrite=overwrite)
     if as_json:
-        click.echo(json.dumps({"model": str(out), "held_out": judged.to_dict()}))
+        click.echo(json.dumps({"model": str(out), "held_out": evaluation.to_dict()}))
         return
-    click.echo(f"held out: {judged.summed.pixels} cells")
+    click.echo(f"held out: {evaluation.summed.pixels} cells")
     for name, m in (
-        *((f"patches of {n} px", m) for n, m in judged.sizes.items()),
-        ("all sizes", judged.summed),
+        *((f"patches of {n} px", m) for n, m in evaluation.sizes.items()),
+        ("all sizes", evaluation.summed),
     ):
         accuracy = f"overall accuracy {100 * m.overall_accuracy:.1f} %"
         click.echo(f"{name:18s} {accuracy}, kappa {m.kappa:.3f}")

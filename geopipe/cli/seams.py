@@ -69,20 +69,21 @@ def verify_seams(
     )
     click.echo(json.dumps(report.to_dict()) if as_json else "\n".join(_lines(report)))
     if not report.ok:
-        ours = "the fault is geopipe's, not the model's"
+        explanation = "the fault is geopipe's, not the model's"
         raise GridError(
             f"tiles and the whole image do not match: {report.errors} pixels have another class, "
             f"scores differ by up to {max(report.max_seam, report.max_difference):.1e} (rounding "
             f"explains {report.tolerance:.1e})",
-            "the map of this model has seams" if _explained(report) else ours,
+            "the map of this model has seams" if _explained(report) else explanation,
         )
 
 
 def _lines(report: "SeamReport") -> list[str]:
-    crop, (down, along) = report.crop, report.factor
+    crop, (factor_y, factor_x) = report.crop, report.factor
     lines = [
         f"crop    rows {crop.row}-{crop.bottom}, columns {crop.col}-{crop.right} of {report.scene}",
-        f"        {report.pixels} valid px compared, {down:.4g} x {along:.4g} of them per net px",
+        f"        {report.pixels} valid px compared, {factor_y:.4g} x {factor_x:.4g} of them per "
+        "net px",
         f"net     halo {report.declared_halo} px declared, {report.measured_halo} measured; "
         f"stride {report.stride}",
         *(f"        looks at all of a tile: {layer}" for layer in report.nonlocal_layers),
@@ -90,11 +91,15 @@ def _lines(report: "SeamReport") -> list[str]:
         "core   first tile at   tiles   max |difference|          changed px   beyond rounding",
         "                               to one window  to whole",
     ]
-    for i, way in enumerate(report.tilings):
-        name = f"{way.core:<6d} {way.origin[0]:>5d}, {way.origin[1]:<5d}" if i else "one window"
+    for i, tiling in enumerate(report.tilings):
+        name = (
+            f"{tiling.core:<6d} {tiling.origin[0]:>5d}, {tiling.origin[1]:<5d}"
+            if i
+            else "one window"
+        )
         lines.append(
-            f"{name:20s} {way.tiles:7d}   {way.max_seam:13.1e}  {way.max_difference:8.1e} "
-            f"{way.changed:14d} {way.errors:17d}"
+            f"{name:20s} {tiling.tiles:7d}   {tiling.max_seam:13.1e}  {tiling.max_difference:8.1e} "
+            f"{tiling.changed:14d} {tiling.errors:17d}"
         )
     lines += [
         "",

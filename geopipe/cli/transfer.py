@@ -139,7 +139,7 @@ def transfer(
         plan=replace(work.TUNING, steps=steps, seed=seed),
         rounds=rounds,
         mix=mix,
-        most=most,
+        max_patches=most,
         force=force,
         device=choose_device(device),
         cache=cache,
@@ -171,8 +171,8 @@ def transfer(
     click.echo(f"estimated gain, points: {last.evidence.gain}")
     for reason in outcome.reasons:
         click.echo(f"abstains: {reason}")
-    kept = "" if outcome.trained else " (weights as they were; --force trains all the same)"
-    click.echo(f"model:  {outcome.model}{kept}")
+    suffix = "" if outcome.trained else " (weights as they were; --force trains all the same)"
+    click.echo(f"model:  {outcome.model}{suffix}")
     click.echo(f"sheet:  {outcome.sheet}")
     for path in outcome.pseudo_labels:
         click.echo(f"labels: {path}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from geopipe.doctor import gdal, libraries, machine, projections, speed
-from geopipe.doctor.finding import Finding, Probe, Status, reinstall, said
+from geopipe.doctor.finding import Finding, Probe, Status, error_text, reinstall
 
 __all__ = ["Finding", "Status", "examine"]
 
@@ -39,20 +39,20 @@ def examine(folder: Path, *, measure: bool = False) -> list[Finding]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = [f for module in _MODULES for f in _import(module)]
-        broken = {f.name for f in found}
+        findings = [f for module in _MODULES for f in _import(module)]
+        broken = {f.name for f in findings}
         output = Probe("disk", "output", lambda: [machine.output_disk(folder)])
         probes = [*libraries.PROBES, *machine.PROBES, output, *gdal.PROBES, *projections.PROBES]
         probes += speed.PROBES if measure else ()
         for probe in probes:
             if broken.isdisjoint(probe.needs):
-                found += probe.findings()
-    return sorted(found, key=lambda f: GROUPS.index(f.group))
+                findings += probe.findings()
+    return sorted(findings, key=lambda f: GROUPS.index(f.group))
 
 
 def _import(module: str) -> Iterator[Finding]:
     try:
         importlib.import_module(module)
     except (Exception, SystemExit) as e:
-        value = f"cannot be imported: {said(e)}"
+        value = f"cannot be imported: {error_text(e)}"
         yield Finding("versions", module, value, "problem", reinstall(module))

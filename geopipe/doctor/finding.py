@@ -30,21 +30,23 @@ class Probe:
 
     def findings(self) -> list[Finding]:
         """What the probe found; should it break, what it found until then and a problem."""
-        found: list[Finding] = []
+        findings: list[Finding] = []
         try:
-            found.extend(self.find())
+            findings.extend(self.find())
         except (Exception, SystemExit) as e:
             advice = reinstall(self.needs[0]) if self.needs else "mend what the message names"
-            found.append(Finding(self.group, self.name, said(e), "problem", advice))
-        return found
+            findings.append(Finding(self.group, self.name, error_text(e), "problem", advice))
+        return findings
 
 
-def rated(group: str, name: str, value: str, advice: str = "", bad: Status = "warning") -> Finding:
-    """ok without `advice`, else `bad`."""
-    return Finding(group, name, value, bad if advice else "ok", advice)
+def rated(
+    group: str, name: str, value: str, advice: str = "", failed_status: Status = "warning"
+) -> Finding:
+    """ok without `advice`, else `failed_status`."""
+    return Finding(group, name, value, failed_status if advice else "ok", advice)
 
 
-def said(e: BaseException) -> str:
+def error_text(e: BaseException) -> str:
     """An exception in one line."""
     return " ".join(f"{type(e).__name__}: {e}".split())[:300]
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from importlib import metadata
 
-from geopipe.doctor.finding import Finding, Probe, rated, reinstall, said, size
+from geopipe.doctor.finding import Finding, Probe, error_text, rated, reinstall, size
 from geopipe.limits import cgroup_limits
 
 _RASTER = {
@@ -25,14 +25,14 @@ _VECTOR = {
 _CODECS = ("deflate", "zstd")
 """Compressions that geopipe writes."""
 
-_CACHE_SHARE, _CACHE_LEAST = 0.25, 16e6
+_CACHE_SHARE, _MIN_CACHE = 0.25, 16e6
 """The block cache takes at most this share of the memory, and at least these bytes."""
 
 
 def _raster() -> Iterator[Finding]:
-    have = _raster_drivers()
+    drivers = _raster_drivers()
     for driver, loss in _RASTER.items():
-        yield _driver(driver, driver in have, loss, "rasterio")
+        yield _driver(driver, driver in drivers, loss, "rasterio")
 
 
 def _raster_drivers() -> set[str]:
@@ -45,30 +45,30 @@ def _raster_drivers() -> set[str]:
 def _vector() -> Iterator[Finding]:
     import pyogrio
 
-    have = pyogrio.list_drivers()
+    drivers = pyogrio.list_drivers()
     for driver, loss in _VECTOR.items():
         # Labels are only read; what geopipe cannot do without, it writes.
-        there = ("r" if loss else "w") in have.get(driver, "")
-        yield _driver(driver, there, loss, "pyogrio")
+        is_available = ("r" if loss else "w") in drivers.get(driver, "")
+        yield _driver(driver, is_available, loss, "pyogrio")
 
 
-def _driver(driver: str, there: bool, loss: str, library: str) -> Finding:
+def _driver(driver: str, is_available: bool, loss: str, library: str) -> Finding:
     name = f"{driver} ({library})"
-    if there:
+    if is_available:
         return Finding("drivers", name, "there")
     skipped = [v for v in ("GDAL_SKIP", "OGR_SKIP") if driver in os.environ.get(v, "")]
-    cure = f"unset {skipped[0]}" if skipped else reinstall(library)
+    advice = f"unset {skipped[0]}" if skipped else reinstall(library)
     if loss:
-        return Finding("drivers", name, "missing", "warning", f"{loss}: {cure}")
-    return Finding("drivers", name, "missing", "problem", cure)
+        return Finding("drivers", name, "missing", "warning", f"{loss}: {advice}")
+    return Finding("drivers", name, "missing", "problem", advice)
 
 
 def _codecs() -> Iterator[Finding]:
     # Without the driver nothing can be said, and that it is missing has been told.
     for name in _CODECS if "GTiff" in _raster_drivers() else ():
         error = codec_error(name)
-        cure = reinstall("rasterio") if error else ""
-        yield rated("drivers", f"{name} in GTiff", error or "there", cure, "problem")
+        advice = reinstall("rasterio") if error else ""
+        yield rated("drivers", f"{name} in GTiff", error or "there", advice, "problem")
 
 
 def codec_error(name: str) -> str:
@@ -79,17 +79,17 @@ def codec_error(name: str) -> str:
     data = np.arange(64 * 64, dtype=np.uint8).reshape(1, 64, 64)
     shape = {"width": 64, "height": 64, "count": 1, "dtype": "uint8"}
     # A transform, since without one rasterio warns.
-    plane = rasterio.Affine(1, 0, 0, 0, -1, 64)
+    transform = rasterio.Affine(1, 0, 0, 0, -1, 64)
     with rasterio.MemoryFile() as file:
         try:
-            with file.open(driver="GTiff", transform=plane, compress=name, **shape) as out:
+            with file.open(driver="GTiff", transform=transform, compress=name, **shape) as out:
                 out.write(data)
             with file.open() as written:
                 # What GDAL has never heard of it writes uncompressed, without an error.
-                good = written.compression and (written.read() == data).all()
+                intact = written.compression and (written.read() == data).all()
         except rasterio.errors.RasterioError as e:
-            return said(e)
-    return "" if good else "not written so"
+            return error_text(e)
+    return "" if intact else "not written so"
 
 
 def _arrow() -> Iterator[Finding]:
@@ -109,15 +109,17 @@ def _cache() -> Iterator[Finding]:
 
     with rasterio.Env():
         cache = int(get_gdal_config("GDAL_CACHEMAX"))  # bytes, as GDAL understood the words
-    words = os.environ.get("GDAL_CACHEMAX")
-    if words is None:
+    setting = os.environ.get("GDAL_CACHEMAX")
+    if setting is None:
         yield Finding("memory", "GDAL_CACHEMAX", f"not set, {size(cache)} by default")
         return
-    most = _CACHE_SHARE * min(psutil.virtual_memory().total, cgroup_limits().memory or math.inf)
-    fits = _CACHE_LEAST <= cache <= most
-    cure = f"unset it or set 64 (MB); from {size(_CACHE_LEAST)} to {size(most)} is sound here"
-    value = f"{words}, that is {size(cache)}"
-    yield rated("memory", "GDAL_CACHEMAX", value, "" if fits else cure)
+    max_cache = _CACHE_SHARE * min(
+        psutil.virtual_memory().total, cgroup_limits().memory or math.inf
+    )
+    fits = _MIN_CACHE <= cache <= max_cache
+    advice = f"unset it or set 64 (MB); from {size(_MIN_CACHE)} to {size(max_cache)} is sound here"
+    value = f"{setting}, that is {size(cache)}"
+    yield rated("memory", "GDAL_CACHEMAX", value, "" if fits else advice)
 
 
 PROBES = (

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from geopipe import __version__
-from geopipe.doctor.finding import Finding, Probe, rated, reinstall, said, size
+from geopipe.doctor.finding import Finding, Probe, error_text, rated, reinstall, size
 from geopipe.doctor.projections import proj_version, pyogrio_database
 
 
@@ -22,8 +22,8 @@ def _cluster() -> Iterator[Finding]:
     # Not imported: only the jobs floor knows dask.
     for name in ("dask", "distributed"):
         version = _version(name)
-        cure = "" if version else reinstall(name)
-        yield rated("versions", name, version or "not installed", cure, "problem")
+        advice = "" if version else reinstall(name)
+        yield rated("versions", name, version or "not installed", advice, "problem")
 
 
 def _version(distribution: str) -> str:
@@ -39,8 +39,8 @@ def _dependencies() -> Iterator[Finding]:
     names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines]
     missing = " ".join(name for name in names if not _version(name))
     value = f"missing: {missing}" if missing else f"all {len(names)} installed"
-    cure = f"python -m pip install {missing}" if missing else ""
-    yield rated("versions", "dependencies", value, cure, "problem")
+    advice = f"python -m pip install {missing}" if missing else ""
+    yield rated("versions", "dependencies", value, advice, "problem")
 
 
 def _rasterio() -> Iterator[Finding]:
@@ -72,13 +72,15 @@ def _torch_build() -> Iterator[Finding]:
     import torch
 
     yield Finding("torch", "version", torch.__version__)
-    able = torch.backends.cpu.get_cpu_capability()
-    slow = able == "DEFAULT" and platform.machine().lower() in ("x86_64", "amd64")
-    cure = "unset ATEN_CPU_CAPABILITY or take a processor with AVX2: nets are slow without vectors"
-    yield rated("torch", "CPU capability", able, cure if slow else "")
+    cpu_capability = torch.backends.cpu.get_cpu_capability()
+    is_slow = cpu_capability == "DEFAULT" and platform.machine().lower() in ("x86_64", "amd64")
+    advice = (
+        "unset ATEN_CPU_CAPABILITY or take a processor with AVX2: nets are slow without vectors"
+    )
+    yield rated("torch", "CPU capability", cpu_capability, advice if is_slow else "")
     kinds = {"AVX-512 BF16": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
-    have = [kind for kind, test in kinds.items() if getattr(torch.cpu, test, bool)()]
-    yield Finding("torch", "bfloat16 on CPU", ", ".join(have) or "no instructions for it")
+    features = [kind for kind, test in kinds.items() if getattr(torch.cpu, test, bool)()]
+    yield Finding("torch", "bfloat16 on CPU", ", ".join(features) or "no instructions for it")
 
 
 def _torch_devices() -> Iterator[Finding]:
@@ -88,11 +90,11 @@ def _torch_devices() -> Iterator[Finding]:
     if getattr(torch.version, "hip", None):
         build = f"ROCm {torch.version.hip}"
     yield Finding("torch", "GPU build", build or "none, for CPUs only")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         n = torch.cuda.device_count() if build and torch.cuda.is_available() else 0
     if n == 0:
-        yield _no_device(build, " ".join(str(w.message) for w in told))
+        yield _no_device(build, " ".join(str(w.message) for w in caught))
     for i in range(n):
         yield _device(i)
 
@@ -103,23 +105,23 @@ def _device(i: int) -> Finding:
     device = torch.cuda.get_device_properties(i)
     value = f"{device.name}, {size(device.total_memory)}"
     try:
-        free, _ = torch.cuda.mem_get_info(i)
+        free_memory, _ = torch.cuda.mem_get_info(i)
         # A build without code for this GPU shows only when something runs there.
         torch.ones(8, device=f"cuda:{i}").sum().item()
     except Exception as e:
-        cure = "free its memory, install a torch built for this GPU, or map with --device cpu"
-        return Finding("torch", f"cuda:{i}", f"{value}: {said(e)}", "problem", cure)
-    return Finding("torch", f"cuda:{i}", f"{value}, {size(free)} free")
+        advice = "free its memory, install a torch built for this GPU, or map with --device cpu"
+        return Finding("torch", f"cuda:{i}", f"{value}: {error_text(e)}", "problem", advice)
+    return Finding("torch", f"cuda:{i}", f"{value}, {size(free_memory)} free")
 
 
-def _no_device(build: str, told: str) -> Finding:
-    if not (told or _has_nvidia_driver()):
+def _no_device(build: str, message: str) -> Finding:
+    if not (message or _has_nvidia_driver()):
         return Finding("torch", "GPUs", "none")
-    cure = "install a CUDA build of torch to use the GPU of this machine"
+    advice = "install a CUDA build of torch to use the GPU of this machine"
     if build:
-        cure = "look at nvidia-smi and CUDA_VISIBLE_DEVICES, and renew a driver that is too old"
-    value = f"none that torch can use: {told}" if told else "none that torch can use"
-    return Finding("torch", "GPUs", " ".join(value.split())[:300], "warning", cure)
+        advice = "look at nvidia-smi and CUDA_VISIBLE_DEVICES, and renew a driver that is too old"
+    value = f"none that torch can use: {message}" if message else "none that torch can use"
+    return Finding("torch", "GPUs", " ".join(value.split())[:300], "warning", advice)
 
 
 def _has_nvidia_driver() -> bool:

@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from geopipe.doctor.finding import Finding, Probe, Status, rated, said, size
+from geopipe.doctor.finding import Finding, Probe, Status, error_text, rated, size
 from geopipe.limits import cgroup_limits
 
-_DISK_TIGHT, _DISK_FULL = 1e9, 50e6
+_DISK_LOW, _DISK_FULL = 1e9, 50e6
 """Bytes. A class map takes some 0.2 bytes per pixel of the scene while it is made."""
-_MEMORY_TIGHT = 1e9
+_MEMORY_LOW = 1e9
 """Bytes; mapping takes some 0.7 GB."""
 
 
@@ -36,21 +36,23 @@ def _threads() -> Iterator[Finding]:
     yield Finding("threads", "cores usable", f"{_cores()} of {os.cpu_count()}")
     yield Finding("threads", "cgroup CPU quota", f"{quota:g} cores" if quota else "none")
     omp = os.environ.get("OMP_NUM_THREADS", "")
-    sound = re.fullmatch(r"(\s*[1-9]\d*\s*(,.*)?)?", omp)
-    cure = "" if sound else f"set it to a number, e.g. {_useful_threads()}, or unset it"
-    yield rated("threads", "OMP_NUM_THREADS", omp or "not set", cure)
+    valid = re.fullmatch(r"(\s*[1-9]\d*\s*(,.*)?)?", omp)
+    advice = "" if valid else f"set it to a number, e.g. {_useful_threads()}, or unset it"
+    yield rated("threads", "OMP_NUM_THREADS", omp or "not set", advice)
     gdal = os.environ.get("GDAL_NUM_THREADS", "")
-    cure = "unset it: threads of GDAL beside those of the net slow both down"
-    cure = "" if gdal in ("", "0", "1") else cure
-    yield rated("threads", "GDAL_NUM_THREADS", gdal or "not set", cure)
+    advice = "unset it: threads of GDAL beside those of the net slow both down"
+    advice = "" if gdal in ("", "0", "1") else advice
+    yield rated("threads", "GDAL_NUM_THREADS", gdal or "not set", advice)
 
 
 def _torch_threads() -> Iterator[Finding]:
     import torch
 
-    n, useful = torch.get_num_threads(), _useful_threads()
-    cure = f"set OMP_NUM_THREADS={useful}: threads without a core of their own hold up the others"
-    yield rated("threads", "torch", str(n), cure if n > useful else "")
+    n, useful_count = torch.get_num_threads(), _useful_threads()
+    advice = (
+        f"set OMP_NUM_THREADS={useful_count}: threads without a core of their own slow the others"
+    )
+    yield rated("threads", "torch", str(n), advice if n > useful_count else "")
 
 
 def _memory() -> Iterator[Finding]:
@@ -58,11 +60,11 @@ def _memory() -> Iterator[Finding]:
 
     memory, limit = psutil.virtual_memory(), cgroup_limits().memory
     yield Finding("memory", "total", size(memory.total))
-    cure = f"{size(_MEMORY_TIGHT)} is needed: close other programs or raise the limit"
+    advice = f"{size(_MEMORY_LOW)} is needed: close other programs or raise the limit"
     for name, value in (("available", memory.available), ("cgroup limit", limit)):
-        tight = value is not None and value < _MEMORY_TIGHT
-        words = "none" if value is None else size(value)
-        yield rated("memory", name, words, cure if tight else "")
+        is_low = value is not None and value < _MEMORY_LOW
+        limit_text = "none" if value is None else size(value)
+        yield rated("memory", name, limit_text, advice if is_low else "")
 
 
 def _allocator() -> Iterator[Finding]:
@@ -73,19 +75,19 @@ def _allocator() -> Iterator[Finding]:
     elif libc == "glibc":
         yield Finding("memory", "allocator", f"glibc {version}, can be tuned")
     else:
-        cure = "use a Linux with glibc for speed: maps are the same but may take twice as long"
+        advice = "use a Linux with glibc for speed: maps are the same but may take twice as long"
         value = f"{libc or 'not glibc'}, cannot be tuned"
-        yield Finding("memory", "allocator", value, "warning", cure)
+        yield Finding("memory", "allocator", value, "warning", advice)
 
 
 def output_disk(folder: Path) -> Finding:
     """The disk under `folder`, which need not be there yet: what is free, and may one write."""
     folder = folder.resolve()
-    place = next(p for p in (folder, *folder.parents) if p.is_dir())
-    if not os.access(place, os.W_OK | os.X_OK):
-        cure = "write to another folder or ask for the right to write here"
-        return Finding("disk", "output", f"{place} cannot be written", "problem", cure)
-    return _disk("output", place, "problem", "free some space or write to another disk")
+    existing_folder = next(p for p in (folder, *folder.parents) if p.is_dir())
+    if not os.access(existing_folder, os.W_OK | os.X_OK):
+        advice = "write to another folder or ask for the right to write here"
+        return Finding("disk", "output", f"{existing_folder} cannot be written", "problem", advice)
+    return _disk("output", existing_folder, "problem", "free some space or write to another disk")
 
 
 def _working_disk() -> Iterator[Finding]:
@@ -93,35 +95,35 @@ def _working_disk() -> Iterator[Finding]:
 
 
 def _temp_disk() -> Iterator[Finding]:
-    cure = "set TMPDIR to a folder with space"
+    advice = "set TMPDIR to a folder with space"
     try:
-        place = Path(tempfile.gettempdir())
+        temp_folder = Path(tempfile.gettempdir())
     except OSError as e:
-        yield Finding("disk", "temporary files", said(e), "problem", cure)
+        yield Finding("disk", "temporary files", error_text(e), "problem", advice)
     else:
-        yield _disk("temporary files", place, "warning", cure)
+        yield _disk("temporary files", temp_folder, "warning", advice)
 
 
-def _disk(name: str, place: Path, full: Status, cure: str) -> Finding:
-    free = shutil.disk_usage(place).free
-    bad = full if free < _DISK_FULL else "warning"
-    value = f"{size(free)} free in {place}"
-    return rated("disk", name, value, cure if free < _DISK_TIGHT else "", bad)
+def _disk(name: str, folder: Path, full: Status, advice: str) -> Finding:
+    free_bytes = shutil.disk_usage(folder).free
+    failed_status = full if free_bytes < _DISK_FULL else "warning"
+    value = f"{size(free_bytes)} free in {folder}"
+    return rated("disk", name, value, advice if free_bytes < _DISK_LOW else "", failed_status)
 
 
 def _data_folders() -> Iterator[Finding]:
-    cure = "unset it: rasterio and pyogrio carry different versions, and each finds its own files"
+    advice = "unset it: rasterio and pyogrio carry different versions, and each finds its own files"
     for name in ("PROJ_DATA", "PROJ_LIB", "GDAL_DATA"):
         value = os.environ.get(name)
-        yield rated("environment", name, value or "not set", cure if value else "")
+        yield rated("environment", name, value or "not set", advice if value else "")
 
 
 def _encoding() -> Iterator[Finding]:
     names, texts = sys.getfilesystemencoding(), locale.getpreferredencoding(False)
     utf8 = {e.lower().replace("-", "") for e in (names, texts)} == {"utf8"}
-    cure = "set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or names with accents cannot be read"
+    advice = "set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or names with accents cannot be read"
     value = f"{names} for file names, {texts} for text"
-    yield rated("environment", "encoding", value, "" if utf8 else cure)
+    yield rated("environment", "encoding", value, "" if utf8 else advice)
 
 
 PROBES = (

@@ -9,7 +9,7 @@ from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
-from geopipe.doctor.finding import Finding, Probe, rated, reinstall, said
+from geopipe.doctor.finding import Finding, Probe, error_text, rated, reinstall
 
 LonLat = tuple[float, float]
 
@@ -26,8 +26,8 @@ def proj_version(folder: Path | None) -> str:
         return ""
     uri = (folder / "proj.db").resolve().as_uri()
     with closing(sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True)) as base:
-        found = base.execute("SELECT value FROM metadata WHERE key = 'PROJ.VERSION'").fetchone()
-    return str(found[0]) if found else "unknown version"
+        row = base.execute("SELECT value FROM metadata WHERE key = 'PROJ.VERSION'").fetchone()
+    return str(row[0]) if row else "unknown version"
 
 
 def pyogrio_database() -> Path | None:
@@ -100,14 +100,14 @@ def project(library: str, transform: Callable[[], LonLat], folder: Path | None) 
         version = proj_version(folder)
         off = max(abs(a - b) for a, b in zip(transform(), _ORIGIN_DEGREES, strict=True))
     except Exception as e:
-        error = said(e)
+        error = error_text(e)
     else:
         right = off <= _DEGREES_OFF
         error = "" if right else f"EPSG:2154 -> EPSG:4326 is {off:g} degrees off"
     misleading = [v for v in ("PROJ_DATA", "PROJ_LIB") if os.environ.get(v)]
-    cure = f"unset {' and '.join(misleading)}" if misleading else reinstall(library)
+    advice = f"unset {' and '.join(misleading)}" if misleading else reinstall(library)
     base = f"proj.db of PROJ {version} in {folder}" if version else "works, proj.db not located"
-    return rated("projections", library, error or base, cure if error else "", "problem")
+    return rated("projections", library, error or base, advice if error else "", "problem")
 
 
 PROBES = (

@@ -21,13 +21,13 @@ def _speed() -> Iterator[Finding]:
 
     yield Finding("speed", "instructions", torch.backends.cpu.get_cpu_capability())
     work = Work(BaseNetworkPlan.of(), RefinementPlan.of(), _FOREZ_MPX, _FOREZ_KM2)
-    found = estimate(work, load_scheme("buildings-roads"))
-    assert work.sharpen is not None
+    estimated = estimate(work, load_scheme("buildings-roads"))
+    assert work.refinement is not None
     rates = {
-        "training, CNN": f"{work.base.steps / found.base_network:.2g} steps/s",
-        "training, refinement": f"{work.sharpen.steps / found.sharpening:.2g} steps/s",
-        "mapping, CNN+RNN": f"{work.mapped_mpx / found.mapping:.2g} million pixels of 1 m/s",
-        "make forez-map": f"about {duration(found.total)}, installation aside",
+        "training, CNN": f"{work.base.steps / estimated.base_network:.2g} steps/s",
+        "training, refinement": f"{work.refinement.steps / estimated.sharpening:.2g} steps/s",
+        "mapping, CNN+RNN": f"{work.mapped_mpx / estimated.mapping:.2g} million pixels of 1 m/s",
+        "make forez-map": f"about {duration(estimated.total)}, installation aside",
     }
     for name, value in rates.items():
         yield Finding("speed", name, value)

@@ -21,7 +21,7 @@ from geopipe.raster.cog import write_class_cog
 from geopipe.raster.scene import opened, window_geobox
 
 _FILE = "evaluation.json"
-_LOOK_PX = 1536
+_WINDOW_PX = 1536
 """Side of the window that is scored to watch a training."""
 
 
@@ -52,9 +52,9 @@ def evaluate_steps(
         model = Checkpoint.load(path)
         steps = tuple(range(model.net.iterations + 1))
         files = map_scene(scene, path, folder, engine, iterations=steps)
-        for made in files.classes:
+        for class_map in files.classes:
             target = _map(folder, len(tables))
-            write_class_cog(made, target, model.scheme, {})
+            write_class_cog(class_map, target, model.scheme, {})
             tables.append(evaluate_map(target, truth, scheme=model.scheme).to_dict())
         forget_tiles(folder)
     (folder / _FILE).write_text(json.dumps({"iterations": tables}, indent=1))
@@ -66,8 +66,8 @@ def quick_score(model: Checkpoint, scene: Scene, truth: Path, device: str) -> fl
     labels = RasterLabels.open(truth, model.scheme).read(window_geobox(scene.geobox, window))
     (scores,) = score_window(model, scene, window, device=device)
     mapped = best_class(scores).cpu().numpy()
-    known = np.where(scene.read(window).valid, labels, IGNORE)
-    return Metrics.of(model.scheme.names, known, mapped).mean_iou
+    reference = np.where(scene.read(window).valid, labels, IGNORE)
+    return Metrics.of(model.scheme.names, reference, mapped).mean_iou
 
 
 def _labelled_window(truth: Path) -> Window:
@@ -76,12 +76,12 @@ def _labelled_window(truth: Path) -> Window:
         step = max(1, max(shape) // 512)
         small = src.read(1, out_shape=tuple(-(-n // step) for n in shape))
     labelled = np.nonzero(small != IGNORE)
-    middle = [int(np.median(at)) * step if len(at) else 0 for at in labelled]
+    center = [int(np.median(indices)) * step if len(indices) else 0 for indices in labelled]
     row, col = (
-        min(max(m - _LOOK_PX // 2, 0), max(n - _LOOK_PX, 0))
-        for m, n in zip(middle, shape, strict=True)
+        min(max(m - _WINDOW_PX // 2, 0), max(n - _WINDOW_PX, 0))
+        for m, n in zip(center, shape, strict=True)
     )
-    return Window(row, col, _LOOK_PX, _LOOK_PX).clip(shape)
+    return Window(row, col, _WINDOW_PX, _WINDOW_PX).clip(shape)
 
 
 def _map(folder: Path, iteration: int) -> Path:

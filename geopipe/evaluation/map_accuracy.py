@@ -58,12 +58,12 @@ def evaluate_map(
         advance = stack.enter_context(progress("comparing", len(parts)))
         for window in parts:
             advance()
-            chosen = inside(window) if inside else None
-            if chosen is not None and not chosen.any():
+            mask = inside(window) if inside else None
+            if mask is not None and not mask.any():
                 continue
             t, m = expected(window), mapped(window)
-            if chosen is not None:
-                t, m = t[chosen], m[chosen]
+            if mask is not None:
+                t, m = t[mask], m[mask]
             total += Metrics.of(scheme.names, t, m)
     if not total.pixels:
         where = f" inside {area}" if area else ""
@@ -118,12 +118,12 @@ def _ids(src: rasterio.DatasetReader, scheme: ClassScheme) -> Reader:
             "give one band of whole numbers: class ids, not colours or scores",
         )
 
-    one = IGNORE if len(scheme) == 2 and _is_mask(src) else None
+    positive_id = IGNORE if len(scheme) == 2 and _is_mask(src) else None
 
     def read(window: Window) -> np.ndarray:
-        values, known = _values(src, window)
+        values, valid = _values(src, window)
         ids = values.astype(np.int64)
-        return np.where(known, ids if one is None else ids == one, IGNORE)
+        return np.where(valid, ids if positive_id is None else ids == positive_id, IGNORE)
 
     return read
 
@@ -147,13 +147,13 @@ def _is_mask(src: rasterio.DatasetReader) -> bool:
     """
     if src.nodata is not None:
         return False
-    seen: set[int] = set()
+    values_seen: set[int] = set()
     for window in _windows(src):
-        values, known = _values(src, window)
-        seen.update(np.unique(values[known]).tolist())
-        if not seen <= {0, IGNORE}:
+        values, valid = _values(src, window)
+        values_seen.update(np.unique(values[valid]).tolist())
+        if not values_seen <= {0, IGNORE}:
             return False
-    return seen == {0, IGNORE} or (seen == {IGNORE} and src.crs is None)
+    return values_seen == {0, IGNORE} or (values_seen == {IGNORE} and src.crs is None)
 
 
 def _mask_as_ids(stack: ExitStack, src: rasterio.DatasetReader) -> Path:
@@ -176,9 +176,9 @@ def _area(path: Path, src: rasterio.DatasetReader) -> Reader:
     """Reads whether a pixel's centre lies in one of the polygons of `path`, as bool."""
     if src.crs is None:
         raise SceneError(f"{src.name} has no CRS, so {path} cannot be laid over it")
-    plane = GeoBox(src.shape, src.transform, src.crs)
-    area = Area.open(path, plane)
-    return lambda window: area.inside(window_geobox(plane, window))
+    grid = GeoBox(src.shape, src.transform, src.crs)
+    area = Area.open(path, grid)
+    return lambda window: area.inside(window_geobox(grid, window))
 
 
 def _windows(src: rasterio.DatasetReader) -> Iterator[Window]:

@@ -25,11 +25,11 @@ def ground_gsd(geobox: GeoBox) -> tuple[float, float]:
     points = [(col, row - 0.5), (col, row + 0.5), (col - 0.5, row), (col + 0.5, row)]
     x, y = zip(*(geobox.affine * p for p in points), strict=True)
     lon, lat = to_lonlat.transform(x, y)
-    down = _WGS84.inv(lon[0], lat[0], lon[1], lat[1])[2]
-    along = _WGS84.inv(lon[2], lat[2], lon[3], lat[3])[2]
-    if not (0 < down < 1e6 and 0 < along < 1e6):
+    gsd_y = _WGS84.inv(lon[0], lat[0], lon[1], lat[1])[2]
+    gsd_x = _WGS84.inv(lon[2], lat[2], lon[3], lat[3])[2]
+    if not (0 < gsd_y < 1e6 and 0 < gsd_x < 1e6):
         raise GridError(
-            f"pixels of {down:g} x {along:g} m on the ground: the transform or CRS is wrong",
+            f"pixels of {gsd_y:g} x {gsd_x:g} m on the ground: the transform or CRS is wrong",
             "check the scene with gdalinfo",
         )
-    return down, along
+    return gsd_y, gsd_x

@@ -23,7 +23,7 @@ def mirror_pad(window: Window, shape: tuple[int, int]) -> tuple[Window, np.ndarr
     return part, rows - top, cols - left
 
 
-def _reflected(at: np.ndarray, n: int) -> np.ndarray:
+def _reflected(indices: np.ndarray, n: int) -> np.ndarray:
     """... 1 0 | 0 1 ... n-1 | n-1 n-2 ..."""
-    at = at % (2 * n)
-    return np.where(at < n, at, 2 * n - 1 - at)
+    indices = indices % (2 * n)
+    return np.where(indices < n, indices, 2 * n - 1 - indices)

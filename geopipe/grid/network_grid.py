@@ -31,9 +31,9 @@ class NetworkGrid:
         """The plane of `gsd` metres on the ground over a scene's GeoBox; GridError if absurd."""
         factors = tuple(_snap(gsd / metres) for metres in ground_gsd(scene))
         if not all(1 / 16 <= f <= 256 for f in factors):
-            down, along = ground_gsd(scene)
+            gsd_y, gsd_x = ground_gsd(scene)
             raise GridError(
-                f"pixels of {down:.3g} x {along:.3g} m cannot serve a net made for {gsd:g} m",
+                f"pixels of {gsd_y:.3g} x {gsd_x:.3g} m cannot serve a net made for {gsd:g} m",
                 "use a scene or a model of a nearer ground sample distance",
             )
         return cls((scene.shape[0], scene.shape[1]), (factors[0], factors[1]))
@@ -78,5 +78,9 @@ class NetworkGrid:
 
 
 def _snap(factor: float) -> float:
-    whole = round(factor)
-    return float(whole) if whole and abs(factor / whole - 1) < _SNAP else factor
+    nearest_integer = round(factor)
+    return (
+        float(nearest_integer)
+        if nearest_integer and abs(factor / nearest_integer - 1) < _SNAP
+        else factor
+    )

@@ -22,8 +22,8 @@ def average_weights(start: int, count: int, factor: float, source_start: int) ->
     net = np.arange(start, start + count)
     left, right = net * factor, (net + 1) * factor
     first = np.floor(left + 1e-9).astype(int)
-    reach = int(np.max(np.ceil(right - 1e-9) - first))
-    index = first + np.arange(reach)[:, None]
+    max_count = int(np.max(np.ceil(right - 1e-9) - first))
+    index = first + np.arange(max_count)[:, None]
     overlap = np.minimum(index + 1, right) - np.maximum(index, left)
     weight = np.clip(overlap, 0, None) / factor
     last = int(np.ceil((start + count) * factor - 1e-9)) - 1  # taps beyond it weigh nothing
@@ -34,8 +34,8 @@ def bilinear_weights(
     start: int, count: int, factor: float, size: int, source_start: int
 ) -> ResamplingWeights:
     """Scene pixels `start`... between the centres of net pixels 0...`size` - 1, edges held."""
-    at = (np.arange(start, start + count) + 0.5) / factor - 0.5
-    first = np.floor(at)
-    right = at - first
+    positions = (np.arange(start, start + count) + 0.5) / factor - 0.5
+    first = np.floor(positions)
+    right = positions - first
     index = np.clip(np.stack([first, first + 1]).astype(int), 0, size - 1)
     return ResamplingWeights(index - source_start, np.stack([1 - right, right]))

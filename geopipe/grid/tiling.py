@@ -35,8 +35,10 @@ class Tiling:
         if min(self.shape) < 1:
             raise GridError(f"cannot tile an empty plane of {self.shape[0]} x {self.shape[1]} px")
         if self.core < BLOCK or self.core % BLOCK:
-            near = max(BLOCK, round(self.core / BLOCK) * BLOCK)
-            raise GridError(f"core={self.core} is not a multiple of {BLOCK}; try {near}")
+            nearest_multiple = max(BLOCK, round(self.core / BLOCK) * BLOCK)
+            raise GridError(
+                f"core={self.core} is not a multiple of {BLOCK}; try {nearest_multiple}"
+            )
         if self.halo < 0:
             raise GridError(f"halo={self.halo} is negative")
 

@@ -39,25 +39,25 @@ class Area:
         if shapes.crs is None:
             raise LabelError(f"{path} has no CRS", "set it, or save the polygons as GeoPackage")
         polygons = shapes[shapes.geom_type.isin(["Polygon", "MultiPolygon"])]
-        place = Extent(geobox)
-        found = np.asarray(polygons.to_crs(place.crs).array, object)
-        near = found[shapely.intersects(place.outline, found)]
-        if not len(near):
+        extent = Extent(geobox)
+        polygon_array = np.asarray(polygons.to_crs(extent.crs).array, object)
+        overlapping = polygon_array[shapely.intersects(extent.outline, polygon_array)]
+        if not len(overlapping):
             raise LabelError(
-                f"none of the {len(found)} polygons of {path} lies on the scene",
+                f"none of the {len(polygon_array)} polygons of {path} lies on the scene",
                 "check the place and the CRS of both",
             )
-        return cls(near, str(path))
+        return cls(overlapping, str(path))
 
     def inside(self, geobox: GeoBox) -> np.ndarray:
         """Whether the centre of each pixel of `geobox` lies in a polygon, (h, w) bool."""
-        touched = self.shapes[STRtree(self.shapes).query(geobox.extent.geom)]
-        if not len(touched):
+        overlapping = self.shapes[STRtree(self.shapes).query(geobox.extent.geom)]
+        if not len(overlapping):
             return np.zeros(geobox.shape, bool)
-        burned = rasterize(
-            touched.tolist(), out_shape=geobox.shape, transform=geobox.affine, dtype="uint8"
+        mask = rasterize(
+            overlapping.tolist(), out_shape=geobox.shape, transform=geobox.affine, dtype="uint8"
         )
-        return np.asarray(burned, bool)
+        return np.asarray(mask, bool)
 
 
 @dataclass(frozen=True, eq=False)

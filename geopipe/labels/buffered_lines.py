@@ -8,7 +8,7 @@ from geopipe.labels.extent import reproject
 
 _STEP_M = 500.0
 """Longest side of a buffer before it is bent into another CRS: 500 m bow by under a centimetre."""
-_SAME_M = 0.02
+_SNAP_M = 0.02
 """Ends nearer than this are the same OSM node."""
 
 
@@ -20,30 +20,33 @@ def buffered_lines(lines: np.ndarray, widths: np.ndarray, source: CRS, local: CR
     is exactly as long as it was drawn.
     """
     flat = shapely.remove_repeated_points(reproject(lines, source, local))
-    wide = shapely.buffer(flat, widths / 2, cap_style="flat", join_style="round")
-    ends, owner = _joined_ends(flat)
-    if len(owner):
-        caps = shapely.buffer(shapely.points(ends), widths[owner] / 2)
+    buffered = shapely.buffer(flat, widths / 2, cap_style="flat", join_style="round")
+    end_points, line_indices = _joined_ends(flat)
+    if len(line_indices):
+        caps = shapely.buffer(shapely.points(end_points), widths[line_indices] / 2)
         # Several caps of one line: gather them first, a union per line and not per cap.
-        rows, firsts = np.unique(owner, return_index=True)
+        rows, firsts = np.unique(line_indices, return_index=True)
         for row, own in zip(rows, np.split(caps, firsts[1:]), strict=True):
-            wide[row] = shapely.union_all([wide[row], *own])
-    return np.asarray(shapely.segmentize(wide, _STEP_M))
+            buffered[row] = shapely.union_all([buffered[row], *own])
+    return np.asarray(shapely.segmentize(buffered, _STEP_M))
 
 
 def _joined_ends(lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ends (k, 2) that are a node of another line too, and the index (k,) of the line they end."""
-    parts, owner = shapely.get_parts(lines, return_index=True)
+    parts, line_indices = shapely.get_parts(lines, return_index=True)
     usable = shapely.get_num_points(parts) > 1
-    parts, owner = parts[usable], owner[usable]
+    parts, line_indices = parts[usable], line_indices[usable]
     if not len(parts):
-        return np.empty((0, 2)), owner
+        return np.empty((0, 2)), line_indices
     xy = shapely.get_coordinates(parts)
-    finite = np.where(np.isfinite(xy), xy, 0.0)
+    coordinates = np.where(np.isfinite(xy), xy, 0.0)
     _, node, count = np.unique(
-        np.round(finite / _SAME_M).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+        np.round(coordinates / _SNAP_M).astype(np.int64),
+        axis=0,
+        return_inverse=True,
+        return_counts=True,
     )
-    stop = np.cumsum(shapely.get_num_points(parts))
-    at = np.sort(np.concatenate([np.r_[0, stop[:-1]], stop - 1]))
-    shared = count[node.ravel()[at]] > 1
-    return xy[at][shared], np.repeat(owner, 2)[shared]
+    end_offsets = np.cumsum(shapely.get_num_points(parts))
+    end_indices = np.sort(np.concatenate([np.r_[0, end_offsets[:-1]], end_offsets - 1]))
+    shared = count[node.ravel()[end_indices]] > 1
+    return xy[end_indices][shared], np.repeat(line_indices, 2)[shared]

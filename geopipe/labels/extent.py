@@ -25,14 +25,14 @@ MARGIN_M = 100.0
 class Extent:
     """The pixel plane of a scene as a place; raises GridError when its CRS cannot tell."""
 
-    plane: GeoBox
+    geobox: GeoBox
 
     @cached_property
     def crs(self) -> CRS:
         """The CRS of the scene."""
-        if self.plane.crs is None:
+        if self.geobox.crs is None:
             raise GridError("the pixel plane has no CRS, so no label can be placed on it")
-        return self.plane.crs.proj
+        return self.geobox.crs.proj
 
     @cached_property
     def local(self) -> CRS:
@@ -41,8 +41,8 @@ class Extent:
         Azimuthal equidistant, so it exists everywhere; 100 km off the centre lengths across are
         wrong by 4e-5, at the rim of any scene by less.
         """
-        height, width = self.plane.shape
-        x, y = self.plane.affine * (width / 2, height / 2)
+        height, width = self.geobox.shape
+        x, y = self.geobox.affine * (width / 2, height / 2)
         lon, lat = Transformer.from_crs(self.crs, LONLAT, always_xy=True).transform(x, y)
         if not (math.isfinite(lon) and math.isfinite(lat)):
             raise GridError(
@@ -56,7 +56,7 @@ class Extent:
     @cached_property
     def outline(self) -> BaseGeometry:
         """The scene's edge in its own CRS."""
-        outline: BaseGeometry = self.plane.extent.geom
+        outline: BaseGeometry = self.geobox.extent.geom
         shapely.prepare(outline)
         return outline
 
@@ -68,8 +68,10 @@ class Extent:
         try:
             to_local = Transformer.from_crs(self.crs, self.local, always_xy=True)
             left, bottom, right, top = to_local.transform_bounds(*self.outline.bounds)
-            around = (left - margin, bottom - margin, right + margin, top + margin)
-            bounds = Transformer.from_crs(self.local, crs, always_xy=True).transform_bounds(*around)
+            expanded = (left - margin, bottom - margin, right + margin, top + margin)
+            bounds = Transformer.from_crs(self.local, crs, always_xy=True).transform_bounds(
+                *expanded
+            )
         except ProjError:
             return None
         if not all(map(math.isfinite, bounds)) or bounds[0] > bounds[2]:

@@ -20,7 +20,7 @@ Kind = Literal["polygon", "line", "ring", "point", "collection"]
 
 _KINDS: dict[int, Kind] = {0: "point", 1: "line", 2: "ring", 3: "polygon"}
 _KINDS |= {4: "point", 5: "line", 6: "polygon", 7: "collection"}
-_SERVES = {"polygon": {"polygon", "ring"}, "line": {"line", "ring"}}
+_ACCEPTED_KINDS = {"polygon": {"polygon", "ring"}, "line": {"line", "ring"}}
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Features:
 
 @dataclass
 class FeatureCollector:
-    """Collects the wanted features of one layer, dropping at once those far from `near`."""
+    """Collects the wanted features of one layer, dropping at once those far from `bounds`."""
 
     scheme: ClassScheme
     crs: CRS
-    near: Bounds | None
+    bounds: Bounds | None
     skipped: Counter[str] = field(default_factory=Counter)
     _rows: list[tuple[BaseGeometry, int, float]] = field(default_factory=list)
     _extremes: list[float] = field(default_factory=lambda: [np.inf, np.inf, -np.inf, -np.inf])
@@ -69,13 +69,13 @@ class FeatureCollector:
             self.skipped["empty geometry"] += 1
             return
         kind = kind_of(shape)
-        taken: set[int] = set()
+        added: set[int] = set()
         for class_id, rule in matches:
-            if class_id not in taken and kind in _SERVES[rule.geometry]:
-                taken.add(class_id)
+            if class_id not in added and kind in _ACCEPTED_KINDS[rule.geometry]:
+                added.add(class_id)
                 width = width_of(rule, tags) if rule.geometry == "line" else np.nan
-                self.put(shape, class_id, width)
-        if not taken:
+                self._append(shape, class_id, width)
+        if not added:
             self.skipped[f"{kind} where a {matches[0][1].geometry} is wanted"] += 1
 
     def add_class(self, shape: BaseGeometry | None, class_id: int, tags: Tags) -> None:
@@ -86,21 +86,21 @@ class FeatureCollector:
         kind = kind_of(shape)
         rules = [r for r in self.scheme.classes[class_id].rules if r.geometry == "line"]
         if kind == "polygon":
-            self.put(shape, class_id, np.nan)
+            self._append(shape, class_id, np.nan)
         elif kind in ("line", "ring") and rules:
-            self.put(shape, class_id, width_of(rules[0], tags))
+            self._append(shape, class_id, width_of(rules[0], tags))
         elif kind == "ring":
-            self.put(shape, class_id, np.nan)
+            self._append(shape, class_id, np.nan)
         else:
             self.skipped[f"{kind} where a polygon is wanted"] += 1
 
-    def put(self, shape: BaseGeometry, class_id: int, width: float) -> None:
+    def _append(self, shape: BaseGeometry, class_id: int, width: float) -> None:
         """Take a polygon or ring (NaN width) or a line, unless it is far from the scene."""
         left, bottom, right, top = shape.bounds
         e = self._extremes
         self._extremes = [min(e[0], left), min(e[1], bottom), max(e[2], right), max(e[3], top)]
-        if self.near is not None:
-            west, south, east, north = self.near
+        if self.bounds is not None:
+            west, south, east, north = self.bounds
             if left > east or right < west or bottom > north or top < south:
                 return
         if np.isnan(width) and kind_of(shape) == "ring":
@@ -133,5 +133,5 @@ def kind_of(shape: BaseGeometry) -> Kind:
 def class_of(shape: BaseGeometry | None, matches: Iterable[tuple[int, TagRule]]) -> int | None:
     """The class that the first fitting rule makes of a feature."""
     kind = kind_of(shape) if shape is not None and not shape.is_empty else None
-    fitting = (i for i, rule in matches if kind in _SERVES[rule.geometry])
+    fitting = (i for i, rule in matches if kind in _ACCEPTED_KINDS[rule.geometry])
     return next(fitting, None)

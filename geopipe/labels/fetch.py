@@ -41,8 +41,8 @@ def default_cache() -> Path:
 
 def osm_cache_file(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
     """Where `fetch_osm` keeps its answer."""
-    asked = [_bbox(geobox), _query(scheme), all_keys(scheme)]
-    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    request = [_bbox(geobox), _query(scheme), all_keys(scheme)]
+    key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:16]
     return Path(cache_dir) / f"osm-{key}.gpkg"
 
 
@@ -64,7 +64,7 @@ def fetch_osm(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
             prefix=f".{target.stem}.part-", dir=target.parent
         ) as folder:
             part = Path(folder) / target.name
-            _write(_kept(_download(bbox, tags), scheme), part)
+            _write(_matching_features(_download(bbox, tags), scheme), part)
             part.replace(target)
     except OSError as e:
         raise LabelError(
@@ -86,14 +86,14 @@ def _bbox(geobox: GeoBox) -> Bounds:
 
 def _query(scheme: ClassScheme) -> dict[str, bool | list[str]]:
     """What to ask: of each rule the first key, since Overpass joins keys by "or"."""
-    asked: dict[str, set[str]] = {}
-    for one in scheme.classes:
-        for rule in one.rules:
+    tags: dict[str, set[str]] = {}
+    for map_class in scheme.classes:
+        for rule in map_class.rules:
             for key, accepted in list(rule.tags.items())[:1]:
-                asked.setdefault(key, set()).update(accepted)
-    if not asked:
+                tags.setdefault(key, set()).update(accepted)
+    if not tags:
         raise LabelError(f"no class of the scheme '{scheme.name}' has rules for OSM tags")
-    return {k: True if "*" in v else sorted(v) for k, v in sorted(asked.items())}
+    return {k: True if "*" in v else sorted(v) for k, v in sorted(tags.items())}
 
 
 def _download(bbox: Bounds, tags: dict[str, bool | list[str]]) -> gpd.GeoDataFrame:
@@ -135,7 +135,7 @@ def _short(error: Exception) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def _kept(frame: gpd.GeoDataFrame, scheme: ClassScheme) -> gpd.GeoDataFrame:
+def _matching_features(frame: gpd.GeoDataFrame, scheme: ClassScheme) -> gpd.GeoDataFrame:
     """The columns that rules look at (all of OSM's would clash in upper and lower case)."""
     flat = frame.reset_index()
     index = {"element": "osm_type", "element_type": "osm_type", "id": "osm_id", "osmid": "osm_id"}

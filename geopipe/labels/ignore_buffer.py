@@ -13,7 +13,7 @@ from geopipe.errors import LabelError
 from geopipe.grid import ground_gsd
 from geopipe.labels.source import LabelSource
 
-MOST_M = 50.0
+MAX_BUFFER_M = 50.0
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,15 @@ class IgnoreBufferLabels:
 
     labels: LabelSource
     metres: float
-    plane: GeoBox | None = None
+    geobox: GeoBox | None = None
     """The scene's pixels, whose size on the ground counts in all its windows, so that they agree;
     without it each window has its own (in Web Mercator it changes with the latitude)."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.metres <= MOST_M:
+        if not 0 < self.metres <= MAX_BUFFER_M:
             raise LabelError(
-                f"a band of {self.metres:g} m to ignore", f"give more than 0, at most {MOST_M:g} m"
+                f"a band of {self.metres:g} m to ignore",
+                f"give more than 0, at most {MAX_BUFFER_M:g} m",
             )
 
     @property
@@ -53,24 +54,24 @@ class IgnoreBufferLabels:
         It is looked for beyond the plane as well, so windows agree. Next to IGNORE is no border.
         """
         gsd = self._gsd(geobox)
-        reach = math.ceil(self.metres / min(gsd)) + 1
-        outer = self.labels.read(geobox.pad(reach, reach))
-        ids: np.ndarray = outer[reach:-reach, reach:-reach].copy()
+        margin = math.ceil(self.metres / min(gsd)) + 1
+        outer = self.labels.read(geobox.pad(margin, margin))
+        ids: np.ndarray = outer[margin:-margin, margin:-margin].copy()
         for class_id in np.unique(outer[outer != IGNORE]):
             others = (outer != class_id) & (outer != IGNORE)
             if not others.any():
                 continue
-            far = distance_transform_edt(~others, sampling=gsd)[reach:-reach, reach:-reach]
-            ids[(ids == class_id) & (far - min(gsd) / 2 <= self.metres)] = IGNORE
+            distance = distance_transform_edt(~others, sampling=gsd)[margin:-margin, margin:-margin]
+            ids[(ids == class_id) & (distance - min(gsd) / 2 <= self.metres)] = IGNORE
         return ids
 
     def _gsd(self, geobox: GeoBox) -> tuple[float, float]:
-        """Metres down and along a pixel of `geobox`, where the middle of `plane` is."""
-        plane = self.plane
-        if plane is None or plane.crs != geobox.crs:
+        """Metres down and along a pixel of `geobox`, where the middle of `geobox` is."""
+        own_geobox = self.geobox
+        if own_geobox is None or own_geobox.crs != geobox.crs:
             return ground_gsd(geobox)
-        height, width = plane.shape
-        x, y = plane.affine * (width / 2, height / 2)
+        height, width = own_geobox.shape
+        x, y = own_geobox.affine * (width / 2, height / 2)
         a = geobox.affine
         # One pixel like those of `geobox`, around that place.
         col, row = -0.5, -0.5

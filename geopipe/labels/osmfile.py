@@ -31,87 +31,87 @@ def is_osm_file(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def read_osm_file(path: Path, scheme: ClassScheme, place: Extent) -> Features:
+def read_osm_file(path: Path, scheme: ClassScheme, extent: Extent) -> Features:
     """The features of `path` that `scheme` wants and that are near the scene.
 
     Raises LabelError when the file is missing, damaged or not OSM. Memory: the coordinates of all
     nodes (about 16 bytes each) and the wanted features near the scene.
     """
-    gathering = FeatureCollector(scheme, LONLAT, place.bounds_in(LONLAT))
-    gather_osm_file(path, gathering)
-    return gathering.finish()
+    collector = FeatureCollector(scheme, LONLAT, extent.bounds_in(LONLAT))
+    collect_osm_features(path, collector)
+    return collector.finish()
 
 
-def gather_osm_file(path: Path, gathering: FeatureCollector) -> None:
-    """Give `gathering` what it wants of `path`; errors as above."""
-    scheme = gathering.scheme
+def collect_osm_features(path: Path, collector: FeatureCollector) -> None:
+    """Give `collector` what it wants of `path`; errors as above."""
+    scheme = collector.scheme
     keys = naming_keys(scheme)
     if not keys:
         raise LabelError(f"no class of the scheme '{scheme.name}' has rules for OSM tags")
     try:
-        _gather(path, gathering, keys)
+        _collect(path, collector, keys)
     except (RuntimeError, OSError) as e:
         raise LabelError(
             f"cannot read {path} as OSM data: {e}", "the file is damaged or cut short; get it again"
         ) from e
 
 
-def _gather(path: Path, gathering: FeatureCollector, keys: tuple[str, ...]) -> None:
+def _collect(path: Path, collector: FeatureCollector, keys: tuple[str, ...]) -> None:
     # The filters run in C++: Python sees only what has one of the keys.
     processor = osmium.FileProcessor(str(path)).with_areas(KeyFilter(*keys))
-    wanted = all_keys(gathering.scheme)
+    keys_filter = all_keys(collector.scheme)
     areas = _Areas()
-    thing: Any  # a union in the stubs, which is_area() and its like do not narrow
-    for thing in processor.with_filter(KeyFilter(*keys)):
-        tags = {k: v for k in wanted if (v := thing.tags.get(k)) is not None}
-        matches = list(matching(gathering.scheme, tags))
+    element: Any  # a union in the stubs, which is_area() and its like do not narrow
+    for element in processor.with_filter(KeyFilter(*keys)):
+        tags = {k: v for k in keys_filter if (v := element.tags.get(k)) is not None}
+        matches = list(matching(collector.scheme, tags))
         if not matches:
             continue
         polygons = [m for m in matches if m[1].geometry == "polygon"]
         lines = [m for m in matches if m[1].geometry == "line"]
-        if thing.is_area():
-            if polygons and (shape := areas.built(thing)) is not None:
-                kind = "way" if thing.from_way() else "relation"
-                about = _about(f"{kind}/{thing.orig_id()}", thing)
-                gathering.add_matches(shape, polygons, tags, about)
-        elif thing.is_way():
-            closed = thing.is_closed() and len(thing.nodes) > 1
+        if element.is_area():
+            if polygons and (shape := areas.built(element)) is not None:
+                kind = "way" if element.from_way() else "relation"
+                about = _metadata(f"{kind}/{element.orig_id()}", element)
+                collector.add_matches(shape, polygons, tags, about)
+        elif element.is_way():
+            closed = element.is_closed() and len(element.nodes) > 1
             if polygons and closed:
-                areas.expect(2 * thing.id)
+                areas.expect(2 * element.id)
             if lines or not closed:
-                _add_way(gathering, thing, matches if not closed else lines, tags)
-        elif thing.is_node():
-            gathering.add_matches(shapely.Point(0, 0), matches, tags)  # counted as a point
-        elif polygons and thing.tags.get("type") in _AREA_RELATIONS:
-            areas.expect(2 * thing.id + 1)
+                _add_way(collector, element, matches if not closed else lines, tags)
+        elif element.is_node():
+            collector.add_matches(shapely.Point(0, 0), matches, tags)  # counted as a point
+        elif polygons and element.tags.get("type") in _AREA_RELATIONS:
+            areas.expect(2 * element.id + 1)
     if areas.missing():
-        gathering.skipped[_BROKEN] += areas.missing()
+        collector.skipped[_BROKEN] += areas.missing()
 
 
 class _Areas:
     """Keeps account of the polygons that must come and of those that came."""
 
     def __init__(self) -> None:
-        self._due: set[int] = set()
-        self._early: set[int] = set()
+        self._expected: set[int] = set()
+        self._completed_early: set[int] = set()
         self._failed = 0
         self._wkb = osmium.geom.WKBFactory()
 
     def expect(self, area_id: int) -> None:
         """The closed way or the relation was seen."""
-        if area_id in self._early:
-            self._early.remove(area_id)
+        if area_id in self._completed_early:
+            self._completed_early.remove(area_id)
         else:
-            self._due.add(area_id)
+            self._expected.add(area_id)
 
     def built(self, area: Any) -> BaseGeometry | None:
         """The polygon of an assembled area; None (and counted) when its rings are broken."""
         area_id = 2 * area.orig_id() + (not area.from_way())
-        if area_id in self._due:
-            self._due.remove(area_id)
+        if area_id in self._expected:
+            self._expected.remove(area_id)
         else:
             # A relation's area is ready with its last way, before the relation itself comes by.
-            self._early.add(area_id)
+            self._completed_early.add(area_id)
         try:
             return shapely.from_wkb(self._wkb.create_multipolygon(area))
         except (RuntimeError, shapely.errors.ShapelyError):
@@ -120,28 +120,30 @@ class _Areas:
 
     def missing(self) -> int:
         """How many never came or came broken."""
-        return len(self._due) + self._failed
+        return len(self._expected) + self._failed
 
 
 def _add_way(
-    gathering: FeatureCollector, way: Any, matches: list[tuple[int, TagRule]], tags: dict[str, str]
+    collector: FeatureCollector, way: Any, matches: list[tuple[int, TagRule]], tags: dict[str, str]
 ) -> None:
     """Take a way as a line; of one that leaves the extract, what the extract has."""
-    runs = list(_runs(way))
-    if not runs:
-        gathering.skipped[_NO_LINE] += 1
+    segments = list(_way_segments(way))
+    if not segments:
+        collector.skipped[_NO_LINE] += 1
         return
-    shape = shapely.LineString(runs[0]) if len(runs) == 1 else shapely.MultiLineString(runs)
-    gathering.add_matches(shape, matches, tags, _about(f"way/{way.id}", way))
+    shape = (
+        shapely.LineString(segments[0]) if len(segments) == 1 else shapely.MultiLineString(segments)
+    )
+    collector.add_matches(shape, matches, tags, _metadata(f"way/{way.id}", way))
 
 
-def _about(name: str, thing: Any) -> dict[str, str]:
+def _metadata(name: str, element: Any) -> dict[str, str]:
     """Id and time of the last change; extracts without metadata say 1970."""
-    changed = thing.timestamp
+    changed = element.timestamp
     return {"osm_id": name} | ({"timestamp": changed.isoformat()} if changed.year > 1970 else {})
 
 
-def _runs(way: Any) -> Iterator[np.ndarray]:
+def _way_segments(way: Any) -> Iterator[np.ndarray]:
     """Coordinates (n, 2) of each stretch of two or more nodes that have a location."""
     run: list[tuple[float, float]] = []
     for node in way.nodes:

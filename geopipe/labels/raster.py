@@ -35,7 +35,7 @@ class RasterLabels:
 
     scheme: ClassScheme
     path: str
-    plane: GeoBox
+    geobox: GeoBox
     nodata: float | None
     credit: str = ""
 
@@ -53,8 +53,8 @@ class RasterLabels:
                     f"{path} has no CRS or geotransform",
                     "georeference it, e.g. gdal_edit.py -a_srs EPSG:2154 FILE",
                 )
-            plane = GeoBox((src.height, src.width), src.transform, src.crs)
-            return cls(scheme, str(path), plane, src.nodata, src.tags().get("credit", ""))
+            geobox = GeoBox((src.height, src.width), src.transform, src.crs)
+            return cls(scheme, str(path), geobox, src.nodata, src.tags().get("credit", ""))
 
     def read(self, geobox: GeoBox) -> np.ndarray:
         """Class ids (h, w) uint8 of `geobox`; IGNORE for nodata and outside the raster.
@@ -63,18 +63,18 @@ class RasterLabels:
         the most frequent class under it (of two equals the lower id), on any other the nearest.
         Raises LabelError naming values that are no class of the scheme.
         """
-        window = _window_of(self.plane, geobox)
+        window = _window_of(self.geobox, geobox)
         with _opened(self.path) as src:
             if window is not None:
                 return self._ids(src, window)
-            ratios = zip(ground_gsd(geobox), ground_gsd(self.plane), strict=True)
+            ratios = zip(ground_gsd(geobox), ground_gsd(self.geobox), strict=True)
             k = min(_SAMPLES, max(1, *(math.ceil(a / b - _SNAP) for a, b in ratios)))
             out = np.empty(geobox.shape, np.uint8)
-            for rows, x, y in _samples(self.plane, geobox, k):
-                out[rows] = _most_frequent(self._at(src, x, y), k, len(self.scheme))
+            for rows, x, y in _samples(self.geobox, geobox, k):
+                out[rows] = _most_frequent(self._sample(src, x, y), k, len(self.scheme))
             return out
 
-    def _at(self, src: rasterio.DatasetReader, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def _sample(self, src: rasterio.DatasetReader, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Ids (n, m) at the points `x`, `y` (n, m), in pixels of the raster."""
         height, width = src.shape
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
@@ -107,49 +107,52 @@ class RasterLabels:
         return ids
 
     def _require_classes(self, values: np.ndarray) -> None:
-        wrong = np.unique(values[~np.isin(values, np.arange(len(self.scheme)))])
-        if wrong.size:
-            shown = ", ".join(f"{v:g}" for v in wrong[:8]) + (", ..." if wrong.size > 8 else "")
+        invalid = np.unique(values[~np.isin(values, np.arange(len(self.scheme)))])
+        if invalid.size:
+            invalid_text = ", ".join(f"{v:g}" for v in invalid[:8]) + (
+                ", ..." if invalid.size > 8 else ""
+            )
             names = ", ".join(f"{i} {n}" for i, n in enumerate(self.scheme.names))
             raise LabelError(
-                f"{self.path} has the values {shown}, which are no class of '{self.scheme.name}'",
+                f"{self.path} has the values {invalid_text}, which are no class of "
+                f"'{self.scheme.name}'",
                 f"ids: {names}; {IGNORE} = not labelled",
             )
 
 
 def _samples(
-    plane: GeoBox, target: GeoBox, k: int
+    source: GeoBox, target: GeoBox, k: int
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Some rows of `target` and where their k x k samples a pixel lie in pixels of `plane`.
+    """Some rows of `target` and where their k x k samples a pixel lie in pixels of `source`.
 
     GDAL's mode resampling is no help: it also counts pixels that merely touch, so that a coarse
-    pixel right outside the raster gets a class. Positions are counted from the corner of `plane`,
+    pixel right outside the raster gets a class. Positions are counted from the corner of `source`,
     so they do not depend on the window that asks.
     """
     height, width = target.shape
-    link = ~target.affine * plane.affine
+    link = ~target.affine * source.affine
     col, row = round(link.c), round(link.f)
-    back = ~Affine(link.a, link.b, link.c - col, link.d, link.e, link.f - row)
+    inverse = ~Affine(link.a, link.b, link.c - col, link.d, link.e, link.f - row)
     step = max(1, _AT_ONCE // (width * k * k))
     within = (np.arange(k) + 0.5) / k
     u = (np.arange(width)[:, None] - col + within).ravel()
     for top in range(0, height, step):
         rows = slice(top, min(top + step, height))
         v = (np.arange(rows.start, rows.stop)[:, None] - row + within).ravel()
-        if target.crs == plane.crs:
-            x = back.a * u + back.b * v[:, None] + back.c
-            y = back.d * u + back.e * v[:, None] + back.f
+        if target.crs == source.crs:
+            x = inverse.a * u + inverse.b * v[:, None] + inverse.c
+            y = inverse.d * u + inverse.e * v[:, None] + inverse.f
         else:
-            x, y = _across(plane, target, u + col, v + row)
+            x, y = _sampled_across_crs(source, target, u + col, v + row)
         yield rows, x, y
 
 
-def _across(
-    plane: GeoBox, target: GeoBox, u: np.ndarray, v: np.ndarray
+def _sampled_across_crs(
+    source: GeoBox, target: GeoBox, u: np.ndarray, v: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Columns `u` and rows `v` of `target` as x, y (v, u) in pixels of `plane`, in another CRS."""
-    a, b = target.affine, ~plane.affine
-    to_plane = Transformer.from_crs(Extent(target).crs, Extent(plane).crs, always_xy=True)
+    """Columns `u` and rows `v` of `target` as x, y (v, u) in pixels of `source`, in another CRS."""
+    a, b = target.affine, ~source.affine
+    to_plane = Transformer.from_crs(Extent(target).crs, Extent(source).crs, always_xy=True)
     east, north = to_plane.transform(
         a.a * u + a.b * v[:, None] + a.c, a.d * u + a.e * v[:, None] + a.f
     )
@@ -160,26 +163,26 @@ def _most_frequent(ids: np.ndarray, k: int, classes: int) -> np.ndarray:
     """(h, w) of `ids` (h k, w k): the class most samples have; IGNORE where none has a class."""
     if k == 1:
         return ids
-    cells = ids.reshape(ids.shape[0] // k, k, -1, k)
-    best = np.full(cells.shape[::2], IGNORE, np.uint8)
-    most = np.zeros(best.shape, np.int32)
+    blocks = ids.reshape(ids.shape[0] // k, k, -1, k)
+    best = np.full(blocks.shape[::2], IGNORE, np.uint8)
+    max_count = np.zeros(best.shape, np.int32)
     for class_id in range(classes):
-        count = (cells == class_id).sum(axis=(1, 3), dtype=np.int32)
-        best[count > most] = class_id
-        np.maximum(most, count, out=most)
+        count = (blocks == class_id).sum(axis=(1, 3), dtype=np.int32)
+        best[count > max_count] = class_id
+        np.maximum(max_count, count, out=max_count)
     return best
 
 
-def _window_of(plane: GeoBox, geobox: GeoBox) -> Window | None:
-    """Where `geobox` lies on the pixels of `plane`; None when it has other pixels."""
-    if geobox.crs != plane.crs:
+def _window_of(source: GeoBox, geobox: GeoBox) -> Window | None:
+    """Where `geobox` lies on the pixels of `source`; None when it has other pixels."""
+    if geobox.crs != source.crs:
         return None
-    link = ~plane.affine * geobox.affine
+    link = ~source.affine * geobox.affine
     height, width = geobox.shape
-    down = abs(link.d) * width + abs(link.e - 1) * height
-    along = abs(link.a - 1) * width + abs(link.b) * height
+    error_rows = abs(link.d) * width + abs(link.e - 1) * height
+    error_cols = abs(link.a - 1) * width + abs(link.b) * height
     col, row = round(link.c), round(link.f)
-    if max(down, along, abs(link.c - col), abs(link.f - row)) > _ALIGNED:
+    if max(error_rows, error_cols, abs(link.c - col), abs(link.f - row)) > _ALIGNED:
         return None
     return Window(row, col, height, width)
 

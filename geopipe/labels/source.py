@@ -49,19 +49,19 @@ def open_labels(
     VectorLabels (`layer`: one layer of a GeoPackage; by default all). Raises LabelError when the
     file is missing, unreadable, without CRS, of no use for `scheme`, or elsewhere on Earth.
     """
-    path, place = Path(path), Extent(geobox)
+    path, extent = Path(path), Extent(geobox)
     if not path.exists() and not str(path).startswith("/vsi"):
         raise LabelError(f"there is no file {path}", "check the path")
     if is_osm_file(path):
         if layer is not None:
             raise LabelError(f"{path} is OSM data, which has no layers", "leave the layer out")
-        extract = read_osm_file(path, scheme, place)
+        extract = read_osm_file(path, scheme, extent)
         return VectorLabels.of([extract], scheme, geobox, OSM_CREDIT, str(path))
     if _is_raster(path):
         labels = RasterLabels.open(path, scheme)
-        _require_overlap(labels, place)
+        _require_overlap(labels, extent)
         return labels
-    features, credit = read_vector_file(path, scheme, place, layer)
+    features, credit = read_vector_file(path, scheme, extent, layer)
     return VectorLabels.of(features, scheme, geobox, credit, str(path))
 
 
@@ -82,12 +82,12 @@ def _is_raster(path: Path) -> bool:
     return is_raster
 
 
-def _require_overlap(labels: RasterLabels, place: Extent) -> None:
-    theirs = Extent(labels.plane)
-    bounds = theirs.bounds_in(place.crs, margin=0)
-    if bounds is not None and not place.outline.intersects(shapely.box(*bounds)):
+def _require_overlap(labels: RasterLabels, extent: Extent) -> None:
+    label_extent = Extent(labels.geobox)
+    bounds = label_extent.bounds_in(extent.crs, margin=0)
+    if bounds is not None and not extent.outline.intersects(shapely.box(*bounds)):
         raise LabelError(
-            f"the labels do not overlap the scene: {labels.path} lies at {theirs.lonlat()}; "
-            f"the scene at {place.lonlat()}",
+            f"the labels do not overlap the scene: {labels.path} lies at {label_extent.lonlat()}; "
+            f"the scene at {extent.lonlat()}",
             "check the place and the CRS of both",
         )

@@ -12,7 +12,7 @@ from geopipe.classes import ClassScheme, TagRule
 from geopipe.errors import LabelError
 from geopipe.labels.extent import LONLAT, Extent
 from geopipe.labels.features import FeatureCollector, class_of
-from geopipe.labels.osmfile import gather_osm_file, is_osm_file
+from geopipe.labels.osmfile import collect_osm_features, is_osm_file
 from geopipe.labels.tags import Tags
 from geopipe.labels.vectorfile import Table, read_tables
 
@@ -20,7 +20,7 @@ __all__ = ["Table", "open_tables"]
 
 
 def open_tables(
-    path: Path, scheme: ClassScheme, place: Extent, layer: str | None = None
+    path: Path, scheme: ClassScheme, extent: Extent, layer: str | None = None
 ) -> list[Table]:
     """The features near the scene that `scheme` wants; a GeoPackage or its kin with all columns.
 
@@ -30,9 +30,9 @@ def open_tables(
     if not path.exists() and not str(path).startswith("/vsi"):
         raise LabelError(f"there is no file {path}", "check the path")
     if not is_osm_file(path):
-        return read_tables(path, scheme, place, layer)
-    listing = _Listing(scheme, LONLAT, place.bounds_in(LONLAT))
-    gather_osm_file(path, listing)
+        return read_tables(path, scheme, extent, layer)
+    listing = _Listing(scheme, LONLAT, extent.bounds_in(LONLAT))
+    collect_osm_features(path, listing)
     return [listing.table(areas=True), listing.table(areas=False)]
 
 
@@ -56,14 +56,16 @@ class _Listing(FeatureCollector):
         self.rows.append((shape, class_id, {**tags, **about}))
 
     def _is_near(self, shape: BaseGeometry) -> bool:
-        if self.near is None:
+        if self.bounds is None:
             return True
-        (left, bottom, right, top), (west, south, east, north) = shape.bounds, self.near
+        (left, bottom, right, top), (west, south, east, north) = shape.bounds, self.bounds
         return bool(left <= east and right >= west and bottom <= north and top >= south)
 
     def table(self, *, areas: bool) -> Table:
         """The polygons, or the lines."""
-        mine = [r for r in self.rows if (r[0].geom_type.endswith("Polygon")) == areas]
-        frame = gpd.GeoDataFrame([r[2] for r in mine], geometry=[r[0] for r in mine], crs=LONLAT)
-        frame["source_id"] = [r[2]["osm_id"] for r in mine]
-        return Table("areas" if areas else "lines", frame, tuple(r[1] for r in mine), True)
+        matching = [r for r in self.rows if (r[0].geom_type.endswith("Polygon")) == areas]
+        frame = gpd.GeoDataFrame(
+            [r[2] for r in matching], geometry=[r[0] for r in matching], crs=LONLAT
+        )
+        frame["source_id"] = [r[2]["osm_id"] for r in matching]
+        return Table("areas" if areas else "lines", frame, tuple(r[1] for r in matching), True)

@@ -11,7 +11,7 @@ from geopipe.classes import ClassScheme, TagRule
 
 Tags = Mapping[str, str]
 
-_MISSING = {"", "none", "nan", "null", "<na>", "nat"}
+_NO_VALUE = {"", "none", "nan", "null", "<na>", "nat"}
 """What converters write where a feature does not have the tag."""
 
 _PAIR = re.compile(r'"((?:[^"\\]|\\.)*)"\s*=>\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
@@ -27,7 +27,7 @@ _WIDTHS = (0.5, 200.0)
 _LANES = (1, 24)
 
 
-def clean(value: Any) -> str | None:
+def cleaned_text(value: Any) -> str | None:
     """A cell of a table as the text of a tag; None where there is no tag."""
     if value is None:
         return None
@@ -38,7 +38,7 @@ def clean(value: Any) -> str | None:
             return None
         value = f"{value:g}" if abs(value) < 1e6 else f"{value:.0f}"
     text = str(value).strip()
-    return None if text.casefold() in _MISSING else text
+    return None if text.casefold() in _NO_VALUE else text
 
 
 def values(text: str) -> list[str]:
@@ -59,11 +59,11 @@ def parse_tags(value: Any) -> dict[str, str]:
         pairs = dict(value).items()
     except (TypeError, ValueError):
         return {}
-    return {str(k): text for k, v in pairs if (text := clean(v)) is not None}
+    return {str(k): text for k, v in pairs if (text := cleaned_text(v)) is not None}
 
 
-def _plain(quoted: str) -> str:
-    return re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
+def _plain(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
 def parse_width(text: str) -> float | None:
@@ -73,10 +73,10 @@ def parse_width(text: str) -> float | None:
     Source of the notations: https://wiki.openstreetmap.org/wiki/Map_features/Units
     """
     first = text.split(";")[0].strip()
-    if found := _METRES.match(first):
-        metres = _number(found[1])
-    elif found := _FEET.match(first):
-        metres = _FOOT * (_number(found[1]) + (_number(found[2]) / 12 if found[2] else 0.0))
+    if match := _METRES.match(first):
+        metres = _number(match[1])
+    elif match := _FEET.match(first):
+        metres = _FOOT * (_number(match[1]) + (_number(match[2]) / 12 if match[2] else 0.0))
     else:
         return None
     return metres if _WIDTHS[0] <= metres <= _WIDTHS[1] else None
@@ -110,8 +110,8 @@ def width_of(rule: TagRule, tags: Tags) -> float:
 
 def matching(scheme: ClassScheme, tags: Tags) -> Iterator[tuple[int, TagRule]]:
     """Class ids and rules that a feature with `tags` meets, whatever its geometry."""
-    for class_id, one in enumerate(scheme.classes):
-        for rule in one.rules:
+    for class_id, map_class in enumerate(scheme.classes):
+        for rule in map_class.rules:
             if all(_accepts(tags, k, v) for k, v in rule.tags.items()) and not any(
                 _accepts(tags, k, v) for k, v in rule.exclude.items()
             ):
@@ -119,8 +119,10 @@ def matching(scheme: ClassScheme, tags: Tags) -> Iterator[tuple[int, TagRule]]:
 
 
 def _accepts(tags: Tags, key: str, accepted: tuple[str, ...]) -> bool:
-    found = values(tags.get(key, ""))
-    return bool(found) and ("*" in accepted or any(a.casefold() in found for a in accepted))
+    tag_values = values(tags.get(key, ""))
+    return bool(tag_values) and (
+        "*" in accepted or any(a.casefold() in tag_values for a in accepted)
+    )
 
 
 def naming_keys(scheme: ClassScheme) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ class VectorLabels:
     """
 
     scheme: ClassScheme
-    plane: GeoBox
+    geobox: GeoBox
     """The scene's pixels; `read` takes any plane in its CRS."""
     shapes: np.ndarray
     """(n,) shapely polygons, higher priority later."""
@@ -51,21 +51,21 @@ class VectorLabels:
 
     def read(self, geobox: GeoBox) -> np.ndarray:
         """Class ids (h, w) uint8 of `geobox`; GridError when it is in another CRS."""
-        if geobox.crs != self.plane.crs:
+        if geobox.crs != self.geobox.crs:
             raise GridError(
-                f"the labels lie in {self.plane.crs}, the pixels asked for in {geobox.crs}",
+                f"the labels lie in {self.geobox.crs}, the pixels asked for in {geobox.crs}",
                 "open the labels for the plane of that scene",
             )
         # The index forgets the order of burning; sorting brings it back.
-        found = np.sort(self.index.query(geobox.extent.geom))
-        return rasterize(self.shapes[found], self.ids[found], self.plane, geobox)
+        indices = np.sort(self.index.query(geobox.extent.geom))
+        return rasterize(self.shapes[indices], self.ids[indices], self.geobox, geobox)
 
     @classmethod
     def of(
         cls,
         layers: Sequence[Features],
         scheme: ClassScheme,
-        plane: GeoBox,
+        geobox: GeoBox,
         credit: str = "",
         source: str = "the labels",
     ) -> Self:
@@ -73,80 +73,88 @@ class VectorLabels:
 
         Raises LabelError when none of their features meets the scene.
         """
-        place = Extent(plane)
-        tally: Counter[str] = Counter()
+        extent = Extent(geobox)
+        reason_counts: Counter[str] = Counter()
         for layer in layers:
-            tally.update(layer.skipped)
-        made = [_to_scene(layer, place, tally) for layer in layers]
-        shapes = np.concatenate([np.empty(0, object), *(m[0] for m in made)])
-        ids = np.concatenate([np.empty(0, np.uint8), *(m[1] for m in made)])
+            reason_counts.update(layer.skipped)
+        converted = [_to_scene(layer, extent, reason_counts) for layer in layers]
+        shapes = np.concatenate([np.empty(0, object), *(m[0] for m in converted)])
+        ids = np.concatenate([np.empty(0, np.uint8), *(m[1] for m in converted)])
         if not len(shapes):
-            raise _nothing(layers, scheme, place, tally, bool(credit), source)
+            raise _require_features(layers, scheme, extent, reason_counts, bool(credit), source)
         priority = np.array([c.priority for c in scheme.classes])[ids]
         order = np.lexsort((ids, priority))
-        repaired = tally.pop(_REPAIRED, 0)
-        return cls(scheme, plane, shapes[order], ids[order], _sorted(tally), repaired, credit)
+        repaired = reason_counts.pop(_REPAIRED, 0)
+        return cls(
+            scheme, geobox, shapes[order], ids[order], _sorted(reason_counts), repaired, credit
+        )
 
 
 _REPAIRED = "invalid polygon, repaired"
 
 
-def _to_scene(layer: Features, place: Extent, tally: Counter[str]) -> tuple[np.ndarray, np.ndarray]:
+def _to_scene(
+    layer: Features, extent: Extent, reason_counts: Counter[str]
+) -> tuple[np.ndarray, np.ndarray]:
     """Polygons of `layer` in the scene's CRS that meet the scene, and their class ids."""
     shapes, is_line = layer.shapes.copy(), ~np.isnan(layer.widths)
-    shapes[~is_line] = _valid(shapes[~is_line], tally)
-    at = np.flatnonzero(is_line)
-    if len(at):
-        shapes[at] = buffered_lines(shapes[at], layer.widths[at], layer.crs, place.local)
+    shapes[~is_line] = _valid(shapes[~is_line], reason_counts)
+    line_indices = np.flatnonzero(is_line)
+    if len(line_indices):
+        shapes[line_indices] = buffered_lines(
+            shapes[line_indices], layer.widths[line_indices], layer.crs, extent.local
+        )
     empty = shapely.is_empty(shapes)
-    _count(tally, "shape without area", empty)
-    for part, crs in ((is_line, place.local), (~is_line, layer.crs)):
-        shapes[part & ~empty] = reproject(shapes[part & ~empty], crs, place.crs)
-    placed = np.isfinite(shapely.bounds(shapes)).all(axis=1)
-    _count(tally, "shape that the CRS of the scene cannot hold", ~placed & ~empty)
-    keep = np.flatnonzero(placed)
-    keep = keep[shapely.intersects(place.outline, shapes[keep])]
-    return shapes[keep], layer.ids[keep]
+    _count(reason_counts, "shape without area", empty)
+    for part, crs in ((is_line, extent.local), (~is_line, layer.crs)):
+        shapes[part & ~empty] = reproject(shapes[part & ~empty], crs, extent.crs)
+    is_finite = np.isfinite(shapely.bounds(shapes)).all(axis=1)
+    _count(reason_counts, "shape that the CRS of the scene cannot hold", ~is_finite & ~empty)
+    kept_indices = np.flatnonzero(is_finite)
+    kept_indices = kept_indices[shapely.intersects(extent.outline, shapes[kept_indices])]
+    return shapes[kept_indices], layer.ids[kept_indices]
 
 
-def _valid(polygons: np.ndarray, tally: Counter[str]) -> np.ndarray:
-    wrong = ~shapely.is_valid(polygons)
-    _count(tally, _REPAIRED, wrong)
-    mended = polygons.copy()
+def _valid(polygons: np.ndarray, reason_counts: Counter[str]) -> np.ndarray:
+    invalid = ~shapely.is_valid(polygons)
+    _count(reason_counts, _REPAIRED, invalid)
+    repaired = polygons.copy()
     # "structure" keeps holes as holes and gives areas only.
-    mended[wrong] = shapely.make_valid(polygons[wrong], method="structure", keep_collapsed=False)
-    return mended
+    repaired[invalid] = shapely.make_valid(
+        polygons[invalid], method="structure", keep_collapsed=False
+    )
+    return repaired
 
 
-def _count(tally: Counter[str], reason: str, which: np.ndarray) -> None:
-    if which.any():
-        tally[reason] += int(which.sum())
+def _count(reason_counts: Counter[str], reason: str, mask: np.ndarray) -> None:
+    if mask.any():
+        reason_counts[reason] += int(mask.sum())
 
 
-def _sorted(tally: Counter[str]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(tally.items()))
+def _sorted(reason_counts: Counter[str]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(reason_counts.items()))
 
 
-def _nothing(
+def _require_features(
     layers: Sequence[Features],
     scheme: ClassScheme,
-    place: Extent,
-    tally: Counter[str],
+    extent: Extent,
+    reason_counts: Counter[str],
     is_osm: bool,
     source: str,
 ) -> LabelError:
     """Why not one shape is left."""
-    found = [(x.bounds, x.crs) for x in layers if x.bounds is not None]
-    if not found:
-        left_out = "; ".join(f"{n} x {reason}" for reason, n in _sorted(tally))
+    layer_bounds = [(x.bounds, x.crs) for x in layers if x.bounds is not None]
+    if not layer_bounds:
+        left_out = "; ".join(f"{n} x {reason}" for reason, n in _sorted(reason_counts))
         return LabelError(
             f"{source}: no feature has tags that the scheme '{scheme.name}' makes a class of"
             + (f" (left out: {left_out})" if left_out else ""),
             "check the rules of the scheme against the attributes of the labels",
         )
-    where = "; ".join(in_lonlat(bounds, crs) for bounds, crs in found)
+    where = "; ".join(in_lonlat(bounds, crs) for bounds, crs in layer_bounds)
     return LabelError(
         f"{'OSM does' if is_osm else 'the labels do'} not overlap the scene: "
-        f"{source} lies at {where}; the scene at {place.lonlat()}",
+        f"{source} lies at {where}; the scene at {extent.lonlat()}",
         "check the place and the CRS of both, or have OSM fetched for this scene",
     )

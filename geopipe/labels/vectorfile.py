@@ -20,12 +20,12 @@ from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.extent import Bounds, Extent
 from geopipe.labels.features import FeatureCollector, Features, class_of
-from geopipe.labels.tags import all_keys, clean, matching, naming_keys, parse_tags
+from geopipe.labels.tags import all_keys, cleaned_text, matching, naming_keys, parse_tags
 
 OSM_CREDIT = "(c) OpenStreetMap contributors, ODbL 1.0"
 
 _PARQUET = (".parquet", ".geoparquet", ".pq")
-_BUNDLES = ("other_tags", "all_tags", "tags")
+_TAG_COLUMNS = ("other_tags", "all_tags", "tags")
 """Columns that hold many tags in one cell (GDAL's OSM driver, osm2geojson, Overture)."""
 _OSM_COLUMNS = {"osm_id", "osm_type", "osm_way_id", "osmid", "@id", "other_tags", "all_tags"}
 
@@ -51,7 +51,7 @@ class Layer:
 
 
 def read_vector_file(
-    path: Path, scheme: ClassScheme, place: Extent, layer: str | None = None
+    path: Path, scheme: ClassScheme, extent: Extent, layer: str | None = None
 ) -> tuple[list[Features], str]:
     """The features near the scene that `scheme` wants, layer by layer, and the credit they ask for.
 
@@ -60,34 +60,36 @@ def read_vector_file(
     LabelError when the file cannot be read, no layer is usable or a usable one has no CRS.
     """
     layers = list(_layers(path, layer))
-    found: list[Features] = []
-    strange: list[str] = []
+    features_by_layer: list[Features] = []
+    unusable: list[str] = []
     credit = ""
-    for one in layers:
-        plan = _Columns.of(one, scheme)
+    for layer_info in layers:
+        plan = _Columns.of(layer_info, scheme)
         if not plan.usable:
             continue
-        if one.crs is None:
+        if layer_info.crs is None:
             raise LabelError(
-                f"{path}{_named(one)} has no CRS",
+                f"{path}{_layer_text(layer_info)} has no CRS",
                 "set it, e.g. ogr2ogr -a_srs EPSG:2154 out.gpkg FILE, or add the .prj file",
             )
-        near = place.bounds_in(one.crs)
-        frame = _frame(one, plan.names, near)
+        bounds = extent.bounds_in(layer_info.crs)
+        frame = _frame(layer_info, plan.names, bounds)
         class_ids = _class_ids(frame, plan, scheme)
         if class_ids is None and plan.only_class(scheme) and len(frame):
-            strange += _class_names(frame, plan)
+            unusable += _class_names(frame, plan)
             continue
-        features = _gather(frame, plan, FeatureCollector(scheme, one.crs, near), class_ids)
-        if not len(frame) and one.bounds is not None:
+        features = _collect(
+            frame, plan, FeatureCollector(scheme, layer_info.crs, bounds), class_ids
+        )
+        if not len(frame) and layer_info.bounds is not None:
             # Nothing was read because all of it is elsewhere; say where.
-            features = replace(features, bounds=one.bounds)
-        found.append(features)
-        if _says_osm(one, frame, plan, named=class_ids is None):
+            features = replace(features, bounds=layer_info.bounds)
+        features_by_layer.append(features)
+        if _is_osm(layer_info, frame, plan, has_osm_name=class_ids is None):
             credit = OSM_CREDIT
-    if not found:
-        raise _unusable(path, layers, scheme, strange)
-    return found, credit
+    if not features_by_layer:
+        raise _unusable(path, layers, scheme, unusable)
+    return features_by_layer, credit
 
 
 @dataclass(frozen=True)
@@ -109,59 +111,63 @@ class Table:
     def dates(self) -> list[str | None] | None:
         """When each feature was last edited, ISO; None when no column tells."""
         by_name = {str(c).casefold(): c for c in self.frame.columns}
-        known = [by_name[n] for n in _DATES if n in by_name]
-        if not known:
+        date_columns = [by_name[n] for n in _DATES if n in by_name]
+        if not date_columns:
             return None
-        when = pd.to_datetime(self.frame[known[0]], errors="coerce", utc=True, format="ISO8601")
-        return [None if pd.isna(t) else t.date().isoformat() for t in when]
+        timestamps = pd.to_datetime(
+            self.frame[date_columns[0]], errors="coerce", utc=True, format="ISO8601"
+        )
+        return [None if pd.isna(t) else t.date().isoformat() for t in timestamps]
 
 
 def read_tables(
-    path: Path, scheme: ClassScheme, place: Extent, layer: str | None = None
+    path: Path, scheme: ClassScheme, extent: Extent, layer: str | None = None
 ) -> list[Table]:
     """The usable layers of a vector file near the scene, with every column; errors as above."""
     tables: list[Table] = []
     layers = list(_layers(path, layer))
-    for one in layers:
-        plan = _Columns.of(one, scheme)
-        if not plan.usable or one.crs is None:
+    for layer_info in layers:
+        plan = _Columns.of(layer_info, scheme)
+        if not plan.usable or layer_info.crs is None:
             continue
-        frame = _frame(one, list(one.columns), place.bounds_in(one.crs), fid=True)
-        given = _class_ids(frame, plan, scheme)
-        if given is None:
+        frame = _frame(
+            layer_info, list(layer_info.columns), extent.bounds_in(layer_info.crs), fid=True
+        )
+        assigned_ids = _class_ids(frame, plan, scheme)
+        if assigned_ids is None:
             rows = zip(frame.geometry, _tags(frame, plan), strict=True)
             ids = [class_of(shape, matching(scheme, tags)) for shape, tags in rows]
         else:
-            ids = [g if isinstance(g, int) else None for g in given]
-        known = next((c for c in _IDS if c in frame), None)
+            ids = [g if isinstance(g, int) else None for g in assigned_ids]
+        id_column = next((c for c in _IDS if c in frame), None)
         source = [str(i) for i in frame.index]
-        if known:
-            named = (clean(x) for x in frame[known])
-            source = [s if n is None else n for s, n in zip(source, named, strict=True)]
+        if id_column:
+            feature_ids = (cleaned_text(x) for x in frame[id_column])
+            source = [s if n is None else n for s, n in zip(source, feature_ids, strict=True)]
         frame = frame.reset_index(drop=True).assign(source_id=source)
-        osm = _says_osm(one, frame, plan, named=given is None)
-        tables.append(Table(one.name or path.stem, frame, tuple(ids), osm))
+        osm = _is_osm(layer_info, frame, plan, has_osm_name=assigned_ids is None)
+        tables.append(Table(layer_info.name or path.stem, frame, tuple(ids), osm))
     if not tables:
         raise _unusable(path, layers, scheme)
     return tables
 
 
-def _layers(path: Path, wanted: str | None) -> Iterator[Layer]:
+def _layers(path: Path, requested: str | None) -> Iterator[Layer]:
     if path.suffix.lower() in _PARQUET:
         yield _parquet(path)
         return
     try:
         names = [str(n) for n, geometry in pyogrio.list_layers(path) if geometry is not None]
-        if wanted is not None and wanted not in names:
-            raise LabelError(f"{path} has no layer '{wanted}'", "layers: " + ", ".join(names))
-        for name in [wanted] if wanted is not None else names:
+        if requested is not None and requested not in names:
+            raise LabelError(f"{path} has no layer '{requested}'", "layers: " + ", ".join(names))
+        for name in [requested] if requested is not None else names:
             info = pyogrio.read_info(path, layer=name, force_total_bounds=True)
             about = f"{info.get('dataset_metadata')} {info.get('layer_metadata')}"
             crs = CRS.from_user_input(info["crs"]) if info["crs"] else None
             columns = tuple(str(f) for f in info["fields"])
             bounds = info["total_bounds"]
-            known = bounds is not None and all(map(math.isfinite, bounds))
-            yield Layer(path, name, columns, crs, bounds if known else None, about)
+            has_bounds = bounds is not None and all(map(math.isfinite, bounds))
+            yield Layer(path, name, columns, crs, bounds if has_bounds else None, about)
     except (DataSourceError, DataLayerError) as e:
         raise _unreadable(path, e) from e
 
@@ -192,7 +198,7 @@ class _Columns:
 
     tags: dict[str, str]
     """Key of a rule -> column."""
-    bundles: tuple[str, ...]
+    tag_columns: tuple[str, ...]
     class_: str | None
     id: str | None
     """May hold ids such as ``way/123``, which only OSM has."""
@@ -204,25 +210,25 @@ class _Columns:
         short = layer.path.suffix.lower() in (".shp", ".dbf", ".zip")  # names cut to 10 letters
         tags = {}
         for key in all_keys(scheme):
-            spellings = [key, key.replace(":", "_")]
-            spellings += [s[:10] for s in spellings] if short else []
-            known = [by_name[s.casefold()] for s in spellings if s.casefold() in by_name]
-            if known:
-                tags[key] = known[0]
-        bundles = tuple(by_name[b] for b in _BUNDLES if b in by_name)
+            variants = [key, key.replace(":", "_")]
+            variants += [s[:10] for s in variants] if short else []
+            existing = [by_name[s.casefold()] for s in variants if s.casefold() in by_name]
+            if existing:
+                tags[key] = existing[0]
+        tag_columns = tuple(by_name[b] for b in _TAG_COLUMNS if b in by_name)
         class_ = by_name.get("class")
-        usable = bool(bundles or class_ or set(tags) & set(naming_keys(scheme)))
-        return cls(tags, bundles, class_, by_name.get("id"), usable)
+        usable = bool(tag_columns or class_ or set(tags) & set(naming_keys(scheme)))
+        return cls(tags, tag_columns, class_, by_name.get("id"), usable)
 
     def only_class(self, scheme: ClassScheme) -> bool:
         """Whether there is nothing but ``class`` to go by."""
-        return not self.bundles and not set(self.tags) & set(naming_keys(scheme))
+        return not self.tag_columns and not set(self.tags) & set(naming_keys(scheme))
 
     @property
     def names(self) -> list[str]:
         """The columns to read, once each."""
         single = [c for c in (self.class_, self.id) if c]
-        return list(dict.fromkeys([*self.tags.values(), *self.bundles, *single]))
+        return list(dict.fromkeys([*self.tags.values(), *self.tag_columns, *single]))
 
 
 def _class_ids(
@@ -232,36 +238,36 @@ def _class_ids(
     if plan.class_ is None:
         return None
     ids = {name.casefold(): i for i, name in enumerate(scheme.names)}
-    names = [clean(v) for v in frame[plan.class_]]
-    given = [None if n is None else ids.get(n.casefold(), n) for n in names]
-    return given if any(isinstance(g, int) for g in given) else None
+    names = [cleaned_text(v) for v in frame[plan.class_]]
+    assigned_ids = [None if n is None else ids.get(n.casefold(), n) for n in names]
+    return assigned_ids if any(isinstance(g, int) for g in assigned_ids) else None
 
 
 def _class_names(frame: gpd.GeoDataFrame, plan: _Columns) -> list[str]:
     """The values of column ``class``, once each."""
-    return sorted({n for v in frame[plan.class_] if (n := clean(v)) is not None})
+    return sorted({n for v in frame[plan.class_] if (n := cleaned_text(v)) is not None})
 
 
-def _gather(
+def _collect(
     frame: gpd.GeoDataFrame,
     plan: _Columns,
-    gathering: FeatureCollector,
+    collector: FeatureCollector,
     class_ids: list[int | str | None] | None,
 ) -> Features:
     """The wanted rows of `frame`, by their class where it is given, else by their tags."""
-    given = class_ids or [None] * len(frame)
-    for shape, tags, one in zip(frame.geometry, _tags(frame, plan), given, strict=True):
+    assigned_ids = class_ids or [None] * len(frame)
+    for shape, tags, class_id in zip(frame.geometry, _tags(frame, plan), assigned_ids, strict=True):
         if class_ids is None:
-            gathering.add(shape, tags)
-        elif isinstance(one, int):
-            gathering.add_class(shape, one, tags)
+            collector.add(shape, tags)
+        elif isinstance(class_id, int):
+            collector.add_class(shape, class_id, tags)
         else:
-            gathering.skipped[f"class '{one or ''}' that the scheme does not have"] += 1
-    return gathering.finish()
+            collector.skipped[f"class '{class_id or ''}' that the scheme does not have"] += 1
+    return collector.finish()
 
 
 def _frame(
-    layer: Layer, columns: list[str], near: Bounds | None, *, fid: bool = False
+    layer: Layer, columns: list[str], bounds: Bounds | None, *, fid: bool = False
 ) -> gpd.GeoDataFrame:
     """The rows near the scene; `fid`: their index is the id the file gives them."""
     try:
@@ -271,7 +277,7 @@ def _frame(
             layer.path,
             layer=layer.name,
             columns=columns,
-            bbox=near,
+            bbox=bounds,
             force_2d=True,
             fid_as_index=fid,
         )
@@ -281,28 +287,31 @@ def _frame(
 
 def _tags(frame: gpd.GeoDataFrame, plan: _Columns) -> Iterator[dict[str, str]]:
     """The tags of each row; a column of its own wins over a bundle."""
-    own = {key: [clean(v) for v in frame[column]] for key, column in plan.tags.items()}
-    bundles = [frame[b].tolist() for b in plan.bundles]
+    own = {key: [cleaned_text(v) for v in frame[column]] for key, column in plan.tags.items()}
+    tag_columns = [frame[b].tolist() for b in plan.tag_columns]
     for i in range(len(frame)):
         tags: dict[str, str] = {}
-        for bundle in bundles:
+        for bundle in tag_columns:
             tags.update(parse_tags(bundle[i]))
-        tags.update({key: v for key, cells in own.items() if (v := cells[i]) is not None})
+        tags.update(
+            {key: v for key, column_values in own.items() if (v := column_values[i]) is not None}
+        )
         yield tags
 
 
-def _says_osm(layer: Layer, frame: gpd.GeoDataFrame, plan: _Columns, *, named: bool) -> bool:
-    """Whether columns, ids, metadata or (when `named`) the file's name tell of OpenStreetMap."""
+def _is_osm(layer: Layer, frame: gpd.GeoDataFrame, plan: _Columns, *, has_osm_name: bool) -> bool:
+    """Whether columns, ids, metadata or (when `has_osm_name`) the file's name tell of
+    OpenStreetMap."""
     if {c.casefold() for c in layer.columns} & _OSM_COLUMNS:
         return True
     if "openstreetmap" in layer.about.casefold():
         return True
     if plan.id and any(_OSM_ID.match(str(v)) for v in frame[plan.id].head(10)):
         return True
-    return named and "osm" in re.split(r"[^a-z]+", layer.path.name.casefold())
+    return has_osm_name and "osm" in re.split(r"[^a-z]+", layer.path.name.casefold())
 
 
-def _named(layer: Layer) -> str:
+def _layer_text(layer: Layer) -> str:
     return f", layer '{layer.name}'," if layer.name else ""
 
 
@@ -314,24 +323,24 @@ def _unreadable(path: Path, error: Exception) -> LabelError:
 
 
 def _unusable(
-    path: Path, layers: Sequence[Layer], scheme: ClassScheme, strange: Sequence[str] = ()
+    path: Path, layers: Sequence[Layer], scheme: ClassScheme, unusable: Sequence[str] = ()
 ) -> LabelError:
-    """`strange`: what stands in columns ``class`` and is no class of the scheme."""
+    """`unusable`: what stands in columns ``class`` and is no class of the scheme."""
     columns = list(dict.fromkeys(c for layer in layers for c in layer.columns))
-    what = (
-        f"its column 'class' holds {_some(strange)}"
-        if strange
-        else (f"it has the columns {_some(columns) or '(none)'}")
+    problem = (
+        f"its column 'class' holds {_short_list(unusable)}"
+        if unusable
+        else (f"it has the columns {_short_list(columns) or '(none)'}")
     )
     names = f"a column 'class' with {', '.join(scheme.names)}"
     keys = naming_keys(scheme)
     return LabelError(
-        f"{path} does not say which class a feature is: {what}",
+        f"{path} does not say which class a feature is: {problem}",
         f"wanted: one of {', '.join(keys)}, other_tags, or {names}"
         if keys
         else f"wanted: {names}, or a class scheme with rules for tags, such as buildings-roads",
     )
 
 
-def _some(names: Sequence[str]) -> str:
+def _short_list(names: Sequence[str]) -> str:
     return ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")

@@ -66,10 +66,10 @@ def write_label_raster(
             f"cannot write {out}: {e.strerror}", "choose a folder that is writable"
         ) from e
     with folder as name:
-        burned = Path(name) / "burned.tif"
+        raster_path = Path(name) / "burned.tif"
         tiling = Tiling(scene.shape, _CORE)
         with (
-            Sink(burned, scene.geobox) as sink,
+            Sink(raster_path, scene.geobox) as sink,
             progress("burning labels", len(tiling)) as advance,
         ):
             for tile in tiling:
@@ -81,7 +81,7 @@ def write_label_raster(
         counts = LabelCounts(
             source.scheme, tuple(pixels[: len(source.scheme)].tolist()), int(pixels[IGNORE])
         )
-        write_class_cog(burned, out, source.scheme, {**_described(source, counts), **tags})
+        write_class_cog(raster_path, out, source.scheme, {**_described(source, counts), **tags})
     return counts
 
 

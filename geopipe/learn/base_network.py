@@ -22,10 +22,10 @@ from geopipe.learn.shards import sharded_gradient
 from geopipe.nets import BaseNetworkName, SegmentationModel, build_base_network
 from geopipe.nets.liteunet import BACKBONE, LiteUNet
 
-_PLAIN = 0.25
+_CROSS_ENTROPY_SHARE = 0.25
 """Share of the steps that minimise the cross-entropy before a robust loss."""
 
-LEAST_STEPS = 200
+MIN_STEPS = 200
 """With fewer a CNN is not trained, however few the labels are."""
 
 _SHORT: dict[str, Any] = {
@@ -80,12 +80,14 @@ class BaseNetworkPlan:
     net: BaseNetworkName = "cnn"
 
     @classmethod
-    def of(cls, net: BaseNetworkName = "cnn", schedule: Schedule = "short", **chosen: Any) -> Self:
-        """The plan of `net` on `schedule`, with what is `chosen` instead of its own values."""
+    def of(
+        cls, net: BaseNetworkName = "cnn", schedule: Schedule = "short", **overrides: Any
+    ) -> Self:
+        """The plan of `net` on `schedule`, with what is `overrides` instead of its own values."""
         cnn = _SHORT if schedule == "short" else {}
-        if "steps" in chosen:
-            chosen = {"passes": 0.0, **chosen}
-        return cls(net=net, **{**(cnn if net == "cnn" else _VALUES[net]), **chosen})
+        if "steps" in overrides:
+            overrides = {"passes": 0.0, **overrides}
+        return cls(net=net, **{**(cnn if net == "cnn" else _VALUES[net]), **overrides})
 
     def fitted(self, shape: tuple[int, int]) -> Self:
         """The plan for a scene of `shape` net pixels: patches that fit it, and more of them."""
@@ -97,7 +99,7 @@ class BaseNetworkPlan:
         if not self.passes:
             return self
         steps = round(self.passes * labelled / (self.batch * self.patch**2))
-        return replace(self, steps=min(self.steps, max(steps, LEAST_STEPS)))
+        return replace(self, steps=min(self.steps, max(steps, MIN_STEPS)))
 
     def class_weights(self, shares: np.ndarray) -> Tensor | None:
         """(classes,) float32 for classes of these `shares` of the labels; None: all alike."""
@@ -131,7 +133,7 @@ def train_base_network(
         torch.manual_seed(plan.seed)
         score_net = build_base_network(len(mean), len(scheme), plan.net)
     if isinstance(score_net, LiteUNet):
-        score_net.start_from(load_backbone(BACKBONE, upto="c5"))
+        score_net.start_from(load_backbone(BACKBONE, last_layer="c5"))
     net = SegmentationModel(score_net)
     net.to(device).train()
     checkpoint = Checkpoint(net, scheme, mean, std, dtype, gsd)
@@ -197,7 +199,7 @@ def _robust_loss(plan: BaseNetworkPlan, pool: PatchPool) -> Loss:
 
     def loss(scores: Tensor, ids: Tensor, step: int) -> SummedLoss:
         of_class = None if weights is None else weights.to(scores.device)
-        if plan.robust and step >= _PLAIN * plan.steps:
+        if plan.robust and step >= _CROSS_ENTROPY_SHARE * plan.steps:
             return generalised_cross_entropy(scores, ids, plan.robust, of_class)
         return labelled_cross_entropy(scores, ids, of_class)
 

@@ -33,10 +33,10 @@ class FineTuningPlan:
     precision: TrainingPrecision = "auto"
 
     @classmethod
-    def of(cls, net: BaseNetworkName = "cnn", **chosen: Any) -> Self:
-        """The plan for `net`, with what is `chosen` instead of its own values."""
+    def of(cls, net: BaseNetworkName = "cnn", **overrides: Any) -> Self:
+        """The plan for `net`, with what is `overrides` instead of its own values."""
         lite = {"steps": 150, "batch": 8, "patch": 128}
-        return cls(**{**(lite if net == "lite-unet" else {}), **chosen})
+        return cls(**{**(lite if net == "lite-unet" else {}), **overrides})
 
 
 def fine_tune(
@@ -62,16 +62,16 @@ def fine_tune(
             "fine-tune the base model",
         )
     net = deepcopy(model.net).to(device).requires_grad_().eval()
-    named = dict.fromkeys([model.provenance.get("credit", ""), pool.credit])
-    tuned = model.with_net(
+    credit_lines = dict.fromkeys([model.provenance.get("credit", ""), pool.credit])
+    fine_tuned = model.with_net(
         net,
         {
             "finetuning": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
-            "credit": "; ".join(c for c in named if c),
+            "credit": "; ".join(c for c in credit_lines if c),
         },
     )
     sampling = PatchSampler(pool, plan.patch, plan.seed, plan.augment, plan.jitter, plan.balanced)
-    part = patch_loss(tuned, sampling, device, plan.precision)
+    part = patch_loss(fine_tuned, sampling, device, plan.precision)
     with sharded_gradient(part, net, plan.batch) as gradient:
         record = fit(
             net,
@@ -81,9 +81,9 @@ def fine_tune(
             label="fine-tuning",
             resume=out.with_name(out.name + RESUME),
             key=key,
-            check=(lambda: check(tuned)) if check else None,
+            check=(lambda: check(fine_tuned)) if check else None,
             check_every=check_every,
         )
     net.requires_grad_(False)
-    tuned.save(out)
-    return tuned, record
+    fine_tuned.save(out)
+    return fine_tuned, record

@@ -169,7 +169,7 @@ def _restore(
         if name.startswith("optimizer."):
             _, index, part = name.split(".", 2)
             state.setdefault(int(index), {})[part] = value.to(device)
-    whole = optimizer.state_dict()
-    optimizer.load_state_dict({**whole, "state": state})
+    optimizer_state = optimizer.state_dict()
+    optimizer.load_state_dict({**optimizer_state, "state": state})
     checks = [(int(s), float(v)) for s, v in header["checks"]]
     return TrainingHistory(header["steps"], header["losses"], checks, header["step"])

@@ -37,10 +37,10 @@ def labelled_cross_entropy(
     total = cross_entropy(
         scores.float(), labels.long(), class_weights, ignore_index=IGNORE, reduction="sum"
     )
-    known = labels[labels != IGNORE]
+    labelled = labels[labels != IGNORE]
     if class_weights is None:
-        return SummedLoss(total, total.new_tensor(len(known)))
-    return SummedLoss(total, class_weights[known.long()].sum())
+        return SummedLoss(total, total.new_tensor(len(labelled)))
+    return SummedLoss(total, class_weights[labelled.long()].sum())
 
 
 def generalised_cross_entropy(
@@ -52,10 +52,10 @@ def generalised_cross_entropy(
     q = 1 the mean absolute error, which a wrong label pulls at less. Arguments as above.
     """
     chance = -cross_entropy(scores.float(), labels.long(), ignore_index=IGNORE, reduction="none")
-    known = labels != IGNORE
+    labelled = labels != IGNORE
     # expm1: near p = 1 the difference from 1 would be rounded away.
-    loss = (-torch.expm1(q * chance) / q)[known]
+    loss = (-torch.expm1(q * chance) / q)[labelled]
     if class_weights is None:
         return SummedLoss(loss.sum(), loss.new_tensor(len(loss)))
-    weights = class_weights[labels[known].long()]
+    weights = class_weights[labels[labelled].long()]
     return SummedLoss((loss * weights).sum(), weights.sum())

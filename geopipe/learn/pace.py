@@ -16,7 +16,7 @@ from geopipe.learn.sampler import PatchPool, PatchSampler, PoolBlock
 from geopipe.learn.shards import sharded_gradient
 from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
 
-MEASURED = 2
+TIMED_STEPS = 2
 """Steps that are timed, after one that is not: it sets up memory and kernels."""
 
 
@@ -49,7 +49,7 @@ def seconds_per_step(
         part = patch_loss(checkpoint, sampling, "cpu", plan.precision)
     with sharded_gradient(part, refinement or model, plan.batch) as gradient:
         gradient(0)
-        return statistics.median(_timed(partial(gradient, step)) for step in range(MEASURED))
+        return statistics.median(_timed(partial(gradient, step)) for step in range(TIMED_STEPS))
 
 
 def _timed(step: partial[float]) -> float:

@@ -49,9 +49,9 @@ class RefinementPlan:
     precision: TrainingPrecision = "auto"
 
     @classmethod
-    def of(cls, schedule: Schedule = "short", **chosen: Any) -> Self:
-        """The plan of `schedule`, with what is `chosen` instead of its own values."""
-        return cls(**{**(_SHORT if schedule == "short" else {}), **chosen})
+    def of(cls, schedule: Schedule = "short", **overrides: Any) -> Self:
+        """The plan of `schedule`, with what is `overrides` instead of its own values."""
+        return cls(**{**(_SHORT if schedule == "short" else {}), **overrides})
 
     def fitted(self, shape: tuple[int, int]) -> Self:
         """The plan for a tile of `shape` net pixels: patches that fit it, and more of them."""
@@ -83,12 +83,12 @@ def train_refinement(
         )
     refine.to(device).train()
     net = SegmentationModel(base.net.base.to(device), refine)
-    named = dict.fromkeys([base.provenance.get("credit", ""), pool.credit])
+    credit_lines = dict.fromkeys([base.provenance.get("credit", ""), pool.credit])
     refined = base.with_net(
         net,
         {
             "refinement": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
-            "credit": "; ".join(c for c in named if c),
+            "credit": "; ".join(c for c in credit_lines if c),
         },
     )
     sampling = PatchSampler(pool, plan.patch, plan.seed, plan.augment, plan.jitter, plan.balanced)
@@ -127,8 +127,8 @@ def _prepare(model: Checkpoint, block: PoolBlock, device: str) -> tuple[Tensor, 
     assert model.net.postprocessor is not None
     with torch.no_grad():
         scores = model.net.base(image[None])[0]
-    around = 2 * (model.net.halo - model.net.postprocessor.receptive_radius)
-    size = torch.Size(n - around for n in image.shape[-2:])
+    margin = 2 * (model.net.halo - model.net.postprocessor.receptive_radius)
+    size = torch.Size(n - margin for n in image.shape[-2:])
     return center(image, size), center(scores, size), torch.from_numpy(block.labels).to(device)
 
 

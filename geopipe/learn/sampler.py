@@ -22,7 +22,7 @@ from geopipe.raster.scene import window_geobox
 BLOCK_PX = 1024
 MAX_PX = 36_000_000
 """Net pixels held in memory (about 600 MB of RGB); of a larger scene a random part is used."""
-LEAST_PATCH = 64
+MIN_PATCH = 64
 """Side of the smallest patch, that of the paper."""
 POSITIONS = 50_000
 """Pixels remembered per class and block to centre patches on."""
@@ -71,16 +71,16 @@ class PatchPool:
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per band over labelled pixels: no test pixel has a part."""
         count = 0
-        total, squares = np.zeros((2, len(self.blocks[0].image)))
+        total, squared_sum = np.zeros((2, len(self.blocks[0].image)))
         for block in self.blocks:
             h, w = block.labels.shape
             core = block.image[:, self.halo : self.halo + h, self.halo : self.halo + w]
             pixels = core[:, block.labels != IGNORE].astype(np.float64)
             count += pixels.shape[1]
             total += pixels.sum(1)
-            squares += (pixels**2).sum(1)
+            squared_sum += (pixels**2).sum(1)
         mean = total / count
-        std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        std = np.sqrt(np.maximum(squared_sum / count - mean**2, 0))
         if (std <= 1e-6 * np.abs(mean)).any():
             raise SceneError("a band of the training scene is constant; choose others with bands")
         return tuple(mean.tolist()), tuple(std.tolist())
@@ -113,8 +113,8 @@ class PatchSampler:
         class_id = number % self.pool.classes
         if not self.balanced:
             class_id = int(rng.choice(self.pool.classes, p=self.pool.shares))
-        at = self.pool.positions[class_id]
-        index, row, col = at[rng.integers(len(at))]
+        positions = self.pool.positions[class_id]
+        index, row, col = positions[rng.integers(len(positions))]
         row, col = row - rng.integers(self.patch), col - rng.integers(self.patch)
         symmetry = int(rng.integers(8)) if self.augment else 0
         h, w = self.pool.blocks[index].labels.shape
@@ -143,7 +143,7 @@ def fitting_patch(shape: tuple[int, int], patch: int, batch: int) -> tuple[int, 
 
     `shape` is the scene's on the net's grid. Patches are not made smaller than LEAST_PATCH.
     """
-    while patch > min(shape) and patch >= 2 * LEAST_PATCH:
+    while patch > min(shape) and patch >= 2 * MIN_PATCH:
         patch, batch = patch // 2, batch * 4
     return patch, batch
 
@@ -173,24 +173,24 @@ def build_pool(
     fits, LabelError when a class has no labelled pixel.
     """
     if min(grid.shape) < patch:
-        down, along = grid.shape
+        rows, cols = grid.shape
         raise SceneError(
-            f"{scene.path} is {down} x {along} px at the net's resolution, less than one training "
+            f"{scene.path} is {rows} x {cols} px at the net's resolution, less than one training "
             f"patch of {patch} x {patch}",
             "train on a larger scene",
         )
     windows = list(_blocks(grid.shape, stride))
     if math.prod(grid.shape) > MAX_PX:  # the labels may fill a corner only
-        plane = grid.geobox(scene.geobox)
+        geobox = grid.geobox(scene.geobox)
         windows = [
-            w for w in windows if (source.read(window_geobox(plane, w)) != IGNORE).any()
+            w for w in windows if (source.read(window_geobox(geobox, w)) != IGNORE).any()
         ] or windows[:1]
     order = np.random.default_rng(seed).permutation(len(windows))
     area = np.cumsum([windows[i].height * windows[i].width for i in order])
-    chosen = sorted(order[: max(1, int(np.searchsorted(area, MAX_PX, "right")))])
+    selected = sorted(order[: max(1, int(np.searchsorted(area, MAX_PX, "right")))])
     blocks = []
-    with progress("reading training pixels", len(chosen)) as advance:
-        for i in chosen:
+    with progress("reading training pixels", len(selected)) as advance:
+        for i in selected:
             context = windows[i].snap(stride).expand(halo)
             blocks.append(_read_block(scene, source, grid, windows[i], context))
             advance()
@@ -214,13 +214,13 @@ def build_pool(
 
 def _blocks(shape: tuple[int, int], stride: int = MnihCNN.stride) -> Iterator[Window]:
     """Near-equal pieces that start on the net's stride."""
-    rows, cols = (_cuts(n, stride) for n in shape)
+    rows, cols = (_boundaries(n, stride) for n in shape)
     for r0, r1 in pairwise(rows):
         for c0, c1 in pairwise(cols):
             yield Window(r0, c0, r1 - r0, c1 - c0)
 
 
-def _cuts(size: int, stride: int) -> list[int]:
+def _boundaries(size: int, stride: int) -> list[int]:
     inner = np.linspace(0, size / stride, -(-size // BLOCK_PX) + 1).round().astype(int) * stride
     return [*inner[:-1].tolist(), size]
 
@@ -236,9 +236,9 @@ def _read_block(
 
 def _positions(blocks: list[PoolBlock], class_id: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, class_id])
-    found = []
+    positions = []
     for i, block in enumerate(blocks):
         rows, cols = np.nonzero(block.labels == class_id)
         pick = rng.choice(len(rows), min(POSITIONS, len(rows)), replace=False)
-        found.append(np.stack([np.full(len(pick), i), rows[pick], cols[pick]], 1))
-    return np.concatenate(found).astype(np.int32)
+        positions.append(np.stack([np.full(len(pick), i), rows[pick], cols[pick]], 1))
+    return np.concatenate(positions).astype(np.int32)

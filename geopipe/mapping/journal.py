@@ -64,8 +64,8 @@ class Journal:
         """The tiles that earlier runs did; bad ones are not among them, they are tried again."""
         for line in islice(_lines(self.folder / NAME), 1, None):
             index, done = line["tile"], TileResult(tuple(line["pixels"]), line["size"], line["bad"])
-            whole = _size(tile_path(self.tiles, index)) == done.size
-            if whole and not done.bad and not self._done[index]:
+            is_complete_file = _size(tile_path(self.tiles, index)) == done.size
+            if is_complete_file and not done.bad and not self._done[index]:
                 self._done[index] = 1
                 yield index, done
 
@@ -156,8 +156,8 @@ def require_equal(a: Mapping[str, Any], b: Mapping[str, Any], text: str) -> None
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Keys whose values are not written alike: a nodata of NaN equals itself."""
-    one, other = ({key: json.dumps(value) for key, value in x.items()} for x in (a, b))
-    return sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
+    first, second = ({key: json.dumps(value) for key, value in x.items()} for x in (a, b))
+    return sorted(key for key in {*first, *second} if first.get(key) != second.get(key))
 
 
 def _size(path: Path) -> int:

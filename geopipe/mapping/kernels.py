@@ -19,12 +19,12 @@ def fastest_kernels() -> Kernels:
     """`Kernels.measured`, kept in the user's cache folder per processor and version of torch."""
     path = cache_file()
     try:
-        kept = Kernels(**json.loads(path.read_text()))
-        if {kept.base, kept.refinement} <= {"convolution", "matmul"}:
-            return kept
+        cached = Kernels(**json.loads(path.read_text()))
+        if {cached.base, cached.refinement} <= {"convolution", "matmul"}:
+            return cached
     except (OSError, ValueError, TypeError):  # none, or a damaged one: measure
         pass
-    kernels = Kernels.measured()
+    kernels = Kernels.benchmark()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False) as part:

@@ -62,15 +62,15 @@ class Budget:
         """
         most_mb = self.ram_mb or memory_mb()
         on_gpu = device != "cpu"
-        wanted = workers.at_once
+        requested = workers.at_once
         if on_gpu and not workers.count:
-            wanted = workers.threads or _GPU_THREADS
+            requested = workers.threads or _GPU_THREADS
         processes = workers.count + 1  # this one hands out the tiles, or computes them
         at_least = max(workers.count, 1)
         smallest = None
         for core in (self.core,) if self.core else _cores(scene, model):
             tile, vram = tile_mb(scene, model, core), on_gpu * gpu_tile_mb(scene, model, core)
-            for at_once in range(wanted, at_least - 1, -1) if wanted else (0,):
+            for at_once in range(requested, at_least - 1, -1) if requested else (0,):
                 smallest = Need(
                     core,
                     at_once,
@@ -98,10 +98,10 @@ def _cores(scene: Scene, model: Checkpoint) -> tuple[int, ...]:
     """Sides of cores to choose from; of patches, first one that cuts no cell, if there is."""
     if not model.net.patchwise:
         return _CORES
-    cells = [f * model.net.stride for f in NetworkGrid.of(scene.geobox, model.gsd).factor]
-    whole = math.lcm(BLOCK, *(round(c) for c in cells))
-    if all(c == round(c) for c in cells) and whole <= 2 * _PATCH_CORE:
-        return (_PATCH_CORE // whole * whole or whole, *_CORES)
+    cell_px = [f * model.net.stride for f in NetworkGrid.of(scene.geobox, model.gsd).factor]
+    multiple = math.lcm(BLOCK, *(round(c) for c in cell_px))
+    if all(c == round(c) for c in cell_px) and multiple <= 2 * _PATCH_CORE:
+        return (_PATCH_CORE // multiple * multiple or multiple, *_CORES)
     return (_PATCH_CORE, *_CORES)
 
 
@@ -115,8 +115,8 @@ def tile_mb(scene: Scene, model: Checkpoint, core: int) -> float:
     copies += model.net.iterations  # by matrix product, each step has a plane of its own
     layers = net * model.net.base.floats_per_pixel + model.net.base.floats_per_batch
     on_net = 4 * (net * (2 * bands + copies * classes) + max(layers, net * votes))
-    as_read = min(read, STRIP_PX) * (bands * 6 + 2)
-    return _FIXED_MB + (max(on_scene, as_read) + on_net) / 1e6
+    read_floats = min(read, STRIP_PX) * (bands * 6 + 2)
+    return _FIXED_MB + (max(on_scene, read_floats) + on_net) / 1e6
 
 
 def gpu_tile_mb(scene: Scene, model: Checkpoint, core: int) -> float:
@@ -126,8 +126,8 @@ def gpu_tile_mb(scene: Scene, model: Checkpoint, core: int) -> float:
     hidden = 32 * classes * 3 if isinstance(model.net.postprocessor, RefinementRNN) else 0
     base = model.net.base
     layers = 4 * (net * max(hidden, base.floats_per_pixel) + base.floats_per_batch)
-    as_read = min(read, STRIP_PX) * 5 * model.bands
-    return (layers + as_read + core**2 * 4 * _copies(classes)) / 1e6
+    read_floats = min(read, STRIP_PX) * 5 * model.bands
+    return (layers + read_floats + core**2 * 4 * _copies(classes)) / 1e6
 
 
 def _copies(classes: int) -> int:

@@ -14,7 +14,7 @@ from geopipe.raster.scene import Scene, opened
 
 Shape = tuple[int, int]
 
-_LEAST = 4
+_MIN_SHRINK = 4
 """Times that a scene is larger than its picture; below, reading it again costs little."""
 
 
@@ -34,7 +34,7 @@ def preview_shape(scene: Scene, limit: int) -> tuple[int, int] | None:
     None for a small scene, and for one with overviews: there a decimated read is quick.
     """
     shrink = max(scene.shape) / limit
-    if shrink < _LEAST:
+    if shrink < _MIN_SHRINK:
         return None
     with opened(scene.path) as src:
         if src.overviews(scene.bands[0]):
@@ -49,17 +49,22 @@ def part_path(folder: Path, index: int) -> Path:
 
 
 def write_part(
-    path: Path, data: np.ndarray, valid: np.ndarray, window: Window, plane: Shape, picture: Shape
+    path: Path,
+    data: np.ndarray,
+    valid: np.ndarray,
+    window: Window,
+    scene_shape: Shape,
+    preview_shape_px: Shape,
 ) -> None:
     """Write, whole, what the pixels of `window` add to the cells that they lie in.
 
-    `data` (bands, h, w), 0 where not `valid` (h, w); `plane` and `picture` are the shapes of the
-    scene and of its picture.
+    `data` (bands, h, w), 0 where not `valid` (h, w); `scene_shape` and `preview_shape_px` are the
+    shapes of the scene and of its picture.
     """
     (row, rows), (col, cols) = (
-        _cells(start, count, n, m)
+        _cell_sizes(start, count, n, m)
         for start, count, n, m in zip(
-            (window.row, window.col), window.shape, plane, picture, strict=True
+            (window.row, window.col), window.shape, scene_shape, preview_shape_px, strict=True
         )
     )
     sums, counts = (
@@ -73,7 +78,7 @@ def write_part(
     part.replace(path)
 
 
-def _cells(start: int, count: int, n: int, m: int) -> tuple[int, np.ndarray]:
+def _cell_sizes(start: int, count: int, n: int, m: int) -> tuple[int, np.ndarray]:
     """Of m cells over n pixels the first that pixel `start` lies in, and where each begins."""
     first, last = start * m // n, (start + count - 1) * m // n
     return first, np.maximum([-(-cell * n // m) - start for cell in range(first, last + 1)], 0)

@@ -24,16 +24,18 @@ def reference_scores(
     the other, whatever `SegmentationModel` does to be quick.
     """
     grid, net = NetworkGrid.of(scene.geobox, model.gsd), model.net
-    back = [
+    upsampling = [
         _bilinear(start, count, f, size, net.base.stride)
         for start, count, f, size in zip(
             (crop.row, crop.col), crop.shape, grid.factor, grid.shape, strict=True
         )
     ]
-    more = -(-context // net.base.stride) * net.base.stride
-    (row, rows), (col, cols) = ((first - more, m.shape[1] + 2 * more) for first, m in back)
+    margin = -(-context // net.base.stride) * net.base.stride
+    (row, rows), (col, cols) = (
+        (first - margin, m.shape[1] + 2 * margin) for first, m in upsampling
+    )
     source = grid.averaged_from(Window(row, col, rows, cols))
-    down, along = (
+    factor_y, factor_x = (
         _average(first, n, f, start, count)
         for first, n, f, start, count in (
             (row, rows, grid.factor[0], source.row, source.height),
@@ -41,17 +43,19 @@ def reference_scores(
         )
     )
     raster = scene.read(source)
-    share = down @ raster.valid @ along.T
-    image = down @ raster.data.astype(np.float64) @ along.T / np.maximum(share, 1e-6)
-    size = torch.Size(m.shape[1] for _, m in back)
+    share = factor_y @ raster.valid @ factor_x.T
+    image = factor_y @ raster.data.astype(np.float64) @ factor_x.T / np.maximum(share, 1e-6)
+    size = torch.Size(m.shape[1] for _, m in upsampling)
     pixels, valid = (torch.from_numpy(x).to(device) for x in (image, share > 1e-6))
     if net.patchwise:
         pixels, valid = (_mirrored(x, (row, col), grid.shape) for x in (pixels, valid))
-    scores = _bare(net, model.normalize(pixels.float(), valid)[None], size)
-    return np.asarray(back[0][1] @ scores.cpu().double().numpy() @ back[1][1].T, np.float32)
+    scores = _untiled_scores(net, model.normalize(pixels.float(), valid)[None], size)
+    return np.asarray(
+        upsampling[0][1] @ scores.cpu().double().numpy() @ upsampling[1][1].T, np.float32
+    )
 
 
-def _bare(net: SegmentationModel, image: Tensor, size: torch.Size) -> Tensor:
+def _untiled_scores(net: SegmentationModel, image: Tensor, size: torch.Size) -> Tensor:
     with torch.inference_mode(), autocast(image.device.type, "float32"):
         scores: Tensor = net.base(image)
         if net.postprocessor:
@@ -59,13 +63,13 @@ def _bare(net: SegmentationModel, image: Tensor, size: torch.Size) -> Tensor:
         return center(scores, size)[0]
 
 
-def _mirrored(x: Tensor, corner: tuple[int, int], plane: tuple[int, int]) -> Tensor:
+def _mirrored(x: Tensor, corner: tuple[int, int], scene_shape: tuple[int, int]) -> Tensor:
     """(..., h, w) from `corner` on, what lies beyond the plane replaced by its mirror image."""
-    for axis, (first, n) in enumerate(zip(corner, plane, strict=True), x.ndim - 2):
-        stop = first + x.shape[axis]
-        inside = x.narrow(axis, max(-first, 0), min(stop, n) - max(first, 0))
+    for axis, (first, n) in enumerate(zip(corner, scene_shape, strict=True), x.ndim - 2):
+        end = first + x.shape[axis]
+        inside = x.narrow(axis, max(-first, 0), min(end, n) - max(first, 0))
         pads = [(0, 0)] * x.ndim
-        pads[axis] = (max(-first, 0), max(stop - n, 0))
+        pads[axis] = (max(-first, 0), max(end - n, 0))
         x = torch.from_numpy(np.pad(inside.cpu().numpy(), pads, "symmetric")).to(x.device)
     return x
 
@@ -84,7 +88,7 @@ def _bilinear(
 
     Net pixels 0 ... `size` - 1 have scores; edges are held.
     """
-    at = np.clip((start + np.arange(count) + 0.5) / factor - 0.5, 0, size - 1)[:, None]
-    first = int(at[0, 0]) // stride * stride
-    n = -(-(math.ceil(at[-1, 0]) + 1 - first) // stride) * stride
-    return first, np.maximum(1 - np.abs(at - (first + np.arange(n))), 0)
+    positions = np.clip((start + np.arange(count) + 0.5) / factor - 0.5, 0, size - 1)[:, None]
+    first = int(positions[0, 0]) // stride * stride
+    n = -(-(math.ceil(positions[-1, 0]) + 1 - first) // stride) * stride
+    return first, np.maximum(1 - np.abs(positions - (first + np.arange(n))), 0)

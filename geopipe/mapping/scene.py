@@ -66,7 +66,7 @@ class MapFiles:
     """Tiles that could not be read, and why."""
     seconds: float
     """What computing the tiles took in this run, from when the workers stood."""
-    picture: Preview | None = None
+    preview: Preview | None = None
     """Of the scene, where one was asked for and all tiles that there are have added to it."""
 
 
@@ -102,13 +102,13 @@ def plan_map(
         with_confidence=with_confidence,
     )
     rows, cols = tiling.grid
-    middle = tiling[rows // 2 * cols + cols // 2]
+    center_tile = tiling[rows // 2 * cols + cols // 2]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        job.compute(middle)  # the first run pays for loading and warming up
+        job.compute(center_tile)  # the first run pays for loading and warming up
         start = time.perf_counter()
-        job.compute(middle)
+        job.compute(center_tile)
         seconds = (time.perf_counter() - start) * math.ceil(len(tiling) / max(need.at_once, 1))
     finally:
         torch.set_num_threads(threads)
@@ -160,7 +160,7 @@ def map_scene(
     )
     start = time.monotonic()
 
-    def begin() -> None:
+    def start_journal() -> None:
         nonlocal start
         start = time.monotonic()
 
@@ -182,10 +182,10 @@ def map_scene(
         for index, done in journal.recorded():
             areas += _areas(scene.geobox, tiling[index].core, done.pixels)
             before += 1
-        missing = (tile for tile in tiling.banded() if not journal.is_complete(tile.index))
+        remaining = (tile for tile in tiling.banded() if not journal.is_complete(tile.index))
         workers = replace(engine.workers, threads=need.at_once or None, memory_mb=need.limit_mb)
-        with progress("mapping", len(tiling), before) as advance, _naming(scene):
-            for tile, done in run_tiles(job, missing, workers, begin):
+        with progress("mapping", len(tiling), before) as advance, _with_scene_name(scene):
+            for tile, done in run_tiles(job, remaining, workers, start_journal):
                 journal.add(tile.index, done)
                 areas += _areas(scene.geobox, tile.core, done.pixels)
                 if done.bad:
@@ -198,12 +198,12 @@ def map_scene(
     seconds = time.monotonic() - start
     class_maps, confidence, scores = _mosaics(folder, job, tiling, classes)
     in_order = tuple(bad[i] for i in sorted(bad))
-    picture = None
+    preview = None
     if job.picture and not bad:
         parts = (part_path(journal.tiles, tile.index) for tile in tiling)
-        picture = read_preview(parts, scene.dtype, job.picture)
+        preview = read_preview(parts, scene.dtype, job.picture)
     return MapFiles(
-        class_maps, confidence, scores, tuple(areas.tolist()), in_order, seconds, picture
+        class_maps, confidence, scores, tuple(areas.tolist()), in_order, seconds, preview
     )
 
 
@@ -215,21 +215,21 @@ def _mosaics(
     class_maps = tuple(folder / f"classes-{t}.tmp.vrt" for t in steps)
     for band, path in enumerate(class_maps):
         write_mosaic(path, geobox, tiling, tiles, range(band, band + 1))
-    made: list[Path | None] = []
+    mosaics: list[Path | None] = []
     first = len(steps)
     for name, bands in (
         ("confidence", int(job.with_confidence)),
         ("scores", classes * job.with_scores),
     ):
-        made.append(folder / f"{name}.tmp.vrt" if bands else None)
-        if made[-1]:
-            write_mosaic(made[-1], geobox, tiling, tiles, range(first, first + bands))
+        mosaics.append(folder / f"{name}.tmp.vrt" if bands else None)
+        if mosaics[-1]:
+            write_mosaic(mosaics[-1], geobox, tiling, tiles, range(first, first + bands))
         first += bands
-    return class_maps, made[0], made[1]
+    return class_maps, mosaics[0], mosaics[1]
 
 
 @contextmanager
-def _naming(scene: Scene) -> Iterator[None]:
+def _with_scene_name(scene: Scene) -> Iterator[None]:
     """A tile that failed is told with its scene."""
     try:
         yield
@@ -279,7 +279,7 @@ def _inputs(job: TileJob, core: int) -> dict[str, Any]:
     scene = job.scene
     with opened(scene.path) as src:
         files = sorted({p for p in map(Path, src.files) if p.is_file()})
-        holes = [str(value) for value in src.nodatavals]
+        nodata_values = [str(value) for value in src.nodatavals]
     # A look at the scene in QGIS leaves statistics beside it, which change no pixel.
     files = [p for p in files if not p.name.endswith((".aux.xml", ".ovr"))]
     return {
@@ -287,7 +287,7 @@ def _inputs(job: TileJob, core: int) -> dict[str, Any]:
         "scene": scene.path,
         "scene files": {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in files},
         "bands": list(scene.bands),
-        "nodata": [scene.nodata, *holes],
+        "nodata": [scene.nodata, *nodata_values],
         "shape": list(scene.shape),
         "place": [str(scene.geobox.crs), *scene.geobox.affine.to_gdal()],
         "model": job.model_hash,
@@ -307,10 +307,14 @@ def _areas(geobox: GeoBox, core: Window, pixels: Sequence[int]) -> np.ndarray:
 
 def _require_disk(folder: Path, pixels: int, maps: int, score_bands: int) -> None:
     """Room for what is still to be written; tiles of an earlier run have theirs already."""
-    need, free = _disk_bytes(pixels, maps, score_bands), shutil.disk_usage(folder).free
-    if need > free + sum(p.stat().st_size for p in (folder / TILES).rglob("*.tif")):
+    needed_bytes, free_bytes = (
+        _disk_bytes(pixels, maps, score_bands),
+        shutil.disk_usage(folder).free,
+    )
+    if needed_bytes > free_bytes + sum(p.stat().st_size for p in (folder / TILES).rglob("*.tif")):
         raise SceneError(
-            f"{folder} has {free / 1e9:.1f} GB free, the map needs {need / 1e9:.1f} GB",
+            f"{folder} has {free_bytes / 1e9:.1f} GB free, the map needs {needed_bytes / 1e9:.1f} "
+            "GB",
             "free some space or write to another disk",
         )
 

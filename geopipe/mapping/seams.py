@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 CORES = (256, 512, 1024)
 """Scene pixels a side of the tiles that are compared."""
 CROP = 1500
-MOST_CROP = 2048
+MAX_CROP = 2048
 ROUNDING = 1e-5
 """What float32 may change in a score ..."""
 RELATIVE = 3e-6
@@ -109,8 +109,8 @@ class SeamReport:
     @property
     def ok(self) -> bool:
         """No seam: no class changed and no score differs but by rounding."""
-        near = all(d <= self.tolerance for d in (self.max_seam, self.max_difference))
-        return self.errors == 0 and near
+        within_tolerance = all(d <= self.tolerance for d in (self.max_seam, self.max_difference))
+        return self.errors == 0 and within_tolerance
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: every field, the totals and the verdict."""
@@ -163,7 +163,7 @@ def verify_seams(
     for note in model.check_fits(scene):
         log.warning(note)
     crop = _crop(scene, model, crop_px, at)
-    ways = list(_tilings(crop, cores))
+    tilings = list(_tilings(crop, cores))
     valid = scene.read(crop).valid
     if not valid.any():
         raise SceneError(
@@ -171,12 +171,12 @@ def verify_seams(
             "no valid pixel",
             "compare another place",
         )
-    reach = measured_halo(model.net, model.bands)
+    halo_px = measured_halo(model.net, model.bands)
     model.net.to(device)
-    context = max(model.net.halo, reach)
+    context = max(model.net.halo, halo_px)
     truth = _Reference(reference_scores(scene, model, crop, context, device), valid)
     model.net.kernels = fastest_kernels() if device == "cpu" else Kernels()
-    found = _compared(_job(scene, model, model_path, device), model, crop, ways, truth)
+    results = _compare_tilings(_job(scene, model, model_path, device), model, crop, tilings, truth)
     return SeamReport(
         scene.path,
         str(model_path),
@@ -185,10 +185,10 @@ def verify_seams(
         NetworkGrid.of(scene.geobox, model.gsd).factor,
         model.net.stride,
         model.net.halo,
-        reach,
+        halo_px,
         tuple(nonlocal_layers(model.net)),
         truth.max_score,
-        tuple(found),
+        tuple(results),
     )
 
 
@@ -209,12 +209,12 @@ def _job(scene: Scene, model: Checkpoint, model_path: Path, device: str) -> Tile
 _Tiling = tuple[int, tuple[int, int], list[Tile]]
 
 
-def _compared(
-    job: TileJob, model: Checkpoint, crop: Window, ways: Sequence[_Tiling], truth: _Reference
+def _compare_tilings(
+    job: TileJob, model: Checkpoint, crop: Window, tilings: Sequence[_Tiling], truth: _Reference
 ) -> Iterator[TilingResult]:
-    window = None
-    with progress("comparing", sum(len(tiles) for *_, tiles in ways)) as advance:
-        for core, origin, tiles in ways:
+    single_window = None
+    with progress("comparing", sum(len(tiles) for *_, tiles in tilings)) as advance:
+        for core, origin, tiles in tilings:
             scores = np.full_like(truth.scores, np.inf)
             classes = np.full(crop.shape, IGNORE, np.uint8)
             for tile in tiles:
@@ -223,12 +223,12 @@ def _compared(
                 (part,) = score_window(model, job.scene, tile.core, device=job.device)
                 scores[(slice(None), *inside)] = part.cpu().numpy()
                 advance()
-            window = scores if window is None else window
+            single_window = scores if single_window is None else single_window
             yield TilingResult(
                 core,
                 origin,
                 len(tiles),
-                truth.difference(scores, window),
+                truth.difference(scores, single_window),
                 truth.difference(scores, truth.scores),
                 *truth.changed(classes),
             )
@@ -241,23 +241,23 @@ def _crop(
     factor = NetworkGrid.of(scene.geobox, model.gsd).factor
     # Four copies of the hidden layer live at once: convolution, image term, sum, ReLU.
     net_side = math.sqrt(_MEMORY / (16 * HIDDEN * len(model.scheme))) - 2 * model.net.halo
-    most = min(MOST_CROP, int(net_side * min(factor)))
-    side = min(CROP, most) if crop_px is None else crop_px
-    if not 1 <= side <= most:
+    max_px = min(MAX_CROP, int(net_side * min(factor)))
+    side = min(CROP, max_px) if crop_px is None else crop_px
+    if not 1 <= side <= max_px:
         raise ConfigError(
             f"a crop of {side} px cannot be compared at once ({side / min(factor):.0f} px of the "
             f"net's grid, {len(model.scheme)} classes)",
-            f"take 1 to {most} px",
+            f"take 1 to {max_px} px",
         )
-    middle = at or (scene.shape[0] // 2, scene.shape[1] // 2)
-    if not all(0 <= m < n for m, n in zip(middle, scene.shape, strict=True)):
+    center = at or (scene.shape[0] // 2, scene.shape[1] // 2)
+    if not all(0 <= m < n for m, n in zip(center, scene.shape, strict=True)):
         raise ConfigError(
-            f"row {middle[0]}, column {middle[1]} is not in the scene of {scene.shape[0]} x "
+            f"row {center[0]}, column {center[1]} is not in the scene of {scene.shape[0]} x "
             f"{scene.shape[1]} px"
         )
     row, col = (
         min(max(m - side // 2, 0), max(n - side, 0))
-        for m, n in zip(middle, scene.shape, strict=True)
+        for m, n in zip(center, scene.shape, strict=True)
     )
     if at is None:
         row, col = row // BLOCK * BLOCK, col // BLOCK * BLOCK
@@ -278,7 +278,9 @@ def _tiles(crop: Window, core: int, origin: tuple[int, int]) -> Iterator[Tile]:
     """The tiles of `crop` in the scene's pixels, when the first one begins at `origin` in it."""
     row, col = origin
     for tile in Tiling((crop.height - row, crop.width - col), core):
-        at = tile.core
-        inside = Window(at.row + row, at.col + col, at.height, at.width).clip(crop.shape)
-        mine = Window(crop.row + inside.row, crop.col + inside.col, *inside.shape)
-        yield Tile(tile.index, mine, mine)
+        tile_core = tile.core
+        inside = Window(
+            tile_core.row + row, tile_core.col + col, tile_core.height, tile_core.width
+        ).clip(crop.shape)
+        core_window = Window(crop.row + inside.row, crop.col + inside.col, *inside.shape)
+        yield Tile(tile.index, core_window, core_window)

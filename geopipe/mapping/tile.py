@@ -70,9 +70,9 @@ class _View:
         grid = NetworkGrid.of(scene.geobox, model.gsd)
         core = grid.interpolated_from(window).snap(model.net.stride)
         read = core.expand(model.net.halo)
-        seen = mirror_pad(read, grid.shape) if model.net.patchwise else None
-        if seen:
-            read = seen[0]
+        padded = mirror_pad(read, grid.shape) if model.net.patchwise else None
+        if padded:
+            read = padded[0]
         with torch.inference_mode():
             if len(strips(grid, read)) == 1:
                 source = grid.averaged_from(read)
@@ -85,8 +85,8 @@ class _View:
                 own, valid = raster.data, raster.valid
                 averages = network_input(scene, grid, read, device)
             image = model.normalize(*averages)[None]
-            if seen:
-                rows, cols = (torch.from_numpy(at).to(device) for at in seen[1:])
+            if padded:
+                rows, cols = (torch.from_numpy(indices).to(device) for indices in padded[1:])
                 image = image[..., rows, :][..., cols]
         return cls(window, grid, core, image, own, valid)
 
@@ -95,10 +95,10 @@ class _View:
         if len(scores) <= CLASSES_AT_ONCE:
             return self._few_on_scene(scores)
         out = scores.new_empty((len(scores), *self.window.shape))
-        for large, few in zip(
+        for large, reduced in zip(
             out.split(CLASSES_AT_ONCE), scores.split(CLASSES_AT_ONCE), strict=True
         ):
-            large.copy_(self._few_on_scene(few))
+            large.copy_(self._few_on_scene(reduced))
         return out
 
     def _few_on_scene(self, scores: Tensor) -> Tensor:
@@ -123,9 +123,9 @@ class _View:
 def _scores(
     model: Checkpoint, view: _View, iterations: Sequence[int] | None, precision: Precision
 ) -> list[Tensor]:
-    wanted = (model.net.iterations,) if iterations is None else iterations
+    requested = (model.net.iterations,) if iterations is None else iterations
     with torch.inference_mode(), autocast(view.image.device.type, precision):
-        steps = model.net.forward_steps(view.image, wanted)
+        steps = model.net.forward_steps(view.image, requested)
         return [view.on_scene(scores[0].float()) for scores in steps]
 
 
@@ -207,7 +207,7 @@ class TileJob:
                 raise JobError(
                     f"tile {tile}: {e.message}", f"{e.hint}; --skip-bad maps all other tiles"
                 ) from e
-            bad, data = e.message, self._nothing(tile, len(self._model().scheme))
+            bad, data = e.message, self._nodata_tile(tile, len(self._model().scheme))
         path = tile_path(Path(self.folder), tile.index)
         size = write_tile(path, data, window_geobox(self.scene.geobox, tile.core))
         classes = len(self._model().scheme)
@@ -224,7 +224,7 @@ class TileJob:
             shape = self.scene.shape
             write_part(path, view.pixels, valid, tile.core, shape, self.picture)
         if not valid.any():
-            return self._nothing(tile, len(model.scheme))
+            return self._nodata_tile(tile, len(model.scheme))
         steps = _scores(model, view, self.iterations, self.precision)
         bands = [best_class(s)[None] for s in steps]
         if self.with_scores or self.with_confidence:
@@ -237,7 +237,7 @@ class TileJob:
         data[:, ~valid] = IGNORE
         return data
 
-    def _nothing(self, tile: Tile, classes: int) -> np.ndarray:
+    def _nodata_tile(self, tile: Tile, classes: int) -> np.ndarray:
         bands = len(self.iterations) + self.with_confidence + self.with_scores * classes
         return np.full((bands, *tile.core.shape), IGNORE, np.uint8)
 

@@ -75,13 +75,13 @@ def write_mosaic(
     root = ET.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
     ET.SubElement(root, "SRS").text = str(geobox.crs)
     ET.SubElement(root, "GeoTransform").text = ", ".join(map(repr, geobox.affine.to_gdal()))
-    placed = [(tile_path(folder, tile.index).relative_to(path.parent), tile) for tile in tiles]
+    tile_files = [(tile_path(folder, tile.index).relative_to(path.parent), tile) for tile in tiles]
     for number, band in enumerate(bands, 1):
-        made = ET.SubElement(root, "VRTRasterBand", dataType="Byte", band=str(number))
-        ET.SubElement(made, "NoDataValue").text = str(IGNORE)
-        for file, tile in placed:
+        vrt_band = ET.SubElement(root, "VRTRasterBand", dataType="Byte", band=str(number))
+        ET.SubElement(vrt_band, "NoDataValue").text = str(IGNORE)
+        for file, tile in tile_files:
             core = tile.core
-            source = ET.SubElement(made, "SimpleSource")
+            source = ET.SubElement(vrt_band, "SimpleSource")
             ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = file.as_posix()
             ET.SubElement(source, "SourceBand").text = str(band + 1)
             # With its size told, GDAL opens a tile only when its pixels are asked for.

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-LEAST = 1e-6
+MIN_PROBABILITY = 1e-6
 """Probability whose logarithm stands for none."""
 
 

@@ -14,7 +14,7 @@ from geopipe.nets.refinement import RefinementRNN
 Form = Literal["convolution", "matmul"]
 
 _ROUNDS = 3
-_GAIN = 0.95
+_MAX_TIME_RATIO = 0.95
 """What the product may take of the convolution's time to be chosen: no change for nothing."""
 
 
@@ -29,7 +29,7 @@ class Kernels:
     refinement: Form = "convolution"
 
     @classmethod
-    def measured(cls) -> Self:
+    def benchmark(cls) -> Self:
         """The faster forms on one thread of this processor, in about half a second."""
         before = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -60,4 +60,4 @@ def _faster(convolution: Callable[[], object], matmul: Callable[[], object]) -> 
             form()
             took.append(time.perf_counter() - start)
     by_convolution, by_matmul = (min(took[1:]) for took in seconds)
-    return "matmul" if by_matmul < _GAIN * by_convolution else "convolution"
+    return "matmul" if by_matmul < _MAX_TIME_RATIO * by_convolution else "convolution"

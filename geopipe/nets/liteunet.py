@@ -43,13 +43,13 @@ class LiteUNet(BaseNetwork):
         of_bands = type(first)(bands, first.out_channels, 3, 2, bias=False)
         self.down["stem"].set_submodule("conv", of_bands)
         self.up, self.merge = nn.ModuleDict(), nn.ModuleDict()
-        given = _DOWN["stage4"]
+        in_channels = _DOWN["stage4"]
         for name, width in _UP.items():
-            self.up[name] = nn.ConvTranspose2d(given, width, 2, stride=2)
+            self.up[name] = nn.ConvTranspose2d(in_channels, width, 2, stride=2)
             self.merge[name] = Level(width + _DOWN[name], width)
-            given = width
+            in_channels = width
         self.fine = Level(bands, _FINE)
-        self.up["image"] = nn.ConvTranspose2d(given, _FINE, 2, stride=2)
+        self.up["image"] = nn.ConvTranspose2d(in_channels, _FINE, 2, stride=2)
         self.merge["image"] = Level(2 * _FINE, _FINE)
         self.head = nn.Conv2d(_FINE, classes, 1)
         nn.init.xavier_normal_(self.head.weight)
@@ -75,15 +75,15 @@ class LiteUNet(BaseNetwork):
     def forward(self, image: Tensor) -> Tensor:
         # Channels last: as in a UNet; depthwise convolutions gain most.
         x, skips = image.contiguous(memory_format=torch.channels_last), {}
-        whole = x
+        full_image = x
         for name, block in self.down.items():
             x = skips[name] = block(x)
-        x, at = trim(x, _BORDER), _BORDER
+        x, offset = trim(x, _BORDER), _BORDER
         for name in _UP:
-            x, at = self.up[name](x), 2 * at
-            x = self.merge[name](torch.cat([trim(skips.pop(name), at), x], 1))
-            at += CONVS
-        x, at = self.up["image"](x), 2 * at
-        x = self.merge["image"](torch.cat([self.fine(trim(whole, at - CONVS)), x], 1))
+            x, offset = self.up[name](x), 2 * offset
+            x = self.merge[name](torch.cat([trim(skips.pop(name), offset), x], 1))
+            offset += CONVS
+        x, offset = self.up["image"](x), 2 * offset
+        x = self.merge["image"](torch.cat([self.fine(trim(full_image, offset - CONVS)), x], 1))
         scores: Tensor = self.head(x)
         return scores.contiguous()

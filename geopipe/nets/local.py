@@ -7,7 +7,7 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd
 
 from geopipe.errors import ConfigError
 
-_ALL_OF_IT = (
+_GLOBAL_LAYERS = (
     nn.GroupNorm,  # mean and deviation over space
     _AdaptiveAvgPoolNd,  # global pooling, and with it squeeze-excite; other sizes cut by the tile's
     _AdaptiveMaxPoolNd,
@@ -50,7 +50,7 @@ def _is_nonlocal(module: nn.Module) -> bool:
         return module.size is not None or bool(module.align_corners)
     if isinstance(module, _DropoutNd):
         return module.training and module.p > 0
-    return isinstance(module, _ALL_OF_IT)
+    return isinstance(module, _GLOBAL_LAYERS)
 
 
 def require_local(net: nn.Module, inexact: bool = False) -> list[str]:

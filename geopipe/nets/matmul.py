@@ -37,10 +37,10 @@ def mnih_scores(net: MnihCNN, image: Tensor) -> Tensor:
     scores = net.conv4.bias.view(1, -1, 1, 1).repeat(len(x), 1, h, w)
     filters = net.conv4.weight.permute(0, 2, 3, 1).flatten(1, 2)  # (classes, 81, 128)
     for k, each in enumerate(filters):
-        planes = torch.matmul(each, x.flatten(2)).view(len(x), size, size, rows, cols)
+        products = torch.matmul(each, x.flatten(2)).view(len(x), size, size, rows, cols)
         for i in range(size):
             for j in range(size):
-                scores[:, k] += planes[:, i, j, i : i + h, j : j + w]
+                scores[:, k] += products[:, i, j, i : i + h, j : j + w]
     large: Tensor = net.up(scores)
     return large[..., STRIDE:-STRIDE, STRIDE:-STRIDE]
 
@@ -65,28 +65,28 @@ def _steps(
     """
     (classes, height, width), last = scores.shape, len(filters)
     columns = -(-(width - 2 * MARGIN) // _LANES) * _LANES
-    lag = MARGIN * (last - 1)
-    total = height - 2 * MARGIN + lag
-    count = -(-total // max(_HIDDEN_BYTES // (4 * classes * HIDDEN * columns), lag, 1))
-    rows = max(-(-total // count), lag)
+    delay = MARGIN * (last - 1)
+    total = height - 2 * MARGIN + delay
+    count = -(-total // max(_HIDDEN_BYTES // (4 * classes * HIDDEN * columns), delay, 1))
+    rows = max(-(-total // count), delay)
     # What is added around the image never reaches the part that is returned.
     bottom = count * rows + 2 * MARGIN - height
-    padding = (0, columns + 2 * MARGIN - width, lag, bottom)
+    padding = (0, columns + 2 * MARGIN - width, delay, bottom)
     image, first = F.pad(image, padding), F.pad(scores, padding)
     u = [first, *(torch.zeros_like(first) for _ in filters)]
-    band = _Band(first, len(image), lag, rows, columns)
-    steps = [_Step(band, f, MARGIN * t) for t, f in enumerate(filters)]
-    for top in range(lag + MARGIN, lag + MARGIN + count * rows, rows):
-        band.keep_terms()
+    strip = _Strip(first, len(image), delay, rows, columns)
+    steps = [_Step(strip, f, MARGIN * t) for t, f in enumerate(filters)]
+    for top in range(delay + MARGIN, delay + MARGIN + count * rows, rows):
+        strip.keep_terms()
         for t, step in enumerate(steps):
             start = top - MARGIN * t
-            around = slice(start - MARGIN, start + rows + MARGIN)
+            padded_rows = slice(start - MARGIN, start + rows + MARGIN)
             if t == 0 or not recurrent:
-                step.image_term(image[:, around])
-            step(u[t][:, around], u[t + 1][:, start : start + rows, MARGIN : MARGIN + columns])
+                step.image_term(image[:, padded_rows])
+            step(u[t][:, padded_rows], u[t + 1][:, start : start + rows, MARGIN : MARGIN + columns])
     return [
-        plane[:, lag + m : lag + height - m, m : width - m]
-        for plane, m in zip(u, range(0, MARGIN * (last + 1), MARGIN), strict=True)
+        product[:, delay + m : delay + height - m, m : width - m]
+        for product, m in zip(u, range(0, MARGIN * (last + 1), MARGIN), strict=True)
     ]
 
 
@@ -102,74 +102,74 @@ class _Filters:
         self.out_bias = folded.out_bias.view(classes, 1, 1)
 
 
-class _Band:
+class _Strip:
     """Memory for `rows` x `columns` pixels at work, used again by every step of every band.
 
     A plane is laid out with its 5 shifts by column in every row. Then 5 neighbouring rows are one
     matrix of all 25 shifts, and the matrices of all rows are overlapping views.
     """
 
-    def __init__(self, scores: Tensor, bands: int, lag: int, rows: int, columns: int) -> None:
-        classes, around = len(scores), rows + 2 * MARGIN
-        self.lag, self.rows = lag, rows
-        self.image = scores.new_empty(around, bands, KERNEL, columns)
-        self.term = scores.new_zeros(lag + rows, classes * HIDDEN, columns)
-        self.scores = scores.new_empty(classes, around, 1, KERNEL, columns)
+    def __init__(self, scores: Tensor, bands: int, delay: int, rows: int, columns: int) -> None:
+        classes, padded_height = len(scores), rows + 2 * MARGIN
+        self.delay, self.rows = delay, rows
+        self.image = scores.new_empty(padded_height, bands, KERNEL, columns)
+        self.term = scores.new_zeros(delay + rows, classes * HIDDEN, columns)
+        self.scores = scores.new_empty(classes, padded_height, 1, KERNEL, columns)
         self.hidden = scores.new_empty(rows, HIDDEN, columns)
         self.change = scores.new_empty(classes, rows, 1, columns)
 
     def keep_terms(self) -> None:
         """Keep the image's term of the last rows, which later steps of the next band need."""
-        self.term[: self.lag].copy_(self.term[self.rows :])
+        self.term[: self.delay].copy_(self.term[self.rows :])
 
 
 class _Step:
     """A step of a band, `above` rows higher than its first: operands, made ready once."""
 
-    def __init__(self, band: _Band, filters: _Filters, above: int) -> None:
-        self.band = band
-        self.term = band.term[band.lag - above :][: band.rows]
-        self.image = (filters.bias, self._each_row(filters.image), _matrices(band.image))
+    def __init__(self, strip: _Strip, filters: _Filters, above: int) -> None:
+        self.strip = strip
+        self.term = strip.term[strip.delay - above :][: strip.rows]
+        self.image = (filters.bias, self._each_row(filters.image), _matrices(strip.image))
         self.classes = [
             (
                 (term, self._each_row(weights), _matrices(scores)),
-                (self._each_row(out_bias), self._each_row(out), band.hidden),
+                (self._each_row(out_bias), self._each_row(out), strip.hidden),
                 change,
             )
             for term, weights, scores, out_bias, out, change in zip(
                 self.term.split(HIDDEN, 1),
                 filters.scores,
-                band.scores,
+                strip.scores,
                 filters.out_bias,
                 filters.out,
-                band.change,
+                strip.change,
                 strict=True,
             )
         ]
 
     def _each_row(self, x: Tensor) -> Tensor:
-        return x.expand(self.band.rows, -1, -1)
+        return x.expand(self.strip.rows, -1, -1)
 
     def image_term(self, image: Tensor) -> None:
         """`Folded.image_term` of an image (bands, rows + 4, columns + 4)."""
-        self.band.image.copy_(_shifts(image).transpose(0, 1))
+        self.strip.image.copy_(_shifts(image).transpose(0, 1))
         torch.baddbmm(*self.image, out=self.term)
 
     def __call__(self, scores: Tensor, out: Tensor) -> None:
         """u_{t+1} (classes, rows, columns) into `out` from u_t (classes, rows + 4, columns + 4)."""
-        band = self.band
-        band.scores[:, :, 0].copy_(_shifts(scores))
+        strip = self.strip
+        strip.scores[:, :, 0].copy_(_shifts(scores))
         for first_layer, second_layer, change in self.classes:
-            torch.baddbmm(*first_layer, out=band.hidden)
-            band.hidden.relu_()
+            torch.baddbmm(*first_layer, out=strip.hidden)
+            strip.hidden.relu_()
             torch.baddbmm(*second_layer, out=change)
         inner = scores[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
-        torch.add(inner, band.change[:, :, 0], out=out)
+        torch.add(inner, strip.change[:, :, 0], out=out)
 
 
-def _shifts(planes: Tensor) -> Tensor:
+def _shifts(products: Tensor) -> Tensor:
     """(c, h, w + 4) -> (c, h, 5, w): each row at its 5 shifts, as a view."""
-    return planes.unfold(2, planes.shape[2] - 2 * MARGIN, 1)
+    return products.unfold(2, products.shape[2] - 2 * MARGIN, 1)
 
 
 def _matrices(shifts: Tensor) -> Tensor:

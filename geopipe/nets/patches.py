@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
 from geopipe.nets.backbones import build_backbone
-from geopipe.nets.base import LEAST, BaseNetwork
+from geopipe.nets.base import MIN_PROBABILITY, BaseNetwork
 
 BATCH = 32
 """Patches that go through the backbone at once: more is no quicker on a CPU and takes memory."""
@@ -74,7 +74,7 @@ class PatchNet(BaseNetwork):
     def forward(self, image: Tensor) -> Tensor:
         _, probabilities = self.by_size(image)
         shares = probabilities.new_tensor(self.weights)[:, None, None, None, None]
-        scores = (probabilities * shares).sum(0).clamp(min=LEAST).log()
+        scores = (probabilities * shares).sum(0).clamp(min=MIN_PROBABILITY).log()
         return scores.repeat_interleave(self.stride, -2).repeat_interleave(self.stride, -1)
 
     def by_size(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,11 +82,11 @@ class PatchNet(BaseNetwork):
 
         `image` as in `forward`: (N, 3, h, w), cells from (receptive_radius, receptive_radius) on.
         """
-        found = []
+        scores = []
         for size in self.sizes:
             patches, grid = self.patches(image, size)
-            found.append([_on_grid(x, len(image), grid) for x in self.class_scores(patches)])
-        features, probabilities = zip(*found, strict=True)
+            scores.append([_on_grid(x, len(image), grid) for x in self.class_scores(patches)])
+        features, probabilities = zip(*scores, strict=True)
         return torch.stack(features), torch.stack(probabilities)
 
     def patches(self, image: Tensor, size: int) -> tuple[Tensor, tuple[int, int]]:
@@ -109,8 +109,8 @@ class PatchNet(BaseNetwork):
 
     def logits(self, patches: Tensor) -> Tensor:
         """Scores (n, classes) before the softmax of patches (n, 3, side, side), for training."""
-        found: Tensor = self.head(self.backbone(patches))
-        return found
+        logits: Tensor = self.head(self.backbone(patches))
+        return logits
 
 
 def resized(patches: Tensor, side: int) -> Tensor:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from geopipe.errors import ConfigError
 from geopipe.nets.segmentation import SegmentationModel, center
 
-_BEYOND = 32
+_EXTRA_PX = 32
 """Pixels beyond the declared halo that the probe looks at, at least."""
-_DRAWS = 8
+_NOISE_DRAWS = 8
 _ROUNDING = 1e-5
 """Relative difference between two float32 forwards of one net that is still rounding."""
 
@@ -24,33 +24,33 @@ def measured_halo(net: SegmentationModel, bands: int) -> int:
     further still, or everywhere, is measured as looking to its border. Raises ConfigError when the
     net does not use up the halo it declares.
     """
-    size, around = net.stride, net.halo + _margin(net)
-    seen = torch.zeros(size + 2 * around, size + 2 * around, dtype=torch.bool)
-    for seed in range(_DRAWS):
+    size, margin = net.stride, net.halo + _margin(net)
+    is_used = torch.zeros(size + 2 * margin, size + 2 * margin, dtype=torch.bool)
+    for seed in range(_NOISE_DRAWS):
         image = _noise(net, bands, seed).requires_grad_()
         with torch.enable_grad():
             block = center(_scores(net, image), torch.Size((size, size)))
             (gradient,) = torch.autograd.grad(block.square().sum(), image)
-        seen |= gradient[0].abs().sum(0).cpu() > 0
-    if not seen.any():
+        is_used |= gradient[0].abs().sum(0).cpu() > 0
+    if not is_used.any():
         return 0
-    rows, cols = seen.any(1).nonzero(), seen.any(0).nonzero()
+    rows, cols = is_used.any(1).nonzero(), is_used.any(0).nonzero()
     first = min(int(rows[0]), int(cols[0]))
     last = max(int(rows[-1]), int(cols[-1]))
-    return max(around - first, last - (size + around - 1), 0)
+    return max(margin - first, last - (size + margin - 1), 0)
 
 
-def check_reach(net: SegmentationModel, bands: int) -> int:
+def check_receptive_field(net: SegmentationModel, bands: int) -> int:
     """The measured halo; raises ConfigError for a net that looks further than it declares.
 
     Also for one whose scores depend on where a window lies in ways that gradients do not show: a
     stride larger than declared, pixel positions, statistics of the image.
     """
-    measured, around = measured_halo(net, bands), net.halo + _margin(net)
+    measured, margin = measured_halo(net, bands), net.halo + _margin(net)
     if measured > net.halo:
-        far = f"at least {measured}" if measured == around else f"{measured}"
+        measured_text = f"at least {measured}" if measured == margin else f"{measured}"
         raise ConfigError(
-            f"the net looks {far} px far and declares a halo of {net.halo} px; "
+            f"the net looks {measured_text} px far and declares a halo of {net.halo} px; "
             f"first too far: {_exceeds_halo(net, bands)}",
             "declare its true receptive-field radius; --inexact maps with seams",
         )
@@ -67,7 +67,7 @@ def check_reach(net: SegmentationModel, bands: int) -> int:
 
 def _margin(net: SegmentationModel) -> int:
     """Output pixels around the probed block: a multiple of the stride."""
-    return -(-max(net.halo, _BEYOND) // net.stride) * net.stride
+    return -(-max(net.halo, _EXTRA_PX) // net.stride) * net.stride
 
 
 def _noise(net: SegmentationModel, bands: int, seed: int = 0) -> Tensor:
@@ -83,14 +83,14 @@ def _scores(net: SegmentationModel, image: Tensor) -> Tensor:
     expected = (rows - 2 * net.halo, cols - 2 * net.halo)
     try:
         scores: Tensor = net(image)
-        found = f"{scores.shape[-2]} x {scores.shape[-1]}"
+        actual = f"{scores.shape[-2]} x {scores.shape[-1]}"
         if scores.shape[-2:] == expected:
             return scores
     except RuntimeError as e:
-        found = f"no scores ({str(e).splitlines()[0]})"
+        actual = f"no scores ({str(e).splitlines()[0]})"
     raise ConfigError(
         f"the net declares a halo of {net.halo} px and a stride of {net.stride}, so {rows} x "
-        f"{cols} px make {expected[0]} x {expected[1]} scores, but its layers make {found}",
+        f"{cols} px make {expected[0]} x {expected[1]} scores, but its layers make {actual}",
         "declare the receptive-field radius and the stride that its layers have",
     )
 
@@ -101,36 +101,38 @@ def _difference_of_a_window(net: SegmentationModel, bands: int) -> float:
     Its corner lies where a net of a larger stride than declared sees another phase.
     """
     image, stride, margin = _noise(net, bands), net.stride, _margin(net)
-    down, right = margin - stride, margin
+    top, right = margin - stride, margin
     with torch.inference_mode():
-        whole = _scores(net, image)
-        part = _scores(net, image[..., down:-margin, right:-margin])
-    there = whole[..., down:-margin, right:-margin]
-    return float((part - there).abs().max() / whole.abs().max().clamp(1e-6))
+        full_scores = _scores(net, image)
+        part = _scores(net, image[..., top:-margin, right:-margin])
+    expected = full_scores[..., top:-margin, right:-margin]
+    return float((part - expected).abs().max() / full_scores.abs().max().clamp(1e-6))
 
 
 def _exceeds_halo(net: SegmentationModel, bands: int) -> str:
     """The innermost layer whose middle changes with far pixels though that of its input did not."""
-    image, far = _noise(net, bands), _noise(net, bands, seed=1)
+    image, perturbed = _noise(net, bands), _noise(net, bands, seed=1)
     margin = _margin(net)
-    far[..., margin:-margin, margin:-margin] = image[..., margin:-margin, margin:-margin]
-    for (path, *before), (_, *after) in zip(_traced(net, image), _traced(net, far), strict=True):
-        (given, gives), (given_far, gives_far) = before, after
-        if _same(given, given_far) and not _same(gives, gives_far):
+    perturbed[..., margin:-margin, margin:-margin] = image[..., margin:-margin, margin:-margin]
+    for (path, *before), (_, *after) in zip(
+        _layer_centers(net, image), _layer_centers(net, perturbed), strict=True
+    ):
+        (inputs, outputs), (perturbed_inputs, perturbed_outputs) = before, after
+        if _all_close(inputs, perturbed_inputs) and not _all_close(outputs, perturbed_outputs):
             return path
     return f"net: {type(net).__name__}"
 
 
-def _traced(net: nn.Module, image: Tensor) -> list[tuple[str, list[Tensor], list[Tensor]]]:
+def _layer_centers(net: nn.Module, image: Tensor) -> list[tuple[str, list[Tensor], list[Tensor]]]:
     """(path: ClassName, middles of inputs, middles of outputs) of each layer, inner ones first."""
-    found: list[tuple[str, list[Tensor], list[Tensor]]] = []
+    records: list[tuple[str, list[Tensor], list[Tensor]]] = []
 
     def hook(path: str) -> Any:
-        def note(module: nn.Module, given: Any, gives: Any) -> None:
+        def record(module: nn.Module, inputs: Any, outputs: Any) -> None:
             name = f"{path or 'net'}: {type(module).__name__}"
-            found.append((name, _middles(given), _middles(gives)))
+            records.append((name, _center_values(inputs), _center_values(outputs)))
 
-        return note
+        return record
 
     handles = [m.register_forward_hook(hook(path)) for path, m in net.named_modules()]
     try:
@@ -139,10 +141,10 @@ def _traced(net: nn.Module, image: Tensor) -> list[tuple[str, list[Tensor], list
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return records
 
 
-def _middles(value: Any) -> list[Tensor]:
+def _center_values(value: Any) -> list[Tensor]:
     tensors = value if isinstance(value, tuple | list) else [value]
     return [
         t[..., t.shape[-2] // 2, t.shape[-1] // 2] if t.ndim >= 4 else t
@@ -151,5 +153,5 @@ def _middles(value: Any) -> list[Tensor]:
     ]
 
 
-def _same(a: list[Tensor], b: list[Tensor]) -> bool:
+def _all_close(a: list[Tensor], b: list[Tensor]) -> bool:
     return all(torch.allclose(x, y, rtol=_ROUNDING, atol=1e-6) for x, y in zip(a, b, strict=True))

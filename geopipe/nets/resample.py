@@ -19,8 +19,8 @@ def average(x: Tensor, factor: tuple[float, float]) -> Tensor:
     fy, fx = (int(f) for f in factor)
     c, h, w = x.shape
     rows = x.view(c, h // fy, fy, w)
-    sums = _sum([rows[:, :, i] for i in range(fy)]).view(c, h // fy, w // fx, fx)
-    return _sum([sums[..., j] for j in range(fx)]) * (1 / (fy * fx))
+    row_sums = _sum([rows[:, :, i] for i in range(fy)]).view(c, h // fy, w // fx, fx)
+    return _sum([row_sums[..., j] for j in range(fx)]) * (1 / (fy * fx))
 
 
 def _sum(parts: list[Tensor]) -> Tensor:
@@ -44,14 +44,16 @@ def _phases(x: Tensor, factor: int, dim: int) -> Tensor:
     if factor == 1:
         return x
     n, shape = x.shape[dim], list(x.shape)
-    held = torch.cat([x.narrow(dim, 0, 1), x, x.narrow(dim, n - 1, 1)], dim)
+    padded = torch.cat([x.narrow(dim, 0, 1), x, x.narrow(dim, n - 1, 1)], dim)
     out = x.new_empty([*shape[: dim + 1], factor, *shape[dim + 1 :]])
     for p in range(factor):
-        at = (p + 0.5) / factor - 0.5
-        left = 0 if at < 0 else 1  # in `held`
-        weight = at if left else at + 1
-        between = torch.lerp(held.narrow(dim, left, n), held.narrow(dim, left + 1, n), weight)
-        out.select(dim + 1, p).copy_(between)
+        position = (p + 0.5) / factor - 0.5
+        left = 0 if position < 0 else 1  # in `padded`
+        weight = position if left else position + 1
+        interpolated = torch.lerp(
+            padded.narrow(dim, left, n), padded.narrow(dim, left + 1, n), weight
+        )
+        out.select(dim + 1, p).copy_(interpolated)
     shape[dim] *= factor
     return out.view(shape)
 
@@ -65,14 +67,14 @@ def resample(
     the slower axis handles the fewer pixels.
     """
     if columns_first:
-        return _along(_along(x, cols, -1), rows, -2)
-    return _along(_along(x, rows, -2), cols, -1)
+        return _resample_axis(_resample_axis(x, cols, -1), rows, -2)
+    return _resample_axis(_resample_axis(x, rows, -2), cols, -1)
 
 
-def _along(x: Tensor, taps: ResamplingWeights, dim: int) -> Tensor:
+def _resample_axis(x: Tensor, weights: ResamplingWeights, dim: int) -> Tensor:
     shape = (-1, 1) if dim == -2 else (-1,)
     out = None
-    for index, weight in zip(taps.index, taps.weight, strict=True):
+    for index, weight in zip(weights.index, weights.weight, strict=True):
         w = torch.as_tensor(weight, dtype=x.dtype, device=x.device).reshape(shape)
         term = x.index_select(dim, torch.as_tensor(index, device=x.device)) * w
         out = term if out is None else out.add_(term)

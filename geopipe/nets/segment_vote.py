@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geopipe.errors import ConfigError
-from geopipe.nets.base import LEAST
+from geopipe.nets.base import MIN_PROBABILITY
 
 SCALES = (128,)
 """Largest sides of the segments, net pixels: on average a little larger than a patch of 56 px."""
@@ -27,7 +27,7 @@ CONTRAST = 2.0
 """Regions further apart do not join: of the normalised image's deviations, bands' root mean square.
 """
 _SIGMA, _TRUNCATE = 0.8, 4.0
-_HOPS = 3
+_DOUBLINGS = 3
 """Doublings: a segment joins at most 2^3 links away, so that no chain carries news far."""
 
 Ints = NDArray[np.int32]
@@ -100,7 +100,7 @@ class SegmentVote(nn.Module):
             self.receptive_radius : self.receptive_radius + width,
         ]
         shares = [self._shares(v, b, core) for v, b in zip(votes, bands, strict=True)]
-        u1 = torch.from_numpy(np.stack(shares)).permute(0, 3, 1, 2).clamp(min=LEAST).log()
+        u1 = torch.from_numpy(np.stack(shares)).permute(0, 3, 1, 2).clamp(min=MIN_PROBABILITY).log()
         return [scores, u1.to(scores.device, torch.float32)]
 
     def _shares(self, votes: NDArray[np.int64], image: NDArray[np.float32], core: Any) -> Floats:
@@ -132,7 +132,7 @@ def segment(
     done = 0
     for scale in scales:
         for _ in range(done, rounds := _rounds(scale)):
-            regions, new = _contracted(regions, _joins(regions, scale))
+            regions, new = _contracted(regions, _merge_targets(regions, scale))
             labels = new[labels]
         done = rounds
         yield labels.reshape(valid.shape)
@@ -160,18 +160,18 @@ class _Regions:
     """(edges,): a < b touch; edges are in the order of (a, b)."""
     b: Ints
 
-    def apart(self, a: Ints, b: Ints) -> Floats:
+    def squared_distance(self, a: Ints, b: Ints) -> Floats:
         """Squared distance of the means, summed over bands."""
-        apart = np.zeros(len(a))
+        distance = np.zeros(len(a))
         for total in self.total:
             mean = total / self.size
-            apart += (mean[a] - mean[b]) ** 2
-        return apart
+            distance += (mean[a] - mean[b]) ** 2
+        return distance
 
     def cost(self) -> Floats:
         """(edges,): by how much joining raises the sum of squared errors (Ward)."""
         a, b, size = self.a, self.b, self.size
-        cost: Floats = self.apart(a, b) * (size[a] * size[b] / (size[a] + size[b]))
+        cost: Floats = self.squared_distance(a, b) * (size[a] * size[b] / (size[a] + size[b]))
         return cost
 
     def may_join(self, a: Ints, b: Ints, scale: int) -> Bools:
@@ -179,9 +179,9 @@ class _Regions:
         top, left, bottom, right = self.box
         rows = np.maximum(bottom[a], bottom[b]) - np.minimum(top[a], top[b])
         cols = np.maximum(right[a], right[b]) - np.minimum(left[a], left[b])
-        alike = self.apart(a, b) <= CONTRAST**2 * len(self.total)
-        may: Bools = (np.maximum(rows, cols) < scale) & alike
-        return may
+        is_similar = self.squared_distance(a, b) <= CONTRAST**2 * len(self.total)
+        joinable: Bools = (np.maximum(rows, cols) < scale) & is_similar
+        return joinable
 
 
 def _smooth(image: NDArray[np.floating[Any]], valid: Bools) -> Floats:
@@ -200,32 +200,32 @@ def _pixels(image: Floats, valid: Bools) -> tuple[_Regions, Ints]:
     """Each pixel a region, and their numbers."""
     height, width = valid.shape
     ids = np.arange(valid.size, dtype=np.int32).reshape(valid.shape)
-    touch = np.zeros((height, width, 2), bool)  # the pixel to the right, the one below
-    touch[:, :-1, 0] = valid[:, :-1] & valid[:, 1:]
-    touch[:-1, :, 1] = valid[:-1] & valid[1:]
-    a = np.broadcast_to(ids[..., None], touch.shape)[touch]
-    b = np.stack((ids + 1, ids + width), -1)[touch].astype(np.int32)
+    adjacent = np.zeros((height, width, 2), bool)  # the pixel to the right, the one below
+    adjacent[:, :-1, 0] = valid[:, :-1] & valid[:, 1:]
+    adjacent[:-1, :, 1] = valid[:-1] & valid[1:]
+    a = np.broadcast_to(ids[..., None], adjacent.shape)[adjacent]
+    b = np.stack((ids + 1, ids + width), -1)[adjacent].astype(np.int32)
     rows, cols = (x.ravel() for x in np.indices(valid.shape, np.int32))
     total = image.reshape(len(image), -1)
     return _Regions(np.ones(valid.size), total, (rows, cols, rows, cols), a, b), ids.ravel()
 
 
-def _joins(regions: _Regions, scale: int) -> Ints:
+def _merge_targets(regions: _Regions, scale: int) -> Ints:
     """(n,): the region that each joins, itself where it stays.
 
     Each points to the neighbour that costs least; who points to each other is a root, and all that
     lead to it within 2^_HOPS links join. Where this exceeds `scale`, only the roots do.
     """
-    nodes = np.arange(len(regions.size), dtype=np.int32)
+    region_ids = np.arange(len(regions.size), dtype=np.int32)
     best = _nearest(regions, scale)
-    mutual = best[best] == nodes
-    pair = np.where(mutual, np.minimum(nodes, best), nodes)
-    up = np.where(mutual, pair, best)
-    root = up
-    for _ in range(_HOPS):
+    mutual = best[best] == region_ids
+    pair = np.where(mutual, np.minimum(region_ids, best), region_ids)
+    parent = np.where(mutual, pair, best)
+    root = parent
+    for _ in range(_DOUBLINGS):
         root = root[root]
-    root = np.where(up[root] == root, root, nodes)
-    top, left, bottom, right = _boxes(regions.box, root, len(nodes))
+    root = np.where(parent[root] == root, root, region_ids)
+    top, left, bottom, right = _boxes(regions.box, root, len(region_ids))
     large = np.maximum(bottom - top, right - left) >= scale
     # A pair was compared as an edge, and fits.
     return np.where(large[root], pair, root)
@@ -238,30 +238,30 @@ def _nearest(regions: _Regions, scale: int) -> Ints:
     """
     n, a, b = len(regions.size), regions.a, regions.b
     cost = regions.cost()
-    least = np.full(n, np.inf)
+    lowest_cost = np.full(n, np.inf)
     for end in (a, b):
-        np.minimum.at(least, end, cost)
+        np.minimum.at(lowest_cost, end, cost)
     edges = len(a)
     edge, numbers = np.full(n, edges, np.int32), np.arange(edges, dtype=np.int32)
     for end in (a, b):
-        is_least = cost == least[end]
+        is_least = cost == lowest_cost[end]
         np.minimum.at(edge, end[is_least], numbers[is_least])
     nearest = np.arange(n, dtype=np.int32)
-    some = np.flatnonzero(edge < edges)
-    one, other = a[edge[some]], b[edge[some]]
-    may = regions.may_join(one, other, scale)
-    nearest[some[may]] = np.where(one == some, other, one)[may]
+    with_edge = np.flatnonzero(edge < edges)
+    first, second = a[edge[with_edge]], b[edge[with_edge]]
+    joinable = regions.may_join(first, second, scale)
+    nearest[with_edge[joinable]] = np.where(first == with_edge, second, first)[joinable]
     return nearest
 
 
-def _boxes(box: tuple[Ints, ...], into: Ints, n: int) -> tuple[Ints, Ints, Ints, Ints]:
-    """The boxes of n regions made of those that go `into` them."""
+def _boxes(box: tuple[Ints, ...], targets: Ints, n: int) -> tuple[Ints, Ints, Ints, Ints]:
+    """The boxes of n regions made of those that go `targets` them."""
     top, left = (np.full(n, np.iinfo(np.int32).max, np.int32) for _ in range(2))
     bottom, right = (np.zeros(n, np.int32) for _ in range(2))
-    for joined, one in zip((top, left), box[:2], strict=True):
-        np.minimum.at(joined, into, one)
-    for joined, one in zip((bottom, right), box[2:], strict=True):
-        np.maximum.at(joined, into, one)
+    for joined, bound in zip((top, left), box[:2], strict=True):
+        np.minimum.at(joined, targets, bound)
+    for joined, bound in zip((bottom, right), box[2:], strict=True):
+        np.maximum.at(joined, targets, bound)
     return top, left, bottom, right
 
 
@@ -276,8 +276,8 @@ def _contracted(regions: _Regions, joined: Ints) -> tuple[_Regions, Ints]:
     new = (np.cumsum(is_first, dtype=np.int32) - 1)[first]
     n = int(is_first.sum())
     a, b = new[regions.a], new[regions.b]
-    apart = a != b
-    a, b = a[apart], b[apart]
+    distinct = a != b
+    a, b = a[distinct], b[distinct]
     edges = np.sort(np.minimum(a, b) * np.int64(n) + np.maximum(a, b))
     edges = edges[np.diff(edges, prepend=-1) > 0]  # np.unique hashes, and takes half of all time
     total = np.stack([np.bincount(new, band, n).astype(np.float64) for band in regions.total])

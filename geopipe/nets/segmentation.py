@@ -108,11 +108,11 @@ class SegmentationModel(nn.Module):
         for rows, cols in _blocks(size):
             context = (..., _grown(rows, 2 * margin), _grown(cols, 2 * margin))
             # Channels last: the grouped convolution takes half the time, and no seams.
-            part, around = (x[context].contiguous(memory_format=CL) for x in (scores, image))
-            steps = refine.steps(part, around)
+            part, image_part = (x[context].contiguous(memory_format=CL) for x in (scores, image))
+            steps = refine.steps(part, image_part)
             block = torch.Size((rows.stop - rows.start, cols.stop - cols.start))
-            for whole, t in zip(out, iterations, strict=True):
-                whole[..., rows, cols] = center(steps[t], block)
+            for output, t in zip(out, iterations, strict=True):
+                output[..., rows, cols] = center(steps[t], block)
         return out
 
 

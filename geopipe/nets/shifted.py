@@ -45,11 +45,13 @@ class _ShiftedSum(torch.autograd.Function):
         padded = F.pad(grad, (side - 1,) * 4)
         columns = padded.unfold(2, side, 1).unfold(3, side, 1).permute(0, 1, 4, 5, 2, 3)
         columns = columns.reshape(len(x), outputs * side * side, -1)  # (N, K s s, h w)
-        of_x = of_weight = None
+        grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
             matrix = weight.flip(2, 3).permute(0, 2, 3, 1).reshape(-1, channels)
-            of_x = torch.matmul(matrix.T, columns).view_as(x)
+            grad_x = torch.matmul(matrix.T, columns).view_as(x)
         if ctx.needs_input_grad[1]:
             products = torch.matmul(columns, x.flatten(2).mT).sum(0)
-            of_weight = products.view(outputs, side, side, channels).flip(1, 2).permute(0, 3, 1, 2)
-        return of_x, of_weight
+            grad_weight = (
+                products.view(outputs, side, side, channels).flip(1, 2).permute(0, 3, 1, 2)
+            )
+        return grad_x, grad_weight

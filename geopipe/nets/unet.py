@@ -11,7 +11,7 @@ from geopipe.nets.base import BaseNetwork
 
 CONVS = 2
 """3 x 3 convolutions per level and way."""
-_MOST_CHANNELS = 1024
+_MAX_CHANNELS = 1024
 """At the bottom: 110 MB of weights; a damaged header must not ask for more."""
 
 
@@ -27,17 +27,18 @@ class UNet(BaseNetwork):
 
     def __init__(self, bands: int, classes: int, *, base: int = 16, depth: int = 3) -> None:
         super().__init__()
-        if base < 1 or depth < 1 or base << min(depth, 30) > _MOST_CHANNELS:
+        if base < 1 or depth < 1 or base << min(depth, 30) > _MAX_CHANNELS:
             raise ConfigError(
                 f"a U-Net of base {base} and depth {depth}: base x 2^depth is to be at most "
-                f"{_MOST_CHANNELS}, both at least 1"
+                f"{_MAX_CHANNELS}, both at least 1"
             )
         self.bands, self.classes, self.base, self.depth = bands, classes, base, depth
         self.stride, self.receptive_radius = 2**depth, _receptive_radius(depth)
         self.floats_per_pixel = 8 * base
         widths = [base << level for level in range(depth + 1)]
         self.down = nn.ModuleList(
-            Level(given, width) for given, width in zip([bands, *widths], widths, strict=False)
+            Level(in_channels, width)
+            for in_channels, width in zip([bands, *widths], widths, strict=False)
         )
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[:-1]
@@ -53,17 +54,17 @@ class UNet(BaseNetwork):
 
     def forward(self, image: Tensor) -> Tensor:
         # Channels last takes two thirds of the time, and no algorithm follows the tile's size.
-        x, at, skips = image.contiguous(memory_format=torch.channels_last), 0, []
+        x, offset, skips = image.contiguous(memory_format=torch.channels_last), 0, []
         for level in self.down[:-1]:
-            x, at = level(x), at + CONVS
-            skips.append((x, at))
-            x, at = F.max_pool2d(trim(x, at % 2), 2), -(-at // 2)
-        x, at = self.down[-1](x), at + CONVS
-        for level, up in zip(reversed(self.merge), reversed(self.up), strict=True):
+            x, offset = level(x), offset + CONVS
+            skips.append((x, offset))
+            x, offset = F.max_pool2d(trim(x, offset % 2), 2), -(-offset // 2)
+        x, offset = self.down[-1](x), offset + CONVS
+        for level, upsample in zip(reversed(self.merge), reversed(self.up), strict=True):
             skip, before = skips.pop()
-            x = torch.cat([trim(skip, 2 * at - before), up(x)], 1)
+            x = torch.cat([trim(skip, 2 * offset - before), upsample(x)], 1)
             del skip  # else a tile takes half as much memory again
-            x, at = level(x), 2 * at + CONVS
+            x, offset = level(x), 2 * offset + CONVS
         scores: Tensor = self.head(x)
         return scores.contiguous()
 
@@ -75,10 +76,10 @@ class Level(nn.Module):
     gradients flow through the folding, as a training on stored statistics needs.
     """
 
-    def __init__(self, given: int, width: int) -> None:
+    def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
-            nn.Conv2d(width if i else given, width, 3, bias=False) for i in range(CONVS)
+            nn.Conv2d(width if i else in_channels, width, 3, bias=False) for i in range(CONVS)
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(CONVS))
         for conv in self.convs:
@@ -104,13 +105,13 @@ def _normed(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
 
 def _receptive_radius(depth: int) -> int:
     """Offset of the output's corner from the input's: the walk of `UNet.forward`."""
-    at = 0
+    offset = 0
     for _ in range(depth):
-        at = -(-(at + CONVS) // 2)
-    at += CONVS
+        offset = -(-(offset + CONVS) // 2)
+    offset += CONVS
     for _ in range(depth):
-        at = 2 * at + CONVS
-    return at
+        offset = 2 * offset + CONVS
+    return offset
 
 
 def trim(x: Tensor, px: int) -> Tensor:

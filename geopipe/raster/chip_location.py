@@ -14,7 +14,7 @@ from geopipe.raster.chips import Chip
 from geopipe.raster.opening import opened
 
 WGS84 = "EPSG:4326"
-_ASKED = 50
+_MAX_SAMPLED = 50
 """Chips whose ground sample distance is looked at."""
 
 
@@ -30,21 +30,23 @@ def place_of(chip: Chip) -> GeoBox | None:
 
 def ground_sample_distance(chips: Sequence[Chip]) -> float | None:
     """Median metres on the ground per pixel of chips that have a place; None if none has."""
-    some = [chips[i] for i in np.linspace(0, len(chips) - 1, min(_ASKED, len(chips)), dtype=int)]
-    found = [max(ground_gsd(box)) for box in map(place_of, some) if box is not None]
-    return float(f"{np.median(found):.3g}") if found else None
+    sampled = [
+        chips[i] for i in np.linspace(0, len(chips) - 1, min(_MAX_SAMPLED, len(chips)), dtype=int)
+    ]
+    distances = [max(ground_gsd(box)) for box in map(place_of, sampled) if box is not None]
+    return float(f"{np.median(distances):.3g}") if distances else None
 
 
 def footprints(chips: Sequence[Chip]) -> GeoSeries:
     """The outline of each chip, None where it has no place; in their CRS, or WGS 84 if several."""
-    places = [place_of(chip) for chip in chips]
-    kinds = {str(box.crs) for box in places if box is not None}
+    geoboxes = [place_of(chip) for chip in chips]
+    kinds = {str(box.crs) for box in geoboxes if box is not None}
     target = kinds.pop() if len(kinds) == 1 else WGS84
     shapes = [
         None
         if box is None
         else (box.extent if str(box.crs) == target else box.extent.to_crs(target)).geom
-        for box in places
+        for box in geoboxes
     ]
     return GeoSeries(np.array(shapes, dtype=object), crs=target)
 
@@ -52,5 +54,5 @@ def footprints(chips: Sequence[Chip]) -> GeoSeries:
 def rectangle(box: GeoBox) -> shapely.Polygon:
     """The outline of a plane, its four corners."""
     height, width = box.shape
-    corners = [box.affine * at for at in ((0, 0), (width, 0), (width, height), (0, height))]
+    corners = [box.affine * corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
     return shapely.Polygon(corners)

@@ -36,24 +36,30 @@ class Chip:
         Raises SceneError when the file cannot be read whole or has another number of bands.
         """
         try:
-            with _placeless(), opened(self.path) as src, collect_gdal_errors() as signals:
+            with (
+                _ignore_missing_georeference(),
+                opened(self.path) as src,
+                collect_gdal_errors() as gdal_messages,
+            ):
                 alpha = src.colorinterp[-1] == ColorInterp.alpha
-                chosen = self.bands or range(1, src.count - alpha + 1)
-                wrong = [b for b in chosen if not 1 <= b <= src.count]
-                if wrong or len(chosen) not in (1, bands):
-                    asked = f", not {','.join(map(str, self.bands))}" if self.bands else ""
+                selected = self.bands or range(1, src.count - alpha + 1)
+                invalid = [b for b in selected if not 1 <= b <= src.count]
+                if invalid or len(selected) not in (1, bands):
+                    requested = f", not {','.join(map(str, self.bands))}" if self.bands else ""
                     raise SceneError(
-                        f"{self.path} has {src.count - alpha} bands, {bands} are needed{asked}",
+                        f"{self.path} has {src.count - alpha} bands, {bands} are needed{requested}",
                         f"choose {bands} with --bands, or write chips of so many",
                     )
-                pixels = np.asarray(src.read(list(chosen)))
+                pixels = np.asarray(src.read(list(selected)))
                 if bands == 3 and src.colorinterp[0] == ColorInterp.palette:
-                    pixels = _coloured(pixels[0], src.colormap(1))
-                if signals.errors:  # GDAL calls it a success, yet it is none
-                    raise SceneError(f"cannot read {self.path}: {signals.errors[0]}", _DAMAGED)
+                    pixels = _as_rgb(pixels[0], src.colormap(1))
+                if gdal_messages.errors:  # GDAL calls it a success, yet it is none
+                    raise SceneError(
+                        f"cannot read {self.path}: {gdal_messages.errors[0]}", _DAMAGED
+                    )
         except GDAL_ERRORS as e:
             raise SceneError(f"cannot read {self.path}: {e.__cause__ or e}", _DAMAGED) from e
-        if src.driver == "PNG" and not _is_whole_png(Path(self.path)):
+        if src.driver == "PNG" and not _is_complete_png(Path(self.path)):
             raise SceneError(f"cannot read {self.path}: it ends before its last chunk", _DAMAGED)
         return np.broadcast_to(pixels, (bands, *pixels.shape[1:]))
 
@@ -77,20 +83,20 @@ class ChipFolder:
         """
         if not root.is_dir():
             raise SceneError(f"there is no folder {root}", "give a folder of chips")
-        found = sorted(
+        files = sorted(
             p
             for p in root.rglob("*")
             if p.suffix.lower() in SUFFIXES
             and not p.is_dir()
             and not any(part.startswith(".") for part in p.relative_to(root).parts)
         )
-        if not found:
+        if not files:
             raise SceneError(
                 f"{root} holds no image", f"known are {', '.join(sorted(SUFFIXES))} files"
             )
         return cls(
             root,
-            tuple(Chip(str(p), "" if p.parent == root else p.parent.name, bands) for p in found),
+            tuple(Chip(str(p), "" if p.parent == root else p.parent.name, bands) for p in files),
         )
 
     @property
@@ -118,22 +124,24 @@ class ChipFolder:
 
         Raises SceneError where `check` does; with `skip_bad` such chips are left out and named.
         """
-        good: list[Chip] = []
-        bad: list[str] = []
+        readable: list[Chip] = []
+        unreadable: list[str] = []
         for chip in self.chips:
             try:
                 check(chip)
-                good.append(chip)
+                readable.append(chip)
             except SceneError as e:
                 if not skip_bad:
                     raise
-                bad.append(e.message)
-        if bad:
-            shown = "; ".join(bad[:5]) + ("; ..." if len(bad) > 5 else "")
-            log.warning("%d of %d chips left out: %s", len(bad), len(self.chips), shown)
-        if not good:
-            raise SceneError(f"none of the {len(bad)} images in {self.root} can be read", _DAMAGED)
-        return type(self)(self.root, tuple(good))
+                unreadable.append(e.message)
+        if unreadable:
+            reasons = "; ".join(unreadable[:5]) + ("; ..." if len(unreadable) > 5 else "")
+            log.warning("%d of %d chips left out: %s", len(unreadable), len(self.chips), reasons)
+        if not readable:
+            raise SceneError(
+                f"none of the {len(unreadable)} images in {self.root} can be read", _DAMAGED
+            )
+        return type(self)(self.root, tuple(readable))
 
 
 def require_bytes(path: str, dtype: str) -> None:
@@ -145,7 +153,7 @@ def require_bytes(path: str, dtype: str) -> None:
         )
 
 
-def _coloured(ids: np.ndarray, table: Mapping[int, tuple[int, ...]]) -> np.ndarray:
+def _as_rgb(ids: np.ndarray, table: Mapping[int, tuple[int, ...]]) -> np.ndarray:
     """(3, h, w) uint8: the colours that a palette gives the values of `ids` (h, w)."""
     colours = np.zeros((3, 256), np.uint8)
     for value, colour in table.items():
@@ -153,7 +161,7 @@ def _coloured(ids: np.ndarray, table: Mapping[int, tuple[int, ...]]) -> np.ndarr
     return colours[:, ids]
 
 
-def _is_whole_png(path: Path) -> bool:
+def _is_complete_png(path: Path) -> bool:
     """GDAL fills what is missing of a PNG with zeros and says nothing."""
     with path.open("rb") as file:
         file.seek(-12, 2)
@@ -161,7 +169,7 @@ def _is_whole_png(path: Path) -> bool:
 
 
 @contextmanager
-def _placeless() -> Iterator[None]:
+def _ignore_missing_georeference() -> Iterator[None]:
     """Chips need no place on Earth."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)

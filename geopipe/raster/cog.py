@@ -53,8 +53,8 @@ def write_class_cog(
             ET.SubElement(table, "Entry", {k: str(v) for k, v in rgba})
 
     def verify(part: Path) -> None:
-        found = read_scheme(part)
-        if found is None or [(c.name, c.rgb) for c in found.classes] != [
+        stored = read_scheme(part)
+        if stored is None or [(c.name, c.rgb) for c in stored.classes] != [
             (c.name, c.rgb) for c in scheme.classes
         ]:
             raise SceneError(f"{target} lost its class names or colours while it was written")
@@ -222,10 +222,10 @@ def _compare(source: Path, part: Path, target: Path, top: int) -> None:
                 pixels = a.read(window=rio)
                 if not np.array_equal(pixels, b.read(window=rio)):
                     raise SceneError(f"{target} differs from {source} near row {row}, column {col}")
-                wrong = pixels[(pixels > top) & (pixels != IGNORE)]
-                if wrong.size:
+                invalid = pixels[(pixels > top) & (pixels != IGNORE)]
+                if invalid.size:
                     raise SceneError(
-                        f"{source} holds the value {wrong[0]} near row {row}, column {col}",
+                        f"{source} holds the value {invalid[0]} near row {row}, column {col}",
                         f"values are 0 to {top}, or {IGNORE} for nodata",
                     )
 

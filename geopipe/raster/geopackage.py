@@ -9,7 +9,7 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
 from geopipe.errors import LabelError
 
-_BESIDE = ("", "-journal", "-wal", "-shm")
+_SIDECAR_SUFFIXES = ("", "-journal", "-wal", "-shm")
 """What SQLite writes."""
 
 
@@ -31,9 +31,9 @@ def check_target(out: Path, *, overwrite: bool = False, sources: Iterable[Path] 
 def atomic_geopackage(out: Path) -> Iterator[Path]:
     """A path to write to; it becomes `out` when all went well, and is gone when not."""
     part = out.with_name(out.name + ".part.gpkg")
-    beside = [part.with_name(part.name + more) for more in _BESIDE]
+    sidecars = [part.with_name(part.name + suffix) for suffix in _SIDECAR_SUFFIXES]
     try:
-        for old in beside:
+        for old in sidecars:
             old.unlink(missing_ok=True)
         yield part
         part.replace(out)
@@ -42,5 +42,5 @@ def atomic_geopackage(out: Path) -> Iterator[Path]:
             f"cannot write {out}: {' '.join(str(e).split())}", "is there room, and may you write?"
         ) from e
     finally:
-        for left in beside:
+        for left in sidecars:
             left.unlink(missing_ok=True)

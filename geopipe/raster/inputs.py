@@ -20,16 +20,16 @@ from geopipe.raster.remote import display_name, is_remote
 
 log = logging.getLogger(__name__)
 
-_MOST_SCENES = 1_000_000
-_MOST_BYTES = 64 << 20
+_MAX_SCENES = 1_000_000
+_MAX_BYTES = 64 << 20
 """A larger list or STAC file is not read: it would fill the memory."""
-_LONGEST_NAME = 150
+_MAX_NAME_BYTES = 150
 """Bytes of a folder's name without what makes it unique; file systems take 255."""
 _STAC = (".json", ".geojson")
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")
 _PREVIEWS = ("image/png", "image/jpeg", "image/webp")
-_MEANT = {"data", "visual"}
-_ASIDE = {"thumbnail", "overview", "metadata"}
+_DATA_ROLES = {"data", "visual"}
+_OTHER_ROLES = {"thumbnail", "overview", "metadata"}
 _MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 """What pystac raises for values of other kinds than STAC asks for."""
 _CONNECTION = re.compile(r"[A-Za-z][\w+.-]+:|/vsi|\s*<")
@@ -45,20 +45,20 @@ def scene_paths(inputs: Sequence[str]) -> list[str]:
     GeoTIFF. Rasters are not opened. A scene named twice is a warning. Raises SceneError when there
     is no scene or no such file, for a list in a list, and where an item leaves the choice open.
     """
-    found: dict[str, str] = {}
-    for path, source in _named(inputs):
-        _check_there(path, source)
-        same = path if is_remote(path) else os.path.realpath(path)
-        if same in found:
+    unique: dict[str, str] = {}
+    for path, source in _with_source(inputs):
+        _require_existing(path, source)
+        resolved = path if is_remote(path) else os.path.realpath(path)
+        if resolved in unique:
             log.warning("%s is named twice%s; it is taken once", display_name(path), source)
-        elif len(found) == _MOST_SCENES:
-            raise SceneError(f"more than {_MOST_SCENES} scenes", "map them in several runs")
+        elif len(unique) == _MAX_SCENES:
+            raise SceneError(f"more than {_MAX_SCENES} scenes", "map them in several runs")
         else:
-            found[same] = path
-    if not found:
+            unique[resolved] = path
+    if not unique:
         empty = ", ".join(map(display_name, inputs)) or "the command"
         raise SceneError(f"{empty} names no scene", "give a raster, a list or a STAC file")
-    return list(found.values())
+    return list(unique.values())
 
 
 def scene_names(paths: Sequence[str]) -> dict[str, str]:
@@ -68,32 +68,32 @@ def scene_names(paths: Sequence[str]) -> dict[str, str]:
     followed by six hexadecimal digits of the path's hash.
     """
     names = {path: _stem(path) for path in paths}
-    for digits, whole in ((6, False), (12, True), (64, True)):
-        taken = Counter(name.casefold() for name in names.values())
+    for digits, with_query in ((6, False), (12, True), (64, True)):
+        counts = Counter(name.casefold() for name in names.values())
         for path, name in list(names.items()):
-            if taken[name.casefold()] > 1:
-                digest = hashlib.sha256(_place(path, whole).encode()).hexdigest()
+            if counts[name.casefold()] > 1:
+                digest = hashlib.sha256(_hash_input(path, with_query).encode()).hexdigest()
                 names[path] = f"{_stem(path)}-{digest[:digits]}"
     return names
 
 
 def _stem(path: str) -> str:
-    bare = unquote(path.partition("?")[0]) if is_remote(path) else path
-    name = PurePosixPath(re.split(r"[/\\]", bare.rstrip("/\\"))[-1]).stem
+    without_query = unquote(path.partition("?")[0]) if is_remote(path) else path
+    name = PurePosixPath(re.split(r"[/\\]", without_query.rstrip("/\\"))[-1]).stem
     name = re.sub(r'[\x00-\x1f:*?"<>|]', "_", name)
-    name = name.encode()[:_LONGEST_NAME].decode(errors="ignore").strip(" .")
+    name = name.encode()[:_MAX_NAME_BYTES].decode(errors="ignore").strip(" .")
     # NAME.part is where the bundle of NAME is built
     return f"{name}_" if name.casefold().endswith(".part") else name or "scene"
 
 
-def _place(path: str, whole: bool) -> str:
+def _hash_input(path: str, with_query: bool) -> str:
     """What the hash is made of; signatures in an address change from day to day."""
     if not is_remote(path):
         return os.path.abspath(path)  # noqa: PTH100 (keeps symbolic links as they are named)
-    return path if whole else path.partition("?")[0]
+    return path if with_query else path.partition("?")[0]
 
 
-def _named(inputs: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _with_source(inputs: Sequence[str]) -> Iterator[tuple[str, str]]:
     """(path, where it is named) of all scenes."""
     for text in inputs:
         suffix = _suffix(text)
@@ -111,7 +111,7 @@ def _suffix(path: str) -> str:
     return PurePosixPath(path.partition("?")[0] if is_remote(path) else path).suffix.lower()
 
 
-def _check_there(path: str, source: str) -> None:
+def _require_existing(path: str, source: str) -> None:
     if is_remote(path):
         return
     if not os.path.lexists(path) and _CONNECTION.match(path):
@@ -126,8 +126,8 @@ def _check_there(path: str, source: str) -> None:
 def _text(file: Path) -> str:
     try:
         with file.open("rb") as f:
-            content = f.read(_MOST_BYTES + 1)
-        if len(content) <= _MOST_BYTES:
+            content = f.read(_MAX_BYTES + 1)
+        if len(content) <= _MAX_BYTES:
             return content.decode("utf-8-sig")
     except FileNotFoundError as e:
         raise SceneError(f"there is no file {file}", "check the path") from e
@@ -136,7 +136,7 @@ def _text(file: Path) -> str:
     except UnicodeDecodeError as e:
         raise SceneError(f"{file} is not a text file", "save it as UTF-8 text") from e
     raise SceneError(
-        f"{file} has more than {_MOST_BYTES >> 20} MB", "map its scenes in several runs"
+        f"{file} has more than {_MAX_BYTES >> 20} MB", "map its scenes in several runs"
     )
 
 
@@ -164,12 +164,12 @@ def _from_folder(href: str, folder: Path) -> str:
 
 def _stac(start: Path) -> Iterator[tuple[str, str]]:
     """The scenes of a STAC file and, where it is a catalog, of the local files it links to."""
-    todo, seen = [start], set()
-    while todo:
-        file = todo.pop(0)
-        if file.resolve() in seen:
+    pending, visited = [start], set()
+    while pending:
+        file = pending.pop(0)
+        if file.resolve() in visited:
             continue
-        seen.add(file.resolve())
+        visited.add(file.resolve())
         try:
             scenes, links = _stac_file(file, _table(file))
         except (pystac.STACError, pystac.STACTypeError, *_MALFORMED) as e:
@@ -179,7 +179,7 @@ def _stac(start: Path) -> Iterator[tuple[str, str]]:
                 "give a raster, a text list or a STAC file",
             ) from e
         yield from scenes
-        todo += links
+        pending += links
 
 
 def _stac_file(file: Path, table: dict[str, Any]) -> tuple[list[tuple[str, str]], list[Path]]:
@@ -229,20 +229,20 @@ def _local(href: str, file: Path) -> Path:
 def _scene(item: pystac.Item, file: Path) -> tuple[str, str]:
     """The asset of `item` to map, and where it is named."""
     rasters = [k for k, a in item.assets.items() if _is_raster(a)]
-    meant = [k for k in rasters if _MEANT & set(item.assets[k].roles or ())]
+    meant = [k for k in rasters if _DATA_ROLES & set(item.assets[k].roles or ())]
     tiffs = [k for k in rasters if "tif" in f"{item.assets[k].media_type}{item.assets[k].href}"]
-    chosen = next((some for some in (rasters, meant) if len(some) == 1), None)
-    if chosen is None and not meant and len(tiffs) == 1:
-        chosen = tiffs
-    if chosen is None:
-        what = f"several rasters ({', '.join(meant or rasters)})" if rasters else "no raster"
+    selected = next((candidates for candidates in (rasters, meant) if len(candidates) == 1), None)
+    if selected is None and not meant and len(tiffs) == 1:
+        selected = tiffs
+    if selected is None:
+        problem = f"several rasters ({', '.join(meant or rasters)})" if rasters else "no raster"
         raise SceneError(
-            f"item {item.id} in {file} has {what} among its assets "
+            f"item {item.id} in {file} has {problem} among its assets "
             f"({', '.join(item.assets) or 'none'})",
             "write the one you mean into a .txt file, an address or path a line",
         )
-    href = item.assets[chosen[0]].href
-    source = f" (asset {chosen[0]} of item {item.id} in {file})"
+    href = item.assets[selected[0]].href
+    source = f" (asset {selected[0]} of item {item.id} in {file})"
     if is_remote(href) or (_CONNECTION.match(href) and not href.startswith("file:")):
         return href, source
     return str(_local(href, file)), source
@@ -250,8 +250,8 @@ def _scene(item: pystac.Item, file: Path) -> tuple[str, str]:
 
 def _is_raster(asset: pystac.Asset) -> bool:
     roles, kind = set(asset.roles or ()), (asset.media_type or "").lower()
-    if roles & _ASIDE and not roles & _MEANT:
+    if roles & _OTHER_ROLES and not roles & _DATA_ROLES:
         return False
     if kind in _PREVIEWS:
-        return bool(roles & _MEANT)
+        return bool(roles & _DATA_ROLES)
     return kind.startswith("image/") or _suffix(asset.href) in _RASTERS

@@ -23,10 +23,10 @@ def add_layer_style(path: Path, layer: str, name: str, qml: str, description: st
     LookupError when it has no such layer with geometries.
     """
     with closing(sqlite3.connect(path)) as db, db:
-        found = db.execute(
+        existing = db.execute(
             "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", [layer]
         ).fetchone()
-        if found is None:
+        if existing is None:
             raise LookupError(f"{path} has no layer '{layer}' with geometries")
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'layer_styles'").fetchone():
             db.execute(_CREATE)
@@ -39,5 +39,5 @@ def add_layer_style(path: Path, layer: str, name: str, qml: str, description: st
             "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name,"
             " f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner)"
             " VALUES ('', '', ?, ?, ?, ?, '', 1, ?, '')",
-            [layer, found[0], name[:30], qml, description],
+            [layer, existing[0], name[:30], qml, description],
         )

@@ -24,32 +24,34 @@ CACHE_MB = 48
 GDAL's default, 5 % of the machine's memory, made a loop over windows grow with the scene: from
 423 MB at 4,000^2 to 1675 MB at 20,000^2 pixels; with 64 MB it went from 422 to 439.
 """
-KEPT = 4
+MAX_IDLE = 4
 """Datasets that stay open: scenes that a worker reads in turn, or one that threads read."""
-SETTLED_S = 1.0
+MIN_AGE_S = 1.0
 """A file changed less long ago is not kept open: a second change might bear the same time."""
-_CHECKED_EACH_TIME = 100
+_MAX_FILES_CHECKED = 100
 """The files of a VRT, if more than this, are looked at once per SETTLED_S: 5000 take 11 ms."""
-_LOST = re.compile(r"\b(?:can ?not|failed to) read\b|\bIO error during reading\b", re.IGNORECASE)
+_DATA_LOSS = re.compile(
+    r"\b(?:can ?not|failed to) read\b|\bIO error during reading\b", re.IGNORECASE
+)
 """What GDAL signals when it opens a file without a part of it: mask, nodata value, CRS."""
-_CHATTER = re.compile(r"Retrying again|Request for [\d-]+ failed|HTTP response code on ")
+_SERVER_RESPONSE = re.compile(r"Retrying again|Request for [\d-]+ failed|HTTP response code on ")
 """Warnings of single requests, which `patiently` sums up; they show signed addresses in full."""
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises for GDAL's errors; some properties let the inner ones through."""
 
 
 @dataclass
-class Signals:
+class GdalMessages:
     """What GDAL signalled in one thread."""
 
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
-    def answer(self) -> str:
+    def server_response(self) -> str:
         """The first answer of a server that was no good, or nothing."""
-        said = (w for w in self.warnings if _CHATTER.search(w))
-        return redacted(next(said, "").removeprefix("CPLE_AppDefined").lstrip(": in"))
+        responses = (w for w in self.warnings if _SERVER_RESPONSE.search(w))
+        return redacted(next(responses, "").removeprefix("CPLE_AppDefined").lstrip(": in"))
 
 
 class _ErrorCollector(logging.Filter):
@@ -61,39 +63,39 @@ class _ErrorCollector(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._here = threading.local()
+        self._local = threading.local()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        signals: Signals | None = getattr(self._here, "signals", None)
-        if signals is not None and record.levelno >= logging.INFO:
+        messages: GdalMessages | None = getattr(self._local, "signals", None)
+        if messages is not None and record.levelno >= logging.INFO:
             text = record.getMessage()
             if text.startswith("GDAL signalled an error"):
                 args = record.args
-                signals.errors.append(str(args[-1]) if isinstance(args, tuple) else text)
+                messages.errors.append(str(args[-1]) if isinstance(args, tuple) else text)
             elif record.levelno >= logging.WARNING:
-                signals.warnings.append(text)
-                if _CHATTER.search(text):
+                messages.warnings.append(text)
+                if _SERVER_RESPONSE.search(text):
                     return False
         parent = logging.getLogger(record.name).parent
         return parent is None or record.levelno >= parent.getEffectiveLevel()
 
     @contextmanager
-    def listen(self) -> Iterator[Signals]:
+    def collect(self) -> Iterator[GdalMessages]:
         for name in ("rasterio._env", "rasterio._err"):
             logger = logging.getLogger(name)
             logger.addFilter(self)
             if not logger.isEnabledFor(logging.INFO):
                 logger.setLevel(logging.INFO)
                 logger.disabled = False
-        before = getattr(self._here, "signals", None)
-        self._here.signals = signals = Signals()
+        before = getattr(self._local, "signals", None)
+        self._local.signals = messages = GdalMessages()
         try:
-            yield signals
+            yield messages
         finally:
-            self._here.signals = before
+            self._local.signals = before
 
 
-collect_gdal_errors = _ErrorCollector().listen
+collect_gdal_errors = _ErrorCollector().collect
 """``with listening() as signals``: what GDAL signals in this thread meanwhile."""
 
 
@@ -109,30 +111,30 @@ def opened(path: str | Path) -> Iterator[rasterio.DatasetReader]:
 
 
 @contextmanager
-def kept_open(path: str, wanted: str) -> Iterator[rasterio.DatasetReader]:
+def pooled(path: str, purpose: str) -> Iterator[rasterio.DatasetReader]:
     """As `opened`, but tried once, and the dataset stays open for the next call.
 
-    `wanted`: what of it, for the message when it cannot be opened.
+    `purpose`: what of it, for the message when it cannot be opened.
 
     A local file that was rewritten, or one that a VRT refers to, is opened anew; so is any after
     an exception in the block.
     """
     with rasterio.Env(**gdal_options(path)):
         key = os.getpid(), path if is_remote(path) else os.path.abspath(path)  # noqa: PTH100
-        held = _POOL.take(key)
-        if held and held.changed():
-            held.src.close()
-            held = None
+        dataset = _POOL.take(key)
+        if dataset and dataset.is_stale():
+            dataset.src.close()
+            dataset = None
         try:
-            held = held or _PooledDataset(_open(path), path)
+            dataset = dataset or _PooledDataset(_open(path), path)
         except SceneError as e:
-            raise SceneError(f"{e.message}; wanted were its {wanted}", e.hint) from e
+            raise SceneError(f"{e.message}; wanted were its {purpose}", e.hint) from e
         try:
-            yield held.src
+            yield dataset.src
         except BaseException:
-            held.src.close()
+            dataset.src.close()
             raise
-        _POOL.put(key, held)
+        _POOL.give_back(key, dataset)
 
 
 def release() -> None:
@@ -145,20 +147,20 @@ class _PooledDataset:
 
     def __init__(self, src: rasterio.DatasetReader, path: str) -> None:
         self.src = src
-        beside = [] if is_remote(path) else [path, path + ".msk", path + ".aux.xml"]
-        self.files = list(dict.fromkeys(beside + [f for f in src.files if not is_remote(f)]))
+        own_files = [] if is_remote(path) else [path, path + ".msk", path + ".aux.xml"]
+        self.files = list(dict.fromkeys(own_files + [f for f in src.files if not is_remote(f)]))
         self.stamps = _stamps(self.files)
         self.checked = time.monotonic()
-        self.settled = is_remote(path) or (
+        self.is_reusable = is_remote(path) or (
             self.stamps[0] is not None
-            and time.time() - max(s[1] for s in self.stamps if s) / 1e9 > SETTLED_S
+            and time.time() - max(s[1] for s in self.stamps if s) / 1e9 > MIN_AGE_S
         )
 
-    def changed(self) -> bool:
+    def is_stale(self) -> bool:
         now = time.monotonic()
-        many = len(self.files) > _CHECKED_EACH_TIME and now - self.checked < SETTLED_S
-        files = self.files[:1] if many else self.files
-        if not many:
+        checks_seldom = len(self.files) > _MAX_FILES_CHECKED and now - self.checked < MIN_AGE_S
+        files = self.files[:1] if checks_seldom else self.files
+        if not checks_seldom:
             self.checked = now
         return _stamps(files) != self.stamps[: len(files)]
 
@@ -183,31 +185,31 @@ class _DatasetPool:
     """
 
     def __init__(self) -> None:
-        self._held: list[tuple[tuple[int, str], _PooledDataset]] = []
+        self._datasets: list[tuple[tuple[int, str], _PooledDataset]] = []
         self._lock = threading.Lock()
 
     def take(self, key: tuple[int, str]) -> _PooledDataset | None:
         with self._lock:
-            for i in reversed(range(len(self._held))):
-                if self._held[i][0] == key:
-                    return self._held.pop(i)[1]
+            for i in reversed(range(len(self._datasets))):
+                if self._datasets[i][0] == key:
+                    return self._datasets.pop(i)[1]
         return None
 
-    def put(self, key: tuple[int, str], held: _PooledDataset) -> None:
-        if not held.settled:
-            held.src.close()
+    def give_back(self, key: tuple[int, str], dataset: _PooledDataset) -> None:
+        if not dataset.is_reusable:
+            dataset.src.close()
             return
         with self._lock:
-            self._held.append((key, held))
-            over = [self._held.pop(0)[1] for _ in range(len(self._held) - KEPT)]
-        for old in over:
+            self._datasets.append((key, dataset))
+            surplus = [self._datasets.pop(0)[1] for _ in range(len(self._datasets) - MAX_IDLE)]
+        for old in surplus:
             old.src.close()
 
     def clear(self) -> None:
         with self._lock:
-            over, self._held = self._held, []
-        for _, held in over:
-            held.src.close()
+            datasets, self._datasets = self._datasets, []
+        for _, dataset in datasets:
+            dataset.src.close()
 
 
 _POOL = _DatasetPool()
@@ -216,7 +218,7 @@ _POOL = _DatasetPool()
 def _open(path: str | Path) -> rasterio.DatasetReader:
     _bound_cache()
     try:
-        with collect_gdal_errors() as signals:
+        with collect_gdal_errors() as messages:
             src = rasterio.open(path)
             try:
                 _ = src.mask_flag_enums  # GDAL looks for masks only when it is asked
@@ -224,18 +226,18 @@ def _open(path: str | Path) -> rasterio.DatasetReader:
                 src.close()
                 raise
     except GDAL_ERRORS as e:
-        raise _refusal(path, redacted(str(e))) from e
-    lost = [m for m in signals.errors + signals.warnings if _LOST.search(m)]
-    if lost:
+        raise _opening_error(path, redacted(str(e))) from e
+    losses = [m for m in messages.errors + messages.warnings if _DATA_LOSS.search(m)]
+    if losses:
         src.close()
         raise SceneError(
-            f"cannot read all of what {display_name(path)} says of itself: {redacted(lost[0])}",
+            f"cannot read all of what {display_name(path)} says of itself: {redacted(losses[0])}",
             "the file is truncated or damaged",
         )
     return src
 
 
-def _refusal(path: str | Path, reason: str) -> SceneError:
+def _opening_error(path: str | Path, reason: str) -> SceneError:
     if is_remote(path):
         return SceneError(f"cannot open {display_name(path)}: {reason}", "check the address")
     if "://" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():

@@ -36,14 +36,16 @@ def orthogonalized(outline: Any, pixel: float) -> Any:
     if chords is None:
         return outline
     angle = _direction(chords)
-    length = abs(np.diff(chords.ends))
-    if length[_turns(chords, angle)[1] > _ASKEW].sum() > _MAX_ASKEW * length.sum():
+    length = abs(np.diff(chords.endpoints))
+    if length[_orientation(chords, angle)[1] > _ASKEW].sum() > _MAX_ASKEW * length.sum():
         return outline
-    holes = [_chords(ring, _DETAIL_PX * pixel) for ring in outline.interiors]
-    shell, *rest = (_orthogonalize(c, angle, _STEP_PX * pixel) for c in [chords, *holes] if c)
+    interior_chords = [_chords(ring, _DETAIL_PX * pixel) for ring in outline.interiors]
+    shell, *interiors = (
+        _orthogonalize(c, angle, _STEP_PX * pixel) for c in [chords, *interior_chords] if c
+    )
     if shell is None:
         return outline
-    squared = shapely.Polygon(shell, [ring for ring in rest if ring is not None])
+    squared = shapely.Polygon(shell, [ring for ring in interiors if ring is not None])
     if not squared.is_valid:
         return outline
     common = squared.intersection(outline).area
@@ -55,19 +57,21 @@ def orthogonalized(outline: Any, pixel: float) -> Any:
 class _Chords:
     """A ring as straight lines; points are complex, x + iy."""
 
-    ends: np.ndarray
+    endpoints: np.ndarray
     """(chords + 1) where each begins; the last is the first again."""
     edges: np.ndarray
     """(edges) of the ring, from vertex to vertex..."""
-    middles: np.ndarray
+    midpoints: np.ndarray
     """...where their middles are..."""
-    owner: np.ndarray
+    chord_index: np.ndarray
     """...and the chord that stands for each."""
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Per chord: the mean of `values` (edges) along the ring."""
         lengths = abs(self.edges)
-        return np.bincount(self.owner, lengths * values) / np.bincount(self.owner, lengths)
+        return np.bincount(self.chord_index, lengths * values) / np.bincount(
+            self.chord_index, lengths
+        )
 
 
 def _chords(ring: Any, tolerance: float) -> _Chords | None:
@@ -77,70 +81,80 @@ def _chords(ring: Any, tolerance: float) -> _Chords | None:
     z = np.append(z, z[0])
     line = shapely.linestrings(z.real, z.imag)
     line = shapely.simplify(line, tolerance, preserve_topology=False)
-    kept = shapely.get_coordinates(line) @ np.array([1, 1j])
-    place = {vertex: i for i, vertex in enumerate(z[:-1].tolist())}
-    at = np.array([*(place[vertex] for vertex in kept[:-1].tolist()), len(z) - 1])
-    if len(at) < 4:
+    simplified = shapely.get_coordinates(line) @ np.array([1, 1j])
+    index_of = {vertex: i for i, vertex in enumerate(z[:-1].tolist())}
+    indices = np.array([*(index_of[vertex] for vertex in simplified[:-1].tolist()), len(z) - 1])
+    if len(indices) < 4:
         return None
-    edges, owner = np.diff(z), np.repeat(np.arange(len(at) - 1), np.diff(at))
-    return _Chords(z[at], edges, z[:-1] + edges / 2, owner)
+    edges, chord_index = np.diff(z), np.repeat(np.arange(len(indices) - 1), np.diff(indices))
+    return _Chords(z[indices], edges, z[:-1] + edges / 2, chord_index)
 
 
-def _turns(chords: _Chords, angle: float) -> tuple[np.ndarray, np.ndarray]:
+def _orientation(chords: _Chords, angle: float) -> tuple[np.ndarray, np.ndarray]:
     """Per chord: 0 when it runs along `angle`, 1 across; how far from that it turns (radians)."""
-    quarters = (np.angle(np.diff(chords.ends)) - angle) / (np.pi / 2)
-    return np.round(quarters).astype(int) % 2, abs(quarters - np.round(quarters)) * np.pi / 2
+    quarter_turns = (np.angle(np.diff(chords.endpoints)) - angle) / (np.pi / 2)
+    return np.round(quarter_turns).astype(int) % 2, abs(
+        quarter_turns - np.round(quarter_turns)
+    ) * np.pi / 2
 
 
 def _direction(chords: _Chords) -> float:
     """The angle (radians) that fits all walls, those across turned by a right angle."""
-    chord = np.diff(chords.ends)
+    directions = np.diff(chords.endpoints)
     # Four times the angle is the same for all four directions of a rectangle's walls.
-    angle = float(np.angle(np.sum(abs(chord) ** 2 * np.exp(4j * np.angle(chord)))) / 4)
-    across, turn = _turns(chords, angle)
-    wall = (turn <= _ASKEW)[chords.owner]
-    if not wall.any():
+    angle = float(np.angle(np.sum(abs(directions) ** 2 * np.exp(4j * np.angle(directions)))) / 4)
+    is_across, deviation = _orientation(chords, angle)
+    is_wall = (deviation <= _ASKEW)[chords.chord_index]
+    if not is_wall.any():
         return angle
-    centre = chords.mean(chords.middles.real) + 1j * chords.mean(chords.middles.imag)
+    centre = chords.mean(chords.midpoints.real) + 1j * chords.mean(chords.midpoints.imag)
     # The principal axis of points z about their mean is half the angle of the sum of z squared;
     # the points of an edge add its own square over twelve, those across turn by a right angle.
-    away = chords.middles - centre[chords.owner]
-    squares = abs(chords.edges) * (away**2 + chords.edges**2 / 12) * (-1) ** across[chords.owner]
-    return float(np.angle(squares[wall].sum()) / 2)
+    offsets = chords.midpoints - centre[chords.chord_index]
+    moments = (
+        abs(chords.edges)
+        * (offsets**2 + chords.edges**2 / 12)
+        * (-1) ** is_across[chords.chord_index]
+    )
+    return float(np.angle(moments[is_wall].sum()) / 2)
 
 
 def _orthogonalize(chords: _Chords, angle: float, step: float) -> np.ndarray | None:
     """Corners (n, 2) of the ring whose walls follow `angle`; None when no four walls are left."""
-    back = np.exp(-1j * angle)
-    across, turn = _turns(chords, angle)
-    middles, ends = chords.middles * back, chords.ends * back
-    places = np.where(across, chords.mean(middles.real), chords.mean(middles.imag))
-    weights = abs(np.diff(ends))
+    rotation = np.exp(-1j * angle)
+    is_across, deviation = _orientation(chords, angle)
+    midpoints, endpoints = chords.midpoints * rotation, chords.endpoints * rotation
+    positions = np.where(is_across, chords.mean(midpoints.real), chords.mean(midpoints.imag))
+    weights = abs(np.diff(endpoints))
     walls: list[tuple[int, float, float]] = []  # across, place, weight; taking turns
-    kept = np.flatnonzero(turn <= _ASKEW).tolist()
-    for k, following in zip(kept, kept[1:] + kept[:1], strict=True):
-        walls.append((int(across[k]), float(places[k]), float(weights[k])))
-        if across[k] == across[following]:  # a step leads from one to the other
-            middle = (ends[k + 1] + ends[following]) / 2
-            walls.append((1 - across[k], float(middle.imag if across[k] else middle.real), 0.0))
+    wall_indices = np.flatnonzero(deviation <= _ASKEW).tolist()
+    for k, next_index in zip(wall_indices, wall_indices[1:] + wall_indices[:1], strict=True):
+        walls.append((int(is_across[k]), float(positions[k]), float(weights[k])))
+        if is_across[k] == is_across[next_index]:  # a step leads from one to the other
+            midpoint = (endpoints[k + 1] + endpoints[next_index]) / 2
+            walls.append(
+                (1 - is_across[k], float(midpoint.imag if is_across[k] else midpoint.real), 0.0)
+            )
     while len(walls) > 4:
-        at = np.array([place for _, place, _ in walls])
-        lengths = abs(np.roll(at, -1) - np.roll(at, 1))
+        wall_positions = np.array([position for _, position, _ in walls])
+        lengths = abs(np.roll(wall_positions, -1) - np.roll(wall_positions, 1))
         shortest = int(lengths.argmin())
         if lengths[shortest] >= step:
             break
         _, after, *others, before = walls[shortest:] + walls[:shortest]
-        walls = [*others, _one_wall(before, after)]
+        walls = [*others, _merged_wall(before, after)]
     if len(walls) < 4:
         return None
     pairs = zip(walls, walls[1:] + walls[:1], strict=True)
     corners = [complex(a[1], b[1]) if a[0] else complex(b[1], a[1]) for a, b in pairs]
-    z = np.array(corners) / back
+    z = np.array(corners) / rotation
     return np.column_stack([z.real, z.imag])
 
 
-def _one_wall(a: tuple[int, float, float], b: tuple[int, float, float]) -> tuple[int, float, float]:
+def _merged_wall(
+    a: tuple[int, float, float], b: tuple[int, float, float]
+) -> tuple[int, float, float]:
     """Two parallel walls in their weighted middle."""
     weight = a[2] + b[2]
-    place = (a[1] * a[2] + b[1] * b[2]) / weight if weight else (a[1] + b[1]) / 2
-    return a[0], place, weight
+    position = (a[1] * a[2] + b[1] * b[2]) / weight if weight else (a[1] + b[1]) / 2
+    return a[0], position, weight

@@ -31,13 +31,13 @@ class OutlinePart:
     """(side of the window, first pixel, last + 1) wherever it meets another window."""
 
 
-def trace(
-    ids: np.ndarray, traced: np.ndarray, window: Window, shape: tuple[int, int]
+def trace_outlines(
+    ids: np.ndarray, mask: np.ndarray, window: Window, shape: tuple[int, int]
 ) -> Iterator[OutlinePart]:
-    """The areas of equal class id among the `traced` pixels of one window."""
-    place = Affine.translation(window.col, window.row)
-    found = shapes(ids, mask=traced, connectivity=4, transform=place)
-    while chunk := list(islice(found, _CHUNK)):
+    """The areas of equal class id among the `mask` pixels of one window."""
+    transform = Affine.translation(window.col, window.row)
+    polygons = shapes(ids, mask=mask, connectivity=4, transform=transform)
+    while chunk := list(islice(polygons, _CHUNK)):
         rings = [outline["coordinates"] for outline, _ in chunk]
         ring_ends = np.cumsum([0, *(len(ring) for part in rings for ring in part)])
         part_ends = np.cumsum([0, *map(len, rings)])
@@ -51,7 +51,7 @@ def trace(
 
 
 def _spans(
-    xy: np.ndarray, ends: np.ndarray, window: Window, shape: tuple[int, int]
+    xy: np.ndarray, ring_ends: np.ndarray, window: Window, shape: tuple[int, int]
 ) -> dict[int, list[tuple[str, int, int]]]:
     """Where parts meet other windows: the edges of their outlines on its inner sides.
 
@@ -67,13 +67,15 @@ def _spans(
     ):
         if not inner:
             continue
-        on = xy[:, axis] == line
-        on_next = np.append(on[1:], False)
-        on_next[ends[1:] - 1] = False  # there the next part begins
-        edges = np.flatnonzero(on & on_next)
-        parts = np.searchsorted(ends, edges, side="right") - 1
-        along = np.sort(np.stack([xy[edges, 1 - axis], xy[edges + 1, 1 - axis]], axis=1)) - start
-        for i, (a, b) in zip(parts.tolist(), along.astype(int).tolist(), strict=True):
+        on_border = xy[:, axis] == line
+        next_on_border = np.append(on_border[1:], False)
+        next_on_border[ring_ends[1:] - 1] = False  # there the next part begins
+        edges = np.flatnonzero(on_border & next_on_border)
+        parts = np.searchsorted(ring_ends, edges, side="right") - 1
+        intervals = (
+            np.sort(np.stack([xy[edges, 1 - axis], xy[edges + 1, 1 - axis]], axis=1)) - start
+        )
+        for i, (a, b) in zip(parts.tolist(), intervals.astype(int).tolist(), strict=True):
             spans.setdefault(i, []).append((side, a, b))
     return spans
 
@@ -83,7 +85,7 @@ class _Area:
     """A connected area as far as it is known."""
 
     class_id: int
-    open_px: int
+    open_border_px: int
     """Pixels of it whose neighbour lies in a window still to come."""
     members: list[int]
 
@@ -105,41 +107,48 @@ class OutlineMerger:
         self._left = np.empty(0, int)
         self._sides: dict[str, np.ndarray] = {}
 
-    def enter(self, window: Window) -> None:
+    def begin_tile(self, window: Window) -> None:
         """Begin with `window`."""
-        along, down = np.full(window.width, -1), np.full(window.height, -1)
+        bottom_owners, right_owners = np.full(window.width, -1), np.full(window.height, -1)
         if window.col == 0:
-            self._left = down
-        sides = {"top": along, "left": down, "bottom": along, "right": down}
+            self._left = right_owners
+        sides = {
+            "top": bottom_owners,
+            "left": right_owners,
+            "bottom": bottom_owners,
+            "right": right_owners,
+        }
         self._sides = {side: owners.copy() for side, owners in sides.items()}
 
-    def hold(self, part: OutlinePart) -> None:
+    def add(self, part: OutlinePart) -> None:
         """Keep a part of the window entered that meets other windows."""
         number = self._count
         self._count += 1
         for side, first, end in part.spans:
             self._sides[side][first:end] = number
-        open_px = sum(b - a for side, a, b in part.spans if side in ("bottom", "right"))
+        open_border_px = sum(b - a for side, a, b in part.spans if side in ("bottom", "right"))
         self.parts[number] = part.outline
         self._parent[number] = number
-        self._areas[number] = _Area(part.class_id, open_px, [number])
+        self._areas[number] = _Area(part.class_id, open_border_px, [number])
 
-    def leave(self, window: Window) -> list[tuple[int, Any]]:
+    def end_tile(self, window: Window) -> list[tuple[int, Any]]:
         """End with `window`: (class id, polygon) of the areas that are whole now."""
         columns = slice(window.col, window.right)
         borders = (self._above[columns], self._sides["top"]), (self._left, self._sides["left"])
-        touched = {i for side in self._sides.values() for i in np.unique(side).tolist()}
+        touching = {i for side in self._sides.values() for i in np.unique(side).tolist()}
         for old, new in borders:
             for i, n in zip(*(v.tolist() for v in np.unique(old, return_counts=True)), strict=True):
-                touched.add(i)
+                touching.add(i)
                 if i >= 0:
-                    self._areas[self._find(i)].open_px -= n
-            both = (old >= 0) & (new >= 0)
-            for a, b in np.unique(np.stack([old[both], new[both]], axis=1), axis=0).tolist():
+                    self._areas[self._find(i)].open_border_px -= n
+            both_areas = (old >= 0) & (new >= 0)
+            for a, b in np.unique(
+                np.stack([old[both_areas], new[both_areas]], axis=1), axis=0
+            ).tolist():
                 self._join(a, b)
         self._above[columns], self._left = self._sides["bottom"], self._sides["right"]
-        roots = {self._find(i) for i in touched - {-1}}
-        return [self._close(i) for i in sorted(roots) if not self._areas[i].open_px]
+        roots = {self._find(i) for i in touching - {-1}}
+        return [self._close(i) for i in sorted(roots) if not self._areas[i].open_border_px]
 
     def _find(self, i: int) -> int:
         while self._parent[i] != i:
@@ -149,14 +158,14 @@ class OutlineMerger:
 
     def _join(self, a: int, b: int) -> None:
         a, b = self._find(a), self._find(b)
-        one, other = self._areas[a], self._areas[b]
-        if a == b or one.class_id != other.class_id:
+        first, second = self._areas[a], self._areas[b]
+        if a == b or first.class_id != second.class_id:
             return
-        if len(one.members) < len(other.members):
-            a, b, one, other = b, a, other, one
+        if len(first.members) < len(second.members):
+            a, b, first, second = b, a, second, first
         self._parent[b] = a
-        one.open_px += other.open_px
-        one.members += other.members
+        first.open_border_px += second.open_border_px
+        first.members += second.members
         del self._areas[b]
 
     def _close(self, root: int) -> tuple[int, Any]:
@@ -171,21 +180,23 @@ def _merged(parts: list[Any]) -> Any:
     if len(parts) == 1:
         return parts[0]
     shells = shapely.polygons(shapely.get_exterior_ring(parts))
-    shell, *holes = _without_flat_vertices(shapely.get_rings(shapely.union_all(shells)))
+    shell, *interiors = _without_flat_vertices(shapely.get_rings(shapely.union_all(shells)))
     # The holes of a part reach no side of its window: joining leaves them as they are.
-    rings, owner = shapely.get_rings(parts, return_index=True)
-    holes.extend(rings[np.diff(owner, prepend=-1) == 0])
-    return shapely.polygons(shell, holes=holes or None)
+    rings, ring_owner = shapely.get_rings(parts, return_index=True)
+    interiors.extend(rings[np.diff(ring_owner, prepend=-1) == 0])
+    return shapely.polygons(shell, holes=interiors or None)
 
 
 def _without_flat_vertices(rings: np.ndarray) -> Any:
     """`rings` along rows and columns with nothing but their corners."""
-    xy, owner = shapely.get_coordinates(rings, return_index=True)
-    begins = np.diff(owner, prepend=-1) > 0  # a ring is closed: its first vertex is there twice
-    xy, owner = xy[~begins], owner[~begins]
-    first = np.flatnonzero(np.diff(owner, prepend=-1))
-    last = np.append(first[1:], len(owner)) - 1
-    before, after = np.arange(len(owner)) - 1, np.arange(len(owner)) + 1
+    xy, ring_index = shapely.get_coordinates(rings, return_index=True)
+    is_start = (
+        np.diff(ring_index, prepend=-1) > 0
+    )  # a ring is closed: its first vertex is there twice
+    xy, ring_index = xy[~is_start], ring_index[~is_start]
+    first = np.flatnonzero(np.diff(ring_index, prepend=-1))
+    last = np.append(first[1:], len(ring_index)) - 1
+    before, after = np.arange(len(ring_index)) - 1, np.arange(len(ring_index)) + 1
     before[first], after[last] = last, first
     corner = (xy[before] != xy[after]).all(axis=1)  # both coordinates change around a corner only
-    return shapely.linearrings(xy[corner], indices=owner[corner])
+    return shapely.linearrings(xy[corner], indices=ring_index[corner])

@@ -23,7 +23,7 @@ from geopipe.errors import SceneError
 from geopipe.grid import Window, ground_gsd
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.orthogonalize import SQUARED, orthogonalized
-from geopipe.raster.outlines import OutlineMerger, trace
+from geopipe.raster.outlines import OutlineMerger, trace_outlines
 from geopipe.raster.scene import opened
 from geopipe.raster.style import vector_qml
 
@@ -101,10 +101,10 @@ def _write_layer(
                 f"{src.name} holds the class id {unknown.max()}",
                 f"'{scheme.name}' has {len(scheme)} classes: {', '.join(scheme.names)}",
             )
-        outlines = _placed(np.array([g for _, g in batch], dtype=object), src.transform)
+        outlines = _to_crs(np.array([g for _, g in batch], dtype=object), src.transform)
         if orthogonalize:
-            chosen = ids == square_id
-            outlines[chosen] = _right_angled(outlines[chosen], equal_area, pixel)
+            mask = ids == square_id
+            outlines[mask] = _orthogonalized(outlines[mask], equal_area, pixel)
         columns = {
             "class_id": ids,
             "class": [scheme.names[i] for i in ids],
@@ -112,18 +112,18 @@ def _write_layer(
         }
         table = GeoDataFrame(columns, geometry=outlines, crs=src.crs)
         # Version 1.2: QGIS 3.22 warns at the version that GDAL would choose.
-        how = {"append": True} if total else {"dataset_options": {"VERSION": "1.2"}}
+        write_options = {"append": True} if total else {"dataset_options": {"VERSION": "1.2"}}
         pyogrio.write_dataframe(
-            table, part, layer=LAYER, driver="GPKG", geometry_type="Polygon", **how
+            table, part, layer=LAYER, driver="GPKG", geometry_type="Polygon", **write_options
         )
         total += len(batch)
     return total
 
 
-def _batches(found: Iterable[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
-    """`found` in lists that fit into memory; one empty list when nothing was found."""
+def _batches(polygons: Iterable[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
+    """`polygons` in lists that fit into memory; one empty list when nothing was found."""
     batch, vertices, empty = [], 0, True
-    for class_id, outline in found:
+    for class_id, outline in polygons:
         batch.append((class_id, outline))
         vertices += shapely.get_num_coordinates(outline)
         if len(batch) >= _BATCH or vertices >= _VERTICES:
@@ -133,16 +133,16 @@ def _batches(found: Iterable[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]
         yield batch
 
 
-def _placed(outlines: np.ndarray, plane: Affine) -> np.ndarray:
+def _to_crs(outlines: np.ndarray, affine: Affine) -> np.ndarray:
     """Polygons in pixel coordinates, brought to map coordinates in the order GDAL computes."""
-    a, b, c, d, e, f, *_ = plane
+    a, b, c, d, e, f, *_ = affine
 
-    def place(xy: np.ndarray) -> np.ndarray:
+    def transform(xy: np.ndarray) -> np.ndarray:
         x, y = xy.T
         return np.column_stack([c + x * a + y * b, f + x * d + y * e])
 
-    placed: np.ndarray = shapely.transform(outlines, place)
-    return placed
+    transformed: np.ndarray = shapely.transform(outlines, transform)
+    return transformed
 
 
 def _polygons(src: rasterio.DatasetReader, background: bool) -> Iterator[tuple[int, Any]]:
@@ -151,17 +151,17 @@ def _polygons(src: rasterio.DatasetReader, background: bool) -> Iterator[tuple[i
     for row, col in product(range(0, src.height, _WINDOW), range(0, src.width, _WINDOW)):
         window = Window(row, col, _WINDOW, _WINDOW).clip(src.shape)
         ids = _read(src, window)
-        traced = ids != IGNORE
+        mask = ids != IGNORE
         if not background:
-            traced &= ids != 0
-        seams.enter(window)
-        if traced.any():
-            for part in trace(ids, traced, window, src.shape):
+            mask &= ids != 0
+        seams.begin_tile(window)
+        if mask.any():
+            for part in trace_outlines(ids, mask, window, src.shape):
                 if part.spans:
-                    seams.hold(part)
+                    seams.add(part)
                 else:
                     yield part.class_id, part.outline
-        yield from seams.leave(window)
+        yield from seams.end_tile(window)
 
 
 def _read(src: rasterio.DatasetReader, window: Window) -> np.ndarray:
@@ -192,12 +192,14 @@ def _areas(outlines: np.ndarray, equal_area: pyproj.Transformer) -> np.ndarray:
     return areas
 
 
-def _right_angled(outlines: np.ndarray, equal_area: pyproj.Transformer, pixel: float) -> np.ndarray:
+def _orthogonalized(
+    outlines: np.ndarray, equal_area: pyproj.Transformer, pixel: float
+) -> np.ndarray:
     """`outlines` squared where that fits; angles are true near the centre of the projection."""
     flat = _projected(outlines, equal_area, "FORWARD")
     squared = np.array([orthogonalized(outline, pixel) for outline in flat], dtype=object)
-    back = _projected(squared, equal_area, "INVERSE")
-    return np.where(squared == flat, outlines, back)
+    unprojected = _projected(squared, equal_area, "INVERSE")
+    return np.where(squared == flat, outlines, unprojected)
 
 
 def _projected(outlines: np.ndarray, to: pyproj.Transformer, direction: str) -> np.ndarray:

@@ -118,20 +118,21 @@ def with_retries(path: str | Path, read: Callable[[], T]) -> T:
     """
     if not on_network(path):
         return read()
-    start, tries = time.monotonic(), 0
+    start, attempts = time.monotonic(), 0
     while True:
-        tries += 1
+        attempts += 1
         try:
             return read()
         except SceneError as e:
-            spent = time.monotonic() - start
-            if final := _FINAL.search(e.message):
-                raise SceneError(e.message, _HINTS.get(final[1], "check the address")) from e
-            if tries > len(PAUSES) or spent > PATIENCE_S:
+            elapsed = time.monotonic() - start
+            if final_error := _FINAL.search(e.message):
+                raise SceneError(e.message, _HINTS.get(final_error[1], "check the address")) from e
+            if attempts > len(PAUSES) or elapsed > PATIENCE_S:
                 raise SceneError(
                     e.message,
-                    f"tried {tries} times in {spent:.0f} s; is the server up? then run it again",
+                    f"tried {attempts} times in {elapsed:.0f} s; is the server up? then run it "
+                    "again",
                 ) from e
-            pause = PAUSES[tries - 1]
+            pause = PAUSES[attempts - 1]
             log.info("%s; trying again in %g s", e.message, pause)
             time.sleep(pause)

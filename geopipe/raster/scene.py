@@ -15,9 +15,9 @@ from rasterio.windows import Window as RioWindow
 
 from geopipe.errors import GridError, SceneError
 from geopipe.grid import Window
-from geopipe.raster.opening import GDAL_ERRORS, Signals, collect_gdal_errors, kept_open, opened
+from geopipe.raster.opening import GDAL_ERRORS, GdalMessages, collect_gdal_errors, opened, pooled
 from geopipe.raster.remote import display_name, redacted, with_retries
-from geopipe.raster.undeclared_nodata import REACH, undeclared_nodata_mask
+from geopipe.raster.undeclared_nodata import MARGIN_PX, undeclared_nodata_mask
 
 __all__ = ["Raster", "Scene", "opened", "window_geobox"]
 
@@ -75,17 +75,17 @@ class Scene:
                     f"{name} has no geotransform",
                     "georeference it, e.g. gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM FILE",
                 )
-            chosen = tuple(bands) if bands else _default_bands(src)
-            wrong = [b for b in chosen if not 1 <= b <= src.count]
-            if wrong:
-                raise SceneError(f"{name} has bands 1 to {src.count}, not {wrong[0]}")
-            dtypes = {src.dtypes[b - 1] for b in chosen}
+            selected = tuple(bands) if bands else _default_bands(src)
+            invalid = [b for b in selected if not 1 <= b <= src.count]
+            if invalid:
+                raise SceneError(f"{name} has bands 1 to {src.count}, not {invalid[0]}")
+            dtypes = {src.dtypes[b - 1] for b in selected}
             if any(d.startswith("complex") for d in dtypes):
                 raise SceneError(
                     f"{name} holds complex numbers, not an image", "give a detected image"
                 )
             geobox = GeoBox((src.height, src.width), src.transform, src.crs)
-            return cls(str(path), geobox, chosen, np.result_type(*dtypes).name, nodata)
+            return cls(str(path), geobox, selected, np.result_type(*dtypes).name, nodata)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -98,7 +98,7 @@ class Scene:
         Looks at 256 patches of 16 x 16 pixels, whatever the size of the scene.
         """
         rows, cols = (np.linspace(0, max(n - _PATCH, 0), _PATCHES, dtype=int) for n in self.shape)
-        found: Counter[float] = Counter()
+        counts: Counter[float] = Counter()
         for row, col in product(rows.tolist(), cols.tolist()):
             try:
                 part = self.read(Window(row, col, _PATCH, _PATCH))
@@ -106,8 +106,8 @@ class Scene:
                 continue
             values = np.unique(part.data[:, part.valid])
             if len(values) == 1 and part.valid.all() and values[0] in _limits(self.dtype):
-                found[float(values[0])] += 1
-        return found.most_common(1)[0][0] if found else None
+                counts[float(values[0])] += 1
+        return counts.most_common(1)[0][0] if counts else None
 
     def read(self, window: Window | None = None) -> Raster:
         """The pixels of `window` (default: all); what lies outside the scene is not valid.
@@ -135,7 +135,7 @@ class Scene:
     def _read(self, inside: Window) -> tuple[np.ndarray, np.ndarray]:
         """Pixels and validity of a window that lies in the scene."""
         where = f"rows {inside.row}-{inside.bottom}, columns {inside.col}-{inside.right}"
-        with kept_open(self.path, where) as src, collect_gdal_errors() as signals:
+        with pooled(self.path, where) as src, collect_gdal_errors() as messages:
             if src.shape != self.shape or max(self.bands) > src.count:
                 raise SceneError(
                     f"{display_name(self.path)} has {src.count} bands of "
@@ -149,17 +149,17 @@ class Scene:
                 if np.issubdtype(pixels.dtype, np.floating):
                     ok &= np.isfinite(pixels).all(axis=0)
                 if self.nodata is not None:
-                    ok &= ~self._holes(src, inside)
+                    ok &= ~self._undeclared_nodata(src, inside)
             except GDAL_ERRORS as e:
-                raise self._unread(where, signals, str(e.__cause__ or e)) from e
-            if signals.errors:  # GDAL calls it a success, yet it is none
-                raise self._unread(where, signals, signals.errors[0])
+                raise self._read_error(where, messages, str(e.__cause__ or e)) from e
+            if messages.errors:  # GDAL calls it a success, yet it is none
+                raise self._read_error(where, messages, messages.errors[0])
         if not ok.all():
             np.copyto(pixels, 0, where=~ok)
         return pixels, ok
 
-    def _unread(self, where: str, signals: Signals, reason: str) -> SceneError:
-        reason = f"{reason}; {signals.answer}" if signals.answer else reason
+    def _read_error(self, where: str, messages: GdalMessages, reason: str) -> SceneError:
+        reason = f"{reason}; {messages.server_response}" if messages.server_response else reason
         return SceneError(
             f"cannot read {where} of {display_name(self.path)}: {redacted(reason)}",
             "the file, or one it refers to, is missing, truncated or damaged",
@@ -174,11 +174,11 @@ class Scene:
         masks = src.read_masks(self.bands[:1] if shared else self.bands, window=_rio(inside))
         return np.asarray((masks > 0).any(axis=0))
 
-    def _holes(self, src: rasterio.DatasetReader, inside: Window) -> np.ndarray:
+    def _undeclared_nodata(self, src: rasterio.DatasetReader, inside: Window) -> np.ndarray:
         assert self.nodata is not None
-        around = inside.expand(REACH).clip(self.shape)
-        holes = undeclared_nodata_mask(self._pixels(src, around), self.nodata)
-        return holes[inside.within(around)]
+        expanded = inside.expand(MARGIN_PX).clip(self.shape)
+        nodata_mask = undeclared_nodata_mask(self._pixels(src, expanded), self.nodata)
+        return nodata_mask[inside.within(expanded)]
 
     def _pixels(self, src: rasterio.DatasetReader, inside: Window) -> np.ndarray:
         rio = _rio(inside)

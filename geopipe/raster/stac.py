@@ -60,11 +60,11 @@ def write_item(
     """
     if geobox.crs is None:
         raise SceneError("a map without a CRS has no footprint")
-    chosen = {"processing:software": {"geopipe": geopipe.__version__}, **properties}
-    when = _instant(str(chosen.pop("datetime", created)))
-    chosen["created"] = _instant(created).isoformat().replace("+00:00", "Z")
+    item_properties = {"processing:software": {"geopipe": geopipe.__version__}, **properties}
+    timestamp = _instant(str(item_properties.pop("datetime", created)))
+    item_properties["created"] = _instant(created).isoformat().replace("+00:00", "Z")
     geometry, bbox = _footprint(geobox)
-    item = pystac.Item(item_id, geometry, bbox, when, chosen)
+    item = pystac.Item(item_id, geometry, bbox, timestamp, item_properties)
     item.stac_extensions.append(_PROCESSING)
     _project(item, geobox)
     for key, path in assets.items():
@@ -155,10 +155,10 @@ def _anticlockwise(ring: list[tuple[float, float]]) -> list[list[float]]:
 
 def _instant(text: str) -> datetime:
     try:
-        when = datetime.fromisoformat(text)
+        timestamp = datetime.fromisoformat(text)
     except ValueError as e:
         raise SceneError(f"'{text}' is not a time", "write it as 2024-05-31T12:00:00Z") from e
-    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    return timestamp.astimezone(UTC) if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
 
 
 def _write(path: Path, tables: dict[str, Any]) -> Path:

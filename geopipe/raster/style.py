@@ -90,10 +90,14 @@ def points_qml(scheme: ClassScheme) -> str:
     )
     categories = ET.SubElement(renderer, "categories")
     symbols = ET.SubElement(renderer, "symbols")
-    filled = [(c.name, c.name, _rgba(c.rgb), "30,30,30,255", "2.4", "0.3") for c in scheme.classes]
+    class_symbols = [
+        (c.name, c.name, _rgba(c.rgb), "30,30,30,255", "2.4", "0.3") for c in scheme.classes
+    ]
     # A category without a value stands for all others. Rings leave the pixel itself in sight.
-    to_do = ("", "to do", "255,0,0,0", "230,0,0,255", "5", "0.6")
-    for number, (value, label, fill, outline, size, width) in enumerate([*filled, to_do]):
+    unlabelled_symbol = ("", "to do", "255,0,0,0", "230,0,0,255", "5", "0.6")
+    for number, (value, label, fill, outline, size, width) in enumerate(
+        [*class_symbols, unlabelled_symbol]
+    ):
         row = {"value": value, "symbol": str(number), "label": label, "render": "true"}
         ET.SubElement(categories, "category", {**row, "type": "string"})
         symbol = ET.SubElement(symbols, "symbol", name=str(number), type="marker", alpha="1")

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-SOLID = 8
+CORE_RADIUS = 8
 """A hole holds squares of 2 SOLID + 1 pixels of exactly its value; smaller spots may be roofs."""
-RIM = 16
+RIM_PX = 16
 """Pixels around such a square that its blocks of lossy compression may have touched."""
 TOLERANCE = 24
 """How far, in 8-bit levels, a rim's pixels are from the value."""
-REACH = 2 * SOLID + RIM
+MARGIN_PX = 2 * CORE_RADIUS + RIM_PX
 """Pixels around a window that decide on its holes."""
 
 
@@ -22,16 +22,19 @@ def undeclared_nodata_mask(pixels: np.ndarray, value: float) -> np.ndarray:
     exact: np.ndarray = (pixels == value).all(axis=0)
     if pixels.dtype != np.uint8:
         return exact
-    near: np.ndarray = (np.abs(pixels.astype(np.int16) - value) <= TOLERANCE).all(axis=0)
-    solid = _box(exact, SOLID) == (2 * SOLID + 1) ** 2
-    return np.asarray(exact | (near & (_box(solid, SOLID + RIM) > 0)))
+    is_close: np.ndarray = (np.abs(pixels.astype(np.int16) - value) <= TOLERANCE).all(axis=0)
+    solid = _box(exact, CORE_RADIUS) == (2 * CORE_RADIUS + 1) ** 2
+    return np.asarray(exact | (is_close & (_box(solid, CORE_RADIUS + RIM_PX) > 0)))
 
 
 def _box(mask: np.ndarray, radius: int) -> np.ndarray:
     """How many pixels are set in the square of 2 radius + 1 around each; none lie outside."""
-    sums = np.pad(mask, ((radius + 1, radius), (radius + 1, radius))).astype(np.int32)
-    sums = sums.cumsum(axis=0).cumsum(axis=1)
+    integral = np.pad(mask, ((radius + 1, radius), (radius + 1, radius))).astype(np.int32)
+    integral = integral.cumsum(axis=0).cumsum(axis=1)
     size = 2 * radius + 1
     return np.asarray(
-        sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
+        integral[size:, size:]
+        - integral[:-size, size:]
+        - integral[size:, :-size]
+        + integral[:-size, :-size]
     )

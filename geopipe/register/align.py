@@ -15,7 +15,7 @@ from geopipe.labels.vectorfile import OSM_CREDIT, Table
 from geopipe.raster.geopackage import atomic_geopackage, check_target
 from geopipe.register.displacement import DisplacementField
 
-LEAST_M = 0.05
+MIN_SHIFT_M = 0.05
 """Shorter shifts are not worth a vertex that is no longer where its source has it."""
 
 
@@ -45,9 +45,9 @@ def write_aligned(
     total = 0
     with atomic_geopackage(out) as part:
         for table in tables:
-            frame, moves = _moved(table, field)
+            frame, shifts = _shifted_frame(table, field)
             total += len(frame)
-            lengths.append(np.hypot(*moves[np.any(moves != 0, axis=1)].T))
+            lengths.append(np.hypot(*shifts[np.any(shifts != 0, axis=1)].T))
             about = {"credit": OSM_CREDIT} if table.is_osm else {}
             pyogrio.write_dataframe(
                 frame,
@@ -57,61 +57,66 @@ def write_aligned(
                 layer_metadata=about or None,
                 dataset_options={"VERSION": "1.2"},
                 append=False,
-                layer_options={"FID": _free("fid", frame), "GEOMETRY_NAME": _free("geom", frame)},
+                layer_options={
+                    "FID": _unused_name("fid", frame),
+                    "GEOMETRY_NAME": _unused_name("geom", frame),
+                },
             )
     metres = np.concatenate([np.empty(0), *lengths])
     return AlignmentSummary(total, len(metres), metres)
 
 
-def _free(name: str, frame: gpd.GeoDataFrame) -> str:
+def _unused_name(name: str, frame: gpd.GeoDataFrame) -> str:
     """`name`, or one like it that no column of `frame` has."""
-    taken = {str(c).casefold() for c in frame.columns if c != frame.geometry.name}
-    while name in taken:
+    used = {str(c).casefold() for c in frame.columns if c != frame.geometry.name}
+    while name in used:
         name = f"{name}_"
     return name
 
 
-def _moved(table: Table, field: DisplacementField) -> tuple[gpd.GeoDataFrame, np.ndarray]:
+def _shifted_frame(table: Table, field: DisplacementField) -> tuple[gpd.GeoDataFrame, np.ndarray]:
     """The frame with moved geometries and its columns of shifts, and (n, 2) metres east, north."""
     shapes = np.asarray(table.frame.geometry.array, object).copy()
-    moves = np.zeros((len(shapes), 2))
+    shifts = np.zeros((len(shapes), 2))
     crs = CRS.from_user_input(table.frame.crs)
     ids = np.array([-1 if i is None else i for i in table.class_ids])
     for class_id in np.unique(ids[ids >= 0]):
-        which = np.flatnonzero((ids == class_id) & ~shapely.is_missing(shapes))
-        shapes[which], moves[which] = _shifted(shapes[which], int(class_id), field, crs)
+        indices = np.flatnonzero((ids == class_id) & ~shapely.is_missing(shapes))
+        shapes[indices], shifts[indices] = _shifted(shapes[indices], int(class_id), field, crs)
     frame = table.frame.set_geometry(gpd.GeoSeries(shapes, crs=table.frame.crs))
-    return frame.assign(shift_east=moves[:, 0].round(3), shift_north=moves[:, 1].round(3)), moves
+    return frame.assign(shift_east=shifts[:, 0].round(3), shift_north=shifts[:, 1].round(3)), shifts
 
 
 def _shifted(
     shapes: np.ndarray, class_id: int, field: DisplacementField, crs: CRS
 ) -> tuple[np.ndarray, np.ndarray]:
     """`shapes` (n,) of `crs` moved, and the mean move of each, (n, 2) metres east and north."""
-    plane, place = field.plane, Extent(field.plane.scene.geobox)
-    xy, owner = shapely.get_coordinates(shapes, return_index=True)
-    there = Transformer.from_crs(crs, place.crs, always_xy=True)
-    back = Transformer.from_crs(place.crs, crs, always_xy=True)
-    places = plane.to_px(np.column_stack(there.transform(*xy.T)))
-    metres = field.at(places, class_id)
-    metres[np.hypot(*metres.T) < LEAST_M] = 0
+    grid, extent = field.grid, Extent(field.grid.scene.geobox)
+    xy, shape_index = shapely.get_coordinates(shapes, return_index=True)
+    to_scene = Transformer.from_crs(crs, extent.crs, always_xy=True)
+    from_scene = Transformer.from_crs(extent.crs, crs, always_xy=True)
+    pixel_positions = grid.to_px(np.column_stack(to_scene.transform(*xy.T)))
+    metres = field.at(pixel_positions, class_id)
+    metres[np.hypot(*metres.T) < MIN_SHIFT_M] = 0
     flat = shapely.force_2d(shapes)
 
-    def put(metres: np.ndarray) -> np.ndarray:
-        target = np.column_stack(back.transform(*plane.from_px(places + metres / plane.gsd).T))
+    def to_coordinates(metres: np.ndarray) -> np.ndarray:
+        target = np.column_stack(
+            from_scene.transform(*grid.from_px(pixel_positions + metres / grid.gsd).T)
+        )
         new = np.where((metres != 0).any(1)[:, None], target, xy)
         return np.asarray(shapely.set_coordinates(flat.copy(), new))
 
-    moved = put(metres)
-    crossed = _proper(flat) & ~_proper(moved)
+    shifted = to_coordinates(metres)
+    crossed = _proper(flat) & ~_proper(shifted)
     if crossed.any():
-        which = crossed[owner]
-        metres[which] = _means(metres, owner, len(shapes))[owner[which]]
-        moved = put(metres)
-    ground = [shapely.get_coordinates(reproject(s, crs, place.local)) for s in (shapes, moved)]
+        vertex_mask = crossed[shape_index]
+        metres[vertex_mask] = _means(metres, shape_index, len(shapes))[shape_index[vertex_mask]]
+        shifted = to_coordinates(metres)
+    ground = [shapely.get_coordinates(reproject(s, crs, extent.local)) for s in (shapes, shifted)]
     with np.errstate(invalid="ignore"):  # infinite where the local CRS cannot hold a place
-        moves = _means(ground[1] - ground[0], owner, len(shapes))
-    return moved, np.where(np.abs(moves).max(1, keepdims=True) >= 1e-6, moves, 0)
+        shifts = _means(ground[1] - ground[0], shape_index, len(shapes))
+    return shifted, np.where(np.abs(shifts).max(1, keepdims=True) >= 1e-6, shifts, 0)
 
 
 def _proper(shapes: np.ndarray) -> np.ndarray:
@@ -119,7 +124,7 @@ def _proper(shapes: np.ndarray) -> np.ndarray:
     return np.asarray(shapely.is_valid(shapes) & shapely.is_simple(shapes))
 
 
-def _means(values: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
-    """Mean (count, 2) of the `values` (n, 2) of each `owner` (n,)."""
-    sums = [np.bincount(owner, column, minlength=count) for column in values.T]
-    return np.column_stack(sums) / np.maximum(np.bincount(owner, minlength=count), 1)[:, None]
+def _means(values: np.ndarray, group: np.ndarray, count: int) -> np.ndarray:
+    """Mean (count, 2) of the `values` (n, 2) of each `group` (n,)."""
+    sums = [np.bincount(group, column, minlength=count) for column in values.T]
+    return np.column_stack(sums) / np.maximum(np.bincount(group, minlength=count), 1)[:, None]

@@ -20,37 +20,39 @@ _SLOPE = _OFFSETS / SMOOTH_PX**2 * _BLUR
 """A Gaussian and its derivative, as correlated with rows and columns."""
 
 
-def edges(image: np.ndarray, valid: np.ndarray, around: int) -> np.ndarray:
+def edges(image: np.ndarray, valid: np.ndarray, window_radius: int) -> np.ndarray:
     """Strength and direction of edges, (2, h, w) float32; 0 near pixels that are not valid.
 
     The direction counts twice (cosine and sine of an angle of 2a): whichever side is the brighter,
     an edge is the same edge. Bands (bands, h, w) are added; each is divided by the strength within
-    `around` pixels.
+    `window_radius` pixels.
     """
     total = np.zeros((2, *valid.shape), np.float32)
-    for found in in_order(lambda band: _relative(_filled(band, valid), around), [*image]):
-        total += found
+    for band_edges in in_order(
+        lambda band: _relative(_filled(band, valid), window_radius), [*image]
+    ):
+        total += band_edges
     if not valid.all():
         total *= ndimage.binary_erosion(valid, iterations=_RADIUS, border_value=1)
     return total
 
 
-def _relative(band: np.ndarray, around: int) -> np.ndarray:
-    found, strength = _doubled(band)
+def _relative(band: np.ndarray, window_radius: int) -> np.ndarray:
+    directions, strength = _doubled_angle(band)
     mean = float(strength.mean())
-    near = ndimage.uniform_filter(np.square(strength, out=strength), 2 * around + 1)
-    np.sqrt(np.maximum(near, 0, out=near), out=near)
-    near += 1e-6 + 0.1 * mean
-    found /= near
-    return found
+    local_energy = ndimage.uniform_filter(np.square(strength, out=strength), 2 * window_radius + 1)
+    np.sqrt(np.maximum(local_energy, 0, out=local_energy), out=local_energy)
+    local_energy += 1e-6 + 0.1 * mean
+    directions /= local_energy
+    return directions
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
     """As `edges`, of a mask (h, w) bool; where it touches the border there is no outline."""
     padded = np.pad(mask.astype(np.float32), _RADIUS, mode="edge")
-    found, strength = _doubled(padded)
-    found *= strength > 1e-3
-    return found[:, _RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
+    directions, strength = _doubled_angle(padded)
+    directions *= strength > 1e-3
+    return directions[:, _RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
 
 
 def correlate(evidence: np.ndarray, template: np.ndarray) -> np.ndarray:
@@ -65,20 +67,20 @@ def correlate(evidence: np.ndarray, template: np.ndarray) -> np.ndarray:
     return np.asarray(fft.irfft2(product.sum(0), shape)[:rows, :cols], np.float32)
 
 
-def _doubled(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _doubled_angle(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Parts of |g| e^(2ia) of the gradient g = |g| e^(ia), (2, h, w), and |g|, (h, w)."""
-    down = ndimage.correlate1d(ndimage.correlate1d(pixels, _SLOPE, 0), _BLUR, 1)
-    along = ndimage.correlate1d(ndimage.correlate1d(pixels, _BLUR, 0), _SLOPE, 1)
-    found = np.empty((2, *pixels.shape), np.float32)
-    np.multiply(along, down, out=found[1])
-    found[1] *= 2
-    np.square(along, out=along)
-    np.square(down, out=down)
-    np.subtract(along, down, out=found[0])
-    along += down
-    strength = np.sqrt(along, out=along)
-    found /= strength + np.float32(1e-9)
-    return found, strength
+    gradient_y = ndimage.correlate1d(ndimage.correlate1d(pixels, _SLOPE, 0), _BLUR, 1)
+    gradient_x = ndimage.correlate1d(ndimage.correlate1d(pixels, _BLUR, 0), _SLOPE, 1)
+    directions = np.empty((2, *pixels.shape), np.float32)
+    np.multiply(gradient_x, gradient_y, out=directions[1])
+    directions[1] *= 2
+    np.square(gradient_x, out=gradient_x)
+    np.square(gradient_y, out=gradient_y)
+    np.subtract(gradient_x, gradient_y, out=directions[0])
+    gradient_x += gradient_y
+    strength = np.sqrt(gradient_x, out=gradient_x)
+    directions /= strength + np.float32(1e-9)
+    return directions, strength
 
 
 def _filled(band: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -8,18 +8,18 @@ import shapely
 from geopipe.labels import ClippedLabels, LabelSource, VectorLabels
 from geopipe.progress import progress
 from geopipe.register.correlation import Correlator
-from geopipe.register.displacement import DisplacementField, estimate, sheets_of
+from geopipe.register.displacement import DisplacementField, blocks_of, estimate
 from geopipe.register.grid import RegistrationGrid
 from geopipe.register.likelihood import PixelClassifier
 
-_TRAINED = 1 / 3
+_MIN_BELIEVED_SHARE = 1 / 3
 """Share of believed estimates from which on labels that were moved teach more than as they are."""
 
 
 def fit_labels(
-    plane: RegistrationGrid, labels: LabelSource, most: float, seed: int = 0
+    grid: RegistrationGrid, labels: LabelSource, max_shift: float, seed: int = 0
 ) -> tuple[DisplacementField, PixelClassifier]:
-    """The shifts of `labels`, up to `most` metres, and what the image looks like in the end.
+    """The shifts of `labels`, up to `max_shift` metres, and what the image looks like in the end.
 
     In two turns: what a class looks like is learnt from the labels as they are, and once more from
     where the first turn moved them. A likelihood learnt from shifted labels is shifted itself by
@@ -28,36 +28,40 @@ def fit_labels(
     A class of which most estimates were refused has no second turn: what chance moved would vouch
     for itself. Raises LabelError where a class is too rare to learn what it looks like.
     """
-    agreement, sheets = Correlator(plane, plane.px(most)), len(sheets_of(plane))
+    agreement, sheets = Correlator(grid, grid.px(max_shift)), len(blocks_of(grid))
     with progress("aligning labels", 2 * (1 + sheets)) as advance:
-        likelihood = PixelClassifier.fit(plane, labels, seed)
+        likelihood = PixelClassifier.fit(grid, labels, seed)
         advance()
-        first = estimate(agreement, likelihood, most, advance)
-        taught = {k for k in first.classes if len(first.of_class(k)) > _TRAINED * first.count(k)}
-        if not taught:
+        first = estimate(agreement, likelihood, max_shift, advance)
+        refitted_classes = {
+            k
+            for k in first.classes
+            if len(first.of_class(k)) > _MIN_BELIEVED_SHARE * first.count(k)
+        }
+        if not refitted_classes:
             advance(1 + sheets)
             return first, likelihood
-        likelihood = PixelClassifier.fit(plane, shifted_source(labels, first), seed)
+        likelihood = PixelClassifier.fit(grid, shifted_source(labels, first), seed)
         advance()
-        second = estimate(agreement, likelihood, most, advance)
-    kept = [n for n in first.tie_points if n.class_id not in taught]
-    kept += [n for n in second.tie_points if n.class_id in taught]
-    return replace(second, tie_points=tuple(kept)), likelihood
+        second = estimate(agreement, likelihood, max_shift, advance)
+    tie_points = [n for n in first.tie_points if n.class_id not in refitted_classes]
+    tie_points += [n for n in second.tie_points if n.class_id in refitted_classes]
+    return replace(second, tie_points=tuple(tie_points)), likelihood
 
 
 def shifted_source(labels: LabelSource, shifts: DisplacementField) -> LabelSource:
     """As `moved_labels`, for labels that may be limited to an area: the area stays."""
-    moved = shifted_labels(shifts.plane.labels, shifts)
-    return ClippedLabels(moved, labels.area) if isinstance(labels, ClippedLabels) else moved
+    shifted = shifted_labels(shifts.grid.labels, shifts)
+    return ClippedLabels(shifted, labels.area) if isinstance(labels, ClippedLabels) else shifted
 
 
 def shifted_labels(labels: VectorLabels, shifts: DisplacementField) -> VectorLabels:
     """The labels with every vertex moved by the field of its class."""
-    shapes, plane = labels.shapes.copy(), shifts.plane
+    shapes, grid = labels.shapes.copy(), shifts.grid
     for class_id in np.unique(labels.ids):
-        which = labels.ids == class_id
-        xy = shapely.get_coordinates(shapes[which])
-        target = plane.to_px(xy)
-        target = target + shifts.at(target, int(class_id)) / plane.gsd
-        shapes[which] = shapely.set_coordinates(shapes[which], plane.from_px(target))
+        mask = labels.ids == class_id
+        xy = shapely.get_coordinates(shapes[mask])
+        target = grid.to_px(xy)
+        target = target + shifts.at(target, int(class_id)) / grid.gsd
+        shapes[mask] = shapely.set_coordinates(shapes[mask], grid.from_px(target))
     return replace(labels, shapes=shapes)

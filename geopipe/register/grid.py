@@ -18,7 +18,7 @@ from geopipe.labels.rasterize import rasterize
 from geopipe.raster import Scene
 from geopipe.raster.scene import window_geobox
 
-FINEST_M = 0.5
+MIN_GSD_M = 0.5
 """Finer scenes are averaged to this: outlines are not known better than that."""
 PART_M = 60.0
 """Longer shapes (roads) are looked at in parts, since a shift changes along them."""
@@ -42,7 +42,7 @@ class RegistrationGrid:
 
     scene: Scene
     labels: VectorLabels
-    grid: NetworkGrid
+    network_grid: NetworkGrid
     gsd: float
     """Metres on the ground per pixel of the plane."""
 
@@ -54,18 +54,18 @@ class RegistrationGrid:
             raise LabelError(
                 "a raster of labels has no outlines to move", "give the vectors it was burned from"
             )
-        gsd = max(FINEST_M, *ground_gsd(scene.geobox))
+        gsd = max(MIN_GSD_M, *ground_gsd(scene.geobox))
         return cls(scene, source, NetworkGrid.of(scene.geobox, gsd), gsd)
 
     @cached_property
     def geobox(self) -> GeoBox:
         """Of the plane."""
-        return self.grid.geobox(self.scene.geobox)
+        return self.network_grid.geobox(self.scene.geobox)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(height, width) in pixels of the plane."""
-        return self.grid.shape
+        return self.network_grid.shape
 
     def px(self, metres: float) -> int:
         """`metres` on the ground in whole pixels, at least one."""
@@ -73,10 +73,10 @@ class RegistrationGrid:
 
     def image(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """(bands, h, w) float32 in the scene's units and (h, w) bool, where it is valid."""
-        if self.grid.factor == (1.0, 1.0):  # nothing to average
+        if self.network_grid.factor == (1.0, 1.0):  # nothing to average
             raster = self.scene.read(window)
             return raster.data.astype(np.float32), raster.valid
-        pixels, valid = network_input(self.scene, self.grid, window)
+        pixels, valid = network_input(self.scene, self.network_grid, window)
         return pixels.numpy(), valid.numpy()
 
     def to_px(self, xy: np.ndarray) -> np.ndarray:
@@ -85,36 +85,38 @@ class RegistrationGrid:
         x, y = xy.T
         return np.column_stack([x * a.d + y * a.e + a.f, x * a.a + y * a.b + a.c])
 
-    def from_px(self, places: np.ndarray) -> np.ndarray:
+    def from_px(self, positions: np.ndarray) -> np.ndarray:
         """Inverse of `to_px`."""
         a = self.geobox.affine
-        row, col = places.T
+        row, col = positions.T
         return np.column_stack([col * a.a + row * a.b + a.c, col * a.d + row * a.e + a.f])
 
     def parts(self, window: Window) -> Iterator[LabelPart]:
         """The shapes that begin in `window`, cut where they are long."""
         side = self.px(PART_M)
-        around = window_geobox(self.geobox, window)
-        for at in np.sort(self.labels.index.query(around.extent.geom)):
-            shape = self.labels.shapes[at]
+        window_box = window_geobox(self.geobox, window)
+        for index in np.sort(self.labels.index.query(window_box.extent.geom)):
+            shape = self.labels.shapes[index]
             corners = self.to_px(shapely.get_coordinates(shape))
             (r0, c0), (r1, c1) = np.floor(corners.min(0)), np.ceil(corners.max(0))
-            for row, height in _cuts(int(r0), int(r1), side):
-                for col, width in _cuts(int(c0), int(c1), side):
-                    begins = window.row <= row < window.bottom and window.col <= col < window.right
+            for row, height in _intervals(int(r0), int(r1), side):
+                for col, width in _intervals(int(c0), int(c1), side):
+                    starts_inside = (
+                        window.row <= row < window.bottom and window.col <= col < window.right
+                    )
                     part = Window(row, col, height, width).clip(self.shape)
-                    if begins and part.height and part.width:
-                        mask = self._rasterized(at, part)
+                    if starts_inside and part.height and part.width:
+                        mask = self._rasterized(index, part)
                         if mask.any():
-                            yield LabelPart(int(self.labels.ids[at]), int(at), part, mask)
+                            yield LabelPart(int(self.labels.ids[index]), int(index), part, mask)
 
-    def _rasterized(self, at: int, window: Window) -> np.ndarray:
-        one = np.array([self.labels.shapes[at]], object)
+    def _rasterized(self, index: int, window: Window) -> np.ndarray:
+        shapes = np.array([self.labels.shapes[index]], object)
         box = window_geobox(self.geobox, window)
-        return rasterize(one, np.ones(1, np.uint8), self.labels.plane, box).astype(bool)
+        return rasterize(shapes, np.ones(1, np.uint8), self.labels.geobox, box).astype(bool)
 
 
-def _cuts(start: int, stop: int, side: int) -> Iterator[tuple[int, int]]:
+def _intervals(start: int, stop: int, side: int) -> Iterator[tuple[int, int]]:
     """(start, length) of near-equal parts no longer than `side`."""
     count = max(1, -(-(stop - start) // side))
     edges = np.linspace(start, stop, count + 1).round().astype(int)

@@ -33,7 +33,7 @@ from geopipe.register.qc_tiles import QCTile, qc_tile_px, qc_tiles
 log = logging.getLogger(__name__)
 
 CONFIDENT = "believed"
-MOST_M = 8.0
+MAX_SHIFT_M = 8.0
 """Metres: how far labels are looked for from where they are."""
 QC_TILE_M = 200.0
 _TILE_PX = 512
@@ -45,7 +45,7 @@ class ModelLikelihood:
     """The probabilities of a model, on a plane."""
 
     model: Checkpoint
-    plane: RegistrationGrid
+    grid: RegistrationGrid
     device: str = "cpu"
 
     def read(self, window: Window, needed: np.ndarray | None = None) -> np.ndarray:
@@ -54,26 +54,28 @@ class ModelLikelihood:
         Tiles in which nothing is `needed` (h, w) are 0 too.
         """
         out = np.zeros((len(self.model.scheme), *window.shape), np.float32)
-        inside = window.clip(self.plane.shape)
+        inside = window.clip(self.grid.shape)
         for tile in Tiling(inside.shape, _TILE_PX) if inside.height and inside.width else ():
             core = tile.core
             part = Window(inside.row + core.row, inside.col + core.col, *core.shape)
-            at = part.within(window)
-            if needed is None or needed[at].any():
-                out[(slice(None), *at)] = self._likely(part)
+            inside_window = part.within(window)
+            if needed is None or needed[inside_window].any():
+                out[(slice(None), *inside_window)] = self._part_likelihood(part)
         return out
 
-    def _likely(self, part: Window) -> np.ndarray:
+    def _part_likelihood(self, part: Window) -> np.ndarray:
         """As `read`, of a part of the plane."""
-        scene, grid = self.plane.scene, self.plane.grid
+        scene, grid = self.grid.scene, self.grid.network_grid
         source = grid.averaged_from(part)
         inner = source.clip(scene.shape)  # the plane's last pixels stick out of the scene
-        likely = np.zeros((len(self.model.scheme), *source.shape), np.float32)
+        probabilities = np.zeros((len(self.model.scheme), *source.shape), np.float32)
         (scores,) = score_window(self.model, scene, inner, device=self.device)
-        likely[(slice(None), *inner.within(source))] = (
+        probabilities[(slice(None), *inner.within(source))] = (
             torch.softmax(scores.float(), 0).cpu().numpy()
         )
-        raster = Raster(likely, scene.read(source).valid, window_geobox(scene.geobox, source))
+        raster = Raster(
+            probabilities, scene.read(source).valid, window_geobox(scene.geobox, source)
+        )
         pixels, _ = downsampled(raster, grid, part)
         return pixels.numpy()
 
@@ -85,7 +87,7 @@ class LabelQC:
     scene: Scene
     source: LabelSource
     model: Path | None = None
-    most: float = MOST_M
+    max_shift: float = MAX_SHIFT_M
     seed: int = 0
 
     @property
@@ -101,21 +103,21 @@ class LabelQC:
     @property
     def likelihood(self) -> ClassLikelihood:
         """The model's, or that of classifiers fitted on the labels."""
-        return self._found[1]
+        return self._field_and_likelihood[1]
 
     @property
     def field(self) -> DisplacementField:
         """Where the labels have to go."""
-        return self._found[0]
+        return self._field_and_likelihood[0]
 
     @cached_property
-    def _found(self) -> tuple[DisplacementField, ClassLikelihood]:
+    def _field_and_likelihood(self) -> tuple[DisplacementField, ClassLikelihood]:
         if self.model is None:
-            return fit_labels(self.grid, self.source, self.most, self.seed)
-        likelihood = ModelLikelihood(self._fitting(self.model), self.grid)
-        return estimate_field(self.grid, likelihood, self.most), likelihood
+            return fit_labels(self.grid, self.source, self.max_shift, self.seed)
+        likelihood = ModelLikelihood(self._checked_model(self.model), self.grid)
+        return estimate_field(self.grid, likelihood, self.max_shift), likelihood
 
-    def _fitting(self, path: Path) -> Checkpoint:
+    def _checked_model(self, path: Path) -> Checkpoint:
         """The model; CheckpointError when it is not for this scene and these labels."""
         model = Checkpoint.load(path)
         for warning in model.check_fits(self.scene):
@@ -135,95 +137,103 @@ class LabelQC:
 
     def estimates(self) -> dict[str, dict[str, int]]:
         """By class: how many estimates of a shift are believed, and how many refused and why."""
-        found: dict[str, Counter[str]] = {name: Counter() for name in self.scheme.names[1:]}
+        counts: dict[str, Counter[str]] = {name: Counter() for name in self.scheme.names[1:]}
         for tie_point in self.field.tie_points:
-            found[self.scheme.names[tie_point.class_id]][tie_point.rejected or CONFIDENT] += 1
-        return {name: dict(counted.most_common()) for name, counted in found.items()}
+            counts[self.scheme.names[tie_point.class_id]][tie_point.rejected or CONFIDENT] += 1
+        return {name: dict(counted.most_common()) for name, counted in counts.items()}
 
     def left_out(self) -> dict[str, int]:
         """Features that are not used, and those that were repaired, by reason."""
         labels = self.grid.labels
-        mended = {"invalid polygon, repaired": labels.repaired} if labels.repaired else {}
-        return dict(labels.skipped) | mended
+        repaired = {"invalid polygon, repaired": labels.repaired} if labels.repaired else {}
+        return dict(labels.skipped) | repaired
 
 
-def dated(
-    blocks: tuple[QCTile, ...],
-    plane: RegistrationGrid,
+def with_dates(
+    tiles: tuple[QCTile, ...],
+    grid: RegistrationGrid,
     tables: list[Table],
     side: float = QC_TILE_M,
 ) -> tuple[QCTile, ...]:
-    """`blocks` of `side` metres with the dates of the features of `tables` that lie in them."""
-    found: dict[tuple[int, int, int], list[str]] = {}
-    step = qc_tile_px(plane, side)
+    """`tiles` of `side` metres with the dates of the features of `tables` that lie in them."""
+    dates_by_tile: dict[tuple[int, int, int], list[str]] = {}
+    step = qc_tile_px(grid, side)
     for table in tables:
         dates = table.dates
         if dates is None:
             continue
         centres = shapely.point_on_surface(np.asarray(table.frame.geometry.array, object))
-        known = np.flatnonzero(~shapely.is_missing(centres) & ~shapely.is_empty(centres))
-        points = reproject(centres[known], table.crs, Extent(plane.scene.geobox).crs)
-        places = plane.to_px(shapely.get_coordinates(points)) // step
-        for i, place in zip(known, places, strict=True):
-            class_id, when = table.class_ids[i], dates[i]
-            if class_id is not None and when is not None and np.isfinite(place).all():
-                row, col = place.astype(int).tolist()
-                found.setdefault((class_id, row, col), []).append(when)
-    return tuple(replace(b, dates=tuple(sorted(found.get(_key(b, step), [])))) for b in blocks)
+        located = np.flatnonzero(~shapely.is_missing(centres) & ~shapely.is_empty(centres))
+        points = reproject(centres[located], table.crs, Extent(grid.scene.geobox).crs)
+        tile_positions = grid.to_px(shapely.get_coordinates(points)) // step
+        for i, position in zip(located, tile_positions, strict=True):
+            class_id, edit_date = table.class_ids[i], dates[i]
+            if class_id is not None and edit_date is not None and np.isfinite(position).all():
+                row, col = position.astype(int).tolist()
+                dates_by_tile.setdefault((class_id, row, col), []).append(edit_date)
+    return tuple(
+        replace(b, dates=tuple(sorted(dates_by_tile.get(_key(b, step), [])))) for b in tiles
+    )
 
 
-def _key(block: QCTile, step: int) -> tuple[int, int, int]:
-    return block.class_id, block.window.row // step, block.window.col // step
+def _key(tile: QCTile, step: int) -> tuple[int, int, int]:
+    return tile.class_id, tile.window.row // step, tile.window.col // step
 
 
-def suggestions(blocks: tuple[QCTile, ...], scene: Scene, taken: date | None) -> list[str]:
+def suggestions(tiles: tuple[QCTile, ...], scene: Scene, capture_date: date | None) -> list[str]:
     """What to do about the labels, in words."""
-    said = []
-    shifts = [b for b in blocks if b.features and not b.rejected]
+    lines = []
+    shifts = [b for b in tiles if b.features and not b.rejected]
     if shifts:
         weights = np.array([b.features for b in shifts])
         lengths = np.repeat([b.length for b in shifts], weights)
         errors = np.repeat([b.error for b in shifts], weights)
-        typical, wide = float(np.median(lengths)), float(np.percentile(lengths, 75))
-        said.append(
-            f"labels are off by {typical:.1f} m in the median, a quarter by over {wide:.1f} m"
+        median, upper_quartile = float(np.median(lengths)), float(np.percentile(lengths, 75))
+        lines.append(
+            f"labels are off by {median:.1f} m in the median, a quarter by over "
+            f"{upper_quartile:.1f} m"
         )
-        least = max(0.5, *ground_gsd(scene.geobox))
-        if typical > max(least, 2 * float(np.median(errors))):
-            said.append("align them: geopipe labels align")
-        band = ignore_buffer_width(blocks, scene)
-        said.append(
-            f"outlines in doubt: --ignore-buffer {band:g} leaves them out "
-            f"({least:.1f} once aligned)"
+        minimum = max(0.5, *ground_gsd(scene.geobox))
+        if median > max(minimum, 2 * float(np.median(errors))):
+            lines.append("align them: geopipe labels align")
+        buffer_m = ignore_buffer_width(tiles, scene)
+        lines.append(
+            f"outlines in doubt: --ignore-buffer {buffer_m:g} leaves them out "
+            f"({minimum:.1f} once aligned)"
         )
     else:
-        said.append("no shift is known: the evidence is too weak everywhere")
-    late = [d for b in blocks for d in b.dates if taken and d[:10] > taken.isoformat()]
-    if late:
-        said.append(f"{len(late)} features were last edited after the image was taken ({taken})")
-    return said
+        lines.append("no shift is known: the evidence is too weak everywhere")
+    edited_later = [
+        d for b in tiles for d in b.dates if capture_date and d[:10] > capture_date.isoformat()
+    ]
+    if edited_later:
+        lines.append(
+            f"{len(edited_later)} features were last edited after the image was taken "
+            f"({capture_date})"
+        )
+    return lines
 
 
-def ages(blocks: tuple[QCTile, ...], taken: date | None) -> str:
+def date_summary(tiles: tuple[QCTile, ...], capture_date: date | None) -> str:
     """When the labels were last edited, against when the image was taken, in words."""
-    dates = sorted(d for b in blocks for d in b.dates)
+    dates = sorted(d for b in tiles for d in b.dates)
     image = (
-        f"the image was taken on {taken}"
-        if taken
+        f"the image was taken on {capture_date}"
+        if capture_date
         else ("the image does not say when it was taken (--image-date)")
     )
     if not dates:
         return f"no feature says when it was last edited; {image}"
-    middle = dates[(len(dates) - 1) // 2]
-    return f"last edited {dates[0]} to {dates[-1]}, {middle} in the median; {image}"
+    median = dates[(len(dates) - 1) // 2]
+    return f"last edited {dates[0]} to {dates[-1]}, {median} in the median; {image}"
 
 
-def ignore_buffer_width(blocks: tuple[QCTile, ...], scene: Scene) -> float:
+def ignore_buffer_width(tiles: tuple[QCTile, ...], scene: Scene) -> float:
     """Metres to ignore along outlines: what three quarters of the labels are off by at most."""
-    lengths = [b.length for b in blocks if b.features and not b.rejected for _ in range(b.features)]
-    least = max(0.5, *ground_gsd(scene.geobox))
-    wide = float(np.percentile(lengths, 75)) if lengths else 0.0
-    return round(max(least, wide) * 2) / 2
+    lengths = [b.length for b in tiles if b.features and not b.rejected for _ in range(b.features)]
+    minimum = max(0.5, *ground_gsd(scene.geobox))
+    upper_quartile = float(np.percentile(lengths, 75)) if lengths else 0.0
+    return round(max(minimum, upper_quartile) * 2) / 2
 
 
 def image_date(scene: Scene) -> date | None:

@@ -19,14 +19,14 @@ _CELL_M = 100.0
 """Side of the cells of a checkerboard."""
 _SAMPLES = 8000
 """Pixels of each class that each half learns from."""
-_LEARNER = {"max_iter": 40, "learning_rate": 0.2, "max_leaf_nodes": 15}
+_CLASSIFIER_OPTIONS = {"max_iter": 40, "learning_rate": 0.2, "max_leaf_nodes": 15}
 """Aligns no worse than 60 trees of 31 leaves in 2 seeds on the simulated map, at half the cost."""
 _SCALES_M = (0.5, 1.5, 4.0)
 _HALO_M = 24.0
 _TILE = 1024
 _AT_ONCE = 1 << 16
 """Pixels that are judged at a time."""
-_COARSE_M = 1.0
+_CLASSIFIED_GSD_M = 1.0
 """Pixels that are judged: several of the plane's where those are finer, which saves time."""
 
 
@@ -49,54 +49,59 @@ class PixelClassifier:
     checkerboard is judged by the classifier of the other half, so no label vouches for itself.
     """
 
-    plane: RegistrationGrid
+    grid: RegistrationGrid
     halves: tuple[Any, Any]
     classes: int
 
     @classmethod
-    def fit(cls, plane: RegistrationGrid, labels: LabelSource, seed: int = 0) -> "PixelClassifier":
+    def fit(cls, grid: RegistrationGrid, labels: LabelSource, seed: int = 0) -> "PixelClassifier":
         """Learn from `labels` where they are known; LabelError where a class is too rare."""
         from sklearn.ensemble import HistGradientBoostingClassifier
 
-        features, ids, colours = _samples(plane, labels, seed)
+        features, ids, colours = _samples(grid, labels, seed)
         classes = len(labels.scheme)
         for colour in (0, 1):
-            found = np.bincount(ids[colours != colour], minlength=classes)
-            if (found < 100).any():
-                few = [n for n, k in zip(labels.scheme.names, found, strict=True) if k < 100]
+            sample_counts = np.bincount(ids[colours != colour], minlength=classes)
+            if (sample_counts < 100).any():
+                too_small = [
+                    n for n, k in zip(labels.scheme.names, sample_counts, strict=True) if k < 100
+                ]
                 raise LabelError(
-                    f"too few labelled pixels of {', '.join(few)} to learn what it looks like",
+                    f"too few labelled pixels of {', '.join(too_small)} to learn what it looks "
+                    "like",
                     "give a model with --model, labels of a larger part of the scene, or --classes "
                     "without it",
                 )
 
-        def learnt(colour: int) -> Any:
-            learner = HistGradientBoostingClassifier(**_LEARNER, random_state=seed)
+        def fitted_classifier(colour: int) -> Any:
+            learner = HistGradientBoostingClassifier(**_CLASSIFIER_OPTIONS, random_state=seed)
             return learner.fit(features[colours != colour], ids[colours != colour])
 
-        first, second = in_order(learnt, (0, 1))
-        return cls(plane, (first, second), classes)
+        first, second = in_order(fitted_classifier, (0, 1))
+        return cls(grid, (first, second), classes)
 
     def read(self, window: Window, needed: np.ndarray | None = None) -> np.ndarray:
         """(classes, h, w) float32; 0 where the image is not valid or nothing is needed."""
-        step = _step(self.plane)
+        step = _step(self.grid)
         outer = window.snap(step)
-        features, valid = _features(self.plane, outer)
+        features, valid = _features(self.grid, outer)
         if needed is not None:
-            around = np.zeros(outer.shape, bool)
-            around[window.within(outer)] = needed
-            valid &= np.any(_strided(around, step), axis=0)
-        colours = _checkerboard(self.plane, outer)
-        likely = np.zeros((self.classes, *valid.shape), np.float32)
+            padded_mask = np.zeros(outer.shape, bool)
+            padded_mask[window.within(outer)] = needed
+            valid &= np.any(_strided(padded_mask, step), axis=0)
+        colours = _checkerboard(self.grid, outer)
+        likelihood = np.zeros((self.classes, *valid.shape), np.float32)
         parts = [
             (half, at)
             for colour, half in enumerate(self.halves)
-            for at in _parted(np.flatnonzero(valid & (colours == colour)))
+            for at in _chunks(np.flatnonzero(valid & (colours == colour)))
         ]
-        seen = features.reshape(len(features), -1)
-        found = in_order(lambda part: part[0].predict_proba(seen[:, part[1]].T), parts)
-        for (_, at), of_part in zip(parts, found, strict=True):
-            likely.reshape(self.classes, -1)[:, at] = of_part.T
+        flat_features = features.reshape(len(features), -1)
+        predictions = in_order(
+            lambda part: part[0].predict_proba(flat_features[:, part[1]].T), parts
+        )
+        for (_, at), of_part in zip(parts, predictions, strict=True):
+            likelihood.reshape(self.classes, -1)[:, at] = of_part.T
         out = np.empty((self.classes, *window.shape), np.float32)
         rows, cols = (
             np.arange(start, stop) // step - first // step
@@ -105,42 +110,42 @@ class PixelClassifier:
                 (window.col, window.right, outer.col),
             )
         )
-        for of_class, wide in zip(likely, out, strict=True):
-            np.take(of_class[rows], cols, 1, out=wide)
+        for of_class, class_out in zip(likelihood, out, strict=True):
+            np.take(of_class[rows], cols, 1, out=class_out)
         return out
 
 
-def _parted(places: np.ndarray) -> list[np.ndarray]:
-    """`places` (n,) in parts of at most _AT_ONCE."""
-    return [places[i : i + _AT_ONCE] for i in range(0, len(places), _AT_ONCE)]
+def _chunks(indices: np.ndarray) -> list[np.ndarray]:
+    """`indices` (n,) in parts of at most _AT_ONCE."""
+    return [indices[i : i + _AT_ONCE] for i in range(0, len(indices), _AT_ONCE)]
 
 
-def _step(plane: RegistrationGrid) -> int:
-    return max(1, round(_COARSE_M / plane.gsd))
+def _step(grid: RegistrationGrid) -> int:
+    return max(1, round(_CLASSIFIED_GSD_M / grid.gsd))
 
 
-def _samples(plane: RegistrationGrid, labels: LabelSource, seed: int) -> tuple[np.ndarray, ...]:
+def _samples(grid: RegistrationGrid, labels: LabelSource, seed: int) -> tuple[np.ndarray, ...]:
     """Features (n, k), class ids (n,) and colours (n,) of random labelled pixels."""
-    rng, step = np.random.default_rng(seed), _step(plane)
-    tiles = list(Tiling(plane.shape, _TILE))
+    rng, step = np.random.default_rng(seed), _step(grid)
+    tiles = list(Tiling(grid.shape, _TILE))
     order = rng.permutation(len(tiles))
-    most = 4 * _SAMPLES
-    had = np.zeros((2, len(labels.scheme)), int)
+    max_samples = 4 * _SAMPLES
+    counts = np.zeros((2, len(labels.scheme)), int)
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    share = max(500, most // max(1, len(tiles) // 4))
+    share = max(500, max_samples // max(1, len(tiles) // 4))
 
-    def seen(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def sheet_samples(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         window = tiles[i].core.snap(step)
-        ids = labels.read(window_geobox(plane.geobox, window))[::step, ::step]
-        return *_features(plane, window), ids, _checkerboard(plane, window)
+        ids = labels.read(window_geobox(grid.geobox, window))[::step, ::step]
+        return *_features(grid, window), ids, _checkerboard(grid, window)
 
-    for features, valid, ids, colours in in_order(seen, order.tolist()):
+    for features, valid, ids, colours in in_order(sheet_samples, order.tolist()):
         for colour in (0, 1):
             for k in range(len(labels.scheme)):
                 at = np.flatnonzero(valid & (colours == colour) & (ids == k) & (ids != IGNORE))
-                count = min(len(at), share, max(0, _SAMPLES - had[colour, k]))
+                count = min(len(at), share, max(0, _SAMPLES - counts[colour, k]))
                 at = rng.choice(at, count, replace=False)
-                had[colour, k] += count
+                counts[colour, k] += count
                 rows.append(
                     (
                         features.reshape(len(features), -1)[:, at].T,
@@ -148,19 +153,19 @@ def _samples(plane: RegistrationGrid, labels: LabelSource, seed: int) -> tuple[n
                         np.full(count, colour),
                     )
                 )
-        if (had >= _SAMPLES).all():
+        if (counts >= _SAMPLES).all():
             break
     return tuple(np.concatenate(part) for part in zip(*rows, strict=True))
 
 
-def _features(plane: RegistrationGrid, window: Window) -> tuple[np.ndarray, np.ndarray]:
+def _features(grid: RegistrationGrid, window: Window) -> tuple[np.ndarray, np.ndarray]:
     """(k, h, w) float32 and validity (h, w), one pixel for each `_step` of the snapped `window`.
 
     Bands, edges and roughness at some scales.
     """
-    step, halo = _step(plane), plane.px(_HALO_M)
+    step, halo = _step(grid), grid.px(_HALO_M)
     outer = window.expand(halo // step * step)
-    image, valid = plane.image(outer)
+    image, valid = grid.image(outer)
     if step > 1:
         valid = np.all(_strided(valid, step), axis=0)
         image = np.stack([sum(_strided(band, step)) / np.float32(step**2) for band in image])
@@ -170,21 +175,21 @@ def _features(plane: RegistrationGrid, window: Window) -> tuple[np.ndarray, np.n
     grey = image.mean(0)
     inner = (slice(halo // step, -(halo // step)),) * 2
     filters: list[tuple[Callable[..., np.ndarray], tuple[Any, ...]]] = []
-    for scale in (s / plane.gsd / step for s in _SCALES_M):
+    for scale in (s / grid.gsd / step for s in _SCALES_M):
         filters += [(ndimage.gaussian_filter, (band, scale)) for band in image]
         filters.append((ndimage.gaussian_gradient_magnitude, (grey, scale)))
         filters.append((_roughness, (grey, 2 * scale)))
     out = np.empty((len(filters), *valid[inner].shape), np.float32)
-    for feature, found in zip(out, in_order(lambda f: f[0](*f[1])[inner], filters), strict=True):
-        feature[:] = found
+    for feature, filtered in zip(out, in_order(lambda f: f[0](*f[1])[inner], filters), strict=True):
+        feature[:] = filtered
     return out, valid[inner]
 
 
 def _roughness(grey: np.ndarray, scale: float) -> np.ndarray:
     """Deviation (h, w) of what lies around each pixel."""
     mean = ndimage.gaussian_filter(grey, scale)
-    squares = ndimage.gaussian_filter(grey**2, scale)
-    return np.asarray(np.sqrt(np.maximum(squares - mean**2, 0)))
+    squared_mean = ndimage.gaussian_filter(grey**2, scale)
+    return np.asarray(np.sqrt(np.maximum(squared_mean - mean**2, 0)))
 
 
 def _strided(pixels: np.ndarray, step: int) -> list[np.ndarray]:
@@ -192,11 +197,11 @@ def _strided(pixels: np.ndarray, step: int) -> list[np.ndarray]:
     return [pixels[i::step, j::step] for i in range(step) for j in range(step)]
 
 
-def _checkerboard(plane: RegistrationGrid, window: Window) -> np.ndarray:
+def _checkerboard(grid: RegistrationGrid, window: Window) -> np.ndarray:
     """0 or 1 for each `_step` of the snapped `window`, as in `_features`."""
-    side = max(1, min(plane.px(_CELL_M), min(plane.shape) // 4))
+    side = max(1, min(grid.px(_CELL_M), min(grid.shape) // 4))
     rows, cols = (
-        np.arange(start, stop, _step(plane)) // side % 2
+        np.arange(start, stop, _step(grid)) // side % 2
         for start, stop in ((window.row, window.bottom), (window.col, window.right))
     )
     return np.asarray(rows[:, None] ^ cols)

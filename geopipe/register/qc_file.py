@@ -18,7 +18,7 @@ from geopipe.raster.style import category_qml
 from geopipe.register.grid import RegistrationGrid
 from geopipe.register.qc_tiles import QCTile
 
-DRAWN = 20
+ARROW_SCALE = 20
 """Shifts are drawn so many times as long as they are."""
 _COLOURS = {
     "good": "#3d9a57",
@@ -56,8 +56,8 @@ _COLUMNS = {
 """Types of the fields, also where nothing is known in any block."""
 
 
-def write_check(
-    plane: RegistrationGrid, blocks: Sequence[QCTile], out: Path, *, overwrite: bool = False
+def write_qc_file(
+    grid: RegistrationGrid, tiles: Sequence[QCTile], out: Path, *, overwrite: bool = False
 ) -> None:
     """Write a layer of blocks for each class, and ``shifts``, lines from where labels lie.
 
@@ -65,13 +65,13 @@ def write_check(
     turned). LabelError when `out` is there already or has no folder.
     """
     check_target(out, overwrite=overwrite)
-    about = {"credit": plane.labels.credit} if plane.labels.credit else None
+    about = {"credit": grid.labels.credit} if grid.labels.credit else None
     with atomic_geopackage(out) as part:
         layers = {
-            plane.labels.scheme.names[k]: _frame(plane, [b for b in blocks if b.class_id == k])
-            for k in range(1, len(plane.labels.scheme))
+            grid.labels.scheme.names[k]: _frame(grid, [b for b in tiles if b.class_id == k])
+            for k in range(1, len(grid.labels.scheme))
         }
-        layers["shifts"] = _shifts(plane, [b for b in blocks if b.features and not b.rejected])
+        layers["shifts"] = _shifts(grid, [b for b in tiles if b.features and not b.rejected])
         for name, frame in layers.items():
             kind = "LineString" if name == "shifts" else "Polygon"
             pyogrio.write_dataframe(
@@ -83,7 +83,7 @@ def write_check(
                 dataset_options={"VERSION": "1.2"},
                 layer_metadata=about,
             )
-        colours = {c.name: c.color for c in plane.labels.scheme.classes[1:]}
+        colours = {c.name: c.color for c in grid.labels.scheme.classes[1:]}
         for name in layers:
             if name == "shifts":
                 add_layer_style(
@@ -91,20 +91,20 @@ def write_check(
                     name,
                     name,
                     category_qml("class", colours, "line"),
-                    f"shifts of the labels, {DRAWN} times as long",
+                    f"shifts of the labels, {ARROW_SCALE} times as long",
                 )
             else:
                 add_layer_style(part, name, name, category_qml("verdict", _COLOURS), "verdicts")
 
 
-def rows(plane: RegistrationGrid, blocks: Sequence[QCTile]) -> list[dict[str, object]]:
+def rows(grid: RegistrationGrid, tiles: Sequence[QCTile]) -> list[dict[str, object]]:
     """Plain values of each block; None where nothing is known."""
-    pixel = max(ground_gsd(plane.scene.geobox))
+    pixel = max(ground_gsd(grid.scene.geobox))
     return [
         {
-            "row": round(b.window.row * plane.gsd),
-            "column": round(b.window.col * plane.gsd),
-            "class": plane.labels.scheme.names[b.class_id],
+            "row": round(b.window.row * grid.gsd),
+            "column": round(b.window.col * grid.gsd),
+            "class": grid.labels.scheme.names[b.class_id],
             "verdict": b.status(pixel),
             "features": b.features,
             "area_m2": round(b.area_m2, 1),
@@ -120,7 +120,7 @@ def rows(plane: RegistrationGrid, blocks: Sequence[QCTile]) -> list[dict[str, ob
             "median_date": median_date(b.dates),
             "newest": max(b.dates, default=None),
         }
-        for b in blocks
+        for b in tiles
     ]
 
 
@@ -129,22 +129,22 @@ def median_date(dates: Sequence[str]) -> str | None:
     return sorted(dates)[median(range(len(dates))).__floor__()] if dates else None
 
 
-def _frame(plane: RegistrationGrid, blocks: Sequence[QCTile]) -> gpd.GeoDataFrame:
-    shapes = [window_geobox(plane.geobox, b.window).extent.geom for b in blocks]
-    table = pd.DataFrame(rows(plane, blocks), columns=list(_COLUMNS)).astype(_COLUMNS)
-    return gpd.GeoDataFrame(table, geometry=shapes, crs=plane.labels.plane.crs)
+def _frame(grid: RegistrationGrid, tiles: Sequence[QCTile]) -> gpd.GeoDataFrame:
+    shapes = [window_geobox(grid.geobox, b.window).extent.geom for b in tiles]
+    table = pd.DataFrame(rows(grid, tiles), columns=list(_COLUMNS)).astype(_COLUMNS)
+    return gpd.GeoDataFrame(table, geometry=shapes, crs=grid.labels.geobox.crs)
 
 
-def _shifts(plane: RegistrationGrid, blocks: Sequence[QCTile]) -> gpd.GeoDataFrame:
+def _shifts(grid: RegistrationGrid, tiles: Sequence[QCTile]) -> gpd.GeoDataFrame:
     lines = []
-    for b in blocks:
-        middle = np.array([b.window.row + b.window.height / 2, b.window.col + b.window.width / 2])
-        end = middle + DRAWN * np.array([b.down, b.right]) / plane.gsd
-        lines.append(shapely.LineString(plane.from_px(np.stack([middle, end]))))
+    for b in tiles:
+        center = np.array([b.window.row + b.window.height / 2, b.window.col + b.window.width / 2])
+        end = center + ARROW_SCALE * np.array([b.down, b.right]) / grid.gsd
+        lines.append(shapely.LineString(grid.from_px(np.stack([center, end]))))
     table = {
-        "class": [plane.labels.scheme.names[b.class_id] for b in blocks],
-        "metres": [round(b.length, 2) for b in blocks],
-        "dx_m": [round(b.right, 2) for b in blocks],
-        "dy_m": [round(-b.down, 2) for b in blocks],
+        "class": [grid.labels.scheme.names[b.class_id] for b in tiles],
+        "metres": [round(b.length, 2) for b in tiles],
+        "dx_m": [round(b.right, 2) for b in tiles],
+        "dy_m": [round(-b.down, 2) for b in tiles],
     }
-    return gpd.GeoDataFrame(table, geometry=lines, crs=plane.labels.plane.crs)
+    return gpd.GeoDataFrame(table, geometry=lines, crs=grid.labels.geobox.crs)

@@ -13,23 +13,23 @@ from geopipe.labels import Area, VectorLabels
 from geopipe.labels.rasterize import rasterize
 from geopipe.progress import progress
 from geopipe.raster.scene import window_geobox
-from geopipe.register.displacement import SHEET_PX, DisplacementField
+from geopipe.register.displacement import BLOCK_PX, DisplacementField
 from geopipe.register.fit import shifted_labels
 from geopipe.register.grid import RegistrationGrid
 from geopipe.register.likelihood import ClassLikelihood
 from geopipe.register.threads import in_order
 from geopipe.register.tie_point import TiePoint
 
-NEAR_M = 4.0
+LABEL_MARGIN_M = 4.0
 """What is seen this near to a label belongs to it."""
-RING_M = 15.0
+RING_RADIUS_M = 15.0
 """From there up to here the ground around labels is taken to be none of their class."""
-TELLS = 0.3
+MIN_SEPARATION = 0.3
 """Belief that tells labelled ground from the ring around it by less is no evidence."""
 _BLUR_M = 2.0
 """Belief is blurred before it is counted: single bright pixels are no buildings."""
 _BINS = 64
-INCOMPLETE = 0.3
+OMISSION = 0.3
 COMMISSION = 0.2
 """Shares from which on a block is called incomplete, or its features doubtful."""
 
@@ -70,24 +70,24 @@ class QCTile:
         """In words for a map: `pixel` is the scene's, in metres; shorter shifts are none."""
         if not self.features:
             return "incomplete" if self.omission_m2 > 100 else "no labels"
-        found = []
+        labels = []
         if not self.rejected and self.length > max(pixel, 0.5, 2 * self.error):
-            found.append("shifted")
-        if self.omission > INCOMPLETE:
-            found.append("incomplete")
+            labels.append("shifted")
+        if self.omission > OMISSION:
+            labels.append("incomplete")
         if self.commission > COMMISSION * self.features:
-            found.append("doubtful features")
-        return ", ".join(found) or ("no evidence" if self.rejected else "good")
+            labels.append("doubtful features")
+        return ", ".join(labels) or ("no evidence" if self.rejected else "good")
 
 
-def qc_tile_px(plane: RegistrationGrid, side: float) -> int:
+def qc_tile_px(grid: RegistrationGrid, side: float) -> int:
     """Pixels a side of blocks of `side` metres."""
-    parts = -(-plane.px(side) // SHEET_PX)
-    return round(plane.px(side) / parts) * parts
+    parts = -(-grid.px(side) // BLOCK_PX)
+    return round(grid.px(side) / parts) * parts
 
 
 def qc_tiles(
-    plane: RegistrationGrid,
+    grid: RegistrationGrid,
     likelihood: ClassLikelihood,
     shifts: DisplacementField,
     side: float,
@@ -97,43 +97,45 @@ def qc_tiles(
 
     Outside `area`, where nothing is known, no pixel and no feature counts.
     """
-    moved = shifted_labels(plane.labels, shifts)
+    shifted = shifted_labels(grid.labels, shifts)
     # Blocks larger than a sheet are counted in parts.
-    parts = -(-plane.px(side) // SHEET_PX)
-    step = qc_tile_px(plane, side) // parts
-    per_sheet = max(1, SHEET_PX // step) * step
-    counts: list[_Counted] = []
-    sheets = [
-        Window(row, col, per_sheet, per_sheet).clip(plane.shape)
-        for row in range(0, plane.shape[0], per_sheet)
-        for col in range(0, plane.shape[1], per_sheet)
+    parts = -(-grid.px(side) // BLOCK_PX)
+    step = qc_tile_px(grid, side) // parts
+    per_sheet = max(1, BLOCK_PX // step) * step
+    likelihood_counts: list[_LikelihoodCounts] = []
+    blocks = [
+        Window(row, col, per_sheet, per_sheet).clip(grid.shape)
+        for row in range(0, grid.shape[0], per_sheet)
+        for col in range(0, grid.shape[1], per_sheet)
     ]
 
-    def counted(sheet: Window) -> list[_Counted]:
-        return list(_counted(plane, likelihood, moved, sheet, step, area))
+    def counted(block: Window) -> list[_LikelihoodCounts]:
+        return list(_count_likelihoods(grid, likelihood, shifted, block, step, area))
 
-    with progress("looking for what is missing", len(sheets)) as advance:
-        for found in in_order(counted, sheets):
-            counts += found
+    with progress("looking for what is missing", len(blocks)) as advance:
+        for sheet_counts in in_order(counted, blocks):
+            likelihood_counts += sheet_counts
             advance()
     if parts > 1:
         step *= parts
-        counts = _joined(counts, step, plane.shape)
-    eyes = {k: _Detector.of([c for c in counts if c.class_id == k]) for k in _ids(plane)}
+        likelihood_counts = _joined(likelihood_counts, step, grid.shape)
+    detectors = {
+        k: _Detector.of([c for c in likelihood_counts if c.class_id == k]) for k in _ids(grid)
+    }
     tie_points = _by_qc_tile(shifts.tie_points, step)
     return tuple(
         _qc_tile(
             c,
             tie_points.get((c.class_id, c.window.row // step, c.window.col // step), []),
-            eyes[c.class_id],
-            plane.gsd,
+            detectors[c.class_id],
+            grid.gsd,
         )
-        for c in counts
+        for c in likelihood_counts
     )
 
 
 @dataclass(frozen=True)
-class _Counted:
+class _LikelihoodCounts:
     """Pixels of a block by likelihood, (bins,) each."""
 
     class_id: int
@@ -150,130 +152,143 @@ class _Counted:
 
 @dataclass(frozen=True)
 class _Detector:
-    """How well likelihood tells a class: shares of pixels from bin `least` on."""
+    """How well likelihood tells a class: shares of pixels from bin `threshold_bin` on."""
 
-    least: int
-    hit: float
+    threshold_bin: int
+    hit_rate: float
     """Under labels."""
-    false: float
+    false_alarm_rate: float
     """In the ring around them."""
     ground: float
     """Mean likelihood in the ring."""
 
     @classmethod
-    def of(cls, counts: Sequence[_Counted]) -> "_Detector":
+    def of(cls, counts: Sequence[_LikelihoodCounts]) -> "_Detector":
         """Of all blocks; the bin is where the two shares differ most (Youden's index)."""
         under, ring = (
             np.sum([np.zeros(_BINS), *(getattr(c, name) for c in counts)], axis=0)
             for name in ("under", "ring")
         )
-        hit, false = (x[::-1].cumsum()[::-1] / max(x.sum(), 1) for x in (under, ring))
-        least = int((hit - false).argmax())
-        middles = (np.arange(_BINS) + 0.5) / _BINS
-        ground = float(ring @ middles / max(ring.sum(), 1))
-        return cls(least, float(hit[least]), float(false[least]), ground)
+        hit_rates, false_alarm_rates = (
+            x[::-1].cumsum()[::-1] / max(x.sum(), 1) for x in (under, ring)
+        )
+        threshold_bin = int((hit_rates - false_alarm_rates).argmax())
+        bin_centers = (np.arange(_BINS) + 0.5) / _BINS
+        ground = float(ring @ bin_centers / max(ring.sum(), 1))
+        return cls(
+            threshold_bin,
+            float(hit_rates[threshold_bin]),
+            float(false_alarm_rates[threshold_bin]),
+            ground,
+        )
 
-    def share(self, far: np.ndarray) -> float:
+    def share(self, counts: np.ndarray) -> float:
         """Of pixels with these beliefs, those of the class (Rogan and Gladen 1978); nan: no idea.
 
         The share that is seen, freed of what is seen where nothing is and of what is not seen.
         """
-        if self.hit - self.false < TELLS or not far.sum():
+        if self.hit_rate - self.false_alarm_rate < MIN_SEPARATION or not counts.sum():
             return np.nan
-        seen = far[self.least :].sum() / far.sum()
-        return float(np.clip((seen - self.false) / (self.hit - self.false), 0, 1))
+        detected = counts[self.threshold_bin :].sum() / counts.sum()
+        return float(
+            np.clip(
+                (detected - self.false_alarm_rate) / (self.hit_rate - self.false_alarm_rate), 0, 1
+            )
+        )
 
 
-def _joined(counts: Sequence[_Counted], step: int, shape: tuple[int, int]) -> list[_Counted]:
+def _joined(
+    counts: Sequence[_LikelihoodCounts], step: int, shape: tuple[int, int]
+) -> list[_LikelihoodCounts]:
     """The counts of whole blocks of `step` pixels, from those of their parts."""
-    found: dict[tuple[int, int, int], list[_Counted]] = {}
+    groups: dict[tuple[int, int, int], list[_LikelihoodCounts]] = {}
     for c in counts:
-        found.setdefault((c.class_id, c.window.row // step, c.window.col // step), []).append(c)
+        groups.setdefault((c.class_id, c.window.row // step, c.window.col // step), []).append(c)
     return [
-        _Counted(
+        _LikelihoodCounts(
             class_id,
             Window(row * step, col * step, step, step).clip(shape),
-            tuple(b for c in some for b in c.features),
-            *(np.sum([getattr(c, n) for c in some], axis=0) for n in ("under", "ring", "far")),
+            tuple(b for c in members for b in c.features),
+            *(np.sum([getattr(c, n) for c in members], axis=0) for n in ("under", "ring", "far")),
         )
-        for (class_id, row, col), some in found.items()
+        for (class_id, row, col), members in groups.items()
     ]
 
 
-def _ids(plane: RegistrationGrid) -> range:
-    return range(1, len(plane.labels.scheme))
+def _ids(grid: RegistrationGrid) -> range:
+    return range(1, len(grid.labels.scheme))
 
 
-def _counted(
-    plane: RegistrationGrid,
+def _count_likelihoods(
+    grid: RegistrationGrid,
     likelihood: ClassLikelihood,
-    moved: VectorLabels,
-    sheet: Window,
+    labels: VectorLabels,
+    block: Window,
     step: int,
     area: Area | None,
-) -> Iterator[_Counted]:
-    near, ring = plane.px(NEAR_M), plane.px(RING_M)
-    outer = sheet.expand(ring + near)
-    likely = likelihood.read(outer)
-    _, valid = plane.image(outer)
-    box = window_geobox(plane.geobox, outer)
+) -> Iterator[_LikelihoodCounts]:
+    near_px, ring = grid.px(LABEL_MARGIN_M), grid.px(RING_RADIUS_M)
+    outer = block.expand(ring + near_px)
+    likelihoods = likelihood.read(outer)
+    _, valid = grid.image(outer)
+    box = window_geobox(grid.geobox, outer)
     inside = area.inside(box) if area else np.ones(outer.shape, bool)
     valid &= inside
-    ids = moved.read(box)
-    for class_id in _ids(plane):
-        blurred = ndimage.uniform_filter(likely[class_id], 2 * plane.px(_BLUR_M / 2) + 1)
+    ids = labels.read(box)
+    for class_id in _ids(grid):
+        blurred = ndimage.uniform_filter(likelihoods[class_id], 2 * grid.px(_BLUR_M / 2) + 1)
         bins = np.clip((blurred * _BINS).astype(int), 0, _BINS - 1)
-        away = _away(ids == class_id)
+        distance = _distance_to(ids == class_id)
         under = (ids == class_id) & valid
-        far = valid & (away > near)
-        beliefs = [
+        outside = valid & (distance > near_px)
+        feature_means = [
             (r, c, b)
-            for r, c, b in _of_features(plane, moved, class_id, sheet, outer, blurred)
+            for r, c, b in _feature_likelihoods(grid, labels, class_id, block, outer, blurred)
             if inside[int(r) - outer.row, int(c) - outer.col]
         ]
-        for row in range(sheet.row, sheet.bottom, step):
-            for col in range(sheet.col, sheet.right, step):
-                window = Window(row, col, step, step).clip(plane.shape)
+        for row in range(block.row, block.bottom, step):
+            for col in range(block.col, block.right, step):
+                window = Window(row, col, step, step).clip(grid.shape)
                 part = window.within(outer)
                 if not valid[part].any():
                     continue
-                mine = tuple(b for r, c, b in beliefs if _holds(window, r, c))
-                counted = (
+                in_tile = tuple(b for r, c, b in feature_means if _contains(window, r, c))
+                histograms = (
                     np.bincount(bins[part][mask[part]], minlength=_BINS)
-                    for mask in (under, far & (away <= ring), far)
+                    for mask in (under, outside & (distance <= ring), outside)
                 )
-                yield _Counted(class_id, window, mine, *counted)
+                yield _LikelihoodCounts(class_id, window, in_tile, *histograms)
 
 
-def _away(mask: np.ndarray) -> np.ndarray:
+def _distance_to(mask: np.ndarray) -> np.ndarray:
     """(h, w) pixels to the nearest one of `mask`; infinite when there is none."""
     if not mask.any():  # of which SciPy knows nothing
         return np.full(mask.shape, np.inf)
     return np.asarray(ndimage.distance_transform_edt(~mask))
 
 
-def _holds(window: Window, row: float, col: float) -> bool:
+def _contains(window: Window, row: float, col: float) -> bool:
     return window.row <= row < window.bottom and window.col <= col < window.right
 
 
-def _of_features(
-    plane: RegistrationGrid,
-    moved: VectorLabels,
+def _feature_likelihoods(
+    grid: RegistrationGrid,
+    labels: VectorLabels,
     class_id: int,
-    sheet: Window,
+    block: Window,
     outer: Window,
-    seen: np.ndarray,
+    likelihood: np.ndarray,
 ) -> list[tuple[float, float, float]]:
-    """Row and column of the centre and mean likelihood of each feature centred in `sheet`."""
-    found = np.sort(moved.index.query(window_geobox(plane.geobox, sheet).extent.geom))
-    found = found[moved.ids[found] == class_id]
+    """Row and column of the centre and mean likelihood of each feature centred in `block`."""
+    indices = np.sort(labels.index.query(window_geobox(grid.geobox, block).extent.geom))
+    indices = indices[labels.ids[indices] == class_id]
     out = []
-    for at in found:
-        shape = moved.shapes[at]
-        ((row, col),) = plane.to_px(shapely.get_coordinates(shape.representative_point()))
-        if not _holds(sheet, row, col):
+    for index in indices:
+        shape = labels.shapes[index]
+        ((row, col),) = grid.to_px(shapely.get_coordinates(shape.representative_point()))
+        if not _contains(block, row, col):
             continue
-        corners = plane.to_px(shapely.get_coordinates(shape.envelope))
+        corners = grid.to_px(shapely.get_coordinates(shape.envelope))
         (r0, c0), (r1, c1) = (
             np.floor(corners.min(0)).astype(int),
             np.ceil(corners.max(0)).astype(int),
@@ -281,41 +296,43 @@ def _of_features(
         inner = Window(int(r0), int(c0), int(r1 - r0), int(c1 - c0))
         rows = slice(max(inner.row - outer.row, 0), max(inner.bottom - outer.row, 0))
         cols = slice(max(inner.col - outer.col, 0), max(inner.right - outer.col, 0))
-        part = seen[rows, cols]
+        part = likelihood[rows, cols]
         window = Window(rows.start + outer.row, cols.start + outer.col, *part.shape)
         mask = rasterize(
             np.array([shape], object),
             np.ones(1, np.uint8),
-            moved.plane,
-            window_geobox(plane.geobox, window),
+            labels.geobox,
+            window_geobox(grid.geobox, window),
         )
         out.append((row, col, float(part[mask > 0].mean()) if (mask > 0).any() else np.nan))
     return out
 
 
-def _qc_tile(counted: _Counted, tie_points: list[TiePoint], eye: _Detector, gsd: float) -> QCTile:
+def _qc_tile(
+    counted: _LikelihoodCounts, tie_points: list[TiePoint], detector: _Detector, gsd: float
+) -> QCTile:
     area = float(counted.under.sum()) * gsd**2
-    missing = eye.share(counted.far) * float(counted.far.sum()) * gsd**2
-    known = np.array([b for b in counted.features if not np.isnan(b)])
-    tells = eye.hit - eye.false >= TELLS
+    omission = detector.share(counted.far) * float(counted.far.sum()) * gsd**2
+    finite = np.array([b for b in counted.features if not np.isnan(b)])
+    is_reliable = detector.hit_rate - detector.false_alarm_rate >= MIN_SEPARATION
     believed = [n for n in tie_points if not n.rejected]
     block = QCTile(
         counted.class_id,
         counted.window,
         len(counted.features),
         area,
-        omission_m2=missing,
-        omission=missing / (area + missing) if area + missing > 0 else np.nan,
-        commission=int((known < eye.ground).sum()) if tells else 0,
+        omission_m2=omission,
+        omission=omission / (area + omission) if area + omission > 0 else np.nan,
+        commission=int((finite < detector.ground).sum()) if is_reliable else 0,
     )
     if not believed:
         reasons = Counter(n.rejected for n in tie_points).most_common(1)
         return replace(block, rejected=reasons[0][0] if reasons else "no feature near")
-    sure = 1 / (np.array([n.error for n in believed]) ** 2 + 0.3**2)
+    weights = 1 / (np.array([n.error for n in believed]) ** 2 + 0.3**2)
     return replace(
         block,
-        down=float(np.average([n.down for n in believed], weights=sure)),
-        right=float(np.average([n.right for n in believed], weights=sure)),
+        down=float(np.average([n.down for n in believed], weights=weights)),
+        right=float(np.average([n.right for n in believed], weights=weights)),
         error=float(np.mean([n.error for n in believed])),
         score=float(np.mean([n.height for n in believed])),
     )

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 T = TypeVar("T")
 R = TypeVar("R")
 
-MOST_THREADS = 8
+MAX_THREADS = 8
 """More would take more memory than most machines have: each holds a sheet."""
 _worker = threading.local()
 """In a thread of `in_order`: ``share``, the threads for what it splits further."""
@@ -28,7 +28,7 @@ def thread_count() -> int:
     At most MOST_THREADS; in a thread of `in_order` its share of them.
     """
     share: int | None = getattr(_worker, "share", None)
-    return share or max(1, min(torch.get_num_threads(), joblib.cpu_count(), MOST_THREADS))
+    return share or max(1, min(torch.get_num_threads(), joblib.cpu_count(), MAX_THREADS))
 
 
 def in_order(
@@ -47,16 +47,16 @@ def in_order(
         return
     at_once, before = max(1, min(threads, len(items))), torch.get_num_threads()
     pool = ThreadPoolExecutor(at_once, initializer=_begin_thread, initargs=(threads // at_once,))
-    waiting = iter(items)
+    remaining = iter(items)
     with warnings.catch_warnings():
         # rasterio silences it each time it burns shapes; threads undo what others silence.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             # With one thread nothing runs while the caller works on what was yielded.
-            running = deque(pool.submit(function, i) for i in islice(waiting, 2 * at_once - 1))
+            running = deque(pool.submit(function, i) for i in islice(remaining, 2 * at_once - 1))
             while running:
                 yield running.popleft().result()
-                running.extend(pool.submit(function, i) for i in islice(waiting, 1))
+                running.extend(pool.submit(function, i) for i in islice(remaining, 1))
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(before)

@@ -13,28 +13,28 @@ from geopipe.raster.scene import opened, window_geobox
 from geopipe.report.map_report import CloseUp, to_bytes
 
 
-def choose_places(truth: Path, count: int, side: int) -> list[Window]:
+def select_windows(truth: Path, count: int, side: int) -> list[Window]:
     """The `count` windows, none over another, where the rarest class of the truth shows most.
 
     Windows lie on a grid, so the choice follows from the truth alone and not from the map.
     """
     with opened(truth) as src:
         height, width = src.shape
-        found = []
+        windows = []
         for row in range(0, height - side + 1, side):
             strip = src.read(1, window=((row, row + side), (0, width)))
             for col in range(0, width - side + 1, side):
                 ids = strip[:, col : col + side]
                 if (ids == IGNORE).mean() < 0.05:
                     shares = np.bincount(ids.ravel(), minlength=256)[:IGNORE] / ids.size
-                    found.append((shares, Window(row, col, side, side)))
-    if not found:
+                    windows.append((shares, Window(row, col, side, side)))
+    if not windows:
         return []
-    shares = np.stack([s for s, _ in found])[:, 1:]
+    shares = np.stack([s for s, _ in windows])[:, 1:]
     shares = shares[:, shares.any(axis=0)]
     # Relative to the most a class ever fills, so that thin roads weigh as much as halls.
     best = np.argsort(-(shares / shares.max(axis=0, initial=1e-9)).sum(axis=1), kind="stable")
-    return [found[i][1] for i in best[:count]]
+    return [windows[i][1] for i in best[:count]]
 
 
 def close_up(

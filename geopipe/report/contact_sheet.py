@@ -41,7 +41,7 @@ class Row:
     """The pseudo-label."""
     probability: float
     status: SampleStatus
-    near: tuple[Neighbour, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
     """Nearest first; empty where none were asked for."""
     caption: str = ""
     """Where it lies, say."""
@@ -61,54 +61,60 @@ class ContactSheet:
     """Why to abstain, say."""
 
 
-def thumbnail(chosen: Selection, most: int, seed: int = 0) -> np.ndarray:
-    """Indices of the target samples to show: of each class at most `most` kept and `most` refused.
+def select_rows(selection: Selection, max_rows: int, seed: int = 0) -> np.ndarray:
+    """Indices of the target samples to show: of each class at most `max_rows` kept and `max_rows`
+    refused.
 
     The kept ones by lot; of the refused each reason has its turn, so that a rare one is seen too.
-    Equal arguments, equal samples. Raises ConfigError for `most` below 1.
+    Equal arguments, equal samples. Raises ConfigError for `max_rows` below 1.
     """
-    if most < 1:
-        raise ConfigError(f"{most} patches per class are no contact sheet", "show at least 1")
+    if max_rows < 1:
+        raise ConfigError(f"{max_rows} patches per class are no contact sheet", "show at least 1")
     rng = np.random.default_rng(seed)
-    lot = rng.permutation(len(chosen.statuses))
-    found: list[int] = []
-    for class_id in range(chosen.classes):
-        by_fate = [
-            lot[(chosen.labels[lot] == class_id) & (chosen.statuses[lot] == f)]
+    shuffled = rng.permutation(len(selection.statuses))
+    row_indices: list[int] = []
+    for class_id in range(selection.classes):
+        by_status = [
+            shuffled[(selection.labels[shuffled] == class_id) & (selection.statuses[shuffled] == f)]
             for f in SampleStatus
         ]
-        found += by_fate[SampleStatus.KEPT][:most].tolist()
+        row_indices += by_status[SampleStatus.KEPT][:max_rows].tolist()
         refused = [
-            (turn, f, i) for f in SampleStatus if f for turn, i in enumerate(by_fate[f].tolist())
+            (position, f, i)
+            for f in SampleStatus
+            if f
+            for position, i in enumerate(by_status[f].tolist())
         ]
-        found += [i for _, _, i in sorted(refused)[:most]]
-    return np.array(found, np.int64)
+        row_indices += [i for _, _, i in sorted(refused)[:max_rows]]
+    return np.array(row_indices, np.int64)
 
 
-def write_sheet(path: Path, sheet: ContactSheet, most: int = 12, near: int = 5) -> Path:
+def write_sheet(
+    path: Path, sheet: ContactSheet, max_rows: int = 12, max_neighbours: int = 5
+) -> Path:
     """Write `path`, one HTML file that holds all it shows, and return it.
 
-    Of each class at most `most` kept and `most` refused rows are shown, each with at most `near`
-    neighbours, all of them brought down to thumbnails: a row takes some 20 kB. Equal sheets give
-    equal bytes. Raises SceneError when the file cannot be written.
+    Of each class at most `max_rows` kept and `max_rows` refused rows are shown, each with at most
+    `max_neighbours` neighbours, all of them brought down to thumbnails: a row takes some 20 kB.
+    Equal sheets give equal bytes. Raises SceneError when the file cannot be written.
     """
-    write_page(path, _html(sheet, most, near), "contact sheet")
+    write_page(path, _html(sheet, max_rows, max_neighbours), "contact sheet")
     return path
 
 
-def _html(sheet: ContactSheet, most: int, near: int) -> str:
+def _html(sheet: ContactSheet, max_rows: int, max_neighbours: int) -> str:
     return render(
         "contact_sheet.html",
         {"thumbnail": _thumbnail},
         sheet=sheet,
         statuses=list(SampleStatus),
-        sections=list(_sections(sheet, most)),
-        near=near,
+        sections=list(_sections(sheet, max_rows)),
+        near=max_neighbours,
     )
 
 
 def _sections(
-    sheet: ContactSheet, most: int
+    sheet: ContactSheet, max_rows: int
 ) -> Iterator[tuple[int, list[tuple[str, list[Row], int]]]]:
     """Per class its id and (title, rows that are shown, rows that there are) of kept and refused.
 
@@ -116,13 +122,19 @@ def _sections(
     """
     for class_id in range(len(sheet.scheme)):
         rows = [r for r in sheet.rows if r.class_id == class_id]
-        kept = [r for r in rows if r.status == SampleStatus.KEPT]
+        selected = [r for r in rows if r.status == SampleStatus.KEPT]
         refused = [r for r in rows if r.status != SampleStatus.KEPT]
-        there = len(kept), len(refused)
+        counts = len(selected), len(refused)
         if sheet.counts is not None:
             counted = sheet.counts[class_id]
-            there = int(counted[SampleStatus.KEPT]), int(counted.sum() - counted[SampleStatus.KEPT])
-        yield class_id, [("kept", kept[:most], there[0]), ("refused", refused[:most], there[1])]
+            counts = (
+                int(counted[SampleStatus.KEPT]),
+                int(counted.sum() - counted[SampleStatus.KEPT]),
+            )
+        yield (
+            class_id,
+            [("kept", selected[:max_rows], counts[0]), ("refused", refused[:max_rows], counts[1])],
+        )
 
 
 def _thumbnail(image: np.ndarray) -> Picture:

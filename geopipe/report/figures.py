@@ -19,7 +19,7 @@ _INK = "#010203"
 _LINES = ("#2a7fb8", "#d1562b", "#3d9a57", "#8a63c9", "#b8860b", "#c2447c")
 
 
-_BESIDE = 4
+_MAX_INSIDE_LEGEND = 4
 """More names than these would hide lines: they stand beside the chart."""
 
 
@@ -58,21 +58,23 @@ def panel(ids: np.ndarray, scheme: ClassScheme, *, hidden: int | None = None) ->
     """
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(scheme)] = [c.rgb for c in scheme.classes]
-    shown = np.where(ids < len(scheme), ids, IGNORE).astype(np.uint8)
+    displayed = np.where(ids < len(scheme), ids, IGNORE).astype(np.uint8)
     if hidden is not None:
-        shown[shown == hidden] = IGNORE
-    pixels = Image.fromarray(shown, "P")
+        displayed[displayed == hidden] = IGNORE
+    pixels = Image.fromarray(displayed, "P")
     pixels.putpalette(palette.tobytes())
     shares = np.bincount(ids.ravel(), minlength=256) / max(1, ids.size)
-    says = ", ".join(f"{100 * shares[i]:.1f} % {name}" for i, name in enumerate(scheme.names))
-    return _picture(pixels, says, "PNG", transparency=IGNORE)
+    description = ", ".join(
+        f"{100 * shares[i]:.1f} % {name}" for i, name in enumerate(scheme.names)
+    )
+    return _picture(pixels, description, "PNG", transparency=IGNORE)
 
 
-def _picture(pixels: Image.Image, says: str, kind: str, **options: int) -> Picture:
+def _picture(pixels: Image.Image, description: str, kind: str, **options: int) -> Picture:
     stream = io.BytesIO()
     pixels.save(stream, kind, **options)
     code = base64.b64encode(stream.getvalue()).decode()
-    return Picture(f"data:image/{kind.lower()};base64,{code}", *pixels.size, says)
+    return Picture(f"data:image/{kind.lower()};base64,{code}", *pixels.size, description)
 
 
 def chart(curve: Curve, prefix: str) -> str:
@@ -99,7 +101,7 @@ def chart(curve: Curve, prefix: str) -> str:
         "axes.linewidth": 0.7,
     }
     with mpl.rc_context(style):
-        width = 6.4 if len(curve.series) > _BESIDE else 4.6
+        width = 6.4 if len(curve.series) > _MAX_INSIDE_LEGEND else 4.6
         figure = Figure(figsize=(width, 3.0), layout="constrained")
         axes = figure.add_subplot()
         _draw(axes, curve)
@@ -118,9 +120,9 @@ def chart(curve: Curve, prefix: str) -> str:
 def _draw(axes: "Axes", curve: Curve) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    whole = all(float(x).is_integer() for _, xs, _ in curve.series for x in xs)
+    integer_x = all(float(x).is_integer() for _, xs, _ in curve.series for x in xs)
     for i, (name, xs, ys) in enumerate(curve.series):
-        few = len(xs) <= 30
+        show_markers = len(xs) <= 30
         axes.plot(
             xs,
             ys,
@@ -128,14 +130,14 @@ def _draw(axes: "Axes", curve: Curve) -> None:
             color=_LINES[i % len(_LINES)],
             linestyle=("-", "--", "-.", ":")[i // len(_LINES) % 4],
             linewidth=1.8,
-            marker="o" if few else None,
+            marker="o" if show_markers else None,
             markersize=4.5,
         )
     axes.set_xlabel(curve.x_label)
     axes.set_ylabel(curve.y_label)
     axes.margins(y=0.12)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=whole))
-    if len(curve.series) > _BESIDE:
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=integer_x))
+    if len(curve.series) > _MAX_INSIDE_LEGEND:
         axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     elif len(curve.series) > 1:
         axes.legend(frameon=False, fontsize=9)

@@ -27,7 +27,7 @@ from geopipe.raster.scene import opened
 from geopipe.report.figures import Curve, chart, panel, photo
 from geopipe.report.page import render
 
-_PIECE = 100
+_BLOCK_PX = 100
 """Pixels a side of what a damaged scene is seen by."""
 
 __all__ = ["CloseUp", "Curve", "Report", "downscale", "write_report"]
@@ -105,42 +105,44 @@ def downscale(scene: Scene, limit: int) -> np.ndarray:
     shrink = max(1.0, max(scene.shape) / limit)
     shape = (3, *(max(1, round(n / shrink)) for n in scene.shape))
     bands = (scene.bands + scene.bands[-1:] * 2)[:3]  # one band is shown as grey
-    how = Resampling.average if shrink > 1 else Resampling.nearest
+    resampling = Resampling.average if shrink > 1 else Resampling.nearest
     with opened(scene.path) as src:
         try:
-            data, valid = _seen(src, bands, shape[1:], how)
+            data, valid = _read_block(src, bands, shape[1:], resampling)
         except RasterioIOError:  # damaged somewhere: all but that
             data, valid = np.zeros(shape, scene.dtype), np.zeros(shape[1:], bool)
-            for at in product(*map(_pieces, shape[1:])):
-                size = tuple(s.stop - s.start for s in at)
+            for block in product(*map(_block_slices, shape[1:])):
+                size = tuple(s.stop - s.start for s in block)
                 on_scene = (
                     slice(s.start * n // m, s.stop * n // m)
-                    for s, n, m in zip(at, scene.shape, shape[1:], strict=True)
+                    for s, n, m in zip(block, scene.shape, shape[1:], strict=True)
                 )
                 window = RioWindow.from_slices(*on_scene)
                 with suppress(RasterioIOError):
-                    data[:, *at], valid[at] = _seen(src, bands, size, how, window)
+                    data[:, *block], valid[block] = _read_block(
+                        src, bands, size, resampling, window
+                    )
     return to_bytes(data, valid)
 
 
-def _seen(
+def _read_block(
     src: DatasetReader,
     bands: tuple[int, ...],
     size: tuple[int, ...],
-    how: Resampling,
+    resampling: Resampling,
     window: RioWindow | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (3, *size) of `window` and whether they are valid."""
-    data = src.read(bands, window=window, out_shape=(3, *size), resampling=how)
+    data = src.read(bands, window=window, out_shape=(3, *size), resampling=resampling)
     if all(MaskFlags.all_valid in src.mask_flag_enums[b - 1] for b in bands):
         return data, np.ones(size, bool)
     masks = src.read_masks(bands, window=window, out_shape=(3, *size))  # nearest: yes or no
     return data, (masks > 0).any(axis=0)
 
 
-def _pieces(size: int) -> Iterator[slice]:
+def _block_slices(size: int) -> Iterator[slice]:
     """Slices that cover `size` pixels."""
-    return (slice(i, min(i + _PIECE, size)) for i in range(0, size, _PIECE))
+    return (slice(i, min(i + _BLOCK_PX, size)) for i in range(0, size, _BLOCK_PX))
 
 
 def to_bytes(data: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -287,6 +289,6 @@ def _kappa(x: float) -> str:
 def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remaining_s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {remaining_s:02d} s"

@@ -15,9 +15,9 @@ from geopipe.errors import SceneError
 def render(
     template: str,
     filters: Mapping[str, Callable[..., str | object]] = MappingProxyType({}),
-    **shown: Any,
+    **context: Any,
 ) -> str:
-    """The text of `template`, a file in this folder, which finds `shown` by name."""
+    """The text of `template`, a file in this folder, which finds `context` by name."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_read),
         autoescape=True,
@@ -26,18 +26,18 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters.update(filters)
-    return environment.get_template(template).render(**shown)
+    return environment.get_template(template).render(**context)
 
 
-def write_page(path: Path, text: str, what: str) -> None:
-    """Write `path`, its folder too, whole or not at all; SceneError says `what` could not be."""
+def write_page(path: Path, text: str, kind: str) -> None:
+    """Write `path`, its folder too, whole or not at all; SceneError says `kind` could not be."""
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as e:
-        raise SceneError(f"cannot write the {what} {path}: {e.strerror}") from e
+        raise SceneError(f"cannot write the {kind} {path}: {e.strerror}") from e
     finally:
         with suppress(OSError):
             part.unlink()

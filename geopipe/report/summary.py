@@ -13,7 +13,7 @@ def methods(steps: Sequence[Metrics], names: tuple[str, str]) -> tuple[tuple[str
     return ((names[0], first), (names[1], later[-1])) if later else ((names[0], first),)
 
 
-def in_words(steps: Sequence[Metrics], names: tuple[str, str]) -> str:
+def summary_text(steps: Sequence[Metrics], names: tuple[str, str]) -> str:
     """One sentence for those who read no table; `names` as above."""
     if not steps:
         return "No test scene was given, so how good the map is remains unknown."
@@ -29,7 +29,7 @@ def in_words(steps: Sequence[Metrics], names: tuple[str, str]) -> str:
 
 def curves(records: Mapping[str, TrainingHistory]) -> tuple[Curve, ...]:
     """Loss of each training and, where it was looked at, its mean IoU meanwhile."""
-    made = []
+    charts = []
     for name, record in records.items():
         xs = tuple(float(s) for s in record.steps)
         loss = Curve(
@@ -38,10 +38,10 @@ def curves(records: Mapping[str, TrainingHistory]) -> tuple[Curve, ...]:
             "cross-entropy",
             ((name, xs, tuple(record.losses)),),
         )
-        made.append(loss)
+        charts.append(loss)
         if record.checks:
             steps, scores = zip(*record.checks, strict=True)
             line = (name, tuple(float(s) for s in steps), tuple(100 * s for s in scores))
             title = f"Training the {name}: mean IoU on the enhancement tile, not trained on"
-            made.append(Curve(title, "steps", "%", (line,)))
-    return tuple(made)
+            charts.append(Curve(title, "steps", "%", (line,)))
+    return tuple(charts)

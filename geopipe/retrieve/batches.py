@@ -24,9 +24,9 @@ from geopipe.retrieve.rows import ChipRow, crs_name
 
 FILES = 64
 """Image files in a batch."""
-SQUARE = 8
+BATCH_WINDOWS = 8
 """Windows a side of a batch of a scene."""
-_PLACED = (".tif", ".tiff", ".jp2")
+_GEOREFERENCED_SUFFIXES = (".tif", ".tiff", ".jp2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +78,24 @@ class BatchJob:
 
     def __call__(self, batch: Batch) -> BatchResult:
         """Read, describe and keep what is in `batch`; SceneError where it cannot be read."""
-        bad: list[str] = []
-        found, blank = [], 0
-        for row, pixels in self._read(batch, bad):
+        unreadable: list[str] = []
+        chips, blank = [], 0
+        for row, pixels in self._read(batch, unreadable):
             if pixels is None:
                 blank += 1
             else:
-                found.append((row, pixels))
+                chips.append((row, pixels))
         file = ""
-        if found:
-            file = self._kept([r for r, _ in found], [p for _, p in found])
-        return BatchResult(tuple(r for r, _ in found), file, tuple(bad), blank)
+        if chips:
+            file = self._save_vectors([r for r, _ in chips], [p for _, p in chips])
+        return BatchResult(tuple(r for r, _ in chips), file, tuple(unreadable), blank)
 
-    def _read(self, batch: Batch, bad: list[str]) -> Iterator[tuple[ChipRow, np.ndarray | None]]:
+    def _read(
+        self, batch: Batch, unreadable: list[str]
+    ) -> Iterator[tuple[ChipRow, np.ndarray | None]]:
         """Row and pixels of each chip; no pixels where too few are valid."""
         if batch.scene is not None:
-            yield from self._windows(batch.scene, batch.windows, bad)
+            yield from self._windows(batch.scene, batch.windows, unreadable)
             return
         for item in batch.files:
             try:
@@ -101,10 +103,10 @@ class BatchJob:
             except SceneError as e:
                 if not self.skip_bad:
                     raise
-                bad.append(e.message)
+                unreadable.append(e.message)
 
     def _windows(
-        self, entry: SceneEntry, windows: Sequence[Window], bad: list[str]
+        self, entry: SceneEntry, windows: Sequence[Window], unreadable: list[str]
     ) -> Iterator[tuple[ChipRow, np.ndarray | None]]:
         fill = mean_colour(self.model)
         try:
@@ -113,15 +115,15 @@ class BatchJob:
             if not self.skip_bad:
                 raise
             if len(windows) == 1:
-                bad.append(e.message)
+                unreadable.append(e.message)
                 return
             for window in windows:  # all but those that touch the damage
-                yield from self._windows(entry, (window,), bad)
+                yield from self._windows(entry, (window,), unreadable)
 
-    def _kept(self, rows: Sequence[ChipRow], images: Sequence[np.ndarray]) -> str:
+    def _save_vectors(self, rows: Sequence[ChipRow], images: Sequence[np.ndarray]) -> str:
         """The file with the vectors of `images`, which may be there from an earlier run."""
-        told = [self.model.identity(), [r.digest for r in rows]]
-        name = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        identity = [self.model.identity(), [r.digest for r in rows]]
+        name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         path = Path(self.folder) / f"{name}.npy"
         if load_vectors(path, len(rows)) is None:
             vectors = self.model.embed(images)
@@ -140,10 +142,10 @@ class BatchJob:
 def load_vectors(path: Path, count: int) -> np.ndarray | None:
     """(count, d) float32; None where the file is not there or not whole."""
     try:
-        found = np.load(path, allow_pickle=False)
+        vectors = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return found if found.ndim == 2 and len(found) == count else None
+    return vectors if vectors.ndim == 2 and len(vectors) == count else None
 
 
 def mean_colour(model: EmbeddingModel) -> np.ndarray:
@@ -154,10 +156,10 @@ def mean_colour(model: EmbeddingModel) -> np.ndarray:
 def stamp(path: str | Path) -> str:
     """Size and time of change of a file; "" where there is none (an address)."""
     try:
-        found = Path(path).stat()
+        file_stat = Path(path).stat()
     except OSError:
         return ""
-    return f"{found.st_size}:{found.st_mtime_ns}"
+    return f"{file_stat.st_size}:{file_stat.st_mtime_ns}"
 
 
 def read_file(item: FileItem) -> tuple[ChipRow, np.ndarray]:
@@ -165,16 +167,16 @@ def read_file(item: FileItem) -> tuple[ChipRow, np.ndarray]:
     pixels = Chip(item.path).read(3)
     require_bytes(item.path, str(pixels.dtype))
     height, width = pixels.shape[1:]
-    crs, affine = _place(item.path)
+    crs, affine = _georeference(item.path)
     row = ChipRow(
         item.path, item.stamp, item.class_name, digest(pixels), 0, 0, height, width, crs, affine
     )
     return row, pixels
 
 
-def _place(path: str) -> tuple[str, tuple[float, ...] | None]:
+def _georeference(path: str) -> tuple[str, tuple[float, ...] | None]:
     """CRS and affine of an image file that has both."""
-    if Path(path).suffix.lower() not in _PLACED:
+    if Path(path).suffix.lower() not in _GEOREFERENCED_SUFFIXES:
         return "", None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -193,17 +195,17 @@ def read_windows(
     """
     scene = entry.scene
     row, col = min(w.row for w in windows), min(w.col for w in windows)
-    around = Window(
+    outer = Window(
         row, col, max(w.bottom for w in windows) - row, max(w.right for w in windows) - col
     )
-    raster = scene.read(around)
+    raster = scene.read(outer)
     for window in windows:
-        at = window.within(around)
-        valid = raster.valid[at]
+        inside_outer = window.within(outer)
+        valid = raster.valid[inside_outer]
         affine = tuple(window_geobox(scene.geobox, window).affine)[:6]
-        data = np.where(valid, raster.data[:, *at], fill[: len(raster.data), None, None])
+        data = np.where(valid, raster.data[:, *inside_outer], fill[: len(raster.data), None, None])
         pixels = np.broadcast_to(data, (3, *window.shape))
-        told = ChipRow(
+        chip_row = ChipRow(
             entry.path,
             entry.stamp,
             "",
@@ -215,20 +217,20 @@ def read_windows(
             entry.crs,
             affine,
         )
-        yield told, pixels if valid.mean() >= max(entry.cut[2], 1e-9) else None
+        yield chip_row, pixels if valid.mean() >= max(entry.cut[2], 1e-9) else None
 
 
 def digest(pixels: np.ndarray) -> str:
     """32 hexadecimal digits, equal for equal pixels (3, h, w)."""
-    found = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
-    found.update(np.ascontiguousarray(pixels).data)
-    return found.hexdigest()
+    hasher = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    hasher.update(np.ascontiguousarray(pixels).data)
+    return hasher.hexdigest()
 
 
 def chip_shape(scene: Scene, metres: float) -> tuple[int, int]:
     """Pixels (down, along) that `metres` on the ground are in a scene, at least 1."""
-    down, along = ground_gsd(scene.geobox)
-    return max(1, round(metres / down)), max(1, round(metres / along))
+    gsd_y, gsd_x = ground_gsd(scene.geobox)
+    return max(1, round(metres / gsd_y)), max(1, round(metres / gsd_x))
 
 
 def scene_windows(entry: SceneEntry) -> list[Window]:
@@ -236,7 +238,7 @@ def scene_windows(entry: SceneEntry) -> list[Window]:
 
     Raises SceneError for a scene smaller than a chip, and chips below 16 px.
     """
-    (h, w), (down, along) = (chip_shape(entry.scene, m) for m in entry.cut[:2])
+    (h, w), (step_rows, step_cols) = (chip_shape(entry.scene, m) for m in entry.cut[:2])
     if min(h, w) < 16:
         raise SceneError(
             f"chips of {entry.cut[0]:g} m are {h} x {w} px in {entry.path}: at least 16 are needed",
@@ -249,21 +251,24 @@ def scene_windows(entry: SceneEntry) -> list[Window]:
             "give a smaller --size",
         )
     rows, cols = (
-        _starts(n, s, d) for n, s, d in zip(entry.shape, (h, w), (down, along), strict=True)
+        _starts(n, s, d)
+        for n, s, d in zip(entry.shape, (h, w), (step_rows, step_cols), strict=True)
     )
     return [Window(r, c, h, w) for r in rows for c in cols]
 
 
 def _starts(length: int, size: int, step: int) -> list[int]:
-    found = list(range(0, length - size + 1, step))
-    return found if found[-1] == length - size else [*found, length - size]
+    starts = list(range(0, length - size + 1, step))
+    return starts if starts[-1] == length - size else [*starts, length - size]
 
 
 def grouped(windows: Sequence[Window]) -> list[tuple[Window, ...]]:
     """Windows in squares of SQUARE x SQUARE neighbours, in a fixed order."""
     rows = {r: i for i, r in enumerate(sorted({w.row for w in windows}))}
     cols = {c: i for i, c in enumerate(sorted({w.col for w in windows}))}
-    found: dict[tuple[int, int], list[Window]] = {}
+    groups: dict[tuple[int, int], list[Window]] = {}
     for w in windows:
-        found.setdefault((rows[w.row] // SQUARE, cols[w.col] // SQUARE), []).append(w)
-    return [tuple(found[key]) for key in sorted(found)]
+        groups.setdefault((rows[w.row] // BATCH_WINDOWS, cols[w.col] // BATCH_WINDOWS), []).append(
+            w
+        )
+    return [tuple(groups[key]) for key in sorted(groups)]

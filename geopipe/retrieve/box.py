@@ -14,7 +14,7 @@ from geopipe.retrieve.header import SceneEntry
 
 LONLAT = "lonlat"
 SCENE = "scene"
-_LEAST_PX = 8
+_MIN_PX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,10 @@ class Box:
                 "; ".join(self._extent(s) for s in scenes[:3]) or "the index holds no scene",
             )
         _, entry, window = best
-        if min(window.shape) < _LEAST_PX:
+        if min(window.shape) < _MIN_PX:
             raise ConfigError(
                 f"the box is {window.height} x {window.width} px in {entry.path}",
-                f"at least {_LEAST_PX} are needed",
+                f"at least {_MIN_PX} are needed",
             )
         return entry, _square(window, entry.scene.geobox)
 
@@ -73,9 +73,9 @@ class Box:
             if not np.isfinite(bounds).all():
                 return None
         left, bottom, right, top = bounds
-        back = ~entry.scene.geobox.affine
+        to_pixels = ~entry.scene.geobox.affine
         x, y = zip(
-            *(back * p for p in ((left, top), (right, top), (right, bottom), (left, bottom))),
+            *(to_pixels * p for p in ((left, top), (right, top), (right, bottom), (left, bottom))),
             strict=True,
         )
         if max(map(abs, (*x, *y))) > 1e9:
@@ -100,11 +100,11 @@ def _text(bounds: Sequence[float]) -> str:
 
 def _square(window: Window, geobox: GeoBox) -> Window:
     """The square on the ground with the window's middle and longer side, moved into the scene."""
-    down, along = ground_gsd(geobox)
+    gsd_y, gsd_x = ground_gsd(geobox)
     rows, cols = geobox.shape
-    metres = max(window.height * down, window.width * along)
-    metres = min(metres, rows * down, cols * along)
-    height, width = round(metres / down), round(metres / along)
+    metres = max(window.height * gsd_y, window.width * gsd_x)
+    metres = min(metres, rows * gsd_y, cols * gsd_x)
+    height, width = round(metres / gsd_y), round(metres / gsd_x)
     row = window.row + (window.height - height) // 2
     col = window.col + (window.width - width) // 2
     return Window(min(max(row, 0), rows - height), min(max(col, 0), cols - width), height, width)

@@ -28,8 +28,8 @@ from geopipe.retrieve.sources import (
     BuildPlan,
     ChipGrid,
     batches_of,
-    digest_of,
     list_sources,
+    work_digest,
 )
 from geopipe.retrieve.store import ChipIndex, Writer
 
@@ -75,13 +75,13 @@ def build_index(
     start = time.monotonic()
     model = model.loaded()
     dtype = _require(folder, model, plan.dtype)
-    files, scenes, bad = list_sources(sources, plan)
+    files, scenes, unreadable = list_sources(sources, plan)
     with lock_folder(folder):
         header = Header({**model.identity(), "weights": model.weights}, dtype)
         writer = Writer(folder, header)
         before = writer.header.count
         try:
-            tally = _add(writer, model, plan, files, scenes)
+            counts = _add(writer, model, plan, files, scenes)
         finally:
             if not writer.header.count and not any(folder.rglob("*.npy")):
                 shutil.rmtree(folder, ignore_errors=True)  # nothing that another run could use
@@ -90,10 +90,10 @@ def build_index(
     return BuildResult(
         len(index),
         len(index) - before,
-        tally.duplicates,
-        tally.known,
-        tally.blank,
-        (*bad, *tally.bad),
+        counts.duplicates,
+        counts.already_indexed,
+        counts.blank,
+        (*unreadable, *counts.unreadable),
         index.digest,
         kind,
         recall,
@@ -106,8 +106,8 @@ def _require(folder: Path, model: EmbeddingModel, dtype: str | None) -> str:
     if folder.exists() and not folder.is_dir():
         raise ChipIndexError(f"{folder} is a file", "give a folder for the index")
     if not (folder / NAME).exists():
-        ours = (VECTORS, f"{NAME}.part")  # what a build leaves that was killed at once
-        if folder.is_dir() and any(p.name not in ours for p in folder.iterdir()):
+        leftovers = (VECTORS, f"{NAME}.part")  # what a build leaves that was killed at once
+        if folder.is_dir() and any(p.name not in leftovers for p in folder.iterdir()):
             raise ChipIndexError(f"{folder} is a folder of something else", "give a new one")
         return dtype or "float32"
     header = Header.read(folder)
@@ -118,13 +118,13 @@ def _require(folder: Path, model: EmbeddingModel, dtype: str | None) -> str:
 
 
 @dataclass
-class _Tally:
+class _BuildCounts:
     """What became of all there is."""
 
-    known: int = 0
+    already_indexed: int = 0
     duplicates: int = 0
     blank: int = 0
-    bad: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
 
 def _add(
@@ -133,38 +133,42 @@ def _add(
     plan: BuildPlan,
     files: list[FileItem],
     scenes: list[SceneEntry],
-) -> _Tally:
+) -> _BuildCounts:
     """Do what is not done yet of the batches of these sources, and put it into the index."""
-    going = writer.header.unfinished
-    first = going.first if going else writer.header.count
+    unfinished = writer.header.unfinished
+    first = unfinished.first if unfinished else writer.header.count
     index = ChipIndex(writer.folder, writer.header)
-    batches, known = batches_of(index, files, scenes, first)
-    digest = digest_of(batches, plan)
-    if going and going.plan != digest:  # another command: what that one added is there to stay
-        first, going = writer.header.count, None
-        batches, known = batches_of(index, files, scenes, first)
-        digest = digest_of(batches, plan)
-    tally, done = _Tally(known), going.batches if going else 0
+    batches, known_count = batches_of(index, files, scenes, first)
+    digest = work_digest(batches, plan)
+    if (
+        unfinished and unfinished.plan != digest
+    ):  # another command: what that one added is there to stay
+        first, unfinished = writer.header.count, None
+        batches, known_count = batches_of(index, files, scenes, first)
+        digest = work_digest(batches, plan)
+    counts, done = _BuildCounts(known_count), unfinished.batches if unfinished else 0
     if batches:
         state = Unfinished(digest, first, done, len(batches))
-        told = _scenes(writer.header, scenes, whole=False)
-        writer.write(writer.header.patch(scenes=told, unfinished=state))
+        entries = _scenes(writer.header, scenes, complete=False)
+        writer.write(writer.header.patch(scenes=entries, unfinished=state))
         work = plan.cache or writer.folder / WORK
-        _embed(writer, model, replace(plan, cache=work), batches[done:], state, tally)
-    told = _scenes(writer.header, scenes, whole=True)
-    writer.write(writer.header.patch(scenes=told, unfinished=None))
+        _embed(writer, model, replace(plan, cache=work), batches[done:], state, counts)
+    entries = _scenes(writer.header, scenes, complete=True)
+    writer.write(writer.header.patch(scenes=entries, unfinished=None))
     shutil.rmtree(writer.folder / WORK, ignore_errors=True)
-    return tally
+    return counts
 
 
-def _scenes(header: Header, mine: list[SceneEntry], *, whole: bool) -> tuple[SceneEntry, ...]:
+def _scenes(
+    header: Header, new_scenes: list[SceneEntry], *, complete: bool
+) -> tuple[SceneEntry, ...]:
     """The index's scenes with these among them; one that is in whole stays so."""
-    known = {(s.path, s.stamp, s.cut, s.bands): s for s in header.scenes}
-    for s in mine:
+    by_key = {(s.path, s.stamp, s.cut, s.bands): s for s in header.scenes}
+    for s in new_scenes:
         key = s.path, s.stamp, s.cut, s.bands
-        if key not in known or whole:
-            known[key] = replace(s, whole=whole)
-    return tuple(known.values())
+        if key not in by_key or complete:
+            by_key[key] = replace(s, whole=complete)
+    return tuple(by_key.values())
 
 
 def _embed(
@@ -173,21 +177,23 @@ def _embed(
     plan: BuildPlan,
     batches: Sequence[Batch],
     state: Unfinished,
-    tally: _Tally,
+    counts: _BuildCounts,
 ) -> None:
     """Do `batches` and append their chips in the order of the batches, PART by PART."""
     assert plan.cache is not None
     plan.cache.mkdir(parents=True, exist_ok=True)
     job = BatchJob(model, str(plan.cache.resolve()), plan.skip_bad)
-    seen = _KnownChips(ChipIndex(writer.folder, writer.header), keep=plan.keep_duplicates)
+    known_chips = _KnownChips(
+        ChipIndex(writer.folder, writer.header), keep_duplicates=plan.keep_duplicates
+    )
     gathered = _IndexPartWriter(writer, state, own=plan.cache == writer.folder / WORK)
     total = sum(len(p.files) + len(p.windows) for p in batches)
     with progress("describing chips", total) as advance:
         for batch, done in _in_order(run_tiles(job, batches, plan.workers), state.batches):
-            tally.blank += done.blank
-            tally.bad += done.bad
-            new = [i for i, r in enumerate(done.rows) if seen.is_new(r)]
-            tally.duplicates += len(done.rows) - len(new)
+            counts.blank += done.blank
+            counts.unreadable += done.bad
+            new = [i for i, r in enumerate(done.rows) if known_chips.is_new(r)]
+            counts.duplicates += len(done.rows) - len(new)
             gathered.add(done, _vectors(done, job, batch), new)
             if len(gathered.rows) >= BATCH:
                 gathered.commit(batch.index + 1)
@@ -195,8 +201,9 @@ def _embed(
         gathered.commit(state.of)
     if writer.header.count == 0:
         raise SceneError(
-            f"no chip of {total} is left: {tally.blank} blank, {len(tally.bad)} unreadable",
-            tally.bad[0] if tally.bad else "lower --valid",
+            f"no chip of {total} is left: {counts.blank} blank, {len(counts.unreadable)} "
+            "unreadable",
+            counts.unreadable[0] if counts.unreadable else "lower --valid",
         )
 
 
@@ -232,45 +239,45 @@ def _vectors(done: BatchResult, job: BatchJob, batch: Batch) -> np.ndarray:
     """What a batch's file holds."""
     if not done.rows:
         return np.zeros((0, 0), np.float32)
-    found = load_vectors(Path(done.file), len(done.rows))
-    if found is None:  # a batch of the same pixels was there before, and its file is used up
-        found = load_vectors(Path(job(batch).file), len(done.rows))
-    if found is None:
+    vectors = load_vectors(Path(done.file), len(done.rows))
+    if vectors is None:  # a batch of the same pixels was there before, and its file is used up
+        vectors = load_vectors(Path(job(batch).file), len(done.rows))
+    if vectors is None:
         raise JobError(
             f"{done.file} is not there", "workers of a cluster must share the folder of the index"
         )
-    return found
+    return vectors
 
 
 def _in_order(
     results: Iterator[tuple[Batch, BatchResult]], first: int
 ) -> Iterator[tuple[Batch, BatchResult]]:
     """What was done in any order, in the order of the batches."""
-    waiting: dict[int, _Result] = {}
+    pending: dict[int, _Result] = {}
     for batch, done in results:
-        waiting[batch.index] = batch, done
-        while first in waiting:
-            yield waiting.pop(first)
+        pending[batch.index] = batch, done
+        while first in pending:
+            yield pending.pop(first)
             first += 1
 
 
 class _KnownChips:
     """Which chips are in the index, 16 bytes each: a million of them take 100 MB."""
 
-    def __init__(self, index: ChipIndex, *, keep: bool) -> None:
-        self._keep = keep
-        columns = ("digest", "source", "row", "col") if keep else ("digest",)
-        self._known = {self._key(*values) for values in index.columns(columns)}
+    def __init__(self, index: ChipIndex, *, keep_duplicates: bool) -> None:
+        self._keep_duplicates = keep_duplicates
+        columns = ("digest", "source", "row", "col") if keep_duplicates else ("digest",)
+        self._keys = {self._key(*values) for values in index.columns(columns)}
 
     def is_new(self, row: ChipRow) -> bool:
         """Whether there is none like it, which there is from now on."""
         key = self._key(row.digest, row.source, row.row, row.col)
-        if key in self._known:
+        if key in self._keys:
             return False
-        self._known.add(key)
+        self._keys.add(key)
         return True
 
-    def _key(self, digest: str, *place: object) -> bytes:
-        if not self._keep:
+    def _key(self, digest: str, *position: object) -> bytes:
+        if not self._keep_duplicates:
             return bytes.fromhex(digest)
-        return hashlib.blake2b(f"{digest}|{place}".encode(), digest_size=16).digest()
+        return hashlib.blake2b(f"{digest}|{position}".encode(), digest_size=16).digest()

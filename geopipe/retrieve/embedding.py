@@ -24,7 +24,7 @@ BATCH = 32
 _GEM = 3.0
 _VECTORS = ("pooled", "fc6", "fc7", "logits")
 """Features that are no map."""
-_LOADING = threading.Lock()
+_LOAD_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,9 @@ class EmbeddingModel:
     device: str = "cpu"
 
     @classmethod
-    def known(cls, told: Mapping[str, Any]) -> Self:
+    def from_identity(cls, identity: Mapping[str, Any]) -> Self:
         """The model that an index's header tells of; ChipIndexError for one unknown here."""
-        values = dict(told)
+        values = dict(identity)
         try:
             weights, sha256 = str(values.pop("weights")), str(values.pop("weights_sha256"))
             return cls(EmbeddingConfig.from_dict(values), weights, sha256)
@@ -112,14 +112,16 @@ class EmbeddingModel:
         """What decides the vectors, as JSON values."""
         return {**self.config.to_dict(), "weights_sha256": self.sha256}
 
-    def require(self, known: Mapping[str, Any]) -> None:
-        """ChipIndexError naming what differs from the identity `known` of an index."""
-        mine = self.identity()
-        different = [key for key in known if mine.get(key) != known[key]]
+    def require(self, expected: Mapping[str, Any]) -> None:
+        """ChipIndexError naming what differs from the identity `from_identity` of an index."""
+        identity = self.identity()
+        different = [key for key in expected if identity.get(key) != expected[key]]
         if different:
-            told = "; ".join(f"{k}: {_short(known[k])}, not {_short(mine[k])}" for k in different)
+            differences = "; ".join(
+                f"{k}: {_short(expected[k])}, not {_short(identity[k])}" for k in different
+            )
             raise ChipIndexError(
-                f"the index was made with another model ({told})",
+                f"the index was made with another model ({differences})",
                 "use that model, or build another index",
             )
 
@@ -128,10 +130,10 @@ class EmbeddingModel:
 
         Raises ChipIndexError when the weights are others than `sha256` says.
         """
-        net, found = _net(self.config, self.weights, self.device)
-        if self.sha256 and found != self.sha256:
+        net, sha256 = _net(self.config, self.weights, self.device)
+        if self.sha256 and sha256 != self.sha256:
             raise ChipIndexError(
-                f"{self.weights} holds other weights ({_short(found)}) than the index was made "
+                f"{self.weights} holds other weights ({_short(sha256)}) than the index was made "
                 f"with ({_short(self.sha256)})",
                 "give that file by --weights",
             )
@@ -151,13 +153,13 @@ def _short(value: object) -> str:
 def _loaded(config: EmbeddingConfig, weights: str, device: str) -> tuple[BackboneNet, str]:
     tune_malloc()
     torch.backends.cudnn.allow_tf32 = False  # vectors of a GPU are to be those of a processor
-    net = load_backbone(config.backbone, weights, upto=config.feature).requires_grad_(False)
+    net = load_backbone(config.backbone, weights, last_layer=config.feature).requires_grad_(False)
     digest = weights_hash(net)
     return net.to(device), digest
 
 
 def _net(config: EmbeddingConfig, weights: str, device: str) -> tuple[BackboneNet, str]:
-    with _LOADING:  # threads that start together would each load one
+    with _LOAD_LOCK:  # threads that start together would each load one
         return _loaded(config, weights, device)
 
 
@@ -166,14 +168,14 @@ def _embedded(
 ) -> np.ndarray:
     """Mean of the normalised vectors of all views, normalised."""
     with torch.inference_mode():
-        shown = torch.stack([resized(image, config.px) for image in images]).to(device)
+        inputs = torch.stack([resized(image, config.px) for image in images]).to(device)
         views = [
             _pooled(net.feature(view.contiguous(), config.feature), config.pooling)
             for scale in config.scales
-            for view in _rotated(net.normalize(_scaled(shown, config.px, scale)), config.rotations)
+            for view in _rotated(net.normalize(_scaled(inputs, config.px, scale)), config.rotations)
         ]
-    found = [normalised(v.float().cpu().numpy(), config.norm) for v in views]
-    return found[0] if len(found) == 1 else normalised(np.mean(found, 0), config.norm)
+    vectors = [normalised(v.float().cpu().numpy(), config.norm) for v in views]
+    return vectors[0] if len(vectors) == 1 else normalised(np.mean(vectors, 0), config.norm)
 
 
 def resized(image: np.ndarray, px: int) -> Tensor:
@@ -189,9 +191,9 @@ def _scaled(images: Tensor, px: int, scale: float) -> Tensor:
     return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
-def _rotated(images: Tensor, turns: int) -> list[Tensor]:
-    quarters = [torch.rot90(images, k, (2, 3)) for k in range(1 if turns == 1 else 4)]
-    return quarters + [q.flip(3) for q in quarters if turns == 8]
+def _rotated(images: Tensor, rotations: int) -> list[Tensor]:
+    rotated = [torch.rot90(images, k, (2, 3)) for k in range(1 if rotations == 1 else 4)]
+    return rotated + [q.flip(3) for q in rotated if rotations == 8]
 
 
 def _pooled(feature: Tensor, pooling: Pooling) -> Tensor:

@@ -9,7 +9,7 @@ from geopipe.errors import ConfigError
 from geopipe.retrieve.measures import LAST, RetrievalMetrics, evaluate_vectors
 from geopipe.retrieve.store import ChipIndex
 
-_MOST = 200_000
+_MAX_EXACT_CHIPS = 200_000
 """Chips whose distances to a query are sorted in full."""
 
 
@@ -60,11 +60,15 @@ def evaluate_index(folder: Path, queries: int | None = None, seed: int = 0) -> I
         raise ConfigError(
             f"no chip of {folder} has a class", "classes are the names of the folders chips lie in"
         )
-    if len(labelled) > _MOST:
-        raise ConfigError(f"{len(labelled)} chips are too many to rank in full ({_MOST})")
-    asked = None
+    if len(labelled) > _MAX_EXACT_CHIPS:
+        raise ConfigError(
+            f"{len(labelled)} chips are too many to rank in full ({_MAX_EXACT_CHIPS})"
+        )
+    query_rows = None
     if queries is not None and queries < len(labelled):
-        asked = np.sort(np.random.default_rng(seed).choice(labelled, queries, replace=False))
-    judged = evaluate_vectors(index.vectors, classes, asked)
+        query_rows = np.sort(np.random.default_rng(seed).choice(labelled, queries, replace=False))
+    metrics = evaluate_vectors(index.vectors, classes, query_rows)
     header = index.header
-    return IndexEvaluation(judged, len(index), len(labelled), dict(header.model), header.incomplete)
+    return IndexEvaluation(
+        metrics, len(index), len(labelled), dict(header.model), header.incomplete
+    )

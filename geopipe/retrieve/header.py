@@ -97,9 +97,10 @@ class Header:
         """The header of the index `folder`; ChipIndexError where there is none that is whole."""
         path = folder / NAME
         if not path.is_file():
-            why = "its build had hardly begun" if folder.is_dir() else "there is no such folder"
+            reason = "its build had hardly begun" if folder.is_dir() else "there is no such folder"
             raise ChipIndexError(
-                f"{folder} is no chip index: {why}", "make one: geopipe index build SOURCE -o INDEX"
+                f"{folder} is no chip index: {reason}",
+                "make one: geopipe index build SOURCE -o INDEX",
             )
         try:
             values = json.loads(path.read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ from geopipe.retrieve.normalization import similarity
 from geopipe.retrieve.query import Query, Retriever
 from geopipe.retrieve.sources import ChipGrid, scene_entry
 
-_SQUARE = 8
+_BATCH_WINDOWS = 8
 STEPS = 250
 """A similarity of 1 as stored by `as_bytes`; 0 and less is 0, 255 is nodata."""
 
@@ -38,14 +38,14 @@ class SimilarityJob:
     def __call__(self, batch: Batch) -> np.ndarray:
         """(windows,) float32: similarity of each chip; NaN where too few pixels are valid."""
         assert batch.scene is not None
-        found = read_windows(batch.scene, batch.windows, mean_colour(self.model))
-        images = [pixels for _, pixels in found]
+        windows_read = read_windows(batch.scene, batch.windows, mean_colour(self.model))
+        images = [pixels for _, pixels in windows_read]
         out = np.full(len(images), np.nan, np.float32)
-        there = [i for i, pixels in enumerate(images) if pixels is not None]
-        if there:
-            vectors = self.model.embed([images[i] for i in there])  # type: ignore[misc]
+        valid = [i for i, pixels in enumerate(images) if pixels is not None]
+        if valid:
+            vectors = self.model.embed([images[i] for i in valid])  # type: ignore[misc]
             query = np.array(self.query, np.float32)
-            out[there] = similarity(vectors, query, self.model.config.norm)
+            out[valid] = similarity(vectors, query, self.model.config.norm)
         return out
 
 
@@ -57,16 +57,21 @@ def similarity_map(
     Cells are `entry.cut[1]` metres a side from the scene's corner on, chips `entry.cut[0]`; a chip
     may stick out of the scene. NaN where less than `entry.cut[2]` of it is valid.
     """
-    (h, w), (down, along) = (chip_shape(entry.scene, m) for m in entry.cut[:2])
+    (h, w), (step_rows, step_cols) = (chip_shape(entry.scene, m) for m in entry.cut[:2])
     if min(h, w) < 16:
         raise ConfigError(f"chips of {entry.cut[0]:g} m are {h} x {w} px", "give a larger --size")
-    shape = -(-entry.shape[0] // down), -(-entry.shape[1] // along)
-    blocks = [(r, c) for r in range(0, shape[0], _SQUARE) for c in range(0, shape[1], _SQUARE)]
+    shape = -(-entry.shape[0] // step_rows), -(-entry.shape[1] // step_cols)
+    blocks = [
+        (r, c)
+        for r in range(0, shape[0], _BATCH_WINDOWS)
+        for c in range(0, shape[1], _BATCH_WINDOWS)
+    ]
     batches = []
     for number, (r, c) in enumerate(blocks):
-        cells = [(i, j) for i in _upto(r, shape[0]) for j in _upto(c, shape[1])]
+        cells = [(i, j) for i in _covered_range(r, shape[0]) for j in _covered_range(c, shape[1])]
         windows = tuple(
-            Window(i * down + (down - h) // 2, j * along + (along - w) // 2, h, w) for i, j in cells
+            Window(i * step_rows + (step_rows - h) // 2, j * step_cols + (step_cols - w) // 2, h, w)
+            for i, j in cells
         )
         batches.append(Batch(number, scene=entry, windows=windows))
     out = np.full(shape, np.nan, np.float32)
@@ -74,26 +79,26 @@ def similarity_map(
     with progress("comparing", len(batches)) as advance:
         for batch, values in run_tiles(job, batches, workers):
             r, c = blocks[batch.index]
-            rows, cols = _upto(r, shape[0]), _upto(c, shape[1])
+            rows, cols = _covered_range(r, shape[0]), _covered_range(c, shape[1])
             out[rows.start : rows.stop, cols.start : cols.stop] = values.reshape(
                 len(rows), len(cols)
             )
             advance()
     if np.isnan(out).all():
         raise SceneError(f"no chip of {entry.path} has enough valid pixels", "lower --valid")
-    plane = entry.scene.geobox
-    return out, GeoBox(shape, plane.affine * plane.affine.scale(along, down), plane.crs)
+    geobox = entry.scene.geobox
+    return out, GeoBox(shape, geobox.affine * geobox.affine.scale(step_cols, step_rows), geobox.crs)
 
 
-def _upto(first: int, end: int) -> range:
-    return range(first, min(first + _SQUARE, end))
+def _covered_range(first: int, end: int) -> range:
+    return range(first, min(first + _BATCH_WINDOWS, end))
 
 
 def write_similarity_map(
     out: Path,
     values: np.ndarray,
     geobox: GeoBox,
-    told: Sequence[tuple[str, str]],
+    metadata: Sequence[tuple[str, str]],
     *,
     as_bytes: bool,
 ) -> None:
@@ -118,15 +123,15 @@ def write_similarity_map(
                 nodata=nodata,
                 crs=str(geobox.crs),
                 transform=geobox.affine,
-            ) as made:
-                made.write(data, 1)
-                made.set_band_description(1, "similarity")
+            ) as writer:
+                writer.write(data, 1)
+                writer.set_band_description(1, "similarity")
                 if as_bytes:
-                    made.scales = (1 / STEPS,)
-                made.update_tags(software=f"geopipe {__version__}", **dict(told))
-            with memory.open() as made:
+                    writer.scales = (1 / STEPS,)
+                writer.update_tags(software=f"geopipe {__version__}", **dict(metadata))
+            with memory.open() as writer:
                 rasterio.shutil.copy(
-                    made,
+                    writer,
                     str(part),
                     driver="COG",
                     COMPRESS="DEFLATE",
@@ -141,11 +146,11 @@ def write_similarity_map(
 
 
 def heatmap(
-    asker: Retriever,
+    retriever: Retriever,
     image: str,
     scene: str,
     out: Path,
-    cutting: ChipGrid,
+    chip_grid: ChipGrid,
     workers: Workers,
     *,
     as_bytes: bool = False,
@@ -161,18 +166,18 @@ def heatmap(
         raise ConfigError(f"there is no folder {out.parent}", "make it first")
     if out.exists() and Path(scene).exists() and out.samefile(scene):
         raise ConfigError(f"{out} is the scene itself", "give another name")
-    entry = scene_entry(scene, cutting)
-    (example,) = asker.examples(Query(image=image))
-    values, geobox = similarity_map(example.vector, asker.model, entry, workers)
-    config = asker.model.config
-    told = {
+    entry = scene_entry(scene, chip_grid)
+    (example,) = retriever.examples(Query(image=image))
+    values, geobox = similarity_map(example.vector, retriever.model, entry, workers)
+    config = retriever.model.config
+    metadata = {
         "query": example.name,
         "backbone": config.backbone,
         "feature": config.feature,
-        "weights_sha256": asker.model.sha256,
-        "chip_metres": f"{cutting.size:g}",
+        "weights_sha256": retriever.model.sha256,
+        "chip_metres": f"{chip_grid.size:g}",
     }
-    write_similarity_map(out, values, geobox, list(told.items()), as_bytes=as_bytes)
+    write_similarity_map(out, values, geobox, list(metadata.items()), as_bytes=as_bytes)
     row, col = np.unravel_index(int(np.nanargmax(values)), values.shape)
     x, y = geobox.affine * (float(col) + 0.5, float(row) + 0.5)
     return {

@@ -17,53 +17,53 @@ from geopipe.raster.style import category_qml
 from geopipe.retrieve.query import Hit, SearchResult
 from geopipe.retrieve.rows import ChipRow
 
-LAYER, ASKED = "hits", "asked"
+LAYER, QUERY_LAYER = "hits", "asked"
 _COLOURS = ("#b2182b", "#e8793e", "#f4c04f", "#8fc3c9", "#3f7fb3")
 """Near to far."""
-_FEW = 5
+_MAX_LABELLED = 5
 
 
 def write_hits(result: SearchResult, out: Path) -> int:
-    """Write layer `hits` (those with a place) and, where known, `asked`; returns how many.
+    """Write layer `hits` (those with a place) and, where known, `examples`; returns how many.
 
     In the CRS of the hits, or in lon/lat where they have several. Raises ChipIndexError when none
     has a place, LabelError when the file cannot be written.
     """
-    placed = [h for h in result.hits if h.row.crs]
-    if not placed:
+    georeferenced = [h for h in result.hits if h.row.crs]
+    if not georeferenced:
         raise ChipIndexError(
             f"none of the {len(result.hits)} hits has a place on Earth, so there is no map of them",
             "the page (--html) shows them",
         )
-    asked = [e for e in result.examples if e.row.crs]
-    systems = {h.row.crs for h in placed}
-    crs = systems.pop() if len(systems) == 1 else "OGC:CRS84"
-    bands = nearness(placed)
+    examples = [e for e in result.examples if e.row.crs]
+    crs_names = {h.row.crs for h in georeferenced}
+    crs = crs_names.pop() if len(crs_names) == 1 else "OGC:CRS84"
+    bands = opacities(georeferenced)
     with atomic_geopackage(out) as part:
         write = {
             "driver": "GPKG",
             "geometry_type": "Polygon",
             "dataset_options": {"VERSION": "1.2"},
         }
-        pyogrio.write_dataframe(_frame(placed, bands, crs), part, layer=LAYER, **write)
+        pyogrio.write_dataframe(_frame(georeferenced, bands, crs), part, layer=LAYER, **write)
         colours = dict(zip(dict.fromkeys(bands), _COLOURS, strict=False))
         qml = labelled(category_qml("nearness", colours), "rank")
         add_layer_style(part, LAYER, LAYER, qml, "hits by rank, near to far")
-        if asked:
+        if examples:
             frame = gpd.GeoDataFrame(
-                {"name": [e.name for e in asked], "role": [e.role for e in asked]},
-                geometry=[polygon(e.row, crs) for e in asked],
+                {"name": [e.name for e in examples], "role": [e.role for e in examples]},
+                geometry=[polygon(e.row, crs) for e in examples],
                 crs=crs,
             )
-            pyogrio.write_dataframe(frame, part, layer=ASKED, **write)
+            pyogrio.write_dataframe(frame, part, layer=QUERY_LAYER, **write)
             qml = category_qml("role", {"query": "#111111", "like": "#1a7a3c", "unlike": "#777777"})
-            add_layer_style(part, ASKED, ASKED, qml, "what was asked with")
-    return len(placed)
+            add_layer_style(part, QUERY_LAYER, QUERY_LAYER, qml, "what was asked with")
+    return len(georeferenced)
 
 
-def nearness(hits: Sequence[Hit]) -> list[str]:
+def opacities(hits: Sequence[Hit]) -> list[str]:
     """Of each hit the class it is drawn in: ranks and distances."""
-    edges = np.array_split(np.arange(len(hits)), min(_FEW, len(hits)))
+    edges = np.array_split(np.arange(len(hits)), min(_MAX_LABELLED, len(hits)))
     out = []
     for part in edges:
         first, last = hits[part[0]], hits[part[-1]]

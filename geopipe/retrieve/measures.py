@@ -63,23 +63,25 @@ class RetrievalMetrics:
     @cached_property
     def by_class(self) -> dict[str, "RetrievalMetrics"]:
         """Class -> the same of its queries alone."""
-        return {self.classes[k]: self._of(self.class_ids == k) for k in np.unique(self.class_ids)}
+        return {
+            self.classes[k]: self._subset(self.class_ids == k) for k in np.unique(self.class_ids)
+        }
 
-    def _of(self, mine: np.ndarray) -> "RetrievalMetrics":
+    def _subset(self, mask: np.ndarray) -> "RetrievalMetrics":
         return RetrievalMetrics(
             self.classes,
-            self.class_ids[mine],
-            self.ap[mine],
-            self.nmrr[mine],
-            self.precision[mine],
-            self.recall[mine],
+            self.class_ids[mask],
+            self.ap[mask],
+            self.nmrr[mask],
+            self.precision[mask],
+            self.recall[mask],
         )
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
         return {
             **self._figures(),
-            "classes": {name: one._figures() for name, one in self.by_class.items()},
+            "classes": {name: metrics._figures() for name, metrics in self.by_class.items()},
             "left_out": list(self.left_out),
         }
 
@@ -98,33 +100,39 @@ def evaluate_vectors(
     vectors: np.ndarray,
     class_names: list[str],
     queries: np.ndarray | None = None,
-    moved: np.ndarray | None = None,
+    query_vectors: np.ndarray | None = None,
 ) -> RetrievalMetrics:
     """Every labelled image, or those of the rows `queries`, asks for all others; itself excluded.
 
     `vectors`: (n, d) floats, compared by Euclidean distance; of equal ones the first comes first.
-    `class_names`: n, "" where unknown: those images neither ask nor are found. `moved`: (n, d),
-    what the images ask with, if not their vectors. Raises ConfigError when no class has two images.
+    `class_names`: n, "" where unknown: those images neither ask nor are found. `query_vectors`: (n,
+    d), what the images ask with, if not their vectors. Raises ConfigError when no class has two
+    images.
     """
     names, ids, labelled, left_out = _classes(class_names)
-    asked = np.arange(len(vectors)) if queries is None else queries
+    query_rows = np.arange(len(vectors)) if queries is None else queries
     counts = np.bincount(ids[labelled], minlength=len(names))
-    asked = np.array([q for q in asked if ids[q] >= 0 and counts[ids[q]] > 1], np.int64)
-    if not len(asked):
+    query_rows = np.array([q for q in query_rows if ids[q] >= 0 and counts[ids[q]] > 1], np.int64)
+    if not len(query_rows):
         raise ConfigError(
             "no class has two images, so nothing is relevant to a query",
             "give a folder per class with several images each",
         )
     pool = vectors[labelled].astype(np.float32)
-    at = np.full(len(ids), -1)
-    at[labelled] = np.arange(len(labelled))
-    largest = int(counts[np.unique(ids[asked])].max()) - 1
+    pool_index = np.full(len(ids), -1)
+    pool_index[labelled] = np.arange(len(labelled))
+    largest = int(counts[np.unique(ids[query_rows])].max()) - 1
     parts = [
         evaluate_ranking(ids[labelled][order] == ids[q], largest)
-        for q, order in _rankings(pool, at[asked], asked, vectors if moved is None else moved)
+        for q, order in _rankings(
+            pool,
+            pool_index[query_rows],
+            query_rows,
+            vectors if query_vectors is None else query_vectors,
+        )
     ]
     ap, nmrr, precision, recall = (np.array(x) for x in zip(*parts, strict=True))
-    return RetrievalMetrics(names, ids[asked], ap, nmrr, precision, recall, left_out)
+    return RetrievalMetrics(names, ids[query_rows], ap, nmrr, precision, recall, left_out)
 
 
 def _classes(
@@ -140,19 +148,24 @@ def _classes(
 
 
 def _rankings(
-    pool: np.ndarray, at: np.ndarray, asked: np.ndarray, asking: np.ndarray
+    pool: np.ndarray, pool_index: np.ndarray, query_rows: np.ndarray, query_vectors: np.ndarray
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Of each query its row, and the other rows of `pool` by distance; `at`: its row in `pool`."""
-    middle = pool.mean(0)  # small numbers lose fewer digits in what follows
-    pool = pool - middle
-    squares = np.einsum("nd,nd->n", pool, pool)
-    for first in range(0, len(asked), _QUERIES):
-        mine = at[first : first + _QUERIES]
-        with_ = asking[asked[first : first + _QUERIES]].astype(np.float32) - middle
-        distances = squares - 2 * (with_ @ pool.T)  # + |q|^2, the same for a whole row
-        distances[np.arange(len(mine)), mine] = -np.inf  # itself first, and left out
+    """Of each query its row, and the other rows of `pool` by distance; `pool_index`: its row in
+    `pool`."""
+    mean = pool.mean(0)  # small numbers lose fewer digits in what follows
+    pool = pool - mean
+    squared_norms = np.einsum("nd,nd->n", pool, pool)
+    for first in range(0, len(query_rows), _QUERIES):
+        own_index = pool_index[first : first + _QUERIES]
+        batch_vectors = (
+            query_vectors[query_rows[first : first + _QUERIES]].astype(np.float32) - mean
+        )
+        distances = squared_norms - 2 * (
+            batch_vectors @ pool.T
+        )  # + |q|^2, the same for a whole row
+        distances[np.arange(len(own_index)), own_index] = -np.inf  # itself first, and left out
         orders = np.argsort(distances, axis=1, kind="stable")[:, 1:]
-        yield from zip(asked[first : first + _QUERIES].tolist(), orders, strict=True)
+        yield from zip(query_rows[first : first + _QUERIES].tolist(), orders, strict=True)
 
 
 def evaluate_ranking(
@@ -163,7 +176,7 @@ def evaluate_ranking(
     `relevant`: (n,) bool, the nearest item first, the query not among them, at least one true.
     `largest`: max NG of all queries.
     """
-    found = np.cumsum(relevant)
+    relevant_counts = np.cumsum(relevant)
     ranks = np.flatnonzero(relevant) + 1
     number = len(ranks)
     ap = float((np.arange(1, number + 1) / ranks).mean())
@@ -171,5 +184,5 @@ def evaluate_ranking(
     average = np.where(ranks <= limit, ranks, 1.25 * limit).mean()
     ideal = 0.5 * (1 + number)
     nmrr = float((average - ideal) / (1.25 * limit - ideal))
-    upto = np.arange(FIRST, min(LAST, len(relevant)) + 1)
-    return ap, nmrr, found[upto - 1] / upto, found[upto - 1] / number
+    depths = np.arange(FIRST, min(LAST, len(relevant)) + 1)
+    return ap, nmrr, relevant_counts[depths - 1] / depths, relevant_counts[depths - 1] / number

@@ -16,11 +16,11 @@ def gaussian(vectors: np.ndarray) -> np.ndarray:
     (n, d) floats to float32; nearly all values lie in 0..1 then. A constant vector becomes 0.5.
     All results have one length around 0.5, so Euclidean distance ranks as correlation does.
     """
-    wide = vectors.astype(np.float64)
-    centred = wide - wide.mean(1, keepdims=True)
+    vectors_f64 = vectors.astype(np.float64)
+    centred = vectors_f64 - vectors_f64.mean(1, keepdims=True)
     sigma = centred.std(1, keepdims=True)
-    spread = np.divide(centred, 3 * sigma, out=np.zeros_like(centred), where=sigma > 0)
-    return np.asarray((1 + spread) / 2, np.float32)
+    scaled = np.divide(centred, 3 * sigma, out=np.zeros_like(centred), where=sigma > 0)
+    return np.asarray((1 + scaled) / 2, np.float32)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -43,8 +43,8 @@ def normalised(vectors: np.ndarray, norm: Norm) -> np.ndarray:
 
 def similarity(vectors: np.ndarray, query: np.ndarray, norm: Norm) -> np.ndarray:
     """(n,) float32, -1..1: the correlation of Gaussian-normalised vectors, of others the cosine."""
-    middle = 0.5 if norm == "gauss" else 0.0
-    return np.asarray(unit(vectors - middle) @ unit(query[None] - middle)[0])
+    offset = 0.5 if norm == "gauss" else 0.0
+    return np.asarray(unit(vectors - offset) @ unit(query[None] - offset)[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +62,11 @@ class Whitening:
     @classmethod
     def fit(cls, vectors: np.ndarray, components: int, *, whiten: bool = True) -> "Whitening":
         """Learn from (n, d) vectors; ConfigError for more components than they span."""
-        most = min(len(vectors) - 1, vectors.shape[1])
-        if not 1 <= components <= most:
-            raise ConfigError(f"{components} components of {len(vectors)} vectors: 1 to {most}")
+        max_components = min(len(vectors) - 1, vectors.shape[1])
+        if not 1 <= components <= max_components:
+            raise ConfigError(
+                f"{components} components of {len(vectors)} vectors: 1 to {max_components}"
+            )
         mean = vectors.mean(0, dtype=np.float64)
         centred = vectors - mean
         if len(vectors) < vectors.shape[1]:  # the smaller of the two matrices of products
@@ -95,19 +97,19 @@ def rocchio(
         if not len(like):
             raise ConfigError("nothing is asked for", "give an image, a box or --like")
         query = like.mean(0)
-    moved = query.astype(np.float64)
+    result = query.astype(np.float64)
     # Around 0.5 a sum of Gaussian-normalised vectors would drift; normalising takes it back.
     if len(like):
-        moved = moved + 0.75 * like.mean(0)
+        result = result + 0.75 * like.mean(0)
     if len(unlike):
-        moved = moved - 0.15 * unlike.mean(0)
-    return np.asarray(normalised(moved[None], norm)[0])
+        result = result - 0.15 * unlike.mean(0)
+    return np.asarray(normalised(result[None], norm)[0])
 
 
-def expanded(query: np.ndarray, found: np.ndarray, norm: Norm) -> np.ndarray:
+def expanded(query: np.ndarray, neighbours: np.ndarray, norm: Norm) -> np.ndarray:
     """The mean of a query (d,) and the first vectors it found (n, d), normalised again.
 
     Average query expansion: Chum et al. 2007 (ICCV), "Total recall".
     """
-    mean = np.concatenate([query[None], found]).astype(np.float64).mean(0)
+    mean = np.concatenate([query[None], neighbours]).astype(np.float64).mean(0)
     return np.asarray(normalised(mean[None], norm)[0])

@@ -23,7 +23,7 @@ from geopipe.retrieve.store import ChipIndex
 
 log = logging.getLogger(__name__)
 
-_FAR = 1.5
+_MAX_SCALE_RATIO = 1.5
 """A box this much larger or smaller than the chips is another scale."""
 
 
@@ -115,31 +115,31 @@ class Retriever:
         index = ChipIndex.open(folder)
         if not len(index):
             raise ChipIndexError(f"{folder} holds no chip yet", "run its build to the end")
-        known = EmbeddingModel.known(index.header.model)
-        return cls(index, replace(known, weights=weights or known.weights, device=device))
+        model = EmbeddingModel.from_identity(index.header.model)
+        return cls(index, replace(model, weights=weights or model.weights, device=device))
 
     @cached_property
     def searcher(self) -> Searcher:
         """Approximate where the index has it so."""
-        told = self.index.header.search
-        if told is None:
+        search_info = self.index.header.search
+        if search_info is None:
             return Searcher(self.index.vectors)
-        return load(self.index.folder, told, self.index.vectors)
+        return load(self.index.folder, search_info, self.index.vectors)
 
-    def examples(self, asked: Query) -> list[Example]:
+    def examples(self, query: Query) -> list[Example]:
         """What was asked with, as vectors; ConfigError where that is nothing."""
-        if asked.image and asked.box:
+        if query.image and query.box:
             raise ConfigError("an image and a box", "give one of them")
-        found = []
-        if asked.image:
-            found.append(self._named(asked.image, "query"))
-        if asked.box:
-            found.append(self._boxed(asked.box, asked.scene))
-        found += [self._named(name, "like") for name in asked.like]
-        found += [self._named(name, "unlike") for name in asked.unlike]
-        return found
+        examples = []
+        if query.image:
+            examples.append(self._load_example(query.image, "query"))
+        if query.box:
+            examples.append(self._box_example(query.box, query.scene))
+        examples += [self._load_example(name, "like") for name in query.like]
+        examples += [self._load_example(name, "unlike") for name in query.unlike]
+        return examples
 
-    def _named(self, name: str, role: str) -> Example:
+    def _load_example(self, name: str, role: str) -> Example:
         if not name.isdecimal():
             path = str(Path(name).resolve())
             row, pixels = read_file(FileItem(path, "", ""))
@@ -152,9 +152,9 @@ class Retriever:
             )
         row = self.index.rows([number])[0]
         vector = np.asarray(self.index.vectors[number], np.float32)
-        return Example(f"chip {number}", self.picture(row), vector, row, role, number)
+        return Example(f"chip {number}", self.chip_pixels(row), vector, row, role, number)
 
-    def _boxed(self, box: Box, scene: str | None) -> Example:
+    def _box_example(self, box: Box, scene: str | None) -> Example:
         entries = {s.path: s for s in self.index.header.scenes}
         if scene is not None:
             path = str(Path(scene).resolve())
@@ -167,7 +167,7 @@ class Retriever:
             raise ConfigError(f"the box shows too few valid pixels of {entry.path}")
         return Example("box", pixels, self.model.embed([pixels])[0], row)
 
-    def picture(self, row: ChipRow) -> np.ndarray | None:
+    def chip_pixels(self, row: ChipRow) -> np.ndarray | None:
         """The pixels (3, h, w) uint8 of a chip; None where its source is gone."""
         entries = [s for s in self.index.header.scenes if s.path == row.source]
         try:
@@ -180,23 +180,23 @@ class Retriever:
         grey = np.full((3, *row.window.shape), 128, np.uint8)
         return grey if pixels is None else pixels
 
-    def query(self, asked: Query, options: SearchOptions) -> SearchResult:
+    def query(self, query: Query, options: SearchOptions) -> SearchResult:
         """The nearest chips to what is asked; fewer than `k` where there are no more."""
-        examples = self.examples(asked)
+        examples = self.examples(query)
         by_role = {
             role: np.array([e.vector for e in examples if e.role == role])
             for role in ("query", "like", "unlike")
         }
-        norm, known = self.model.config.norm, by_role["query"]
-        query = known[0] if len(known) else None
-        if by_role["like"].size or by_role["unlike"].size or query is None:
-            query = rocchio(query, by_role["like"], by_role["unlike"], norm)
+        norm, query_vectors = self.model.config.norm, by_role["query"]
+        query_vector = query_vectors[0] if len(query_vectors) else None
+        if by_role["like"].size or by_role["unlike"].size or query_vector is None:
+            query_vector = rocchio(query_vector, by_role["like"], by_role["unlike"], norm)
         if options.expand:
-            first = self._hits(query, examples, replace(options, k=options.expand))
-            seen = np.asarray(self.index.vectors[[h.number for h in first]], np.float32)
-            query = expanded(query, seen, norm)
-        hits = self._hits(query, examples, options)
-        notes = list(self._notes(examples, hits, options, boxed=asked.box is not None))
+            first = self._hits(query_vector, examples, replace(options, k=options.expand))
+            neighbours = np.asarray(self.index.vectors[[h.number for h in first]], np.float32)
+            query_vector = expanded(query_vector, neighbours, norm)
+        hits = self._hits(query_vector, examples, options)
+        notes = list(self._notes(examples, hits, options, boxed=query.box is not None))
         for note in notes:
             log.warning(note)
         return SearchResult(
@@ -207,25 +207,29 @@ class Retriever:
         self, query: np.ndarray, examples: Sequence[Example], options: SearchOptions
     ) -> list[Hit]:
         searcher = Searcher(self.index.vectors) if options.exact else self.searcher
-        total, wanted = len(self.index), 2 * options.k + len(examples)
+        total, requested = len(self.index), 2 * options.k + len(examples)
         while True:
-            distances, ids = searcher.search(query[None], min(wanted, total))
-            there = ids[0] >= 0
-            near, numbers = distances[0][there].tolist(), ids[0][there].tolist()
-            chosen = _apart(
-                zip(numbers, self.index.rows(numbers), near, strict=True), examples, options
+            distances, ids = searcher.search(query[None], min(requested, total))
+            is_valid = ids[0] >= 0
+            valid_distances, numbers = distances[0][is_valid].tolist(), ids[0][is_valid].tolist()
+            selected = _non_overlapping(
+                zip(numbers, self.index.rows(numbers), valid_distances, strict=True),
+                examples,
+                options,
             )
-            if len(chosen) >= options.k or wanted >= total:
+            if len(selected) >= options.k or requested >= total:
                 break
-            wanted *= 4
-        chosen = chosen[: options.k]
-        if not chosen:
+            requested *= 4
+        selected = selected[: options.k]
+        if not selected:
             return []
-        vectors = np.asarray(self.index.vectors[[n for n, _, _ in chosen]], np.float32)
-        alike = similarity(vectors, query, self.model.config.norm)
+        vectors = np.asarray(self.index.vectors[[n for n, _, _ in selected]], np.float32)
+        similarities = similarity(vectors, query, self.model.config.norm)
         return [
             Hit(rank, number, distance, float(s), row)
-            for rank, ((number, row, distance), s) in enumerate(zip(chosen, alike, strict=True), 1)
+            for rank, ((number, row, distance), s) in enumerate(
+                zip(selected, similarities, strict=True), 1
+            )
         ]
 
     def _notes(
@@ -246,51 +250,53 @@ class Retriever:
         source = examples[0].row.source
         entry = next((s for s in self.index.header.scenes if s.path == source), None)
         if boxed and entry is not None:
-            plane = window_geobox(entry.scene.geobox, examples[0].row.window)
-            metres = ground_gsd(plane)[0] * examples[0].row.height
-            if not 1 / _FAR <= metres / entry.cut[0] <= _FAR:
+            box_geobox = window_geobox(entry.scene.geobox, examples[0].row.window)
+            metres = ground_gsd(box_geobox)[0] * examples[0].row.height
+            if not 1 / _MAX_SCALE_RATIO <= metres / entry.cut[0] <= _MAX_SCALE_RATIO:
                 yield (
                     f"the box is {metres:.0f} m a side, the chips {entry.cut[0]:g} m: things look "
                     "larger or smaller in them"
                 )
-        shown = [*(h.row for h in hits), *(examples[0].row for _ in range(boxed))]
-        changed = sorted({r.source for r in shown if stamp(r.source) != r.stamp})
+        displayed = [*(h.row for h in hits), *(examples[0].row for _ in range(boxed))]
+        changed = sorted({r.source for r in displayed if stamp(r.source) != r.stamp})
         if changed:
-            more = f" and {len(changed) - 1} more" * (len(changed) > 1)
+            suffix = f" and {len(changed) - 1} more" * (len(changed) > 1)
             yield (
                 "changed or gone since it was indexed, so what is shown of it may be wrong: "
-                f"{changed[0]}{more}"
+                f"{changed[0]}{suffix}"
             )
 
 
-def _apart(
-    found: Iterator[tuple[int, ChipRow, float]], examples: Sequence[Example], options: SearchOptions
+def _non_overlapping(
+    candidates: Iterator[tuple[int, ChipRow, float]],
+    examples: Sequence[Example],
+    options: SearchOptions,
 ) -> list[tuple[int, ChipRow, float]]:
     """What overlaps neither a better hit nor, unless wished, what was asked with."""
     out: list[tuple[int, ChipRow, float]] = []
-    taken: dict[str, list[shapely.Polygon]] = {}
+    occupied: dict[str, list[shapely.Polygon]] = {}
     if not options.with_self:
         for e in examples:
-            _overlaps(e.row, taken, 1.0)
+            _overlaps(e.row, occupied, 1.0)
     digests = set() if options.with_self else {e.row.digest for e in examples}
     numbers = set() if options.with_self else {e.number for e in examples}
-    for number, row, distance in found:
+    for number, row, distance in candidates:
         if row.digest in digests or number in numbers:
             continue
-        if not _overlaps(row, taken, options.overlap):
+        if not _overlaps(row, occupied, options.overlap):
             out.append((number, row, distance))
     return out
 
 
-def _overlaps(row: ChipRow, taken: dict[str, list[shapely.Polygon]], most: float) -> bool:
-    """Whether more than `most` of a chip is taken already; it is from now on, if not."""
+def _overlaps(row: ChipRow, occupied: dict[str, list[shapely.Polygon]], max_overlap: float) -> bool:
+    """Whether more than `max_overlap` of a chip is taken already; it is from now on, if not."""
     if not row.crs:
         return False
     shape = shapely.Polygon(row.corners)
-    others = taken.setdefault(row.crs, [])
-    if others and most < 1:
+    others = occupied.setdefault(row.crs, [])
+    if others and max_overlap < 1:
         shared = shapely.area(shapely.intersection(shape, np.array(others)))
-        if (shared > most * np.minimum(shape.area, shapely.area(np.array(others)))).any():
+        if (shared > max_overlap * np.minimum(shape.area, shapely.area(np.array(others)))).any():
             return True
     others.append(shape)
     return False

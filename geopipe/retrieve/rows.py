@@ -63,8 +63,8 @@ class ChipRow:
         """(4, 2) float64: x and y of its corners in its CRS; NaN without a place."""
         if self.affine is None:
             return np.full((4, 2), np.nan)
-        at = [(0, 0), (self.width, 0), (self.width, self.height), (0, self.height)]
-        return np.array([Affine(*self.affine) * p for p in at])
+        pixel_corners = [(0, 0), (self.width, 0), (self.width, self.height), (0, self.height)]
+        return np.array([Affine(*self.affine) * p for p in pixel_corners])
 
 
 def crs_name(crs: CRS) -> str:
@@ -90,25 +90,25 @@ def _footprints(rows: Sequence[ChipRow]) -> np.ndarray:
     """(n,) polygons in lon/lat, None without a place."""
     out = np.full(len(rows), None, object)
     for crs in sorted({r.crs for r in rows} - {""}):
-        mine = [i for i, r in enumerate(rows) if r.crs == crs]
-        corners = np.stack([rows[i].corners for i in mine])
+        row_indices = [i for i, r in enumerate(rows) if r.crs == crs]
+        corners = np.stack([rows[i].corners for i in row_indices])
         to_lonlat = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
         lon, lat = to_lonlat.transform(corners[..., 0], corners[..., 1])
-        there = np.isfinite(lon).all(1) & np.isfinite(lat).all(1)
-        shapes = shapely.polygons(np.stack([lon, lat], -1)[there])
-        out[np.array(mine)[there]] = shapes
+        is_finite = np.isfinite(lon).all(1) & np.isfinite(lat).all(1)
+        shapes = shapely.polygons(np.stack([lon, lat], -1)[is_finite])
+        out[np.array(row_indices)[is_finite]] = shapes
     return out
 
 
-def read_rows(path: Path, which: Sequence[int] | None = None) -> list[ChipRow]:
+def read_rows(path: Path, indices: Sequence[int] | None = None) -> list[ChipRow]:
     """The rows of a part, or those at these positions in it."""
     table = read_columns(path, _COLUMNS)
-    if which is not None:
-        table = table.take(pa.array(which, pa.int64()))
-    found = table.to_pylist()
-    for r in found:
+    if indices is not None:
+        table = table.take(pa.array(indices, pa.int64()))
+    records = table.to_pylist()
+    for r in records:
         r["affine"] = tuple(r["affine"]) if r["affine"] is not None else None
-    return [ChipRow(**r) for r in found]
+    return [ChipRow(**r) for r in records]
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
@@ -116,5 +116,5 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
     try:
         return pq.read_table(path, columns=list(columns))
     except (OSError, pa.ArrowException, KeyError) as e:
-        said = " ".join(str(e).split())[:200]
-        raise ChipIndexError(f"cannot read {path}: {said}", _DAMAGED) from e
+        error_text = " ".join(str(e).split())[:200]
+        raise ChipIndexError(f"cannot read {path}: {error_text}", _DAMAGED) from e

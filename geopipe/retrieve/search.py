@@ -16,14 +16,14 @@ import numpy as np
 from geopipe.errors import ChipIndexError, ConfigError
 
 Kind = Literal["exact", "ivf", "hnsw", "pq"]
-LARGE = 200_000
+APPROXIMATE_FROM = 200_000
 """Chips from which on an approximate search is made unless another choice is given."""
 _BLOCK_BYTES = 64 << 20
 _CANDIDATES = 10
 """Candidates per wanted neighbour that are measured again."""
-_TRAINED = 50
+_TRAINING_PER_CLUSTER = 50
 """Vectors per cluster that clusters are learnt from."""
-_PROBED = 16
+_PROBE_DIVISOR = 16
 """One cluster of so many is looked into, at least 8."""
 _PQ_VALUES = 4
 """Values of a vector that share a byte in a product-quantised search."""
@@ -42,16 +42,16 @@ def exact(vectors: np.ndarray, queries: np.ndarray, k: int, first: int = 0) -> N
     """
     queries = np.ascontiguousarray(queries, np.float32)
     rows = max(1, _BLOCK_BYTES // max(1, vectors.shape[1] * 4))
-    best = _none(len(queries), 0)
+    best = _no_neighbours(len(queries), 0)
     for start in range(0, len(vectors), rows):
         block = np.ascontiguousarray(vectors[start : start + rows], np.float32)
-        squares, ids = faiss.knn(queries, block, min(k, len(block)))
+        squared_distances, ids = faiss.knn(queries, block, min(k, len(block)))
         ids = np.where(ids >= 0, ids + (start + first), -1)
-        best = _merged(best, (np.sqrt(np.maximum(squares, 0)), ids), k)
+        best = _merged(best, (np.sqrt(np.maximum(squared_distances, 0)), ids), k)
     return best
 
 
-def _none(queries: int, k: int) -> Neighbours:
+def _no_neighbours(queries: int, k: int) -> Neighbours:
     return np.full((queries, k), np.inf, np.float32), np.full((queries, k), -1, np.int64)
 
 
@@ -78,35 +78,41 @@ class Searcher:
         queries = np.ascontiguousarray(queries, np.float32)
         covered = self.approximate.ntotal
         _, candidates = self.approximate.search(queries, min(k * _CANDIDATES, covered))
-        found = _none(len(queries), k)
+        results = _no_neighbours(len(queries), k)
         for i, row in enumerate(candidates):
             ids = np.unique(row[row >= 0])
-            near, at = exact(np.asarray(self.vectors[ids]), queries[i : i + 1], k)
-            found[0][i, : near.shape[1]], found[1][i, : at.shape[1]] = near[0], ids[at[0]]
+            distances, order = exact(np.asarray(self.vectors[ids]), queries[i : i + 1], k)
+            results[0][i, : distances.shape[1]], results[1][i, : order.shape[1]] = (
+                distances[0],
+                ids[order[0]],
+            )
         if covered == len(self.vectors):
-            return found
-        return _merged(found, exact(self.vectors[covered:], queries, k, covered), k)
+            return results
+        return _merged(results, exact(self.vectors[covered:], queries, k, covered), k)
 
     def recall(self, k: int = 10, queries: int = 64, seed: int = 0) -> float:
         """Share found of the true k nearest of vectors drawn by lot, themselves left out; 0..1."""
-        drawn = np.sort(np.random.default_rng(seed).permutation(len(self.vectors))[:queries])
-        asked = np.asarray(self.vectors[drawn], np.float32)
-        truth, mine = exact(self.vectors, asked, k + 1)[1], self.search(asked, k + 1)[1]
-        found = wanted = 0
-        for i, a, b in zip(drawn, truth, mine, strict=True):
-            there = a[a != i][:k]
-            found += len(np.intersect1d(there, b[b != i][:k]))
-            wanted += len(there)
-        return found / max(wanted, 1)
+        sampled = np.sort(np.random.default_rng(seed).permutation(len(self.vectors))[:queries])
+        query_vectors = np.asarray(self.vectors[sampled], np.float32)
+        truth, approximate = (
+            exact(self.vectors, query_vectors, k + 1)[1],
+            self.search(query_vectors, k + 1)[1],
+        )
+        hit_count = true_count = 0
+        for i, a, b in zip(sampled, truth, approximate, strict=True):
+            neighbours = a[a != i][:k]
+            hit_count += len(np.intersect1d(neighbours, b[b != i][:k]))
+            true_count += len(neighbours)
+        return hit_count / max(true_count, 1)
 
 
-def choose_kind(wanted: str, count: int) -> Kind:
-    """`wanted`, where "auto" is exact below LARGE chips and IVF from there on."""
-    if wanted == "auto":
-        return "exact" if count < LARGE else "ivf"
-    if wanted not in ("exact", "ivf", "hnsw", "pq"):
-        raise ConfigError(f"no search {wanted!r}", "auto, exact, ivf, hnsw or pq")
-    return wanted  # type: ignore[return-value]  # the line above has checked it
+def choose_kind(requested: str, count: int) -> Kind:
+    """`requested`, where "auto" is exact below LARGE chips and IVF from there on."""
+    if requested == "auto":
+        return "exact" if count < APPROXIMATE_FROM else "ivf"
+    if requested not in ("exact", "ivf", "hnsw", "pq"):
+        raise ConfigError(f"no search {requested!r}", "auto, exact, ivf, hnsw or pq")
+    return requested  # type: ignore[return-value]  # the line above has checked it
 
 
 def make(kind: Kind, vectors: np.ndarray, advance: Callable[[int], None] = lambda n: None) -> Any:
@@ -118,9 +124,9 @@ def make(kind: Kind, vectors: np.ndarray, advance: Callable[[int], None] = lambd
         raise ConfigError(f"{count} chips need no {kind} search", "use exact")
     index = _empty(kind, count, width)
     if not index.is_trained:
-        most = min(count, _TRAINED * max(getattr(index, "nlist", 0), 256))
-        drawn = np.sort(np.random.default_rng(0).permutation(count)[:most])
-        index.train(np.ascontiguousarray(vectors[drawn], np.float32))
+        max_training = min(count, _TRAINING_PER_CLUSTER * max(getattr(index, "nlist", 0), 256))
+        sampled = np.sort(np.random.default_rng(0).permutation(count)[:max_training])
+        index.train(np.ascontiguousarray(vectors[sampled], np.float32))
     rows = max(1, _BLOCK_BYTES // (width * 4))
     for start in range(0, count, rows):
         block = np.ascontiguousarray(vectors[start : start + rows], np.float32)
@@ -141,11 +147,11 @@ def _empty(kind: Kind, count: int, width: int) -> Any:
     if kind == "ivf":
         index = _UNTYPED.IndexIVFScalarQuantizer(coarse, width, clusters, half, faiss.METRIC_L2)
     else:
-        pieces = max(p for p in range(1, max(2, width // _PQ_VALUES) + 1) if width % p == 0)
-        index = _UNTYPED.IndexIVFPQ(coarse, width, clusters, pieces, 8 if count >= 9984 else 4)
+        subvectors = max(p for p in range(1, max(2, width // _PQ_VALUES) + 1) if width % p == 0)
+        index = _UNTYPED.IndexIVFPQ(coarse, width, clusters, subvectors, 8 if count >= 9984 else 4)
         # Hundreds of clusterings of a few values each: more points would change little.
         index.pq.cp.niter, index.pq.cp.max_points_per_centroid = 10, 64
-    index.nprobe = min(clusters, max(8, clusters // _PROBED))
+    index.nprobe = min(clusters, max(8, clusters // _PROBE_DIVISOR))
     index.cp.seed = 0
     return index
 
@@ -164,25 +170,25 @@ def save(index: Any, path: Path) -> int:
     return size
 
 
-def load(folder: Path, told: Mapping[str, Any], vectors: np.ndarray) -> Searcher:
+def load(folder: Path, info: Mapping[str, Any], vectors: np.ndarray) -> Searcher:
     """The searcher that the header's `search` describes, its file mapped from the disk.
 
     ChipIndexError where the file is missing or damaged.
     """
-    path = folder / str(told["file"])
+    path = folder / str(info["file"])
     try:
-        if path.stat().st_size != told["size"]:
+        if path.stat().st_size != info["size"]:
             raise ChipIndexError(
-                f"{path} has {path.stat().st_size} bytes, not {told['size']}",
+                f"{path} has {path.stat().st_size} bytes, not {info['size']}",
                 "make it anew: geopipe index build with --search",
             )
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
     except (RuntimeError, OSError) as e:
         if isinstance(e, ChipIndexError):
             raise
-        said = " ".join(str(e).split())[:160]
+        error_text = " ".join(str(e).split())[:160]
         raise ChipIndexError(
-            f"cannot read {path}: {said}", "make it anew: geopipe index build with --search"
+            f"cannot read {path}: {error_text}", "make it anew: geopipe index build with --search"
         ) from e
     if index.ntotal > len(vectors) or index.d != vectors.shape[1]:
         raise ChipIndexError(f"{path} is of {index.ntotal} x {index.d} values, not of this index")

@@ -8,29 +8,29 @@ from geopipe.retrieve.search import choose_kind, load, make, save
 from geopipe.retrieve.store import ChipIndex, Writer
 
 
-def make_searchable(writer: Writer, wanted: str) -> tuple[str, float | None]:
+def make_searchable(writer: Writer, requested: str) -> tuple[str, float | None]:
     """Make the approximate search that is wanted, if it is not there; its kind and recall."""
     header, folder = writer.header, writer.folder
-    kind = choose_kind(wanted, header.count)
-    known = header.search
-    if wanted == "auto" and known and known["count"] >= header.count / 2:
-        kind = known["kind"]  # what was chosen before serves on; what came since is few
+    kind = choose_kind(requested, header.count)
+    current = header.search
+    if requested == "auto" and current and current["count"] >= header.count / 2:
+        kind = current["kind"]  # what was chosen before serves on; what came since is few
     if kind == "exact":
-        if known:
+        if current:
             writer.write(header.patch(search=None))
-            (folder / str(known["file"])).unlink(missing_ok=True)
+            (folder / str(current["file"])).unlink(missing_ok=True)
         return kind, None
     vectors = ChipIndex(folder, header).vectors
-    if known and known["kind"] == kind and known["count"] >= header.count / 2:
+    if current and current["kind"] == kind and current["count"] >= header.count / 2:
         with suppress(ChipIndexError):  # damaged or lost: it is made anew
-            load(folder, known, vectors)
-            return kind, float(known["recall"])
+            load(folder, current, vectors)
+            return kind, float(current["recall"])
     name = f"search-{kind}-{header.count}.faiss"
     with progress(f"making the {kind} search", header.count) as advance:
         size = save(make(kind, vectors, advance), folder / name)
-    told = {"kind": kind, "file": name, "size": size, "count": header.count}
-    recall = load(folder, told, vectors).recall()
-    writer.write(header.patch(search={**told, "recall": recall}))
-    if known and known["file"] != name:
-        (folder / str(known["file"])).unlink(missing_ok=True)
+    info = {"kind": kind, "file": name, "size": size, "count": header.count}
+    recall = load(folder, info, vectors).recall()
+    writer.write(header.patch(search={**info, "recall": recall}))
+    if current and current["file"] != name:
+        (folder / str(current["file"])).unlink(missing_ok=True)
     return kind, recall

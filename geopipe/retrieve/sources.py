@@ -46,7 +46,7 @@ class ChipGrid:
 class BuildPlan:
     """How an index is built."""
 
-    cutting: ChipGrid = field(default_factory=ChipGrid)
+    chip_grid: ChipGrid = field(default_factory=ChipGrid)
     dtype: str | None = None
     """float32 or float16; None: as the index has it, a new one float32."""
     search: str = "auto"
@@ -77,23 +77,25 @@ def list_sources(
             path = str(Path(chip.path).resolve())
             files[path] = FileItem(path, stamp(path), chip.class_name)
     scenes: list[SceneEntry] = []
-    bad: list[str] = []
+    unreadable: list[str] = []
     paths = scene_paths(others) if others else []
     for path in paths:
         try:
-            entry = scene_entry(path, plan.cutting)
+            entry = scene_entry(path, plan.chip_grid)
             scene_windows(entry)  # fails now, not in the first batch
             scenes.append(entry)
         except (SceneError, GridError) as e:
-            if not plan.skip_bad or len(bad) + 1 == len(paths) + len(files):  # nothing is left
+            if not plan.skip_bad or len(unreadable) + 1 == len(paths) + len(
+                files
+            ):  # nothing is left
                 raise
-            bad.append(e.message)
-    return list(files.values()), scenes, bad
+            unreadable.append(e.message)
+    return list(files.values()), scenes, unreadable
 
 
-def scene_entry(path: str, cutting: ChipGrid) -> SceneEntry:
+def scene_entry(path: str, chip_grid: ChipGrid) -> SceneEntry:
     """A scene as it is to be cut; SceneError for one that a net of ImageNet cannot see."""
-    scene = Scene.open(path, cutting.bands, cutting.nodata)
+    scene = Scene.open(path, chip_grid.bands, chip_grid.nodata)
     if len(scene.bands) not in (1, 3):
         raise SceneError(
             f"{path}: {len(scene.bands)} bands, a net of ImageNet sees 1 or 3", "give --bands"
@@ -110,7 +112,7 @@ def scene_entry(path: str, cutting: ChipGrid) -> SceneEntry:
         scene.bands,
         scene.dtype,
         scene.nodata,
-        (cutting.size, cutting.step, cutting.valid),
+        (chip_grid.size, chip_grid.step, chip_grid.valid),
     )
 
 
@@ -122,34 +124,37 @@ def batches_of(
     ConfigError where a scene is in the index as other pixels: its chips would be of two kinds.
     """
     for scene in scenes:
-        _require_read_alike(scene, index.header.scenes)
+        _require_same_reading(scene, index.header.scenes)
     sources = {f.path for f in files} | {s.path for s in scenes}
-    there = {r.key for r in index.all_rows(first) if r.source in sources}
-    whole = {key.rpartition("|")[0] for key in there}
-    left = [f for f in files if f"{f.path}|{f.stamp}" not in whole]
-    known = len(files) - len(left)
-    batches = [Batch(0, files=tuple(left[i : i + FILES])) for i in range(0, len(left), FILES)]
+    indexed_keys = {r.key for r in index.all_rows(first) if r.source in sources}
+    indexed_files = {key.rpartition("|")[0] for key in indexed_keys}
+    remaining = [f for f in files if f"{f.path}|{f.stamp}" not in indexed_files]
+    known_count = len(files) - len(remaining)
+    batches = [
+        Batch(0, files=tuple(remaining[i : i + FILES])) for i in range(0, len(remaining), FILES)
+    ]
     for scene in scenes:
         windows = scene_windows(scene)
         if replace(scene, whole=True) in index.header.scenes:
-            known += len(windows)
+            known_count += len(windows)
             continue
         missing = {
             w
             for w in windows
-            if f"{scene.path}|{scene.stamp}|{w.row},{w.col},{w.height},{w.width}" not in there
+            if f"{scene.path}|{scene.stamp}|{w.row},{w.col},{w.height},{w.width}"
+            not in indexed_keys
         }
-        known += len(windows) - len(missing)
+        known_count += len(windows) - len(missing)
         # Neighbours stay together: what lies between the windows of a batch is read with them.
         groups = (tuple(w for w in g if w in missing) for g in grouped(windows))
         batches += [Batch(0, scene=scene, windows=g) for g in groups if g]
-    return [replace(p, index=i) for i, p in enumerate(batches)], known
+    return [replace(p, index=i) for i, p in enumerate(batches)], known_count
 
 
-def _require_read_alike(scene: SceneEntry, known: Sequence[SceneEntry]) -> None:
-    for other in known:
-        here = (other.path, other.stamp) == (scene.path, scene.stamp)
-        if here and (other.bands, other.nodata) != (scene.bands, scene.nodata):
+def _require_same_reading(scene: SceneEntry, existing: Sequence[SceneEntry]) -> None:
+    for other in existing:
+        is_same_file = (other.path, other.stamp) == (scene.path, scene.stamp)
+        if is_same_file and (other.bands, other.nodata) != (scene.bands, scene.nodata):
             raise ConfigError(
                 f"{scene.path} is in the index with bands {other.bands} and nodata {other.nodata}, "
                 f"not {scene.bands} and {scene.nodata}",
@@ -157,7 +162,7 @@ def _require_read_alike(scene: SceneEntry, known: Sequence[SceneEntry]) -> None:
             )
 
 
-def digest_of(batches: Sequence[Batch], plan: BuildPlan) -> str:
+def work_digest(batches: Sequence[Batch], plan: BuildPlan) -> str:
     """Equal for equal work."""
-    told = [plan.keep_duplicates, BATCH, [str((p.files, p.scene, p.windows)) for p in batches]]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    values = [plan.keep_duplicates, BATCH, [str((p.files, p.scene, p.windows)) for p in batches]]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

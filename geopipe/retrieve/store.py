@@ -30,12 +30,13 @@ class ChipIndex:
     def open(cls, folder: Path) -> Self:
         """Open and compare sizes; ChipIndexError where something is missing, short or damaged."""
         header = Header.read(folder)
-        found = cls(folder, header)
-        needed = header.count * found.row_bytes
-        there = _size(folder / VECTORS)
-        if there < needed:
+        index = cls(folder, header)
+        needed = header.count * index.row_bytes
+        stored_size = _size(folder / VECTORS)
+        if stored_size < needed:
             raise ChipIndexError(
-                f"{folder / VECTORS} has {max(there, 0)} bytes, {header.count} chips need {needed}",
+                f"{folder / VECTORS} has {max(stored_size, 0)} bytes, {header.count} chips need "
+                f"{needed}",
                 "the index is damaged: build it again",
             )
         for part in header.parts:
@@ -46,7 +47,7 @@ class ChipIndex:
                     f"{folder / part.file} {state}",
                     "the index is damaged: build it again",
                 )
-        return found
+        return index
 
     def __len__(self) -> int:
         return self.header.count
@@ -72,12 +73,12 @@ class ChipIndex:
         by_part: dict[int, list[int]] = {}
         for i in ids:
             by_part.setdefault(bisect_right(starts, i) - 1, []).append(i)
-        found: dict[int, ChipRow] = {}
-        for number, mine in by_part.items():
+        row_by_id: dict[int, ChipRow] = {}
+        for number, part_ids in by_part.items():
             part = self.header.parts[number]
-            rows = read_rows(self.folder / part.file, [i - part.first for i in mine])
-            found |= dict(zip(mine, rows, strict=True))
-        return [found[i] for i in ids]
+            rows = read_rows(self.folder / part.file, [i - part.first for i in part_ids])
+            row_by_id |= dict(zip(part_ids, rows, strict=True))
+        return [row_by_id[i] for i in ids]
 
     def columns(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """These columns of all rows, row by row."""
@@ -89,10 +90,10 @@ class ChipIndex:
         """A column of all rows."""
         return [value for (value,) in self.columns([name])]
 
-    def all_rows(self, upto: int | None = None) -> Iterator[ChipRow]:
-        """All rows, or those with numbers below `upto`, part by part."""
+    def all_rows(self, stop: int | None = None) -> Iterator[ChipRow]:
+        """All rows, or those with numbers below `stop`, part by part."""
         for part in self.header.parts:
-            left = part.count if upto is None else min(part.count, upto - part.first)
+            left = part.count if stop is None else min(part.count, stop - part.first)
             if left > 0:
                 yield from read_rows(self.folder / part.file, range(left))
 
@@ -100,11 +101,11 @@ class ChipIndex:
         """Read everything and compare hashes; ChipIndexError naming what differs."""
         for part in self.header.parts:
             slice_ = part.first * self.row_bytes, (part.first + part.count) * self.row_bytes
-            for file, found, known in (
+            for file, actual, expected in (
                 (part.file, _sha256(self.folder / part.file), part.sha256),
                 (VECTORS, _sha256(self.folder / VECTORS, *slice_), part.vectors_sha256),
             ):
-                if found != known:
+                if actual != expected:
                     raise ChipIndexError(
                         f"{self.folder / file} is not what was written "
                         f"(chips {part.first} to {part.first + part.count - 1})",
@@ -114,9 +115,9 @@ class ChipIndex:
     @property
     def digest(self) -> str:
         """sha256 over model, vectors and rows, as their hashes in the header."""
-        told = [self.header.model["weights_sha256"], self.header.dtype]
-        told += [h for p in self.header.parts for h in (p.sha256, p.vectors_sha256)]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()
+        parts = [self.header.model["weights_sha256"], self.header.dtype]
+        parts += [h for p in self.header.parts for h in (p.sha256, p.vectors_sha256)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 class Writer:
@@ -161,7 +162,7 @@ class Writer:
             with part.open("rb") as file:
                 os.fsync(file.fileno())
             part.replace(self.folder / name)
-        told = IndexPart(
+        index_part = IndexPart(
             name,
             old.count,
             len(rows),
@@ -173,7 +174,7 @@ class Writer:
             old.patch(
                 width=data.shape[1],
                 count=old.count + len(rows),
-                parts=(*old.parts, told),
+                parts=(*old.parts, index_part),
                 unfinished=unfinished,
             )
         )
@@ -187,7 +188,7 @@ class _writing:  # noqa: N801 (reads as a word)
 
     def __enter__(self) -> None: ...
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OSError) and not isinstance(error, ChipIndexError):
             raise ChipIndexError(
                 f"cannot write to {self.folder}: {error}", "is there room, and may you write?"

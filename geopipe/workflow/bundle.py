@@ -44,11 +44,11 @@ log = logging.getLogger(__name__)
 
 OVERVIEW_PX = 1600
 """Longer side of the pictures of a whole map."""
-_MARK = "item.json"
+_MARKER_FILE = "item.json"
 """What tells a bundle from a folder of the user's own, which is never overwritten."""
-_WHOLE = "map"
+_ASSEMBLY_FOLDER = "map"
 """Where in ``FOLDER.part`` the bundle is built."""
-_OURS = (
+_OUTPUT_NAMES = (
     "classes.tif",
     "classes.tif.aux.xml",
     "classes.qml",
@@ -65,7 +65,7 @@ _OURS = (
 )
 """What a new bundle replaces; everything else in the folder stays."""
 
-More = Callable[[Path], Mapping[str, Path]]
+ExtraFiles = Callable[[Path], Mapping[str, Path]]
 """Writes further files into the folder that has the rasters; returns them by their asset's key."""
 
 
@@ -100,15 +100,19 @@ class Bundle:
 
 
 def write_bundle(
-    scene: Scene, model_path: Path, folder: Path, options: MapOptions, more: More | None = None
+    scene: Scene,
+    model_path: Path,
+    folder: Path,
+    options: MapOptions,
+    extra_files: ExtraFiles | None = None,
 ) -> Bundle:
     """Map `scene` with the Checkpoint at `model_path` into `folder`, whole or not at all.
 
     ``classes.tif`` (COG with names, colours, provenance) and its ``.aux.xml`` and ``.qml``,
     ``confidence.tif``, ``scores.tif`` and ``classes.gpkg`` where asked for, ``item.json`` (STAC),
-    ``report.html`` with its figures as JSON and Markdown, and what `more` makes of these. Raises
-    GeopipeError; then `folder` is as it was, and the tiles that are done wait in ``FOLDER.part``
-    for the next run.
+    ``report.html`` with its figures as JSON and Markdown, and what `extra_files` makes of these.
+    Raises GeopipeError; then `folder` is as it was, and the tiles that are done wait in
+    ``FOLDER.part`` for the next run.
     """
     check_target(folder, overwrite=options.overwrite)
     start = time.monotonic()
@@ -121,8 +125,8 @@ def write_bundle(
                 _put_back(target)
                 check_target(folder, overwrite=options.overwrite)
                 _keep_tiles_only(part)
-                made = _build(scene, model_path, part, options, more)
-                _move(part / _WHOLE, target)
+                bundle = _build(scene, model_path, part, options, extra_files)
+                _move(part / _ASSEMBLY_FOLDER, target)
                 forget_tiles(part)  # only now: a run that is killed before goes on with them
             finally:
                 _keep_tiles_only(part)
@@ -140,7 +144,7 @@ def write_bundle(
         for parent in new_parents:
             with suppress(OSError):  # it holds the map, or was never made
                 parent.rmdir()
-    areas = dict(zip(Checkpoint.load(model_path).scheme.names, made.areas, strict=True))
+    areas = dict(zip(Checkpoint.load(model_path).scheme.names, bundle.areas, strict=True))
     seconds = time.monotonic() - start
     return Bundle(
         folder,
@@ -148,16 +152,16 @@ def write_bundle(
         folder / "report.html",
         areas,
         seconds,
-        made.seconds,
-        made.bad,
+        bundle.seconds,
+        bundle.bad,
     )
 
 
 def _keep_tiles_only(part: Path) -> None:
     """Of a run that was stopped, only the tiles serve; the rest is made anew from them."""
-    keep = WORK if unfinished(part) else ()
+    kept_name = WORK if unfinished(part) else ()
     for path in part.iterdir():
-        if path.name not in keep:
+        if path.name not in kept_name:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -170,7 +174,7 @@ def _put_back(folder: Path) -> None:
 
 
 def _build(
-    scene: Scene, model_path: Path, part: Path, options: MapOptions, more: More | None
+    scene: Scene, model_path: Path, part: Path, options: MapOptions, extra_files: ExtraFiles | None
 ) -> MapFiles:
     """Fill the folder `_WHOLE` in `part`; what is made on the way lies beside it."""
     start = time.monotonic()
@@ -195,30 +199,30 @@ def _build(
         notes.append(
             f"{len(files.bad)} tiles could not be read and are nodata: {tags['bad_tiles']}"
         )
-    whole = part / _WHOLE
-    whole.mkdir()
-    assets = _rasters(files, model, whole, tags)
+    assembly = part / _ASSEMBLY_FOLDER
+    assembly.mkdir()
+    assets = _rasters(files, model, assembly, tags)
     if options.vectors:
-        assets["polygons"] = whole / "classes.gpkg"
+        assets["polygons"] = assembly / "classes.gpkg"
         from geopipe.raster.polygons import write_polygons  # brings pandas
 
         write_polygons(
             assets["classes"], assets["polygons"], model.scheme, orthogonalize=options.orthogonalize
         )
-    if more:
-        assets |= more(whole)
+    if extra_files:
+        assets |= extra_files(assembly)
     areas = dict(zip(model.scheme.names, files.areas, strict=True))
     report = Report(
         title=f"Map of {Path(display_name(scene.path)).name}",
         scheme=model.scheme,
-        overview=overview(scene, assets["classes"], files.picture),
+        overview=overview(scene, assets["classes"], files.preview),
         timings=(("mapping", time.monotonic() - start),),
         facts=(*area_facts(areas), *tags.items(), ("device", choose_device(options.engine.device))),
         notes=tuple(notes),
     )
-    assets["report"] = write_report(whole, report)[0]
+    assets["report"] = write_report(assembly, report)[0]
     write_item(
-        whole,
+        assembly,
         item_id=scene_names([scene.path])[scene.path],
         geobox=scene.geobox,
         scheme=model.scheme,
@@ -232,7 +236,7 @@ def _build(
 def check_target(folder: Path, *, overwrite: bool) -> None:
     """Raise SceneError unless a bundle may be written to `folder`."""
     if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / _MARK).is_file():
+        if not (folder / _MARKER_FILE).is_file():
             raise SceneError(
                 f"{folder} holds files that are no map of geopipe's", "give a new folder"
             )
@@ -240,9 +244,9 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
             raise SceneError(f"{folder} exists already", "give another folder or --overwrite")
     elif folder.exists() and not folder.is_dir():
         raise SceneError(f"{folder} is a file", "give a folder to write the map into")
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not os.access(there, os.W_OK):
-        raise SceneError(f"cannot write into {there}", "choose a folder that is writable")
+    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not os.access(existing, os.W_OK):
+        raise SceneError(f"cannot write into {existing}", "choose a folder that is writable")
 
 
 def warnings_for(scene: Scene, model: Checkpoint) -> list[str]:
@@ -283,12 +287,12 @@ def area_facts(areas: dict[str, float]) -> tuple[tuple[str, str], ...]:
 
 
 def overview(
-    scene: Scene, class_map: Path, picture: Preview | None = None
+    scene: Scene, class_map: Path, preview: Preview | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image (3, h, w) and class ids (h, w) of a whole scene, for the eye; `picture` if there is."""
-    if picture:
-        bands = [min(k, len(picture.data) - 1) for k in range(3)]  # one band is shown as grey
-        image = to_bytes(picture.data[bands], picture.valid)
+    """Image (3, h, w) and class ids (h, w) of a whole scene, for the eye; `preview` if there is."""
+    if preview:
+        bands = [min(k, len(preview.data) - 1) for k in range(3)]  # one band is shown as grey
+        image = to_bytes(preview.data[bands], preview.valid)
     else:
         image = downscale(scene, OVERVIEW_PX)
     with opened(class_map) as src:  # from the MODE overviews
@@ -300,34 +304,34 @@ def _mean_confidence(model: Checkpoint, options: MapOptions) -> bool:
 
 
 def _rasters(
-    files: MapFiles, model: Checkpoint, whole: Path, tags: dict[str, str]
+    files: MapFiles, model: Checkpoint, assembly: Path, tags: dict[str, str]
 ) -> dict[str, Path]:
-    assets = {"classes": whole / "classes.tif"}
+    assets = {"classes": assembly / "classes.tif"}
     write_class_cog(files.classes[-1], assets["classes"], model.scheme, tags)
-    write_qml(whole / "classes.qml", model.scheme)
-    assets["style"] = whole / "classes.qml"
+    write_qml(assembly / "classes.qml", model.scheme)
+    assets["style"] = assembly / "classes.qml"
     if files.confidence:
-        assets["confidence"] = whole / "confidence.tif"
+        assets["confidence"] = assembly / "confidence.tif"
         write_confidence_cog(files.confidence, assets["confidence"], tags)
     if files.scores:
-        assets["scores"] = whole / "scores.tif"
+        assets["scores"] = assembly / "scores.tif"
         write_score_cog(files.scores, assets["scores"], model.scheme, tags)
     return assets
 
 
-def _move(whole: Path, folder: Path) -> None:
-    """`whole` becomes `folder`; the bundle that was there goes when the new one stands."""
+def _move(assembly: Path, folder: Path) -> None:
+    """`assembly` becomes `folder`; the bundle that was there goes when the new one stands."""
     if not folder.exists():
-        whole.rename(folder)
+        assembly.rename(folder)
         return
     for other in folder.iterdir():  # a QGIS project, notes: the user's own
-        if other.name not in _OURS:
+        if other.name not in _OUTPUT_NAMES:
             copy = shutil.copytree if other.is_dir() else shutil.copy2
-            copy(other, whole / other.name)
+            copy(other, assembly / other.name)
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent)) / "map"
     folder.rename(old)
     try:
-        whole.rename(folder)
+        assembly.rename(folder)
     except OSError:
         old.rename(folder)
         raise
@@ -352,7 +356,7 @@ def plan_bundle(
         with_confidence=_mean_confidence(model, options),
     )
     need = plan.need
-    told: dict[str, str | int] = {
+    summary: dict[str, str | int] = {
         "scene": f"{scene.shape[1]} x {scene.shape[0]} px, bands {scene.bands}, {scene.dtype}",
         "net grid": f"{plan.net_shape[1]} x {plan.net_shape[0]} px of {model.gsd:g} m",
         "tiles": plan.tiles,
@@ -365,4 +369,4 @@ def plan_bundle(
         "seconds": round(plan.seconds),
         "output": str(folder),
     }
-    return told | {f"warning {i}": note for i, note in enumerate(notes, 1)}
+    return summary | {f"warning {i}": note for i, note in enumerate(notes, 1)}

@@ -54,18 +54,20 @@ def classify_chips(
     model = load_chip_model(model_path)
     own = (CSV, PARQUET)
     with atomic_folder(out, own, overwrite=overwrite) as part, work_folder(out, None) as work:
-        found = ChipFolder.open(root)
-        pictures = DecodedChips.of(found.chips, chip_net(model).side, work, skip_bad=skip_bad)
-        seen = predict(model, pictures, np.arange(len(pictures)), device=device)
+        chip_folder = ChipFolder.open(root)
+        decoded = DecodedChips.of(chip_folder.chips, chip_net(model).side, work, skip_bad=skip_bad)
+        predictions = predict(model, decoded, np.arange(len(decoded)), device=device)
         names = np.array(model.scheme.names, dtype=object)
         columns: dict[str, object] = {
-            "chip": [path_of(c, root) for c in pictures.chips],
-            "folder": [c.class_name for c in pictures.chips],
-            "class": names[seen.best],
-            "probability": seen.probabilities.max(1),
+            "chip": [path_of(c, root) for c in decoded.chips],
+            "folder": [c.class_name for c in decoded.chips],
+            "class": names[predictions.best],
+            "probability": predictions.probabilities.max(1),
         }
-        columns |= {f"p:{n}": seen.probabilities[:, i] for i, n in enumerate(model.scheme.names)}
-        table = gpd.GeoDataFrame(pd.DataFrame(columns), geometry=footprints(pictures.chips))
+        columns |= {
+            f"p:{n}": predictions.probabilities[:, i] for i, n in enumerate(model.scheme.names)
+        }
+        table = gpd.GeoDataFrame(pd.DataFrame(columns), geometry=footprints(decoded.chips))
         pd.DataFrame(columns).to_csv(part / CSV, index=False, float_format="%.4f")
         table.to_parquet(part / PARQUET)
     return table
@@ -85,17 +87,17 @@ def classify_scene(
     `gsd`, `step`: other metres per pixel, or pixels between chips, than the model was made with.
     """
     model = load_chip_model(model_path)
-    found: list[gpd.GeoDataFrame] = []
+    frames: list[gpd.GeoDataFrame] = []
     with _adapted_to_gsd(model, model_path, gsd, step) as path:
         fitted = Checkpoint.load(path)
 
         def chips(folder: Path) -> dict[str, Path]:
-            found.append(cells_of(scene, fitted, folder))
-            write_footprints(found[0], fitted.scheme, folder / FOOTPRINTS)
+            frames.append(cells_of(scene, fitted, folder))
+            write_footprints(frames[0], fitted.scheme, folder / FOOTPRINTS)
             return {LAYER: folder / FOOTPRINTS}
 
         bundle = write_bundle(scene, path, out, replace(options, confidence=True), chips)
-    return bundle, found[0]
+    return bundle, frames[0]
 
 
 @contextmanager
@@ -105,14 +107,14 @@ def _adapted_to_gsd(
     """The model's file, or a temporary one of the same weights on another grid."""
     if not gsd:
         model.require_gsd("give --gsd, e.g. 0.3")
-    net, known = chip_net(model), model.provenance.get("gsd_known", True)
-    if (not gsd or (known and gsd == model.gsd)) and (not step or step == net.stride):
+    net, gsd_known = chip_net(model), model.provenance.get("gsd_known", True)
+    if (not gsd or (gsd_known and gsd == model.gsd)) and (not step or step == net.stride):
         yield path
         return
-    made = {**net.architecture, "step": step or net.stride}
-    del made["net"]
+    architecture = {**net.architecture, "step": step or net.stride}
+    del architecture["net"]
     try:
-        other = ChipNet(net.bands, net.classes, **made)
+        other = ChipNet(net.bands, net.classes, **architecture)
     except ValueError as e:
         raise ConfigError(str(e)) from e
     other.load_state_dict(net.state_dict())
@@ -143,21 +145,24 @@ def cells_of(scene: Scene, model: Checkpoint, folder: Path) -> gpd.GeoDataFrame:
     """
     rows: list[dict[str, object]] = []
     shapes = []
-    with opened(folder / "classes.tif") as ids, opened(folder / "confidence.tif") as sure:
+    with opened(folder / "classes.tif") as ids, opened(folder / "confidence.tif") as confidence_src:
         for cell in _cells(scene, model):
             window = _rio(cell.window)
-            found, certain = ids.read(1, window=window), sure.read(1, window=window)
-            at = _middle(found != IGNORE)
-            if at is None:
+            class_ids, confidence = (
+                ids.read(1, window=window),
+                confidence_src.read(1, window=window),
+            )
+            center = _center_pixel(class_ids != IGNORE)
+            if center is None:
                 continue
             rows.append(
                 {
                     "row": cell.row,
                     "column": cell.col,
-                    "class_id": int(found[at]),
-                    "class": model.scheme.names[found[at]],
-                    "probability": round(float(certain[at]) / SCORE_STEPS, 3),
-                    "valid": round(float((found != IGNORE).mean()), 3),
+                    "class_id": int(class_ids[center]),
+                    "class": model.scheme.names[class_ids[center]],
+                    "probability": round(float(confidence[center]) / SCORE_STEPS, 3),
+                    "valid": round(float((class_ids != IGNORE).mean()), 3),
                 }
             )
             shapes.append(rectangle(window_geobox(scene.geobox, cell.window)))
@@ -179,13 +184,13 @@ def _cells(scene: Scene, model: Checkpoint) -> Iterator[_Cell]:
                 yield _Cell(row, col, window)
 
 
-def _middle(valid: np.ndarray) -> tuple[int, int] | None:
+def _center_pixel(valid: np.ndarray) -> tuple[int, int] | None:
     """Where `valid` is true, nearest to its middle."""
-    at = np.argwhere(valid)
-    if not len(at):
+    positions = np.argwhere(valid)
+    if not len(positions):
         return None
-    far = np.square(at - (np.array(valid.shape) - 1) / 2).sum(1)
-    row, col = at[far.argmin()].tolist()
+    squared_distance = np.square(positions - (np.array(valid.shape) - 1) / 2).sum(1)
+    row, col = positions[squared_distance.argmin()].tolist()
     return row, col
 
 
@@ -195,8 +200,8 @@ def _rio(window: Window) -> rasterio.windows.Window:
 
 def write_footprints(cells: gpd.GeoDataFrame, scheme: ClassScheme, out: Path) -> None:
     """Write the GeoPackage `out`, one layer in the colours of the classes that QGIS shows."""
-    there = set(cells["class"])
-    colours = {c.name: c.color for c in scheme.classes if c.name in there}
+    classes_present = set(cells["class"])
+    colours = {c.name: c.color for c in scheme.classes if c.name in classes_present}
     with atomic_geopackage(out) as part:
         pyogrio.write_dataframe(
             cells,

@@ -30,7 +30,7 @@ class Work:
     """What a workflow has to do."""
 
     base: BaseNetworkPlan
-    sharpen: RefinementPlan | FineTuningPlan | None
+    refinement: RefinementPlan | FineTuningPlan | None
     """What the accurate tile is for."""
     mapped_mpx: float
     """Net pixels to map, in millions, evaluation included."""
@@ -40,7 +40,7 @@ class Work:
     @property
     def steps(self) -> int:
         """Training steps."""
-        return self.base.steps + (self.sharpen.steps if self.sharpen else 0)
+        return self.base.steps + (self.refinement.steps if self.refinement else 0)
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,12 @@ class Estimate:
             "sharpening": self.sharpening,
             "mapping and reports": self.mapping + self.rest,
         }
-        told = ", ".join(f"{name} {duration(s)}" for name, s in parts.items() if s)
+        breakdown = ", ".join(f"{name} {duration(s)}" for name, s in parts.items() if s)
         longest = "base" if self.base_network >= self.sharpening else "refinement"
         return (
             f"this takes about {duration(self.total)} on this machine "
-            f"({useful_threads(torch.get_num_threads())} threads): {told}; fewer steps shorten it, "
+            f"({useful_threads(torch.get_num_threads())} threads): {breakdown}; fewer steps "
+            "shorten it, "
             f"e.g. --set {longest}.steps=..."
         )
 
@@ -85,11 +86,11 @@ def estimate(work: Work, scheme: ClassScheme, bands: int = 3) -> Estimate:
         step = base if work.base == short else seconds_per_step(short, scheme, bands)
         labels = _STEPS_PER_KM2 * work.aligned_km2 * step
     sharpening, refinement = 0.0, None
-    if work.sharpen:
-        sharpening = work.sharpen.steps * seconds_per_step(work.sharpen, scheme, bands, net)
+    if work.refinement:
+        sharpening = work.refinement.steps * seconds_per_step(work.refinement, scheme, bands, net)
     with torch.random.fork_rng(devices=[]):
-        if isinstance(work.sharpen, RefinementPlan):
-            refinement = RefinementRNN(bands, len(scheme), iterations=work.sharpen.iterations)
+        if isinstance(work.refinement, RefinementPlan):
+            refinement = RefinementRNN(bands, len(scheme), iterations=work.refinement.iterations)
         mapping = work.mapped_mpx * _seconds_per_mpx(net, refinement, len(scheme), bands)
     return Estimate(labels, base * work.base.steps, sharpening, mapping)
 

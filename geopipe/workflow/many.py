@@ -31,7 +31,7 @@ def write_bundles(
     """
     names = scene_names(paths)
     model = Checkpoint.load(model_path)
-    made, failed = [], []
+    bundles, failed = [], []
     for number, path in enumerate(paths, 1):
         target = folder / names[path]
         log.info("scene %d of %d: %s", number, len(paths), path)
@@ -41,7 +41,7 @@ def write_bundles(
             if not options.overwrite and _is_made(target, tags, options):
                 log.warning("%s is there already, left as it is", target)
                 continue
-            made.append(write_bundle(scene, model_path, target, options))
+            bundles.append(write_bundle(scene, model_path, target, options))
         except GeopipeError as e:
             log.warning("%s: %s", path, e)
             failed.append(path)
@@ -50,24 +50,24 @@ def write_bundles(
             f"{len(failed)} of {len(paths)} scenes failed: {', '.join(failed)}",
             "the others are done; the same command tries these again",
         )
-    return made
+    return bundles
 
 
 def _is_made(target: Path, tags: dict[str, str], options: MapOptions) -> bool:
     """Whether the bundle in `target` has this provenance and what is asked for."""
     try:
         item = json.loads((target / "item.json").read_text())
-        known = json.loads(item["properties"]["processing:lineage"])
+        lineage = json.loads(item["properties"]["processing:lineage"])
     except (OSError, ValueError, KeyError):
         return False
     tags = tags | {"precision": options.engine.precision}
-    wanted = {
+    required = {
         "scores.tif": options.scores,
         "confidence.tif": options.confidence,
         "classes.gpkg": options.vectors,
     }
     return (
-        {k: known.get(k) for k in tags} == tags
-        and all((target / name).exists() for name, asked in wanted.items() if asked)
-        and (options.engine.skip_bad or "bad_tiles" not in known)
+        {k: lineage.get(k) for k in tags} == tags
+        and all((target / name).exists() for name, is_required in required.items() if is_required)
+        and (options.engine.skip_bad or "bad_tiles" not in lineage)
     )

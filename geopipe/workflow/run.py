@@ -27,9 +27,9 @@ from geopipe.learn.sampler import PatchPool, build_pool
 from geopipe.mapping import Budget, Engine, Workers, choose_device
 from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
 from geopipe.progress import announce
-from geopipe.report.closeups import choose_places, close_up
+from geopipe.report.closeups import close_up, select_windows
 from geopipe.report.map_report import CloseUp, Report, write_report
-from geopipe.report.summary import curves, in_words, methods
+from geopipe.report.summary import curves, methods, summary_text
 from geopipe.workflow.bundle import MapOptions, overview, write_bundle
 from geopipe.workflow.estimate import Work, estimate
 from geopipe.workflow.schema import LabelledScene, SceneSettings, Workflow
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 _ANNOUNCED_FROM_S = 30.0
 """A run that takes no longer than this does not say so."""
-_WORTH_MEASURING = 50
+_MIN_MEASURED_STEPS = 50
 """Training steps; fewer are taken in the time that a measurement takes."""
 CHECK_EVERY = 100
 """Training steps between two looks at the enhancement tile."""
@@ -74,7 +74,7 @@ def run_workflow(workflow: Workflow) -> WorkflowResult:
     steps = chain.steps()
     for step in steps:
         if step.name == "base":  # what the labels lack is known by now
-            chain.tell_time(steps)
+            chain.announce_time(steps)
         _, seconds = run_step(step, chain.records)
         chain.timings[step.name] = seconds
     report, evaluation = chain.report(), chain.evaluation()
@@ -139,13 +139,13 @@ class WorkflowRun:
                 "so its outlines are blunt"
             )
 
-    def tell_time(self, steps: Sequence[Step]) -> None:
+    def announce_time(self, steps: Sequence[Step]) -> None:
         """Say what the rest will take, where a network is still to be trained on the CPU."""
         trained = [s for s in steps if s.name in ("base", "refinement")]
         if self.device != "cpu" or all(is_current(s, self.records) for s in trained):
             return
         work = self._work()
-        if work.steps < _WORTH_MEASURING:
+        if work.steps < _MIN_MEASURED_STEPS:
             return
         bands = len(open_scene(self.workflow.train).bands)
         expected = estimate(work, self.scheme, bands)
@@ -154,7 +154,7 @@ class WorkflowRun:
 
     def _work(self) -> Work:
         w = self.workflow
-        scenes = {role: open_scene(choice) for role, choice in self.roles.items()}
+        scenes = {role: open_scene(settings) for role, settings in self.roles.items()}
         grids = {role: NetworkGrid.of(scene.geobox, w.gsd) for role, scene in scenes.items()}
         mapped = [NetworkGrid.of(open_scene(c).geobox, w.gsd) for c in w.map_scenes()]
         mapped += [grids["test"]] if "test" in grids else []
@@ -168,11 +168,11 @@ class WorkflowRun:
 
     def steps(self) -> Sequence[Step]:
         """The steps before the report, in their order."""
-        steps = [self._labels_step(name, choice) for name, choice in self.roles.items()]
+        steps = [self._labels_step(name, settings) for name, settings in self.roles.items()]
         steps.append(self._base_network_step())
         if self.workflow.enhance:
             steps.append(self._refinement_step(self.workflow.enhance))
-        steps += [self._map_step(choice) for choice in self.workflow.map_scenes()]
+        steps += [self._map_step(settings) for settings in self.workflow.map_scenes()]
         if self.workflow.test:
             steps.append(self._evaluation_step(self.workflow.test))
         return steps
@@ -183,30 +183,30 @@ class WorkflowRun:
         """The label raster of a role (train, enhance, test)."""
         return self.out / "labels" / f"{name}.tif"
 
-    def _labels_step(self, name: str, choice: LabelledScene) -> Step:
-        def burn(_: str) -> None:
-            scene = open_scene(choice)
-            source = label_source(choice, self.scheme, scene)
+    def _labels_step(self, name: str, settings: LabelledScene) -> Step:
+        def write_labels(_: str) -> None:
+            scene = open_scene(settings)
+            source = label_source(settings, self.scheme, scene)
             target = self.labels(name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            told = {
-                "labels": choice.labels.name,
-                "align": str(choice.align),
-                "ignore_band_m": f"{choice.ignore_buffer:g}",
+            tags = {
+                "labels": settings.labels.name,
+                "align": str(settings.align),
+                "ignore_band_m": f"{settings.ignore_buffer:g}",
             }
-            counts = write_label_raster(scene, source, target, overwrite=True, tags=told)
+            counts = write_label_raster(scene, source, target, overwrite=True, tags=tags)
             if counts.missing:
                 raise LabelError(
-                    f"the {name} labels {choice.labels} have no pixel of class "
-                    f"{', '.join(counts.missing)} on {choice.scene}",
+                    f"the {name} labels {settings.labels} have no pixel of class "
+                    f"{', '.join(counts.missing)} on {settings.scene}",
                     "give labels that have it, or a class scheme without it, like buildings",
                 )
 
-        inputs = [*scene_files(choice), *label_files(choice, self.scheme)]
-        parameters = {"choice": choice.model_dump(mode="json"), "scheme": self.scheme.to_dict()}
+        inputs = [*scene_files(settings), *label_files(settings, self.scheme)]
+        parameters = {"choice": settings.model_dump(mode="json"), "scheme": self.scheme.to_dict()}
         target = self.labels(name)
         outputs = [target, target.with_name(target.name + ".aux.xml")]
-        return Step(f"labels-{name}", inputs, parameters, outputs, burn)
+        return Step(f"labels-{name}", inputs, parameters, outputs, write_labels)
 
     def _pool(self, name: str, net: SegmentationModel, patch: int) -> PatchPool:
         scene = open_scene(self.roles[name])
@@ -251,26 +251,26 @@ class WorkflowRun:
         scene, truth = open_scene(self.workflow.enhance), self.labels("enhance")
         return lambda model: quick_score(model, scene, truth, self.device)
 
-    def _refinement_step(self, choice: LabelledScene) -> Step:
+    def _refinement_step(self, settings: LabelledScene) -> Step:
         w = self.workflow
         if w.refinement.kind == "finetune":
-            return self._finetuning_step(choice)
-        plan = refinement_plan(w, open_scene(choice))
+            return self._finetuning_step(settings)
+        plan = refinement_plan(w, open_scene(settings))
 
         def train(key: str) -> None:
             base = Checkpoint.load(self.base)
-            reach = RefinementRNN(1, 2, iterations=plan.iterations)
-            pool = self._pool("enhance", SegmentationModel(base.net.base, reach), plan.patch)
+            refinement = RefinementRNN(1, 2, iterations=plan.iterations)
+            pool = self._pool("enhance", SegmentationModel(base.net.base, refinement), plan.patch)
             _, record = train_refinement(
                 base, pool, plan, out=self.refined, key=key, device=self.device
             )
             record.save(_record(self.refined))
 
-        inputs = [*scene_files(choice), self.labels("enhance"), self.base]
-        parameters = {"plan": asdict(plan), "bands": choice.bands, "nodata": choice.nodata}
+        inputs = [*scene_files(settings), self.labels("enhance"), self.base]
+        parameters = {"plan": asdict(plan), "bands": settings.bands, "nodata": settings.nodata}
         return Step("refinement", inputs, parameters, [self.refined, _record(self.refined)], train)
 
-    def _finetuning_step(self, choice: LabelledScene) -> Step:
+    def _finetuning_step(self, settings: LabelledScene) -> Step:
         w = self.workflow
         plan = fine_tuning_plan(w)
 
@@ -280,53 +280,53 @@ class WorkflowRun:
             _, record = fine_tune(model, pool, plan, out=self.refined, key=key, device=self.device)
             record.save(_record(self.refined))
 
-        inputs = [*scene_files(choice), self.labels("enhance"), self.base]
-        parameters = {"finetune": asdict(plan), "bands": choice.bands, "nodata": choice.nodata}
+        inputs = [*scene_files(settings), self.labels("enhance"), self.base]
+        parameters = {"finetune": asdict(plan), "bands": settings.bands, "nodata": settings.nodata}
         return Step("refinement", inputs, parameters, [self.refined, _record(self.refined)], train)
 
     # -- mapping and judging
 
-    def map_folder(self, choice: SceneSettings) -> Path:
+    def map_folder(self, settings: SceneSettings) -> Path:
         """The bundle of a scene."""
-        return self.out / "map" / Path(choice.scene).stem
+        return self.out / "map" / Path(settings.scene).stem
 
-    def _map_step(self, choice: SceneSettings) -> Step:
-        w, folder = self.workflow, self.map_folder(choice)
+    def _map_step(self, settings: SceneSettings) -> Step:
+        w, folder = self.workflow, self.map_folder(settings)
         options = MapOptions(self.engine, w.map.scores, vectors=w.map.vectors, overwrite=True)
 
         def make(_: str) -> None:
-            write_bundle(open_scene(choice), self.model, folder, options)
+            write_bundle(open_scene(settings), self.model, folder, options)
 
         parameters = {
-            "choice": choice.model_dump(mode="json"),
+            "choice": settings.model_dump(mode="json"),
             "scores": w.map.scores,
             "vectors": w.map.vectors,
             "core": w.map.core,
         }
         name = f"map-{folder.name}"
-        return Step(name, [*scene_files(choice), self.model], parameters, [folder], make)
+        return Step(name, [*scene_files(settings), self.model], parameters, [folder], make)
 
-    def _evaluation_step(self, choice: LabelledScene) -> Step:
+    def _evaluation_step(self, settings: LabelledScene) -> Step:
         folder = self.out / "evaluation"
 
-        def judge(_: str) -> None:
+        def evaluate(_: str) -> None:
             evaluate_steps(
-                open_scene(choice),
+                open_scene(settings),
                 self._evaluated(),
                 self.labels("test"),
                 fresh_folder(folder),
                 self.engine,
             )
 
-        inputs = [*scene_files(choice), *self._evaluated(), self.labels("test")]
-        parameters = {"choice": choice.model_dump(mode="json")}
-        return Step("evaluation", inputs, parameters, [folder], judge)
+        inputs = [*scene_files(settings), *self._evaluated(), self.labels("test")]
+        parameters = {"choice": settings.model_dump(mode="json")}
+        return Step("evaluation", inputs, parameters, [folder], evaluate)
 
     def _evaluated(self) -> list[Path]:
         """The models whose maps are compared; a refinement holds the net before it."""
         w = self.workflow
-        tuned = w.enhance is not None and w.refinement.kind == "finetune"
-        return [self.base, self.refined] if tuned else [self.model]
+        is_fine_tuned = w.enhance is not None and w.refinement.kind == "finetune"
+        return [self.base, self.refined] if is_fine_tuned else [self.model]
 
     def evaluation(self) -> IterationMetrics | None:
         """How the map did after each iteration; None without a test scene."""
@@ -336,7 +336,7 @@ class WorkflowRun:
 
     def report(self) -> Path:
         """Write the report of the whole workflow and return its page."""
-        shown = self.workflow.map_scenes()[0]
+        first_map = self.workflow.map_scenes()[0]
         evaluation = self.evaluation()
         paths = {"base network": self.base}
         if self.workflow.enhance:
@@ -344,12 +344,12 @@ class WorkflowRun:
         report = Report(
             title=self.workflow.name,
             scheme=self.scheme,
-            summary=in_words(evaluation.steps if evaluation else (), self.workflow.names),
+            summary=summary_text(evaluation.steps if evaluation else (), self.workflow.names),
             metrics=methods(evaluation.steps, self.workflow.names) if evaluation else (),
             iterations=evaluation.steps if evaluation and len(evaluation.steps) > 1 else (),
             curves=curves({name: TrainingHistory.load(_record(p)) for name, p in paths.items()}),
             closeups=tuple(self._closeups(self.workflow.test, evaluation)),
-            overview=overview(open_scene(shown), self.map_folder(shown) / "classes.tif"),
+            overview=overview(open_scene(first_map), self.map_folder(first_map) / "classes.tif"),
             timings=tuple(self.timings.items()),
             facts=self._facts(),
         )
@@ -370,8 +370,8 @@ class WorkflowRun:
             noisy = None
         else:
             noisy = ("training labels", labels)
-        for place in choose_places(truth, size.closeups, size.closeup_px):
-            yield close_up(scene, place, noisy, truth, evaluation, self.workflow.names)
+        for window in select_windows(truth, size.closeups, size.closeup_px):
+            yield close_up(scene, window, noisy, truth, evaluation, self.workflow.names)
 
     def _facts(self) -> tuple[tuple[str, str], ...]:
         model = Checkpoint.load(self.model)
@@ -381,17 +381,17 @@ class WorkflowRun:
             ("machine", f"{os.cpu_count()} processors, {platform.machine()}"),
             ("seed", str(self.workflow.seed)),
             ("model", f"{self.model.name}, sha256 {file_hash(self.model)}"),
-            ("training labels", _as_words(self.workflow.train)),
+            ("training labels", _label_text(self.workflow.train)),
             ("training", json.dumps(model.provenance, sort_keys=True)),
         )
 
 
-def _as_words(choice: LabelledScene) -> str:
+def _label_text(settings: LabelledScene) -> str:
     """Which labels, and what is done to them before anything learns from them."""
-    done = ["aligned to the image" if choice.align else "as they are"]
-    if choice.ignore_buffer:
-        done.append(f"{choice.ignore_buffer:g} m along outlines ignored")
-    return f"{choice.labels.name}, {', '.join(done)}"
+    done = ["aligned to the image" if settings.align else "as they are"]
+    if settings.ignore_buffer:
+        done.append(f"{settings.ignore_buffer:g} m along outlines ignored")
+    return f"{settings.labels.name}, {', '.join(done)}"
 
 
 def _record(model: Path) -> Path:

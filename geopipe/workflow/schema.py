@@ -161,15 +161,19 @@ class Workflow(Section):
     def names(self) -> tuple[str, str]:
         """Of the base network, and of what the accurate tile makes of it."""
         net = {"cnn": "CNN", "unet": "U-Net", "lite-unet": "Lite U-Net"}[self.base.net]
-        made = {"rnn": f"{net}+RNN", "finetune": f"{net} fine-tuned"}[self.refinement.kind]
-        return net, made
+        refined_name = {"rnn": f"{net}+RNN", "finetune": f"{net} fine-tuned"}[self.refinement.kind]
+        return net, refined_name
 
     def map_scenes(self) -> tuple[SceneSettings, ...]:
         """The scenes to map."""
         if self.map.scenes:
             return tuple(self._mapped(path) for path in self.map.scenes)
-        place = self.test or self.train
-        return (SceneSettings(scene=place.scene, bands=place.bands, nodata=place.nodata),)
+        default_scene = self.test or self.train
+        return (
+            SceneSettings(
+                scene=default_scene.scene, bands=default_scene.bands, nodata=default_scene.nodata
+            ),
+        )
 
     def _mapped(self, path: str) -> SceneSettings:
         """A scene read as [map] says, else as where it is trained on, else as [train]."""

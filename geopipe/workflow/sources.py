@@ -36,42 +36,42 @@ _SHARED = 1e-6
 """Share of the test region that rounding may give to its neighbour."""
 
 
-def open_scene(choice: SceneSettings) -> Scene:
+def open_scene(settings: SceneSettings) -> Scene:
     """The scene that a workflow names."""
-    return Scene.open(choice.scene, choice.bands, choice.nodata)
+    return Scene.open(settings.scene, settings.bands, settings.nodata)
 
 
-def scene_files(choice: SceneSettings) -> list[Path]:
+def scene_files(settings: SceneSettings) -> list[Path]:
     """The files whose change changes the scene: also the sources of a VRT, masks beside it."""
-    with opened(choice.scene) as src:
-        return sorted({Path(choice.scene), *(Path(name) for name in src.files)})
+    with opened(settings.scene) as src:
+        return sorted({Path(settings.scene), *(Path(name) for name in src.files)})
 
 
-def label_files(choice: LabelledScene, scheme: ClassScheme) -> list[Path]:
+def label_files(settings: LabelledScene, scheme: ClassScheme) -> list[Path]:
     """The files whose change changes the labels: also what belongs to a Shapefile."""
-    path = choice.labels
+    path = settings.labels
     if str(path) == FETCH:
-        path = osm_cache_file(open_scene(choice).geobox, scheme, default_cache())
-    beside = path.parent.glob(f"{path.stem}.*") if path.suffix.lower() == ".shp" else ()
-    return sorted({path, *beside, *([choice.area] if choice.area else [])})
+        path = osm_cache_file(open_scene(settings).geobox, scheme, default_cache())
+    sidecars = path.parent.glob(f"{path.stem}.*") if path.suffix.lower() == ".shp" else ()
+    return sorted({path, *sidecars, *([settings.area] if settings.area else [])})
 
 
-def label_source(choice: LabelledScene, scheme: ClassScheme, scene: Scene) -> LabelSource:
+def label_source(settings: LabelledScene, scheme: ClassScheme, scene: Scene) -> LabelSource:
     """Its labels, inside its area; ``fetch`` asks OpenStreetMap, once per extent."""
-    path = choice.labels
+    path = settings.labels
     if str(path) == FETCH:
         path = fetch_osm(scene.geobox, scheme, default_cache())
-    labels = open_labels(path, scheme, scene.geobox, choice.layer)
-    if choice.area:
-        labels = ClippedLabels(labels, Area.open(choice.area, scene.geobox))
-    if choice.align:
-        labels = aligned(labels, scene, choice.max_shift)
-    if not choice.ignore_buffer:
+    labels = open_labels(path, scheme, scene.geobox, settings.layer)
+    if settings.area:
+        labels = ClippedLabels(labels, Area.open(settings.area, scene.geobox))
+    if settings.align:
+        labels = aligned(labels, scene, settings.max_shift)
+    if not settings.ignore_buffer:
         return labels
-    return IgnoreBufferLabels(labels, choice.ignore_buffer, scene.geobox)
+    return IgnoreBufferLabels(labels, settings.ignore_buffer, scene.geobox)
 
 
-def aligned(labels: LabelSource, scene: Scene, most: float) -> LabelSource:
+def aligned(labels: LabelSource, scene: Scene, max_shift: float) -> LabelSource:
     """`labels` with their vectors moved to where the image shows them; what they cover stays.
 
     With a warning they stay as they are where nothing can be learnt of them: label rasters, classes
@@ -82,7 +82,7 @@ def aligned(labels: LabelSource, scene: Scene, most: float) -> LabelSource:
     if isinstance(shapes, VectorLabels) and 0 in shapes.counts[1:]:
         return labels
     try:
-        field, _ = fit_labels(RegistrationGrid.of(scene, labels), labels, most)
+        field, _ = fit_labels(RegistrationGrid.of(scene, labels), labels, max_shift)
     except LabelError as e:
         log.warning("the labels of %s are not aligned: %s", scene.path, e.message)
         return labels
@@ -95,12 +95,12 @@ def check_scenes(workflow: Workflow) -> None:
     trained: dict[str, LabelledScene] = {"train": workflow.train}
     if workflow.enhance:
         trained["enhance"] = workflow.enhance
-    for name, choice in trained.items():
-        _require_patch(open_scene(choice), workflow, name)
+    for name, settings in trained.items():
+        _require_patch(open_scene(settings), workflow, name)
         if workflow.test:
-            require_apart(workflow.test, choice, name)
-    judged = (workflow.test,) if workflow.test else ()
-    for other in (*trained.values(), *judged, *workflow.map_scenes()):
+            require_apart(workflow.test, settings, name)
+    evaluated = (workflow.test,) if workflow.test else ()
+    for other in (*trained.values(), *evaluated, *workflow.map_scenes()):
         scene = open_scene(other)
         if len(scene.bands) != len(train.bands):
             raise SceneError(
@@ -117,23 +117,23 @@ def check_scenes(workflow: Workflow) -> None:
 
 def base_network_plan(workflow: Workflow, scene: Scene) -> BaseNetworkPlan:
     """How the network learns from the training scene."""
-    chosen = workflow.base.model_dump(exclude_none=True)
-    plan = BaseNetworkPlan.of(**chosen, schedule=workflow.schedule, seed=workflow.seed)
+    overrides = workflow.base.model_dump(exclude_none=True)
+    plan = BaseNetworkPlan.of(**overrides, schedule=workflow.schedule, seed=workflow.seed)
     return plan.fitted(NetworkGrid.of(scene.geobox, workflow.gsd).shape)
 
 
 def refinement_plan(workflow: Workflow, scene: Scene) -> RefinementPlan:
     """How the refinement learns from the accurate tile."""
-    chosen = workflow.refinement.model_dump(exclude={"kind"}, exclude_none=True)
-    plan = RefinementPlan.of(workflow.schedule, **chosen, seed=workflow.seed)
+    overrides = workflow.refinement.model_dump(exclude={"kind"}, exclude_none=True)
+    plan = RefinementPlan.of(workflow.schedule, **overrides, seed=workflow.seed)
     return plan.fitted(NetworkGrid.of(scene.geobox, workflow.gsd).shape)
 
 
 def fine_tuning_plan(workflow: Workflow) -> FineTuningPlan:
     """How a network is trained on with the accurate tile."""
     shared = {"steps", "batch", "lr", "augment", "jitter", "balanced", "precision"}
-    chosen = workflow.refinement.model_dump(include=shared, exclude_none=True)
-    return FineTuningPlan.of(workflow.base.net, **chosen, seed=workflow.seed)
+    overrides = workflow.refinement.model_dump(include=shared, exclude_none=True)
+    return FineTuningPlan.of(workflow.base.net, **overrides, seed=workflow.seed)
 
 
 def _require_patch(scene: Scene, workflow: Workflow, name: str) -> None:
@@ -155,8 +155,8 @@ def _require_patch(scene: Scene, workflow: Workflow, name: str) -> None:
 def require_apart(test: LabelledScene, other: LabelledScene, name: str) -> None:
     """Raise ConfigError when `other` holds ground of the test region: figures would flatter."""
     crs = Extent(open_scene(test).geobox).crs
-    ours, theirs = _region(test, crs), _region(other, crs)
-    shared = ours.intersection(theirs).area / ours.area
+    test_region, other_region = _region(test, crs), _region(other, crs)
+    shared = test_region.intersection(other_region).area / test_region.area
     if shared > _SHARED:
         raise ConfigError(
             f"{100 * shared:.3g} % of the [test] region is part of [{name}] too",
@@ -164,11 +164,11 @@ def require_apart(test: LabelledScene, other: LabelledScene, name: str) -> None:
         )
 
 
-def _region(choice: LabelledScene, crs: CRS) -> BaseGeometry:
+def _region(settings: LabelledScene, crs: CRS) -> BaseGeometry:
     """The ground that a scene's labels speak of."""
-    scene = open_scene(choice)
-    place = Extent(scene.geobox)
-    shapes = np.array([place.outline], object)
-    if choice.area:
-        shapes = Area.open(choice.area, scene.geobox).shapes
-    return union_all(reproject(shapes, place.crs, crs))
+    scene = open_scene(settings)
+    extent = Extent(scene.geobox)
+    shapes = np.array([extent.outline], object)
+    if settings.area:
+        shapes = Area.open(settings.area, scene.geobox).shapes
+    return union_all(reproject(shapes, extent.crs, crs))

@@ -34,9 +34,9 @@ class Step:
 def run_step(step: Step, records: Path) -> tuple[bool, float]:
     """Run `step` unless it is current; returns whether it ran and the seconds it took (or had)."""
     record, key = _record(step, records), _key(step)
-    if (known := _current(step, record, key)) is not None:
+    if (recorded_s := _current(step, record, key)) is not None:
         log.info("%s: unchanged, skipped", step.name)
-        return False, known
+        return False, recorded_s
     log.info("%s", step.name)
     record.unlink(missing_ok=True)
     start = time.monotonic()
@@ -44,8 +44,8 @@ def run_step(step: Step, records: Path) -> tuple[bool, float]:
     seconds = time.monotonic() - start
     records.mkdir(parents=True, exist_ok=True)
     part = record.with_suffix(".part")
-    made = {"key": key, "outputs": _prints(step.outputs), "seconds": seconds}
-    part.write_text(json.dumps(made, indent=1))
+    entry = {"key": key, "outputs": _fingerprints(step.outputs), "seconds": seconds}
+    part.write_text(json.dumps(entry, indent=1))
     part.replace(record)
     return True, seconds
 
@@ -61,42 +61,42 @@ def _record(step: Step, records: Path) -> Path:
 
 def _current(step: Step, record: Path, key: str) -> float | None:
     """The seconds that a step took whose outputs are still right; else None."""
-    known = _read(record)
-    if known and known["key"] == key and _unchanged(known["outputs"]):
-        return float(known["seconds"])
+    entry = _read(record)
+    if entry and entry["key"] == key and _unchanged(entry["outputs"]):
+        return float(entry["seconds"])
     return None
 
 
 def _key(step: Step) -> str:
     """Digest of what decides the outputs; the version is part, since code makes them too."""
-    parts = [__version__, step.name, dict(step.parameters), _prints(step.inputs)]
+    parts = [__version__, step.name, dict(step.parameters), _fingerprints(step.inputs)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _prints(paths: Sequence[Path]) -> dict[str, str | None]:
+def _fingerprints(paths: Sequence[Path]) -> dict[str, str | None]:
     """Fingerprint of each file, and of each file of each folder; None where there is none."""
-    prints: dict[str, str | None] = {}
+    fingerprints: dict[str, str | None] = {}
     for path in paths:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        prints[str(path)] = None if path.is_dir() or path.exists() is False else ""
+        fingerprints[str(path)] = None if path.is_dir() or path.exists() is False else ""
         for file in files:
-            prints[str(file)] = _print(file)
-    return prints
+            fingerprints[str(file)] = _fingerprint(file)
+    return fingerprints
 
 
-def _unchanged(made: Mapping[str, str | None]) -> bool:
+def _unchanged(fingerprints: Mapping[str, str | None]) -> bool:
     """Whether what a step made is there as it was; files that others put beside it do not count.
 
     Nor do ``.aux.xml`` files: whoever opens a raster may write its statistics there.
     """
     return all(
-        _print(Path(path)) == known
-        for path, known in made.items()
-        if known and not path.endswith(".aux.xml")
-    ) and all(Path(path).exists() for path in made)
+        _fingerprint(Path(path)) == fingerprint
+        for path, fingerprint in fingerprints.items()
+        if fingerprint and not path.endswith(".aux.xml")
+    ) and all(Path(path).exists() for path in fingerprints)
 
 
-def _print(path: Path) -> str | None:
+def _fingerprint(path: Path) -> str | None:
     try:
         stat = path.stat()
     except OSError:  # missing, or an address that only GDAL reads
@@ -108,11 +108,11 @@ def _print(path: Path) -> str | None:
 
 def _read(record: Path) -> dict[str, Any] | None:
     try:
-        known = json.loads(record.read_text())
+        entry = json.loads(record.read_text())
     except (OSError, ValueError):
         return None
-    whole = isinstance(known, dict) and {"key", "outputs", "seconds"} <= set(known)
-    return known if whole else None
+    is_complete = isinstance(entry, dict) and {"key", "outputs", "seconds"} <= set(entry)
+    return entry if is_complete else None
 
 
 def fresh_folder(path: Path) -> Path:

@@ -36,13 +36,13 @@ from geopipe.learn.transfer import (
     select,
 )
 from geopipe.learn.transfer.pseudo_labels import write_pseudo_labels
-from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, thumbnail, write_sheet
+from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, select_rows, write_sheet
 
 log = logging.getLogger(__name__)
 
-_SHOWN = 8
+_MAX_SHEET_ROWS = 8
 """Kept and refused patches of a class on the contact sheet."""
-_NEAR = 4
+_MAX_NEIGHBOURS = 4
 TUNING = PatchPlan(steps=150, lr=3e-4, backbone_lr=1e-4)
 """Stage 3: lower rates than a first training."""
 
@@ -57,7 +57,7 @@ class TransferSettings:
     rounds: int = 1
     mix: float = 0.5
     """Share of the patches of stage 3 that are the source's; 0: none."""
-    most: int = 6000
+    max_patches: int = 6000
     """Cells that are looked at on each side, by lot where there are more."""
     force: bool = False
     """Train although the evidence for a gain is weak."""
@@ -65,9 +65,10 @@ class TransferSettings:
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        if not (0 <= self.mix < 1 and self.rounds >= 1 and self.most >= 1):
+        if not (0 <= self.mix < 1 and self.rounds >= 1 and self.max_patches >= 1):
             raise ConfigError(
-                f"mix={self.mix:g}, rounds={self.rounds}, most={self.most}: mix is from 0 to below "
+                f"mix={self.mix:g}, rounds={self.rounds}, most={self.max_patches}: mix is from 0 "
+                "to below "
                 "1, at least one round and one cell"
             )
 
@@ -127,22 +128,28 @@ def transfer(
     model = Checkpoint.load(model_path)
     net = patch_net(model)
     source = _as_trained(source, model)
-    known = PatchGrid.of(source.rasters(model.scheme, model.gsd, labelled=True), net.stride)
-    known = known.subset(known.ids != IGNORE)
-    if missing := known.missing(model.scheme):
+    source_patches = PatchGrid.of(
+        source.rasters(model.scheme, model.gsd, labelled=True), net.stride
+    )
+    source_patches = source_patches.subset(source_patches.ids != IGNORE)
+    if missing := source_patches.absent_classes(model.scheme):
         raise LabelError(
             f"no source cell is of class {', '.join(missing)}", "give source images that have it"
         )
-    learnt, held = _split(model, known, max(net.sizes))
-    known, held = known.subset(learnt | held), held[learnt | held]
-    drawn = _at_random(known.ids, options.most, options.selection.seed)
-    known, held = known.subset(drawn), held[drawn]
-    there = PatchGrid.of(target.rasters(model.scheme, model.gsd, labelled=False), net.stride)
-    there = there.subset(_at_random(there.ids, options.most, options.selection.seed))
-    if len(there) < options.thresholds.samples:
+    train, test = _split(model, source_patches, max(net.sizes))
+    source_patches, test = source_patches.subset(train | test), test[train | test]
+    sampled = _at_random(source_patches.ids, options.max_patches, options.selection.seed)
+    source_patches, test = source_patches.subset(sampled), test[sampled]
+    target_patches = PatchGrid.of(
+        target.rasters(model.scheme, model.gsd, labelled=False), net.stride
+    )
+    target_patches = target_patches.subset(
+        _at_random(target_patches.ids, options.max_patches, options.selection.seed)
+    )
+    if len(target_patches) < options.thresholds.samples:
         log.warning(
             "the target is small: %d cells of %d px at %g m; give more or larger images",
-            len(there),
+            len(target_patches),
             net.stride,
             model.gsd,
         )
@@ -150,175 +157,192 @@ def transfer(
     paths = [model_path]
     try:
         for number in range(1, options.rounds + 1):
-            found = _embed(model, paths[-1], known, held, there, options)
-            rounds.append(found)
-            if found.evidence.reasons and not options.force:
+            result = _embed(model, paths[-1], source_patches, test, target_patches, options)
+            rounds.append(result)
+            if result.evidence.reasons and not options.force:
                 break
-            for reason in found.evidence.reasons:
+            for reason in result.evidence.reasons:
                 log.warning("round %d goes on all the same: %s", number, reason)
-            fresh = out.with_name(f"{out.stem}.round{number}{out.suffix}")
-            model = tuned_on(model, paths[-1], known.subset(~held), found, fresh, options)
-            paths.append(fresh)
+            round_path = out.with_name(f"{out.stem}.round{number}{out.suffix}")
+            model = train_round(
+                model, paths[-1], source_patches.subset(~test), result, round_path, options
+            )
+            paths.append(round_path)
     finally:
-        for fresh in paths[1:]:
-            fresh.unlink(missing_ok=True)
+        for round_path in paths[1:]:
+            round_path.unlink(missing_ok=True)
     trained = len(paths) - 1
-    told = rounds[max(trained, 1) - 1]
-    sheet = _write_sheet(out, model, told, known, trained=trained > 0)
-    pseudo = write_pseudo_labels(out, told.target, told.selected, model.scheme)
+    final_round = rounds[max(trained, 1) - 1]
+    sheet = _write_sheet(out, model, final_round, source_patches, trained=trained > 0)
+    pseudo = write_pseudo_labels(out, final_round.target, final_round.selected, model.scheme)
     outcome = TransferResult(out, sheet, pseudo, tuple(rounds), trained)
-    _finish(outcome, model, options)
+    _save_result(outcome, model, options)
     return outcome
 
 
 def _embed(
     model: Checkpoint,
     path: Path,
-    known: PatchGrid,
-    held: np.ndarray,
-    there: PatchGrid,
+    source_patches: PatchGrid,
+    test: np.ndarray,
+    target_patches: PatchGrid,
     options: TransferSettings,
 ) -> Round:
     """Stages 1 and 2, and the evidence."""
     model.net.to(options.device)
     digest = file_hash(path)
-    ours, theirs = (
-        embed(model, digest, cells, cache=options.cache, device=options.device)
-        for cells in (known, there)
+    source_embeddings, target_embeddings = (
+        embed(model, digest, patches, cache=options.cache, device=options.device)
+        for patches in (source_patches, target_patches)
     )
-    cells = there.subset(theirs.valid)
+    patches = target_patches.subset(target_embeddings.valid)
     weights = patch_net(model).weights
     source = SourceSamples(
-        ours.features,
-        ours.summed(weights),
-        known.ids,
-        held,
-        images=known.at[:, 0],
-        digests=ours.digests,
+        source_embeddings.features,
+        source_embeddings.summed(weights),
+        source_patches.ids,
+        test,
+        images=source_patches.positions[:, 0],
+        digests=source_embeddings.digests,
         names=model.scheme.names,
     )
     target = TargetSamples(
-        theirs.features[theirs.valid],
-        theirs.summed(weights)[theirs.valid],
-        cells.at,
-        theirs.digests[theirs.valid],
+        target_embeddings.features[target_embeddings.valid],
+        target_embeddings.summed(weights)[target_embeddings.valid],
+        patches.positions,
+        target_embeddings.digests[target_embeddings.valid],
     )
-    chosen = select(source, target, options.selection, options.device)
+    selection = select(source, target, options.selection, options.device)
     evidence = estimate_gain(
-        source, target, chosen, options.selection, options.thresholds, options.device
+        source, target, selection, options.selection, options.thresholds, options.device
     )
-    return Round(chosen, evidence, cells)
+    return Round(selection, evidence, patches)
 
 
-def tuned_on(
+def train_round(
     model: Checkpoint,
     path: Path,
-    known: PatchGrid,
-    found: Round,
+    source_patches: PatchGrid,
+    result: Round,
     out: Path,
     options: TransferSettings,
 ) -> Checkpoint:
     """Stage 3: the model trained on the kept samples, and on the share `mix` of source ones."""
-    kept = found.selected.selected
-    if not len(kept):
+    selected = result.selected.selected
+    if not len(selected):
         raise LabelError(
             "no target sample is kept, so there is nothing to train on",
             "lower --threshold or --agreement",
         )
-    cells = found.target.subset(kept).labelled(found.selected.labels[kept])
+    patches = result.target.subset(selected).labelled(result.selected.labels[selected])
     if options.mix:
-        cells = cells.joined(known.subset(_mixed_in(cells, known, options)))
-    key = key_of(file_hash(path), asdict(options.plan), cells.at, cells.ids, source_digest(cells))
-    tuned, _ = train_patches(
+        patches = patches.joined(
+            source_patches.subset(_source_share(patches, source_patches, options))
+        )
+    key = key_of(
+        file_hash(path),
+        asdict(options.plan),
+        patches.positions,
+        patches.ids,
+        source_digest(patches),
+    )
+    trained, _ = train_patches(
         model,
-        cells,
+        patches,
         options.plan,
         out=out,
         key=key,
         device=options.device,
-        known={"transferred_from": file_hash(path), "kept": len(kept), "mix": options.mix},
+        provenance={"transferred_from": file_hash(path), "kept": len(selected), "mix": options.mix},
     )
-    return tuned
+    return trained
 
 
-def _mixed_in(cells: PatchGrid, known: PatchGrid, options: TransferSettings) -> np.ndarray:
-    """Source cells of each class, such that their share of the class's cells is `mix`.
-
-    A class without kept cells gets as many as the others have in the mean, so that it is not
-    forgotten.
+def _source_share(
+    patches: PatchGrid, source_patches: PatchGrid, options: TransferSettings
+) -> np.ndarray:
+    """Source cells for each class: their share of its cells is `mix`; a class without kept ones
+    gets as many as the others have in the mean, so that it is not forgotten.
     """
     rng = np.random.default_rng(options.selection.seed)
-    typical = len(cells) / max(len(cells.by_class), 1)
-    drawn = []
-    for class_id, mine in sorted(known.by_class.items()):
-        here = len(cells.by_class.get(class_id, ())) or typical
-        count = math.ceil(here * options.mix / (1 - options.mix))
-        drawn.append(rng.permutation(mine)[:count])
-    return np.concatenate(drawn)
+    mean_count = len(patches) / max(len(patches.by_class), 1)
+    sampled = []
+    for class_id, class_indices in sorted(source_patches.by_class.items()):
+        pseudo_count = len(patches.by_class.get(class_id, ())) or mean_count
+        count = math.ceil(pseudo_count * options.mix / (1 - options.mix))
+        sampled.append(rng.permutation(class_indices)[:count])
+    return np.concatenate(sampled)
 
 
 def _as_trained(source: PatchSource, model: Checkpoint) -> PatchSource:
     """The source, its bands and holes as the model's training read them."""
-    made = model.provenance
-    bands = source.bands or tuple(made.get("bands") or ()) or None
+    provenance = model.provenance
+    bands = source.bands or tuple(provenance.get("bands") or ()) or None
     return replace(
-        source, bands=bands, nodata=made.get("nodata") if source.nodata is None else source.nodata
+        source,
+        bands=bands,
+        nodata=provenance.get("nodata") if source.nodata is None else source.nodata,
     )
 
 
-def _split(model: Checkpoint, known: PatchGrid, largest: int) -> tuple[np.ndarray, np.ndarray]:
+def _split(model: Checkpoint, patches: PatchGrid, largest: int) -> tuple[np.ndarray, np.ndarray]:
     """(n,) bool each: the cells that the model's training learnt from, and those that it held out.
 
     Of another source a share as large is held out.
     """
-    made = model.provenance
-    if made.get("source") != source_digest(known):
+    provenance = model.provenance
+    if provenance.get("source") != source_digest(patches):
         log.warning("the model was not trained on this source; a fifth of it is held out")
-    share, seed = made.get("hold_out", 0.2), made.get("hold_out_seed", 0)
-    return known.split(share, seed, largest)
+    share, seed = provenance.get("hold_out", 0.2), provenance.get("hold_out_seed", 0)
+    return patches.split(share, seed, largest)
 
 
-def _at_random(ids: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """Indices of at most `most` cells, of each class its share by turns."""
-    if len(ids) <= most:
+def _at_random(ids: np.ndarray, max_count: int, seed: int) -> np.ndarray:
+    """Indices of at most `max_count` cells, of each class its share by turns."""
+    if len(ids) <= max_count:
         return np.arange(len(ids))
     rng = np.random.default_rng(seed)
-    lot = rng.permutation(len(ids))
-    turn = np.empty(len(ids), np.int64)
+    shuffled = rng.permutation(len(ids))
+    rank_in_class = np.empty(len(ids), np.int64)
     for class_id in np.unique(ids):
-        mine = lot[ids[lot] == class_id]
-        turn[mine] = np.arange(len(mine))
-    return np.sort(lot[np.argsort(turn[lot], kind="stable")][:most])
+        class_members = shuffled[ids[shuffled] == class_id]
+        rank_in_class[class_members] = np.arange(len(class_members))
+    return np.sort(shuffled[np.argsort(rank_in_class[shuffled], kind="stable")][:max_count])
 
 
 def _write_sheet(
-    out: Path, model: Checkpoint, found: Round, known: PatchGrid, *, trained: bool
+    out: Path, model: Checkpoint, result: Round, source_patches: PatchGrid, *, trained: bool
 ) -> Path:
-    verdict = "The model was trained on them"
+    status = "The model was trained on them"
     if not trained:
-        verdict = f"No training: {out.name} is the old model"
-    verdict += ", because:" if not trained else ", although:" if found.evidence.reasons else "."
-    chosen, size = found.selected, sorted(patch_net(model).sizes)[len(patch_net(model).sizes) // 2]
+        status = f"No training: {out.name} is the old model"
+    status += ", because:" if not trained else ", although:" if result.evidence.reasons else "."
+    selection, size = (
+        result.selected,
+        sorted(patch_net(model).sizes)[len(patch_net(model).sizes) // 2],
+    )
 
     def rows() -> Iterator[Row]:
-        for i in thumbnail(chosen, _SHOWN).tolist():
-            near = zip(
-                chosen.neighbours.indices[i, :_NEAR].tolist(),
-                chosen.neighbours.distances[i, :_NEAR].tolist(),
+        for i in select_rows(selection, _MAX_SHEET_ROWS).tolist():
+            neighbours = zip(
+                selection.neighbours.indices[i, :_MAX_NEIGHBOURS].tolist(),
+                selection.neighbours.distances[i, :_MAX_NEIGHBOURS].tolist(),
                 strict=True,
             )
-            plane = found.target.planes[found.target.at[i, 0]]
+            raster = result.target.rasters[result.target.positions[i, 0]]
             yield Row(
-                _picture(found.target, i, size),
-                int(chosen.labels[i]),
-                float(chosen.confidence[i]),
-                SampleStatus(int(chosen.statuses[i])),
+                _patch_image(result.target, i, size),
+                int(selection.labels[i]),
+                float(selection.confidence[i]),
+                SampleStatus(int(selection.statuses[i])),
                 tuple(
-                    Neighbour(_picture(known, j, size), int(known.ids[j]), far)
-                    for j, far in near
+                    Neighbour(
+                        _patch_image(source_patches, j, size), int(source_patches.ids[j]), distance
+                    )
+                    for j, distance in neighbours
                     if j >= 0
                 ),
-                _place(plane, found.target, i),
+                _location(raster, result.target, i),
             )
 
     return write_sheet(
@@ -327,37 +351,38 @@ def _write_sheet(
             f"Pseudo-labels for {out.name}",
             model.scheme,
             tuple(rows()),
-            chosen.counts(),
-            f"{len(chosen.selected)} of {len(chosen.labels)} target patches are kept. {verdict}",
-            found.evidence.reasons,
+            selection.counts(),
+            f"{len(selection.selected)} of {len(selection.labels)} target patches are kept. "
+            f"{status}",
+            result.evidence.reasons,
         ),
-        _SHOWN,
-        _NEAR,
+        _MAX_SHEET_ROWS,
+        _MAX_NEIGHBOURS,
     )
 
 
-def _place(plane: PatchRaster, cells: PatchGrid, index: int) -> str:
+def _location(raster: PatchRaster, patches: PatchGrid, index: int) -> str:
     """Where a cell is: the middle of it in its scene's CRS, or its chip."""
-    path = Path(plane.path)
-    if not isinstance(plane, SceneRaster):
+    path = Path(raster.path)
+    if not isinstance(raster, SceneRaster):
         return "/".join(path.parts[-2:])
-    geobox, window = plane.grid.geobox(plane.scene.geobox), cells.window(index, cells.cell)
-    middle = window.col + window.width / 2, window.row + window.height / 2
+    geobox, window = raster.grid.geobox(raster.scene.geobox), patches.window(index, patches.cell)
+    center = window.col + window.width / 2, window.row + window.height / 2
     digits = 5 if geobox.crs and geobox.crs.geographic else 0
-    return f"{path.name}: " + ", ".join(f"{v:.{digits}f}" for v in geobox.affine * middle)
+    return f"{path.name}: " + ", ".join(f"{v:.{digits}f}" for v in geobox.affine * center)
 
 
-def _picture(cells: PatchGrid, index: int, size: int) -> np.ndarray:
+def _patch_image(patches: PatchGrid, index: int, size: int) -> np.ndarray:
     """The patch of `size` px around a cell (3, size, size) uint8."""
-    image, _ = read_patch(cells.planes[cells.at[index, 0]], cells.window(index, size))
+    image, _ = read_patch(patches.rasters[patches.positions[index, 0]], patches.window(index, size))
     return image.clamp(0, 255).round().numpy().astype(np.uint8)
 
 
-def _finish(outcome: TransferResult, model: Checkpoint, options: TransferSettings) -> None:
+def _save_result(outcome: TransferResult, model: Checkpoint, options: TransferSettings) -> None:
     """The model under its own name, what is known of it beside it."""
     out, names = outcome.model, model.scheme.names
     model.net.to("cpu")
-    told = {
+    report = {
         "rounds": [r.to_dict(names) for r in outcome.rounds],
         "trained": outcome.trained,
         "abstained": list(outcome.reasons),
@@ -365,7 +390,7 @@ def _finish(outcome: TransferResult, model: Checkpoint, options: TransferSetting
     }
     note = {"transfer": {"trained": outcome.trained, "abstained": list(outcome.reasons)}}
     replace(model, provenance={**model.provenance, **note}).save(out)
-    beside = out.with_name(out.name + ".json")
-    part = beside.with_name(beside.name + ".part")
-    part.write_text(json.dumps(told, indent=1) + "\n")
-    part.replace(beside)
+    report_path = out.with_name(out.name + ".json")
+    part = report_path.with_name(report_path.name + ".part")
+    part.write_text(json.dumps(report, indent=1) + "\n")
+    part.replace(report_path)

@@ -26,23 +26,24 @@ _INTRO = (
 )
 
 
-def write_page(path: Path, told: dict[str, Any]) -> None:
-    """Write `told`, as `run` makes it."""
-    settings = told["settings"]
+def write_page(path: Path, report: dict[str, Any]) -> None:
+    """Write `report`, as `run` makes it."""
+    settings = report["settings"]
     lines = [
         "# Scene classification on UC Merced",
         "",
-        f"`{told['command']}` (`make reproduce-chips`); {told['machine']}; {told['software']}; "
+        f"`{report['command']}` (`make reproduce-chips`); {report['machine']}; "
+        f"{report['software']}; "
         f"{settings['epochs']} epochs, chips at {settings['side']} px, batches of "
         f"{settings['batch']}, {settings['share']:.0%} to learn from, seeds "
-        f"{', '.join(map(str, told['seeds']))}.",
+        f"{', '.join(map(str, report['seeds']))}.",
     ]
-    lines += [line for text in _INTRO for line in ("", text.format(step=told["one_chip"]))]
-    if told["missing"]:
-        lines += ["", f"No weights of {', '.join(told['missing'])} were given."]
+    lines += [line for text in _INTRO for line in ("", text.format(step=report["one_chip"]))]
+    if report["missing"]:
+        lines += ["", f"No weights of {', '.join(report['missing'])} were given."]
     for part, title in PARTS.items():
-        mine = [row for row in told["rows"] if row["part"] == part]
-        if mine:
+        part_rows = [row for row in report["rows"] if row["part"] == part]
+        if part_rows:
             if part == "a" and settings["frozen_side"] != settings["side"]:
                 title += f", chips at {settings['frozen_side']} px"
             lines += [
@@ -52,8 +53,8 @@ def write_page(path: Path, told: dict[str, Any]) -> None:
                 "| | overall accuracy, % | kappa | paper, % | minutes |",
                 "|---|---:|---:|---|---:|",
             ]
-            lines += [_line(row) for row in mine]
-    if told["pairs"]:
+            lines += [_line(row) for row in part_rows]
+    if report["pairs"]:
         lines += [
             "",
             "## Paired",
@@ -64,17 +65,17 @@ def write_page(path: Path, told: dict[str, Any]) -> None:
             "| | against | points | only the first / only the second | McNemar p | t-test p |",
             "|---|---|---:|---|---|---:|",
         ]
-        lines += [_pair(pair) for pair in told["pairs"]]
-    for file, says in told["figures"].items():
-        lines += ["", f"![{says}]({file})"]
+        lines += [_pair(pair) for pair in report["pairs"]]
+    for file, caption in report["figures"].items():
+        lines += ["", f"![{caption}]({file})"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _line(row: dict[str, Any]) -> str:
     accuracy = row["overall_accuracy"]
-    spread = f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['deviation']:.2f}"
+    accuracy_text = f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['deviation']:.2f}"
     return (
-        f"| {row['name']} | {spread} | {row['kappa']['mean']:.4f} | {row['paper']} |"
+        f"| {row['name']} | {accuracy_text} | {row['kappa']['mean']:.4f} | {row['paper']} |"
         f" {row['seconds'] / 60:.0f} |"
     )
 

@@ -33,14 +33,14 @@ def compare(a: str, first: pd.DataFrame, b: str, second: pd.DataFrame) -> Paired
 
     Raises ValueError where they are of other chips.
     """
-    both = first.merge(second, on=["fold", "chip"], suffixes=("_a", "_b"), validate="one_to_one")
-    if not len(first) == len(second) == len(both):
+    merged = first.merge(second, on=["fold", "chip"], suffixes=("_a", "_b"), validate="one_to_one")
+    if not len(first) == len(second) == len(merged):
         raise ValueError(f"{a} and {b} were judged on other chips")
-    right_a = both["class_a"] == both["predicted_a"]
-    right_b = both["class_b"] == both["predicted_b"]
-    only_a = (right_a & ~right_b).groupby(both["fold"]).sum().astype(int).tolist()
-    only_b = (right_b & ~right_a).groupby(both["fold"]).sum().astype(int).tolist()
-    shares = [(right.groupby(both["fold"]).mean()).tolist() for right in (right_a, right_b)]
+    right_a = merged["class_a"] == merged["predicted_a"]
+    right_b = merged["class_b"] == merged["predicted_b"]
+    only_a = (right_a & ~right_b).groupby(merged["fold"]).sum().astype(int).tolist()
+    only_b = (right_b & ~right_a).groupby(merged["fold"]).sum().astype(int).tolist()
+    shares = [(right.groupby(merged["fold"]).mean()).tolist() for right in (right_a, right_b)]
     differences = [100 * (x - y) for x, y in zip(*shares, strict=True)]
     t = ttest_rel(*shares).pvalue if len(differences) > 2 and len(set(differences)) > 1 else None
     p = tuple(

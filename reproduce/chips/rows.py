@@ -74,26 +74,26 @@ class Row:
 
 def rows(settings: Settings, parts: Iterable[str]) -> list[Row]:
     """The rows of these parts (a, b, c, d) whose weights can be had."""
-    there = [net for net in NETS if net in settings.weights]
-    made: list[Row] = []
+    available = [net for net in NETS if net in settings.weights]
+    result: list[Row] = []
     if "a" in parts:
-        made += [_row("a", f"finetune:{n}", settings, frozen=True) for n in there]
+        result += [_row("a", f"finetune:{n}", settings, frozen=True) for n in available]
     if "b" in parts:
-        made += [_row("b", f"finetune:{n}", settings) for n in there]
+        result += [_row("b", f"finetune:{n}", settings) for n in available]
     if "c" in parts:
-        made += [
+        result += [
             _row("c", f"fusion:{f}", settings)
             for f in FUSIONS
-            if all(p.partition(".")[0] in there for p in f.split("+"))
+            if all(p.partition(".")[0] in available for p in f.split("+"))
         ]
-    if "d" in parts and "resnet18" in there:
-        made += [
+    if "d" in parts and "resnet18" in available:
+        result += [
             *([] if "b" in parts else [_row("d", "finetune:resnet18", settings)]),
-            _row("d", "ddrl-am", settings, named="ResNet-18 + AM"),
-            _row("d", "ddrl-am", settings, center=CENTER, named="ResNet-18 + AM + CL"),
-            _row("d", "ddrl-am", settings, true=True, named="ResNet-18 + AM of the true class"),
+            _row("d", "ddrl-am", settings, name="ResNet-18 + AM"),
+            _row("d", "ddrl-am", settings, center=CENTER, name="ResNet-18 + AM + CL"),
+            _row("d", "ddrl-am", settings, true=True, name="ResNet-18 + AM of the true class"),
         ]
-    return made
+    return result
 
 
 def _row(
@@ -104,7 +104,7 @@ def _row(
     frozen: bool = False,
     center: float = 0.0,
     true: bool = False,
-    named: str = "",
+    name: str = "",
 ) -> Row:
     nets = {p.backbone for p in ChipModelSpec(model).model_spec.parts}
     weights = tuple(f"{n}={settings.weights[n]}" for n in sorted(nets))
@@ -117,17 +117,17 @@ def _row(
     )
     design = ChipModelSpec(model, weights, settings.side)
     training = ChipTraining(design, plan, frozen, device=settings.device, cache=settings.cache)
-    return Row(part, named or model, training)
+    return Row(part, name or model, training)
 
 
 def pairs(accuracy: Mapping[str, float]) -> list[tuple[str, str]]:
     """What is compared with what: each fusion with its best part, attention with none."""
-    found = []
+    result = []
     for name in accuracy:
         if name.startswith("fusion:"):
             parts = {f"finetune:{p.partition('.')[0]}" for p in name[7:].split("+")}
             best = max(parts & accuracy.keys(), key=lambda p: accuracy[p], default="")
-            found += [(name, best)] if best else []
+            result += [(name, best)] if best else []
     plain, am, full = LI
-    wanted = ((am, plain), (full, plain), (full, am), ("ResNet-18 + AM of the true class", am))
-    return found + [(a, b) for a, b in wanted if a in accuracy and b in accuracy]
+    comparisons = ((am, plain), (full, plain), (full, am), ("ResNet-18 + AM of the true class", am))
+    return result + [(a, b) for a, b in comparisons if a in accuracy and b in accuracy]

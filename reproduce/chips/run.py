@@ -80,61 +80,67 @@ def _run(args: argparse.Namespace) -> None:
         _weights(args.weights, data / "weights"),
         args.out / "cache",
     )
-    wanted = [r for r in rows(settings, args.parts) if re.search(args.only, r.name)]
-    told: list[dict[str, Any]] = []
-    for number, row in enumerate(wanted, 1):
-        print(f"{number} of {len(wanted)}: {PARTS[row.part]}: {row.name}", flush=True)
-        told.append(_row(row, chips, Protocol(0, args.share, args.seeds, tsne=False), args.out))
-        print(f"  {told[-1]['overall_accuracy']['mean']:.2%}", flush=True)
-    _write(args, settings, told)
+    selected = [r for r in rows(settings, args.parts) if re.search(args.only, r.name)]
+    results: list[dict[str, Any]] = []
+    for number, row in enumerate(selected, 1):
+        print(f"{number} of {len(selected)}: {PARTS[row.part]}: {row.name}", flush=True)
+        results.append(_row(row, chips, Protocol(0, args.share, args.seeds, tsne=False), args.out))
+        print(f"  {results[-1]['overall_accuracy']['mean']:.2%}", flush=True)
+    _write(args, settings, results)
 
 
-def _weights(given: Sequence[str], folder: Path) -> dict[str, str]:
+def _weights(arguments: Sequence[str], folder: Path) -> dict[str, str]:
     """Net -> source: what is given, files of the data's folder, and the package's net."""
-    found = {"efficientnet_lite0": "auto"}
-    found |= {n: str(folder / f) for n, f in SHIPPED.items() if (folder / f).is_file()}
-    return found | {n: source for n, _, source in (w.partition("=") for w in given)}
+    weights = {"efficientnet_lite0": "auto"}
+    weights |= {n: str(folder / f) for n, f in SHIPPED.items() if (folder / f).is_file()}
+    return weights | {n: source for n, _, source in (w.partition("=") for w in arguments)}
 
 
 def _row(row: Row, chips: Path, protocol: Protocol, out: Path) -> dict[str, Any]:
     """The figures of a row, computed unless they are there."""
     folder = out / "rows" / re.sub(r"[^\w.+-]+", "-", f"{row.part}-{row.name}")
-    drawn = row.training.plan.center > 0  # its pair without is a row too, so this costs nothing
-    how = Protocol(protocol.folds, protocol.share, protocol.repeats, protocol.seed, tsne=drawn)
-    what = {"row": repr(row), "protocol": asdict(how)}
+    has_figure = (
+        row.training.plan.center > 0
+    )  # its pair without is a row too, so this costs nothing
+    row_protocol = Protocol(
+        protocol.folds, protocol.share, protocol.repeats, protocol.seed, tsne=has_figure
+    )
+    row_key = {"row": repr(row), "protocol": asdict(row_protocol)}
 
     def action(_: str) -> None:
-        evaluate_chips(chips, row.training, how, folder, overwrite=True)
+        evaluate_chips(chips, row.training, row_protocol, folder, overwrite=True)
 
-    step = Step(folder.name, [chips], what, [folder], action)
+    step = Step(folder.name, [chips], row_key, [folder], action)
     _, seconds = run_step(step, out / "steps")
-    known = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     return {
         "part": row.part,
         "name": row.name,
         "paper": row.paper,
         "seconds": seconds,
         "folder": str(folder),
-        **known,
+        **evaluation,
     }
 
 
-def _write(args: argparse.Namespace, settings: Settings, told: list[dict[str, Any]]) -> None:
-    tuned = {r["name"]: r for r in told if not r["frozen"]}
-    tables = {name: pd.read_csv(Path(r["folder"]) / "predictions.csv") for name, r in tuned.items()}
-    accuracy = {name: r["overall_accuracy"]["mean"] for name, r in tuned.items()}
+def _write(args: argparse.Namespace, settings: Settings, results: list[dict[str, Any]]) -> None:
+    trained_rows = {r["name"]: r for r in results if not r["frozen"]}
+    tables = {
+        name: pd.read_csv(Path(r["folder"]) / "predictions.csv") for name, r in trained_rows.items()
+    }
+    accuracy = {name: r["overall_accuracy"]["mean"] for name, r in trained_rows.items()}
     compared = [asdict(compare(a, tables[a], b, tables[b])) for a, b in pairs(accuracy)]
     args.results.mkdir(parents=True, exist_ok=True)
     figures = {}
-    best = max(told, key=lambda r: r["overall_accuracy"]["mean"], default=None)
-    for row in (r for r in told if r is best or r["plan"]["center"]):
+    best = max(results, key=lambda r: r["overall_accuracy"]["mean"], default=None)
+    for row in (r for r in results if r is best or r["plan"]["center"]):
         for file in _SHOWN:
             source = Path(row["folder"]) / file
             if source.is_file():
                 target = f"{Path(row['folder']).name}-{file}"
                 shutil.copy(source, args.results / target)
                 figures[target] = f"{row['name']}: {file.removesuffix('.png')}"
-    held = (1 - args.share) * told[0]["chips"] if told else 1
+    test_share = (1 - args.share) * results[0]["chips"] if results else 1
     page = {
         **facts(" ".join(["python -m reproduce.chips.run", *sys.argv[1:]])),
         "settings": {
@@ -146,9 +152,9 @@ def _write(args: argparse.Namespace, settings: Settings, told: list[dict[str, An
             "weights": {n: Path(w).name for n, w in settings.weights.items()},
         },
         "seeds": list(range(args.seeds)),
-        "one_chip": 100 / held,
+        "one_chip": 100 / test_share,
         "missing": [n for n in NETS if n not in settings.weights],
-        "rows": told,
+        "rows": results,
         "pairs": compared,
         "figures": figures,
     }

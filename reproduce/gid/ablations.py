@@ -16,9 +16,9 @@ from geopipe.learn.transfer import TransferPlan, select
 from geopipe.metrics import Metrics
 from geopipe.workflow.transfer import Round
 from reproduce.gid import data
-from reproduce.gid.experiment import Domain, Lab, true_labels
+from reproduce.gid.experiment import Domain, Experiment, true_labels
 from reproduce.gid.metrics import ALL, precision
-from reproduce.gid.sensor import Sensor, write_seen
+from reproduce.gid.sensor import Sensor, write_simulated
 
 THRESHOLDS = (0.5, 0.8, 0.95)
 NEIGHBOURS = (5, 10, 20)
@@ -63,19 +63,19 @@ class Study:
     def target(self) -> PatchGrid:
         """All cells of the fifteen-class crops, in five classes."""
         target = self.gid / "target"
-        cells = data.crops(target / "image", target / "label", self.copies)
-        data.check_merged(cells, data.FINE, data.scheme())
-        return cells
+        patches = data.crops(target / "image", target / "label", self.copies)
+        data.check_merged(patches, data.FINE, data.scheme())
+        return patches
 
     @cached_property
     def shifted(self) -> PatchGrid:
         """The same as another sensor would see them; written once."""
-        folder, told = self.out / "shifted", self.out / "shifted.json"
-        wanted = json.dumps({**asdict(self.sensor), "crops": data.names_digest(self.target)})
-        if not told.exists() or told.read_text() != wanted:
-            told.unlink(missing_ok=True)
-            write_seen(self.gid / "target" / "image", folder, self.sensor)
-            told.write_text(wanted)
+        folder, record = self.out / "shifted", self.out / "shifted.json"
+        expected = json.dumps({**asdict(self.sensor), "crops": data.names_digest(self.target)})
+        if not record.exists() or record.read_text() != expected:
+            record.unlink(missing_ok=True)
+            write_simulated(self.gid / "target" / "image", folder, self.sensor)
+            record.write_text(expected)
         return data.crops(folder, self.gid / "target" / "label", self.copies)
 
     @cached_property
@@ -84,84 +84,92 @@ class Study:
         assert self.foreign is not None
         return data.photographs(self.foreign, self.photographs)
 
-    def domain(self, part: str, lab: Lab) -> Domain:
+    def domain(self, part: str, lab: Experiment) -> Domain:
         """Where part B, C, D or E is to go."""
-        held = lab.crops[1]
+        test_crops = lab.crops[1]
         if part == "D":
-            names = np.array(data.folders(lab.source))[held].tolist()
-            first, second = (held[half] for half in data.halves(names, lab.seed))
-            learn, judge = (data.of_planes(lab.source, half) for half in (second, first))
-            return Domain("same", learn, judge, first, {})
+            names = np.array(data.folders(lab.source))[test_crops].tolist()
+            first, second = (test_crops[half] for half in data.halves(names, lab.seed))
+            train, test = (data.of_rasters(lab.source, half) for half in (second, first))
+            return Domain("same", train, test, first, {})
         name = {"B": "target", "C": "shifted", "E": "photos"}[part]
-        cells: PatchGrid = getattr(self, name)
-        learn, judge = (
-            data.of_planes(cells, half) for half in data.halves(data.folders(cells), lab.seed)
+        patches: PatchGrid = getattr(self, name)
+        train, test = (
+            data.of_rasters(patches, half) for half in data.halves(data.folders(patches), lab.seed)
         )
-        made = {"sensor": asdict(self.sensor)} if part == "C" else {}
-        return Domain(name, learn, judge, held, made)
+        parameters = {"sensor": asdict(self.sensor)} if part == "C" else {}
+        return Domain(name, train, test, test_crops, parameters)
 
 
-def scales(study: Study, lab: Lab) -> dict[str, Any]:
+def scales(study: Study, lab: Experiment) -> dict[str, Any]:
     """A: sizes of patches alone and together, and segments, on held-out source and target."""
-    held = data.of_planes(lab.source, lab.crops[1])
-    found = {
-        "source": lab.judged("source-held", lab.model_path, held, {}),
-        "target": lab.judged("target-all", lab.model_path, study.target, {}),
+    test_patches = data.of_rasters(lab.source, lab.crops[1])
+    results = {
+        "source": lab.evaluate("source-held", lab.model_path, test_patches, {}),
+        "target": lab.evaluate("target-all", lab.model_path, study.target, {}),
     }
-    return {where: _plain(metrics) for where, metrics in found.items()}
+    return {where: _plain(metrics) for where, metrics in results.items()}
 
 
-def moved(part: str, study: Study, lab: Lab, methods: Sequence[str]) -> dict[str, Any]:
+def transfer_part(
+    part: str, study: Study, lab: Experiment, methods: Sequence[str]
+) -> dict[str, Any]:
     """B to E: the methods on a domain, what the evidence said, and what the labels say of both."""
     domain, plan = study.domain(part, lab), TransferPlan(seed=lab.seed)
     out = lab.folder / f"part-{part}.json"
 
     def run(_: str) -> None:
-        out.write_text(json.dumps(_moved(lab, domain, plan, methods), indent=1))
+        out.write_text(json.dumps(_transfer_methods(lab, domain, plan, methods), indent=1))
 
-    what = {
-        "learn": data.names_digest(domain.learn),
-        "judge": data.names_digest(domain.judge),
-        "held": domain.held.tolist(),
+    parameters = {
+        "learn": data.names_digest(domain.train),
+        "judge": data.names_digest(domain.test),
+        "held": domain.test_crops.tolist(),
         "settings": asdict(lab.settings),
         "plan": plan.to_dict(),
         "methods": list(methods),
-        **domain.made,
+        **domain.parameters,
     }
-    lab.done(f"part-{part}", [lab.model_path], what, out, run)
+    lab.done(f"part-{part}", [lab.model_path], parameters, out, run)
     return dict(json.loads(out.read_text()))
 
 
-def _moved(lab: Lab, domain: Domain, plan: TransferPlan, methods: Sequence[str]) -> dict[str, Any]:
-    found, names = lab.look(domain, plan), data.scheme().names
-    maps = {"none": lab.judged(f"{domain.name}-none", lab.model_path, domain.judge, domain.made)}
+def _transfer_methods(
+    lab: Experiment, domain: Domain, plan: TransferPlan, methods: Sequence[str]
+) -> dict[str, Any]:
+    selected, names = lab.select_samples(domain, plan), data.scheme().names
+    maps = {
+        "none": lab.evaluate(f"{domain.name}-none", lab.model_path, domain.test, domain.parameters)
+    }
     for method in (m for m in METHODS if m in methods and m != "none"):
-        taken = _taken(method, lab, domain, plan, found)
+        method_round = _round_of(method, lab, domain, plan, selected)
         name = f"{domain.name}-{method}"
-        if len(taken.selected.selected):
-            path = lab.tuned(name, domain, taken, plan)
-            maps[method] = lab.judged(name, path, domain.judge, domain.made)
+        if len(method_round.selected.selected):
+            path = lab.train_transferred(name, domain, method_round, plan)
+            maps[method] = lab.evaluate(name, path, domain.test, domain.parameters)
         else:  # nothing to learn from: the model stays
             maps[method] = maps["none"]
     gained = maps["both"][ALL].overall_accuracy - maps["none"][ALL].overall_accuracy
     return {
         "methods": {method: _plain(metrics) for method, metrics in maps.items()},
-        "samples": found.selected.table(names),
-        "precision": precision(found.selected, domain.learn.ids, names),
-        "evidence": found.evidence.to_dict(),
-        "goes_on": found.evidence.proceeds,
+        "samples": selected.selected.table(names),
+        "precision": precision(selected.selected, domain.train.ids, names),
+        "evidence": selected.evidence.to_dict(),
+        "goes_on": selected.evidence.proceeds,
         "true_gain": 100 * gained,
     }
 
 
-def _taken(method: str, lab: Lab, domain: Domain, plan: TransferPlan, both: Round) -> Round:
+def _round_of(
+    method: str, lab: Experiment, domain: Domain, plan: TransferPlan, full_round: Round
+) -> Round:
     """What a method trains on."""
     if method == "pseudo":
-        return lab.look(domain, replace(plan, agreement=0.0, entropy=1.0))
-    return both if method == "both" else true_labels(both, domain.learn.ids)
+        return lab.select_samples(domain, replace(plan, agreement=0.0, entropy=1.0))
+    return full_round if method == "both" else true_labels(full_round, domain.train.ids)
 
 
-def ablations(study: Study, lab: Lab, *, train: bool) -> dict[str, Any]:
+def ablations(study: Study, lab: Experiment, *, train: bool) -> dict[str, Any]:
     """F: pseudo-labels of the other sensor by threshold and neighbours; with `train`, models."""
     domain, usual = study.domain("C", lab), TransferPlan(seed=lab.seed)
     out = lab.folder / "part-F.json"
@@ -172,29 +180,31 @@ def ablations(study: Study, lab: Lab, *, train: bool) -> dict[str, Any]:
 
     def run(_: str) -> None:
         source, target = lab.samples(domain)
-        found: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         for name, plan in plans.items():
-            chosen = select(source, target, plan)
-            found[name] = {
-                "samples": chosen.table(data.scheme().names),
-                "precision": precision(chosen, domain.learn.ids, data.scheme().names),
+            selection = select(source, target, plan)
+            results[name] = {
+                "samples": selection.table(data.scheme().names),
+                "precision": precision(selection, domain.train.ids, data.scheme().names),
             }
-            if train and len(chosen.selected):
-                which = "shifted-both" if plan == usual else f"shifted-{name}"
-                path = lab.tuned(which, domain, lab.look(domain, plan), plan)
-                maps = lab.judged(which, path, domain.judge, domain.made)
-                found[name]["maps"] = _plain(maps)
-        out.write_text(json.dumps(found, indent=1))
+            if train and len(selection.selected):
+                run_name = "shifted-both" if plan == usual else f"shifted-{name}"
+                path = lab.train_transferred(
+                    run_name, domain, lab.select_samples(domain, plan), plan
+                )
+                maps = lab.evaluate(run_name, path, domain.test, domain.parameters)
+                results[name]["maps"] = _plain(maps)
+        out.write_text(json.dumps(results, indent=1))
 
-    what = {
-        "learn": data.names_digest(domain.learn),
-        "judge": data.names_digest(domain.judge),
+    parameters = {
+        "learn": data.names_digest(domain.train),
+        "judge": data.names_digest(domain.test),
         "plans": {n: p.to_dict() for n, p in plans.items()},
         "settings": asdict(lab.settings),
         "train": train,
-        **domain.made,
+        **domain.parameters,
     }
-    lab.done("part-F", [lab.model_path], what, out, run)
+    lab.done("part-F", [lab.model_path], parameters, out, run)
     return dict(json.loads(out.read_text()))
 
 

@@ -40,9 +40,11 @@ def patches(
     """
     tuning, half = settings.tuning_steps * PatchPlan.batch * TRAINED, count.target // 2
     in_f = "F" in parts and first
-    moved = any(p in parts for p in "BCDE") or in_f
+    with_transfer = any(p in parts for p in "BCDE") or in_f
     total = settings.steps * PatchPlan.batch * TRAINED
-    total += CROP * count.held * ("A" in parts or moved) + CROP * count.known * moved
+    total += (
+        CROP * count.held * ("A" in parts or with_transfer) + CROP * count.known * with_transfer
+    )
     total += CROP * count.target * ("A" in parts or "B" in parts)
     total += CROP * count.target * ("C" in parts or in_f)
     total += sum(p in parts for p in "BC") * 3 * (tuning + CROP * half)

@@ -71,26 +71,26 @@ def data_folder(name: str) -> Path:
     return root / name
 
 
-def crops(images: Path, masks: Path, without: frozenset[str] = frozenset()) -> PatchGrid:
+def crops(images: Path, masks: Path, excluded: frozenset[str] = frozenset()) -> PatchGrid:
     """All cells of all crops below a folder, with the class of most of their labelled pixels.
 
-    `without`: names (folder/stem) of crops to leave out.
+    `excluded`: names (folder/stem) of crops to leave out.
     """
     source = PatchSource((str(images),), masks=masks, unlabelled=UNLABELLED)
     planes = source.rasters(scheme(), GSD, labelled=True)
-    return PatchGrid.of([p for p in planes if named(Path(p.path)) not in without], CELL)
+    return PatchGrid.of([p for p in planes if class_name_of(Path(p.path)) not in excluded], CELL)
 
 
-def named(path: Path) -> str:
+def class_name_of(path: Path) -> str:
     """folder/stem: what a crop is called whatever its format."""
     return f"{path.parent.name}/{path.stem}"
 
 
-def copies(images: Path, of: Path) -> frozenset[str]:
-    """Names of the crops below `images` whose file lies below `of` too, byte by byte."""
-    known = {_content(Path(c.path)) for c in ChipFolder.open(of).chips}
-    found = (Path(c.path) for c in ChipFolder.open(images).chips)
-    return frozenset(named(p) for p in found if _content(p) in known)
+def copies(images: Path, originals: Path) -> frozenset[str]:
+    """Names of the crops below `images` whose file lies below `originals` too, byte by byte."""
+    digests = {_content(Path(c.path)) for c in ChipFolder.open(originals).chips}
+    chip_paths = (Path(c.path) for c in ChipFolder.open(images).chips)
+    return frozenset(class_name_of(p) for p in chip_paths if _content(p) in digests)
 
 
 def _content(path: Path) -> str:
@@ -100,75 +100,75 @@ def _content(path: Path) -> str:
 def photographs(folder: Path, each: int) -> PatchGrid:
     """`each` photographs of every class, whose class is that of the folder they lie in."""
     chips = [c for c in ChipFolder.open(folder).chips if c.class_name in FOREIGN]
-    taken = by_turns([c.class_name for c in chips], FOREIGN, each)
+    selected = alternating([c.class_name for c in chips], FOREIGN, each)
     ids = scheme().id_of
     return PatchGrid.of(
-        [ChipRaster(chips[i], 3, ids(FOREIGN[chips[i].class_name])) for i in taken], CELL
+        [ChipRaster(chips[i], 3, ids(FOREIGN[chips[i].class_name])) for i in selected], CELL
     )
 
 
-def by_turns(names: Sequence[str], merged: Mapping[str, str], each: int) -> list[int]:
+def alternating(names: Sequence[str], merged: Mapping[str, str], each: int) -> list[int]:
     """Indices of `each` of every merged class, its fine ones by turns; fewer where there are no
     more.
     """
-    seen: dict[str, int] = {}
-    turn = []
+    counts: dict[str, int] = {}
+    ranks = []
     for name in names:
-        turn.append(seen.get(name, 0))
-        seen[name] = turn[-1] + 1
-    order = sorted(range(len(names)), key=lambda i: (turn[i], names[i]))
-    taken: dict[str, list[int]] = {}
+        ranks.append(counts.get(name, 0))
+        counts[name] = ranks[-1] + 1
+    order = sorted(range(len(names)), key=lambda i: (ranks[i], names[i]))
+    by_class: dict[str, list[int]] = {}
     for i in order:
-        taken.setdefault(merged[names[i]], []).append(i)
-    return sorted(i for found in taken.values() for i in found[:each])
+        by_class.setdefault(merged[names[i]], []).append(i)
+    return sorted(i for members in by_class.values() for i in members[:each])
 
 
-def folders(cells: PatchGrid) -> list[str]:
+def folders(patches: PatchGrid) -> list[str]:
     """Of each plane, the name of the folder it lies in: its scene class."""
-    return [Path(plane.path).parent.name for plane in cells.planes]
+    return [Path(plane.path).parent.name for plane in patches.rasters]
 
 
-def check_merged(cells: PatchGrid, merged: Mapping[str, str], classes: ClassScheme) -> None:
+def check_merged(patches: PatchGrid, merged: Mapping[str, str], classes: ClassScheme) -> None:
     """Raise LabelError where most cells of a folder are not of the class it is merged into."""
-    names = np.array(folders(cells))[cells.at[:, 0]]
+    names = np.array(folders(patches))[patches.positions[:, 0]]
     for name in np.unique(names):
-        ids = cells.ids[(names == name) & (cells.ids != IGNORE)]
-        found = np.bincount(ids, minlength=len(classes)).argmax()
-        if name not in merged or classes.names[found] != merged[name]:
+        ids = patches.ids[(names == name) & (patches.ids != IGNORE)]
+        majority = np.bincount(ids, minlength=len(classes)).argmax()
+        if name not in merged or classes.names[majority] != merged[name]:
             raise LabelError(
-                f"most cells of {name} are {classes.names[found]}, not "
+                f"most cells of {name} are {classes.names[majority]}, not "
                 f"{merged.get(name, 'of a class that is known')}",
                 "labels and folders do not belong together",
             )
 
 
-def of_planes(cells: PatchGrid, planes: np.ndarray) -> PatchGrid:
+def of_rasters(patches: PatchGrid, planes: np.ndarray) -> PatchGrid:
     """The cells of these planes."""
-    return cells.subset(np.isin(cells.at[:, 0], planes))
+    return patches.subset(np.isin(patches.positions[:, 0], planes))
 
 
 def halves(names: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of two halves, class by class; the second has the odd one of a class."""
     first, second = [], []
     for k, name in enumerate(sorted(set(names))):
-        mine = [i for i, n in enumerate(names) if n == name]
-        lot = np.random.default_rng([seed, k]).permutation(mine)
-        first.append(lot[: len(mine) // 2])
-        second.append(lot[len(mine) // 2 :])
+        members = [i for i, n in enumerate(names) if n == name]
+        shuffled = np.random.default_rng([seed, k]).permutation(members)
+        first.append(shuffled[: len(members) // 2])
+        second.append(shuffled[len(members) // 2 :])
     return np.sort(np.concatenate(first)), np.sort(np.concatenate(second))
 
 
 def balanced(names: Sequence[str], among: np.ndarray, each: int, seed: int) -> np.ndarray:
     """At most `each` of every class, of the indices `among`."""
-    drawn = []
+    selected = []
     for k, name in enumerate(sorted(set(names))):
-        mine = [i for i in among.tolist() if names[i] == name]
-        drawn.append(np.random.default_rng([seed, k]).permutation(mine)[:each])
-    return np.sort(np.concatenate(drawn)).astype(np.int64)
+        members = [i for i in among.tolist() if names[i] == name]
+        selected.append(np.random.default_rng([seed, k]).permutation(members)[:each])
+    return np.sort(np.concatenate(selected)).astype(np.int64)
 
 
-def names_digest(cells: PatchGrid) -> str:
+def names_digest(patches: PatchGrid) -> str:
     """sha256 over the crops' names: whether two runs saw the same ones."""
-    numbers = np.unique(cells.at[:, 0]).tolist()
-    names = ["/".join(Path(cells.planes[i].path).parts[-3:]) for i in numbers]
+    numbers = np.unique(patches.positions[:, 0]).tolist()
+    names = ["/".join(Path(patches.rasters[i].path).parts[-3:]) for i in numbers]
     return hashlib.sha256("\n".join(names).encode()).hexdigest()

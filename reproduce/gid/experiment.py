@@ -19,9 +19,9 @@ from geopipe.learn.transfer import SourceSamples, TargetSamples, TransferPlan, e
 from geopipe.learn.transfer.plan import SampleStatus
 from geopipe.metrics import Metrics
 from geopipe.workflow.steps import Step, run_step
-from geopipe.workflow.transfer import TUNING, Round, TransferSettings, tuned_on
+from geopipe.workflow.transfer import TUNING, Round, TransferSettings, train_round
 from reproduce.gid import data
-from reproduce.gid.metrics import judged
+from reproduce.gid.metrics import evaluate
 
 HOLD_OUT = 0.2
 
@@ -52,17 +52,17 @@ class Domain:
     """Where a model is to go: crops it may look at, and others that it is judged by."""
 
     name: str
-    learn: PatchGrid
+    train: PatchGrid
     """With the classes of their labels, which only the oracle and the judging see."""
-    judge: PatchGrid
-    held: np.ndarray
+    test: PatchGrid
+    test_crops: np.ndarray
     """Source crops that are held out to weigh the evidence by."""
-    made: dict[str, Any]
+    parameters: dict[str, Any]
     """How, if the images were made: part of what decides a step."""
 
 
 @dataclass(frozen=True)
-class Lab:
+class Experiment:
     """One seed; all it makes lies below `out`."""
 
     seed: int
@@ -99,9 +99,9 @@ class Lab:
     @cached_property
     def crops(self) -> tuple[np.ndarray, np.ndarray]:
         """Source crops (their numbers) to learn from, and those held out."""
-        learnt, held = split(self.labelled, HOLD_OUT, self.seed, self.settings.design)
-        found = (np.unique(self.labelled.at[which, 0]) for which in (learnt, held))
-        return next(found), next(found)
+        train, test = split(self.labelled, HOLD_OUT, self.seed, self.settings.design)
+        crop_ids = (np.unique(self.labelled.positions[mask, 0]) for mask in (train, test))
+        return next(crop_ids), next(crop_ids)
 
     @cached_property
     def model_path(self) -> Path:
@@ -109,8 +109,8 @@ class Lab:
         out = self.folder / "source.safetensors"
         plan = PatchPlan(steps=self.settings.steps, seed=self.seed)
         design = self.settings.design
-        cells = data.of_planes(self.labelled, self.crops[0])
-        known = {
+        patches = data.of_rasters(self.labelled, self.crops[0])
+        provenance = {
             "design": asdict(design),
             "hold_out": HOLD_OUT,
             "hold_out_seed": self.seed,
@@ -120,9 +120,11 @@ class Lab:
         def train(key: str) -> None:
             model = design.model(data.scheme())
             device = self.settings.device
-            train_patches(model, cells, plan, out=out, key=key, device=device, known=known)
+            train_patches(
+                model, patches, plan, out=out, key=key, device=device, provenance=provenance
+            )
 
-        return self.done("source", [], {"plan": asdict(plan), **known}, out, train)
+        return self.done("source", [], {"plan": asdict(plan), **provenance}, out, train)
 
     @cached_property
     def model(self) -> Checkpoint:
@@ -136,27 +138,28 @@ class Lab:
 
     # -- judging
 
-    def judged(
-        self, name: str, path: Path, cells: PatchGrid, made: dict[str, Any]
+    def evaluate(
+        self, name: str, path: Path, patches: PatchGrid, parameters: dict[str, Any]
     ) -> dict[str, Metrics]:
-        """Kind of map -> metrics of a model's maps of all crops of `cells`; see `judge`."""
+        """Kind of map -> metrics of a model's maps of all crops of `patches`; see
+        `run_evaluation`."""
         out = self.folder / "judged" / f"{name}.json"
 
-        def judge(_: str) -> None:
+        def run_evaluation(_: str) -> None:
             model = self._loaded(path)
-            found = judged(model, cells, self.seen(model, path, cells))
-            out.write_text(json.dumps({k: m.to_dict() for k, m in found.items()}, indent=1))
+            metrics = evaluate(model, patches, self.embeddings(model, path, patches))
+            out.write_text(json.dumps({k: m.to_dict() for k, m in metrics.items()}, indent=1))
 
-        what = {"crops": data.names_digest(cells), **made}
-        self.done(f"judged-{name}", [path], what, out, judge)
+        step_parameters = {"crops": data.names_digest(patches), **parameters}
+        self.done(f"judged-{name}", [path], step_parameters, out, run_evaluation)
         return {k: Metrics.from_dict(m) for k, m in json.loads(out.read_text()).items()}
 
-    def seen(self, model: Checkpoint, path: Path, cells: PatchGrid) -> Any:
+    def embeddings(self, model: Checkpoint, path: Path, patches: PatchGrid) -> Any:
         """What a model sees in the cells; features of equal pixels are computed once."""
         return embed(
             model,
             file_hash(path),
-            cells,
+            patches,
             cache=self.folder / "cache",
             device=self.settings.device,
         )
@@ -165,58 +168,71 @@ class Lab:
 
     def samples(self, domain: Domain) -> tuple[SourceSamples, TargetSamples]:
         """What the source model sees in a balanced part of the source, and in the domain."""
-        known = self._known(domain)
-        held = np.isin(known.at[:, 0], domain.held)
+        source_patches = self._source_patches(domain)
+        test = np.isin(source_patches.positions[:, 0], domain.test_crops)
         weights = patch_net(self.model).weights
-        whole = data.of_planes(self.source, np.unique(known.at[:, 0]))
-        ours = self.seen(self.model, self.model_path, whole)
-        sure = whole.ids != IGNORE
-        theirs = self.seen(self.model, self.model_path, domain.learn)
+        source_crops = data.of_rasters(self.source, np.unique(source_patches.positions[:, 0]))
+        source_embeddings = self.embeddings(self.model, self.model_path, source_crops)
+        is_labelled = source_crops.ids != IGNORE
+        target_embeddings = self.embeddings(self.model, self.model_path, domain.train)
         return SourceSamples(
-            ours.features[sure],
-            ours.summed(weights)[sure],
-            known.ids,
-            held,
-            images=known.at[:, 0],
-            digests=ours.digests[sure],
-        ), TargetSamples(theirs.features, theirs.summed(weights), domain.learn.at, theirs.digests)
+            source_embeddings.features[is_labelled],
+            source_embeddings.summed(weights)[is_labelled],
+            source_patches.ids,
+            test,
+            images=source_patches.positions[:, 0],
+            digests=source_embeddings.digests[is_labelled],
+        ), TargetSamples(
+            target_embeddings.features,
+            target_embeddings.summed(weights),
+            domain.train.positions,
+            target_embeddings.digests,
+        )
 
-    def _known(self, domain: Domain) -> PatchGrid:
+    def _source_patches(self, domain: Domain) -> PatchGrid:
         """Labelled cells of as many source crops of each class, and of those held out."""
         part = data.balanced(
             data.folders(self.source), self.crops[0], self.settings.source_crops, self.seed
         )
-        return data.of_planes(self.labelled, np.concatenate([part, domain.held]))
+        return data.of_rasters(self.labelled, np.concatenate([part, domain.test_crops]))
 
-    def look(self, domain: Domain, plan: TransferPlan) -> Round:
+    def select_samples(self, domain: Domain, plan: TransferPlan) -> Round:
         """Both stages and the evidence. No label of the domain is looked at."""
         source, target = self.samples(domain)
-        chosen = select(source, target, plan)
-        unlabelled = domain.learn.labelled(np.full(len(domain.learn), IGNORE))
-        return Round(chosen, estimate_gain(source, target, chosen, plan), unlabelled)
+        selection = select(source, target, plan)
+        unlabelled = domain.train.labelled(np.full(len(domain.train), IGNORE))
+        return Round(selection, estimate_gain(source, target, selection, plan), unlabelled)
 
-    def tuned(self, name: str, domain: Domain, found: Round, plan: TransferPlan) -> Path:
+    def train_transferred(
+        self, name: str, domain: Domain, selected: Round, plan: TransferPlan
+    ) -> Path:
         """The source model trained on what was chosen, and on the source."""
         out = self.folder / "tuned" / f"{name}.safetensors"
         tuning = replace(TUNING, steps=self.settings.tuning_steps, seed=self.seed)
         options = TransferSettings(selection=plan, plan=tuning, device=self.settings.device)
-        known = self._known(domain)
-        learnt = known.subset(~np.isin(known.at[:, 0], domain.held))
+        source_patches = self._source_patches(domain)
+        train_source = source_patches.subset(
+            ~np.isin(source_patches.positions[:, 0], domain.test_crops)
+        )
 
         def train(_: str) -> None:
-            tuned_on(self._loaded(self.model_path), self.model_path, learnt, found, out, options)
+            train_round(
+                self._loaded(self.model_path), self.model_path, train_source, selected, out, options
+            )
 
-        what = {
+        step_parameters = {
             "tuning": asdict(tuning),
-            "crops": data.names_digest(domain.learn),
-            **domain.made,
-            "kept": key_of(found.selected.selected, found.selected.labels[found.selected.selected]),
-            "source": source_digest(learnt),
+            "crops": data.names_digest(domain.train),
+            **domain.parameters,
+            "kept": key_of(
+                selected.selected.selected, selected.selected.labels[selected.selected.selected]
+            ),
+            "source": source_digest(train_source),
         }
-        return self.done(f"tuned-{name}", [self.model_path], what, out, train)
+        return self.done(f"tuned-{name}", [self.model_path], step_parameters, out, train)
 
 
-def true_labels(found: Round, ids: np.ndarray) -> Round:
+def true_labels(selected: Round, ids: np.ndarray) -> Round:
     """The same, had the labels been known: all labelled cells, each with its class."""
-    fates = np.where(ids != IGNORE, SampleStatus.KEPT, SampleStatus.UNSURE).astype(np.uint8)
-    return replace(found, selected=replace(found.selected, labels=ids, statuses=fates))
+    statuses = np.where(ids != IGNORE, SampleStatus.KEPT, SampleStatus.UNSURE).astype(np.uint8)
+    return replace(selected, selected=replace(selected.selected, labels=ids, statuses=statuses))

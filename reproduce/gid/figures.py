@@ -11,7 +11,7 @@ from geopipe.classes import IGNORE
 from geopipe.grid import Window
 from geopipe.learn.patches import PatchGrid
 from reproduce.gid import data
-from reproduce.gid.experiment import Lab
+from reproduce.gid.experiment import Experiment
 from reproduce.gid.metrics import ALL, SEGMENTS, crop_maps
 from reproduce.maggiori.figures import Place, close_ups
 from reproduce.maggiori.figures.style import COLOURS, drawing, method_legend
@@ -32,23 +32,25 @@ def bars(path: Path, groups: Groups) -> None:
         axes = figure.add_subplot()
         handles = []
         for i, name in enumerate(names):
-            there = [
+            bars_of_method = [
                 (k, 100 * np.array(g[name])) for k, g in enumerate(groups.values()) if name in g
             ]
-            at = np.array([k for k, _ in there]) + (i - (len(names) - 1) / 2) * width
-            mean = np.array([x.mean() for _, x in there])
-            spread = np.array([x.std(ddof=1) if len(x) > 1 else 0.0 for _, x in there])
+            positions = (
+                np.array([k for k, _ in bars_of_method]) + (i - (len(names) - 1) / 2) * width
+            )
+            mean = np.array([x.mean() for _, x in bars_of_method])
+            deviations = np.array([x.std(ddof=1) if len(x) > 1 else 0.0 for _, x in bars_of_method])
             handles.append(
                 axes.bar(
-                    at,
+                    positions,
                     mean,
                     width * 0.92,
-                    yerr=spread if spread.any() else None,
+                    yerr=deviations if deviations.any() else None,
                     color=COLOURS[i % len(COLOURS)],
                     error_kw={"elinewidth": 1, "ecolor": "#333333", "capsize": 2},
                 )
             )
-            for x, m, above in zip(at, mean, spread, strict=True):
+            for x, m, above in zip(positions, mean, deviations, strict=True):
                 axes.annotate(
                     f"{m:.0f}",
                     (x, m + above),
@@ -66,27 +68,31 @@ def bars(path: Path, groups: Groups) -> None:
         method_legend(figure, handles, names)
 
 
-def examples(path: Path, lab: Lab, target: PatchGrid) -> None:
+def examples(path: Path, lab: Experiment, target: PatchGrid) -> None:
     """Maps by the source model of a crop of each class, that with most of other classes in it."""
     names, classes = data.folders(target), data.scheme()
-    chosen = []
+    crop_ids = []
     for class_id, name in enumerate(classes.names):
-        mine = [i for i, fine in enumerate(names) if data.FINE[fine] == name]
-        if mine:
-            chosen.append(max(mine, key=lambda i: _others(target, i, class_id)))
-    cells = data.of_planes(target, np.array(chosen))
-    seen = lab.seen(lab.model, lab.model_path, cells)
-    places = []
-    for plane, maps in crop_maps(lab.model, cells, seen):
-        whole = Window.of_shape(plane.shape)
-        image = plane.pixels(whole)[0].numpy().astype(np.uint8).transpose(1, 2, 0)
-        shown = {"truth": plane.labels(whole), "all sizes": maps[ALL], "+ segments": maps[SEGMENTS]}
-        places.append(Place(image, tuple(shown.items())))
-    close_ups(path, places, classes)
+        members = [i for i, fine in enumerate(names) if data.FINE[fine] == name]
+        if members:
+            crop_ids.append(max(members, key=lambda i: _others(target, i, class_id)))
+    patches = data.of_rasters(target, np.array(crop_ids))
+    embeddings = lab.embeddings(lab.model, lab.model_path, patches)
+    windows = []
+    for plane, maps in crop_maps(lab.model, patches, embeddings):
+        window = Window.of_shape(plane.shape)
+        image = plane.pixels(window)[0].numpy().astype(np.uint8).transpose(1, 2, 0)
+        panels = {
+            "truth": plane.labels(window),
+            "all sizes": maps[ALL],
+            "+ segments": maps[SEGMENTS],
+        }
+        windows.append(Place(image, tuple(panels.items())))
+    close_ups(path, windows, classes)
 
 
-def _others(cells: PatchGrid, number: int, class_id: int) -> int:
+def _others(patches: PatchGrid, number: int, class_id: int) -> int:
     """Pixels of a crop that are of other classes than its own."""
-    plane = cells.planes[number]
+    plane = patches.rasters[number]
     ids = plane.labels(Window.of_shape(plane.shape))
     return int(((ids != IGNORE) & (ids != class_id)).sum())

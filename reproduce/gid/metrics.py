@@ -24,38 +24,40 @@ _KEPT = 2500
 """Segmented crops that stay in memory, 0.1 MB each: every model maps them."""
 
 
-def judged(model: Checkpoint, cells: PatchGrid, seen: Embeddings) -> dict[str, Metrics]:
+def evaluate(model: Checkpoint, patches: PatchGrid, embeddings: Embeddings) -> dict[str, Metrics]:
     """Pixels of the crops by true and mapped class: by each size of patch, all, and segments."""
     names = model.scheme.names
-    found: dict[str, Metrics] = {}
-    for plane, maps in crop_maps(model, cells, seen):
+    metrics: dict[str, Metrics] = {}
+    for plane, maps in crop_maps(model, patches, embeddings):
         truth = plane.labels(Window.of_shape(plane.shape))
         for key, ids in maps.items():
-            found[key] = found.get(key, Metrics.empty(names)) + Metrics.of(names, truth, ids)
-    return found
+            metrics[key] = metrics.get(key, Metrics.empty(names)) + Metrics.of(names, truth, ids)
+    return metrics
 
 
 def crop_maps(
-    model: Checkpoint, cells: PatchGrid, seen: Embeddings
+    model: Checkpoint, patches: PatchGrid, embeddings: Embeddings
 ) -> Iterator[tuple[PatchRaster, dict[str, np.ndarray]]]:
-    """Each plane with its class maps (h, w) uint8; `cells` are all cells of their planes.
+    """Each plane with its class maps (h, w) uint8; `patches` are all cells of their planes.
 
     Kinds of maps: sizes of patches as text, ALL and SEGMENTS.
     """
     net, classes = patch_net(model), len(model.scheme)
-    summed = seen.summed(net.weights).argmax(1)
+    summed = embeddings.summed(net.weights).argmax(1)
     margin = SegmentationModel(net, SegmentVote(classes)).halo - net.receptive_radius
-    for number in np.unique(cells.at[:, 0]):
-        mine = np.flatnonzero(cells.at[:, 0] == number)
-        plane = cells.planes[number]
+    for number in np.unique(patches.positions[:, 0]):
+        crop_rows = np.flatnonzero(patches.positions[:, 0] == number)
+        plane = patches.rasters[number]
         assert isinstance(plane, ChipRaster)
-        grid = tuple((cells.at[mine, 1:].max(0) + 1).tolist())
-        where = cell_of(Window.of_shape(plane.shape), plane.shape, cells.cell, grid)
-        alone = seen.probabilities[mine].argmax(2)
+        grid = tuple((patches.positions[crop_rows, 1:].max(0) + 1).tolist())
+        where = cell_of(Window.of_shape(plane.shape), plane.shape, patches.cell, grid)
+        by_size = embeddings.probabilities[crop_rows].argmax(2)
         maps = {
-            **{str(size): alone[:, i][where] for i, size in enumerate(net.sizes)},
-            ALL: summed[mine][where],
-            SEGMENTS: voted(plane, summed[mine], (grid, cells.cell, margin), _look_of(model)),
+            **{str(size): by_size[:, i][where] for i, size in enumerate(net.sizes)},
+            ALL: summed[crop_rows][where],
+            SEGMENTS: voted(
+                plane, summed[crop_rows], (grid, patches.cell, margin), _look_of(model)
+            ),
         }
         yield plane, {key: ids.astype(np.uint8) for key, ids in maps.items()}
 
@@ -65,15 +67,15 @@ Look = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def voted(
-    plane: ChipRaster, ids: np.ndarray, cut: tuple[tuple[int, int], int, int], by: Look
+    plane: ChipRaster, ids: np.ndarray, crop_grid: tuple[tuple[int, int], int, int], by: Look
 ) -> np.ndarray:
     """(h, w) class ids: of the votes `ids` (cells,), most in a pixel's segment.
 
     As `SegmentVote` does in mapping, where the plane is continued by its mirror image by `margin`
-    px; so are the votes here, that the net need not look at mirrored cells too. `cut`: (rows,
+    px; so are the votes here, that the net need not look at mirrored cells too. `crop_grid`: (rows,
     columns) of cells, px of a cell, margin.
     """
-    labels, counts = _outlined(plane, cut, by)
+    labels, counts = _outlined(plane, crop_grid, by)
     shares = 0.0
     for scale, pixels in zip(labels, counts, strict=True):
         ballots = pixels @ np.eye(int(ids.max()) + 1)[ids]
@@ -83,29 +85,30 @@ def voted(
 
 @lru_cache(_KEPT)
 def _outlined(
-    plane: ChipRaster, cut: tuple[tuple[int, int], int, int], by: Look
+    plane: ChipRaster, crop_grid: tuple[tuple[int, int], int, int], by: Look
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Segments of a plane at each scale.
 
     Labels (scales, h, w) int16, and for each scale (segments, cells) pixels: how many of a cell,
     its mirror images included, a segment has. Only segments that reach into the plane.
     """
-    grid, cell, margin = cut
+    grid, cell, margin = crop_grid
     window = Window.of_shape(plane.shape)
     image, _ = read_patch(plane, window.expand(margin))
     mean, std = (np.array(x, np.float32)[:, None, None] for x in by)
-    shown = (image.numpy() - mean) / std
+    normalized = (image.numpy() - mean) / std
     where = cell_of(window.expand(margin), plane.shape, cell, grid).ravel()
     core = np.s_[margin : margin + window.height, margin : margin + window.width]
     labels, counts = [], []
-    cells = grid[0] * grid[1]
-    for whole in segment(shown, (shown != 0).any(0), SCALES):
-        there, inside = np.unique(whole[core], return_inverse=True)
+    count = grid[0] * grid[1]
+    for segment_ids in segment(normalized, (normalized != 0).any(0), SCALES):
+        found_ids, inside = np.unique(segment_ids[core], return_inverse=True)
         pixels = np.bincount(
-            whole.ravel().astype(np.int64) * cells + where, minlength=(whole.max() + 1) * cells
+            segment_ids.ravel().astype(np.int64) * count + where,
+            minlength=(segment_ids.max() + 1) * count,
         )
         labels.append(inside.reshape(window.shape).astype(np.int16))
-        counts.append(pixels.reshape(-1, cells)[there].astype(np.float64))
+        counts.append(pixels.reshape(-1, count)[found_ids].astype(np.float64))
     return np.stack(labels), tuple(counts)
 
 
@@ -138,24 +141,26 @@ STAGES = {
 """Pseudo-labels before retrieval, after it, and after thinning."""
 
 
-def precision(chosen: Selection, truth: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
+def precision(selection: Selection, truth: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
     """Stage -> class name or "all" -> samples, those of known class, and the share that is right.
 
     `truth` (n,): majority of each cell's labels, IGNORE where there is none.
     """
 
-    def row(which: np.ndarray) -> dict[str, Any]:
-        known = which & (truth != IGNORE)
-        right = (chosen.labels[known] == truth[known]).mean() if known.any() else None
+    def row(mask: np.ndarray) -> dict[str, Any]:
+        labelled = mask & (truth != IGNORE)
+        right = (selection.labels[labelled] == truth[labelled]).mean() if labelled.any() else None
         return {
-            "samples": int(which.sum()),
-            "known": int(known.sum()),
+            "samples": int(mask.sum()),
+            "known": int(labelled.sum()),
             "precision": None if right is None else float(right),
         }
 
-    found = {}
-    for stage, fates in STAGES.items():
-        passed = np.isin(chosen.statuses, fates)
-        of_classes = {name: row(passed & (chosen.labels == k)) for k, name in enumerate(names)}
-        found[stage] = {"all": row(passed), **of_classes}
-    return found
+    rows = {}
+    for stage, statuses in STAGES.items():
+        is_passed = np.isin(selection.statuses, statuses)
+        of_classes = {
+            name: row(is_passed & (selection.labels == k)) for k, name in enumerate(names)
+        }
+        rows[stage] = {"all": row(is_passed), **of_classes}
+    return rows

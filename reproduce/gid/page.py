@@ -62,26 +62,32 @@ def write_page(path: Path, tables: dict[str, Any]) -> None:
     ]
     for paragraph in _INTRO:
         lines += ["", paragraph]
-    for part, found in tables["parts"].items():
-        note = _NOTES[part].format(sensor=_told(tables["sensor"]))
+    for part, part_tables in tables["parts"].items():
+        note = _NOTES[part].format(sensor=_sensor_text(tables["sensor"]))
         lines += ["", f"## {part}: {PARTS[part]}", "", note, ""]
-        lines += _sizes(found) if part == "A" else _choices(found) if part == "F" else _moved(found)
-    for file, says in tables["figures"].items():
-        lines += ["", f"![{says}]({file})"]
+        lines += (
+            _sizes(part_tables)
+            if part == "A"
+            else _choices(part_tables)
+            if part == "F"
+            else _transfer_table(part_tables)
+        )
+    for file, caption in tables["figures"].items():
+        lines += ["", f"![{caption}]({file})"]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def percent(values: Iterable[float | None], digits: int = 1) -> str:
     """Mean ± deviation of shares in percent, of those that there are."""
-    known = [100 * x for x in values if x is not None and not math.isnan(x)]
-    if not known:
+    finite = [100 * x for x in values if x is not None and not math.isnan(x)]
+    if not finite:
         return "n/a"
-    mean = f"{statistics.mean(known):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else mean
+    mean = f"{statistics.mean(finite):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(finite):.{digits}f}" if len(finite) > 1 else mean
 
 
-def _told(sensor: dict[str, Any]) -> str:
+def _sensor_text(sensor: dict[str, Any]) -> str:
     gains = ", ".join(f"{g:g}" for g in sensor["gains"])
     return (
         f"gamma {sensor['gamma']:g}, bands times {gains}, blurred by {sensor['blur_px']:g} px, "
@@ -89,7 +95,7 @@ def _told(sensor: dict[str, Any]) -> str:
     )
 
 
-def _of(seeds: Sequence[Any]) -> list[Metrics]:
+def _metrics(seeds: Sequence[Any]) -> list[Metrics]:
     return [Metrics.from_dict(m) for m in seeds]
 
 
@@ -100,43 +106,49 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
         yield "| " + " | ".join(row) + " |"
 
 
-def _figures(found: list[Metrics]) -> list[str]:
+def _figures(metrics: list[Metrics]) -> list[str]:
     """OA, kappa, and user's accuracy of each class."""
-    classes = range(len(found[0].names))
+    classes = range(len(metrics[0].names))
     return [
-        percent(m.overall_accuracy for m in found),
-        percent(m.kappa for m in found),
-        *(percent(m.users_accuracy[k] for m in found) for k in classes),
+        percent(m.overall_accuracy for m in metrics),
+        percent(m.kappa for m in metrics),
+        *(percent(m.users_accuracy[k] for m in metrics) for k in classes),
     ]
 
 
 def _sizes(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
-    for where, says in (("source", "Held-out source"), ("target", "Target")):
-        runs = {kind: _of([s[where][kind] for s in seeds]) for kind in KINDS}
-        names = runs[ALL][0].names
-        yield from (f"{says}, {runs[ALL][0].pixels} pixels (kappa in percent):", "")
+    for where, title in (("source", "Held-out source"), ("target", "Target")):
+        by_kind = {kind: _metrics([s[where][kind] for s in seeds]) for kind in KINDS}
+        names = by_kind[ALL][0].names
+        yield from (f"{title}, {by_kind[ALL][0].pixels} pixels (kappa in percent):", "")
         head = ["", "OA", "kappa", *(f"user's acc. {n}" for n in names)]
-        yield from _table(head, ([KINDS[k], *_figures(found)] for k, found in runs.items()))
+        yield from _table(head, ([KINDS[k], *_figures(metrics)] for k, metrics in by_kind.items()))
         yield ""
 
 
-def _moved(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _transfer_table(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
     names = tuple(seeds[0]["methods"]["none"][ALL]["classes"])
-    there = [m for m in METHODS if m in seeds[0]["methods"]]
+    methods = [m for m in METHODS if m in seeds[0]["methods"]]
 
-    def of(method: str, kind: str) -> list[Metrics]:
-        return _of([s["methods"][method][kind] for s in seeds])
+    def metrics_of(method: str, kind: str) -> list[Metrics]:
+        return _metrics([s["methods"][method][kind] for s in seeds])
 
-    def row(says: str, plain: list[Metrics], outlined: list[Metrics]) -> list[str]:
-        pairs = zip(plain, of("none", ALL), strict=True)
+    def row(title: str, plain: list[Metrics], outlined: list[Metrics]) -> list[str]:
+        pairs = zip(plain, metrics_of("none", ALL), strict=True)
         gain = percent(a.overall_accuracy - b.overall_accuracy for a, b in pairs)
         figures = _figures(plain)
-        return [says, figures[0], gain, percent(m.overall_accuracy for m in outlined), *figures[1:]]
+        return [
+            title,
+            figures[0],
+            gain,
+            percent(m.overall_accuracy for m in outlined),
+            *figures[1:],
+        ]
 
-    rows = [row(METHODS[m], of(m, ALL), of(m, SEGMENTS)) for m in there]
+    rows = [row(METHODS[m], metrics_of(m, ALL), metrics_of(m, SEGMENTS)) for m in methods]
     by_evidence = ["both" if s["goes_on"] else "none" for s in seeds]
     cautious = [
-        _of([s["methods"][m][kind] for s, m in zip(seeds, by_evidence, strict=True)])
+        _metrics([s["methods"][m][kind] for s, m in zip(seeds, by_evidence, strict=True)])
         for kind in (ALL, SEGMENTS)
     ]
     trained = by_evidence.count("both")
@@ -159,8 +171,8 @@ def _moved(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield from _table(
         ["", "cells", "all", *names],
         (
-            [says, *_precision([s["precision"] for s in seeds], k, names)]
-            for k, says in _STAGES.items()
+            [title, *_precision([s["precision"] for s in seeds], k, names)]
+            for k, title in _STAGES.items()
         ),
     )
 
@@ -215,11 +227,11 @@ def _precision(seeds: Sequence[dict[str, Any]], stage: str, names: Sequence[str]
     return [f"{samples:.0f}", *shares]
 
 
-def _choices(found: dict[str, Any]) -> Iterator[str]:
+def _choices(results: dict[str, Any]) -> Iterator[str]:
     def accuracy(maps: Any) -> str:
         return percent([Metrics.from_dict(maps[ALL]).overall_accuracy]) if maps else "not trained"
 
-    names = tuple(next(iter(found.values()))["samples"])
+    names = tuple(next(iter(results.values()))["samples"])
     for stage in STAGES:
         rows = (
             [
@@ -227,7 +239,7 @@ def _choices(found: dict[str, Any]) -> Iterator[str]:
                 *_precision([run["precision"]], stage, names),
                 accuracy(run.get("maps")),
             ]
-            for name, run in found.items()
+            for name, run in results.items()
         )
         yield from (f"Pseudo-labels that are right, {_STAGES[stage]}, percent:", "")
         yield from _table(["", "cells", "all", *names, "OA when trained on"], rows)
@@ -236,12 +248,12 @@ def _choices(found: dict[str, Any]) -> Iterator[str]:
 
 def groups(tables: dict[str, Any], pick: Callable[[str], str]) -> dict[str, dict[str, list[float]]]:
     """For the bars: part -> method -> overall accuracy of each seed; `pick` names a part."""
-    found: dict[str, dict[str, list[float]]] = {}
+    by_class: dict[str, dict[str, list[float]]] = {}
     for part in (p for p in "BCDE" if p in tables["parts"]):
         seeds = tables["parts"][part]
-        found[pick(part)] = {
+        by_class[pick(part)] = {
             METHODS[m]: [s["methods"][m][ALL]["overall_accuracy"] for s in seeds]
             for m in METHODS
             if m in seeds[0]["methods"]
         }
-    return found
+    return by_class

@@ -26,8 +26,8 @@ from geopipe.errors import GeopipeError
 from geopipe.mapping import choose_device
 from reproduce.facts import facts
 from reproduce.gid import cost, data, figures
-from reproduce.gid.ablations import METHODS, PARTS, Study, ablations, moved, scales
-from reproduce.gid.experiment import Lab, Settings
+from reproduce.gid.ablations import METHODS, PARTS, Study, ablations, scales, transfer_part
+from reproduce.gid.experiment import Experiment, Settings
 from reproduce.gid.page import KINDS, groups, write_page
 
 OUT = Path("outputs/reproduce/gid")
@@ -82,7 +82,7 @@ def _run(args: argparse.Namespace) -> None:
     )
     foreign = data.data_folder("ucmerced") if "E" in args.parts else None
     study = Study(args.out, data.data_folder("gid"), foreign, settings.photographs)
-    labs = [Lab(seed, args.out, study.source, settings) for seed in args.seeds]
+    labs = [Experiment(seed, args.out, study.source, settings) for seed in args.seeds]
     _say_cost(args, study, settings, labs[0])
     parts: dict[str, Any] = {}
     for lab in labs:
@@ -92,21 +92,21 @@ def _run(args: argparse.Namespace) -> None:
                 parts.setdefault(part, []).append(scales(study, lab))
             elif part != "F":
                 methods = list(METHODS) if part in "BC" else ["none", "both"]
-                found = {"seed": lab.seed, **moved(part, study, lab, methods)}
-                parts.setdefault(part, []).append(found)
+                results = {"seed": lab.seed, **transfer_part(part, study, lab, methods)}
+                parts.setdefault(part, []).append(results)
             else:
                 parts[part] = ablations(study, lab, train=args.train_ablations)
     if not args.no_page:
         _write(args, study, labs[0], {p: parts[p] for p in PARTS if p in parts})
 
 
-def _say_cost(args: argparse.Namespace, study: Study, settings: Settings, lab: Lab) -> None:
+def _say_cost(args: argparse.Namespace, study: Study, settings: Settings, lab: Experiment) -> None:
     """What the run takes at most, from nothing."""
     classes = len(data.scheme())
     images = cost.Counts(
         len(lab.crops[1]),
         min(len(lab.crops[0]), settings.source_crops * classes),
-        len(study.target.planes),
+        len(study.target.rasters),
         settings.photographs * classes,
     )
     rate = cost.per_second(settings)
@@ -122,7 +122,7 @@ def _say_cost(args: argparse.Namespace, study: Study, settings: Settings, lab: L
     )
 
 
-def _write(args: argparse.Namespace, study: Study, lab: Lab, parts: dict[str, Any]) -> None:
+def _write(args: argparse.Namespace, study: Study, lab: Experiment, parts: dict[str, Any]) -> None:
     settings = {k: v for k, v in asdict(lab.settings).items() if k not in ("device", "weights")}
     tables: dict[str, Any] = {
         **facts(_command()),
@@ -132,22 +132,22 @@ def _write(args: argparse.Namespace, study: Study, lab: Lab, parts: dict[str, An
         "parts": parts,
         "figures": {},
     }
-    drawn = {}
+    figures_written = {}
     if "A" in parts:
         figures.bars(
             args.results / "sizes.png",
             {
-                says: {KINDS[k]: [s[w][k]["overall_accuracy"] for s in parts["A"]] for k in KINDS}
-                for w, says in (("source", "held-out source"), ("target", "target"))
+                title: {KINDS[k]: [s[w][k]["overall_accuracy"] for s in parts["A"]] for k in KINDS}
+                for w, title in (("source", "held-out source"), ("target", "target"))
             },
         )
         figures.examples(args.results / "examples.png", lab, study.target)
-        drawn["sizes.png"] = "Overall accuracy by patches of each size, all, and segments"
-        drawn["examples.png"] = "Target crops, their labels, and maps by the source model"
+        figures_written["sizes.png"] = "Overall accuracy by patches of each size, all, and segments"
+        figures_written["examples.png"] = "Target crops, their labels, and maps by the source model"
     if by_part := groups(tables, lambda part: PARTS[part]):
         figures.bars(args.results / "transfer.png", by_part)
-        drawn["transfer.png"] = "Overall accuracy of the methods of transfer, all sizes"
-    tables["figures"] = drawn
+        figures_written["transfer.png"] = "Overall accuracy of the methods of transfer, all sizes"
+    tables["figures"] = figures_written
     args.results.mkdir(parents=True, exist_ok=True)
     (args.results / "gid.json").write_text(
         json.dumps(_without_nan(tables), indent=1) + "\n", encoding="utf-8"

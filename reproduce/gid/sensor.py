@@ -28,25 +28,27 @@ class Sensor:
     """Deviation, of 255 levels."""
     seed: int = 0
 
-    def sees(self, image: np.ndarray, name: str) -> np.ndarray:
+    def simulate(self, image: np.ndarray, name: str) -> np.ndarray:
         """`image` (bands, h, w) uint8, likewise; `name` and `seed` decide the noise."""
         light = (image / 255.0) ** self.gamma * np.array(self.gains)[:, None, None]
         soft = np.stack([gaussian_filter(band, self.blur_px) for band in light])
-        seen = np.stack([_back(_averaged(band, self.coarser), band.shape) for band in soft])
+        resampled = np.stack(
+            [_upsampled(_averaged(band, self.coarser), band.shape) for band in soft]
+        )
         rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
-        noisy = 255 * seen + rng.normal(0, self.noise, seen.shape)
+        noisy = 255 * resampled + rng.normal(0, self.noise, resampled.shape)
         return noisy.round().clip(0, 255).astype(np.uint8)
 
 
 def _averaged(band: np.ndarray, factor: int) -> np.ndarray:
     """Means of blocks; the last ones of an uneven band reach beyond it, where it is repeated."""
     pad = [(0, -n % factor) for n in band.shape]
-    whole = np.pad(band, pad, mode="edge")
-    rows, cols = (n // factor for n in whole.shape)
-    return np.asarray(whole.reshape(rows, factor, cols, factor).mean((1, 3)))
+    padded = np.pad(band, pad, mode="edge")
+    rows, cols = (n // factor for n in padded.shape)
+    return np.asarray(padded.reshape(rows, factor, cols, factor).mean((1, 3)))
 
 
-def _back(band: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _upsampled(band: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Bilinear, the grids' corners at one place."""
     image = Image.fromarray(band.astype(np.float32))
     side = max(-(-n // m) for n, m in zip(shape, band.shape, strict=True))
@@ -55,12 +57,12 @@ def _back(band: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return large[: shape[0], : shape[1]]
 
 
-def write_seen(images: Path, out: Path, sensor: Sensor) -> None:
+def write_simulated(images: Path, out: Path, sensor: Sensor) -> None:
     """The chips below `images` as the sensor sees them: PNG files in folders of the same names."""
     folder = ChipFolder.open(images)
     for chip in folder.chips:
         name = Path(chip.path).relative_to(folder.root)
         target = (out / name).with_suffix(".png")
         target.parent.mkdir(parents=True, exist_ok=True)
-        seen = sensor.sees(chip.read(), name.as_posix())
-        Image.fromarray(np.ascontiguousarray(seen.transpose(1, 2, 0))).save(target)
+        simulated = sensor.simulate(chip.read(), name.as_posix())
+        Image.fromarray(np.ascontiguousarray(simulated.transpose(1, 2, 0))).save(target)

@@ -101,7 +101,7 @@ class Search:
     """Coarse, (bias,) fine, Gaussian kernel; each on the parts of the tile."""
     finals: tuple[Trial, ...]
     """The best few on the whole tile, best first."""
-    alone: Trial
+    unary_only: Trial
     """The base network without the CRF, its bias the best for it, on the whole tile."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Search:
         return {
             "best": asdict(self.best),
             "mean_iou": self.finals[0].mean_iou,
-            "alone": self.alone.to_dict(),
+            "alone": self.unary_only.to_dict(),
             "trials": sum(len(r) for r in self.rounds),
             "rounds": [[t.to_dict() for t in r] for r in self.rounds],
             "finals": [t.to_dict() for t in self.finals],
@@ -137,31 +137,32 @@ def coarse_grid() -> list[Energy]:
     return [Energy(*values) for values in itertools.product(*axes)]
 
 
-def fine_grid(around: Energy) -> list[Energy]:
+def fine_grid(center: Energy) -> list[Energy]:
     """Second round: the bilateral kernel in smaller steps around the best of the first."""
     return [
         replace(
-            around,
-            w1=around.w1 * a,
-            sigma_alpha=around.sigma_alpha * b,
-            sigma_beta=around.sigma_beta * c,
+            center,
+            w1=center.w1 * a,
+            sigma_alpha=center.sigma_alpha * b,
+            sigma_beta=center.sigma_beta * c,
         )
         for a, b, c in itertools.product((0.5, 1.0, 1.7), (0.6, 1.0, 1.5), (0.7, 1.0, 1.4))
     ]
 
 
-def gaussian_grid(around: Energy) -> list[Energy]:
+def gaussian_grid(center: Energy) -> list[Energy]:
     """Third round: the Gaussian kernel, which DeepLab leaves at 3 and 3."""
     return [
-        replace(around, w2=w2, sigma_gamma=sigma)
-        for w2, sigma in itertools.product((around.w2 / 3, around.w2, around.w2 * 2), (1.0, 3.0))
+        replace(center, w2=w2, sigma_gamma=sigma)
+        for w2, sigma in itertools.product((center.w2 / 3, center.w2, center.w2 * 2), (1.0, 3.0))
     ]
 
 
-def bias_grid(around: Energy) -> list[Energy]:
+def bias_grid(center: Energy) -> list[Energy]:
     """A round between: kernels shrink rare classes, so they may need more than the net alone."""
     return [
-        replace(around, bias=tuple(b * more for b in around.bias)) for more in (0.8, 1.2, 1.4, 1.7)
+        replace(center, bias=tuple(b * factor for b in center.bias))
+        for factor in (0.8, 1.2, 1.4, 1.7)
     ]
 
 
@@ -173,15 +174,19 @@ def search(model: Checkpoint, scene: Scene, truth: Path, taus: Sequence[float] =
     the paper has it; several, as in TAUS, correct the class shares.
     """
     names = model.scheme.names
-    known = labelled(scene, truth, model.scheme)
-    whole = _sample(model, scene, truth, known.expand(AROUND).clip(scene.shape))
+    window = labelled(scene, truth, model.scheme)
+    sample = _sample(model, scene, truth, window.expand(AROUND).clip(scene.shape))
     parts = [
-        Sample(whole.image[at], whole.unary[(slice(None), *at)], whole.truth[at])
-        for at in (w.slices for w in _parts(whole.truth))
+        Sample(
+            sample.image[tile_slices],
+            sample.unary[(slice(None), *tile_slices)],
+            sample.truth[tile_slices],
+        )
+        for tile_slices in (w.slices for w in _parts(sample.truth))
     ]
-    biases = [_bias(tau, whole.truth, len(names)) for tau in taus]
-    alone = min((trial(replace(NO_CRF, bias=b), [whole], names) for b in biases), key=_rank)
-    energies = [replace(e, bias=alone.energy.bias) for e in coarse_grid()]
+    biases = [_bias(tau, sample.truth, len(names)) for tau in taus]
+    unary_only = min((trial(replace(NO_CRF, bias=b), [sample], names) for b in biases), key=_rank)
+    energies = [replace(e, bias=unary_only.energy.bias) for e in coarse_grid()]
     rounds: list[tuple[Trial, ...]] = []
     tried: dict[Energy, Trial] = {}
     later = (bias_grid, fine_grid, gaussian_grid) if any(taus) else (fine_grid, gaussian_grid)
@@ -191,9 +196,9 @@ def search(model: Checkpoint, scene: Scene, truth: Path, taus: Sequence[float] =
         rounds.append(trials)
         if finer:
             energies = finer(min(tried.values(), key=_rank).energy)
-    chosen = sorted(tried.values(), key=_rank)[:FINALISTS]
-    finals = tuple(sorted((trial(t.energy, [whole], names) for t in chosen), key=_rank))
-    return Search(finals[0].energy, tuple(rounds), finals, alone)
+    finalists = sorted(tried.values(), key=_rank)[:FINALISTS]
+    finals = tuple(sorted((trial(t.energy, [sample], names) for t in finalists), key=_rank))
+    return Search(finals[0].energy, tuple(rounds), finals, unary_only)
 
 
 def apply(

@@ -75,29 +75,29 @@ def derivative_like(kernel: np.ndarray) -> Derivative:
     for scale in SCALES:
         x, y = (d.ravel() / np.linalg.norm(d) for d in gaussian_derivatives(scale))
         toward = np.array([flat @ x, flat @ y])  # x and y are orthogonal
-        if (found := float(toward @ toward) / energy) > share:
-            share, angle = found, _degrees(toward)
-    odd = (flat - flat[::-1]) / 2
+        if (share_explained := float(toward @ toward) / energy) > share:
+            share, angle = share_explained, _degrees(toward)
+    antisymmetric = (flat - flat[::-1]) / 2
     balance = float(abs(flat.sum()) / (np.abs(flat).sum() or 1.0))
-    return Derivative(share, angle, balance, float(odd @ odd) / energy)
+    return Derivative(share, angle, balance, float(antisymmetric @ antisymmetric) / energy)
 
 
 def covariance(scores: np.ndarray) -> np.ndarray:
     """(25, 25) of the 5 x 5 neighbourhoods of `scores` (h, w): all that responses depend on."""
-    around = sliding_window_view(scores.astype(np.float64), (KERNEL, KERNEL))
-    return np.cov(around.reshape(-1, KERNEL * KERNEL), rowvar=False)
+    windows = sliding_window_view(scores.astype(np.float64), (KERNEL, KERNEL))
+    return np.cov(windows.reshape(-1, KERNEL * KERNEL), rowvar=False)
 
 
-def response_like(kernel: np.ndarray, around: np.ndarray) -> tuple[float, float]:
+def response_like(kernel: np.ndarray, covariance_matrix: np.ndarray) -> tuple[float, float]:
     """Share of the response's variance that the map's derivatives explain, 0 to 1, and its angle.
 
-    `around`: the map's `covariance`. A map that is the same everywhere gives 0.
+    `covariance_matrix`: the map's `covariance`. A map that is the same everywhere gives 0.
     """
     flat = np.asarray(kernel, np.float64).ravel()
     slopes = np.stack([d.ravel() for d in gaussian_derivatives(1.0)])
-    shared = slopes @ around @ flat
-    mix = np.linalg.lstsq(slopes @ around @ slopes.T, shared, rcond=None)[0]
-    variance = float(flat @ around @ flat)
+    shared = slopes @ covariance_matrix @ flat
+    mix = np.linalg.lstsq(slopes @ covariance_matrix @ slopes.T, shared, rcond=None)[0]
+    variance = float(flat @ covariance_matrix @ flat)
     return (float(shared @ mix) / variance if variance > 0 else 0.0), _degrees(mix)
 
 
@@ -107,8 +107,8 @@ def explained(response: np.ndarray, slopes: Iterable[np.ndarray]) -> tuple[float
     basis = np.stack([s.ravel() - s.mean() for s in slopes], axis=1)
     mix = np.linalg.lstsq(basis, target, rcond=None)[0]
     variance = float(target @ target)
-    rest = target - basis @ mix
-    return (1 - float(rest @ rest) / variance if variance else 0.0), _degrees(mix)
+    residual = target - basis @ mix
+    return (1 - float(residual @ residual) / variance if variance else 0.0), _degrees(mix)
 
 
 def gaussian_derivatives(scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +126,7 @@ def list_filters(refine: RefinementRNN, score_maps: Iterable[np.ndarray] = ()) -
             step,
             index,
             derivative_like(kernel),
-            tuple(response_like(kernel, around)[0] for around in maps),
+            tuple(response_like(kernel, covariance_matrix)[0] for covariance_matrix in maps),
         )
         for step, update in enumerate(refine.updates)
         if isinstance(update, Update)

@@ -91,31 +91,33 @@ def train_on_noisy(
 
     Both: the scene and its raster of class ids.
     """
-    known = draw(*noisy, scheme, seed=seed, count=TRAIN_PX, balanced=True)
-    judge = draw(*accurate, scheme, seed=seed, count=TUNE_PX)
-    return _chosen(known, _scores([(known, judge)], scheme.names, seed), seed)
+    train_pixels = draw(*noisy, scheme, seed=seed, count=TRAIN_PX, balanced=True)
+    validation = draw(*accurate, scheme, seed=seed, count=TUNE_PX)
+    return _best_forest(
+        train_pixels, _scores([(train_pixels, validation)], scheme.names, seed), seed
+    )
 
 
 def train_on_accurate(accurate: tuple[Scene, Path], scheme: ClassScheme, seed: int) -> Forest:
     """Train on the accurate tile alone; each half tunes what the other one trains."""
     height, width = accurate[0].shape
-    known = labelled(*accurate, scheme)
-    half = (known.col + known.right) // 2
+    label_window = labelled(*accurate, scheme)
+    half = (label_window.col + label_window.right) // 2
     halves = Window(0, 0, height, half), Window(0, half, height, width - half)
-    train, judge = (
+    train, validation = (
         [
             draw(*accurate, scheme, seed=seed, count=count, balanced=balanced, within=window)
             for window in halves
         ]
         for count, balanced in ((TRAIN_PX // 2, True), (TUNE_PX // 2, False))
     )
-    scores = _scores(list(zip(train, reversed(judge), strict=True)), scheme.names, seed)
-    both = Pixels(
+    scores = _scores(list(zip(train, reversed(validation), strict=True)), scheme.names, seed)
+    combined = Pixels(
         np.concatenate([t.features for t in train]),
         np.concatenate([t.ids for t in train]),
         np.mean([t.shares for t in train], axis=0),
     )
-    return _chosen(both, scores, seed)
+    return _best_forest(combined, scores, seed)
 
 
 def apply(
@@ -175,27 +177,29 @@ def draw(
         each = count // len(scheme)
         picked = [rng.choice(p, min(each, len(p)), replace=False) for p in pools]
     else:
-        known = np.concatenate(pools)
-        picked = [rng.choice(known, min(count, len(known)), replace=False)]
-    at = np.sort(np.concatenate(picked))
+        pixels = np.concatenate(pools)
+        picked = [rng.choice(pixels, min(count, len(pixels)), replace=False)]
+    indices = np.sort(np.concatenate(picked))
     shares = np.array([len(p) for p in pools]) / sum(len(p) for p in pools)
-    rows, cols = np.unravel_index(at, truth.shape)
-    return Pixels(_features_at(scene, rows + window.row, cols + window.col), flat[at], shares)
+    rows, cols = np.unravel_index(indices, truth.shape)
+    return Pixels(_features_at(scene, rows + window.row, cols + window.col), flat[indices], shares)
 
 
 def _features_at(scene: Scene, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """(n, features) float32 of the pixels (`rows`, `cols`), computed window by window."""
     out: np.ndarray | None = None
     for tile in Tiling(scene.shape, CORE, AROUND):
-        core, around = tile.core, tile.read.clip(scene.shape)
-        here = (rows >= core.row) & (rows < core.bottom)
-        here &= (cols >= core.col) & (cols < core.right)
-        if not here.any():
+        core, read_window = tile.core, tile.read.clip(scene.shape)
+        in_core = (rows >= core.row) & (rows < core.bottom)
+        in_core &= (cols >= core.col) & (cols < core.right)
+        if not in_core.any():
             continue
-        table = features(scene.read(around))
+        table = features(scene.read(read_window))
         if out is None:
             out = np.empty((len(rows), table.shape[1]), np.float32)
-        out[here] = table[(rows[here] - around.row) * around.width + cols[here] - around.col]
+        out[in_core] = table[
+            (rows[in_core] - read_window.row) * read_window.width + cols[in_core] - read_window.col
+        ]
     assert out is not None
     return out
 
@@ -207,18 +211,18 @@ def _scores(
     out = []
     for leaf in LEAVES:
         chances = [
-            _probabilities(_fit(train, leaf, seed), judge.features, len(names))
-            for train, judge in folds
+            _probabilities(_fit(train, leaf, seed), validation.features, len(names))
+            for train, validation in folds
         ]
         for prior in PRIORS:
             total = Metrics.empty(names)
-            for (train, judge), chance in zip(folds, chances, strict=True):
-                total += Metrics.of(names, judge.ids, _decide(chance, train.shares, prior))
+            for (train, validation), chance in zip(folds, chances, strict=True):
+                total += Metrics.of(names, validation.ids, _decide(chance, train.shares, prior))
             out.append((Settings(leaf, prior), total.mean_iou))
     return out
 
 
-def _chosen(train: Pixels, scores: Sequence[tuple[Settings, float]], seed: int) -> Forest:
+def _best_forest(train: Pixels, scores: Sequence[tuple[Settings, float]], seed: int) -> Forest:
     best = max(scores, key=lambda s: s[1])[0]
     return Forest(_fit(train, best.leaf, seed), train.shares, best, tuple(scores))
 

@@ -35,7 +35,7 @@ def write_map(
     """
     within = within or Window.of_shape(scene.shape)
 
-    def moved(part: Window) -> Window:
+    def shifted_window(part: Window) -> Window:
         return replace(part, row=part.row + within.row, col=part.col + within.col)
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +43,13 @@ def write_map(
         raw = Path(folder) / "classes.tif"
         with Sink(raw, scene.geobox) as sink:
             for tile in Tiling(within.shape, *sizes):
-                core, around = moved(tile.core), moved(tile.read).clip(scene.shape)
-                raster = scene.read(around)
-                ids = np.where(raster.valid, classify(around, raster), IGNORE).astype(np.uint8)
-                sink.write(core, ids[core.within(around)][None])
+                core, read_window = (
+                    shifted_window(tile.core),
+                    shifted_window(tile.read).clip(scene.shape),
+                )
+                raster = scene.read(read_window)
+                ids = np.where(raster.valid, classify(read_window, raster), IGNORE).astype(np.uint8)
+                sink.write(core, ids[core.within(read_window)][None])
         write_class_cog(raw, path, scheme, {})
 
 
@@ -55,8 +58,8 @@ def labelled(scene: Scene, labels: Path, scheme: ClassScheme) -> Window:
 
     Raises LabelError where it labels nothing.
     """
-    known = RasterLabels.open(labels, scheme).read(scene.geobox) != IGNORE
-    rows, cols = (np.flatnonzero(known.any(axis)) for axis in (1, 0))
+    valid = RasterLabels.open(labels, scheme).read(scene.geobox) != IGNORE
+    rows, cols = (np.flatnonzero(valid.any(axis)) for axis in (1, 0))
     if not rows.size:
         raise LabelError(f"{labels} labels no pixel of {scene.path}", "give the labels of it")
     row, col = int(rows[0]), int(cols[0])

@@ -74,8 +74,8 @@ def unshared(site: Site, seed: int) -> Run:
 def _refined(site: Site, seed: int, tag: str, **changes: bool) -> Run:
     name = f"{tag}-{seed}"
     model = site.refined(name, coarse_model(site, seed), site.refine_plan(seed, **changes))
-    known = site.evaluated(name, model, "enhance").steps
-    return _evaluated(site.evaluated(name, model), model, known)
+    previous = site.evaluated(name, model, "enhance").steps
+    return _evaluated(site.evaluated(name, model), model, previous)
 
 
 def beyond(site: Site, seed: int) -> Run:
@@ -111,29 +111,31 @@ def with_shares_and_crf(site: Site, seed: int) -> Run:
 
 def with_shares(site: Site, seed: int) -> Run:
     """The coarse CNN with that correction alone."""
-    return _crf(site, seed, "crf-shares", crf.TAUS, alone=True)
+    return _crf(site, seed, "crf-shares", crf.TAUS, unary_only=True)
 
 
-def _crf(site: Site, seed: int, tag: str, taus: Sequence[float], *, alone: bool = False) -> Run:
+def _crf(
+    site: Site, seed: int, tag: str, taus: Sequence[float], *, unary_only: bool = False
+) -> Run:
     folder = site.out / f"{tag}-{seed}"
-    found, source = folder / "search.json", coarse_model(site, seed)
+    search_file, source = folder / "search.json", coarse_model(site, seed)
     maps = {False: folder / "map.tif", True: folder / "alone.tif"}
 
     def search(_: str) -> None:
         model = Checkpoint.load(source)
         best = crf.search(model, site.scene("enhance"), site.labels("enhance"), taus)
-        place = _judged(site)
-        crf.apply(model, site.scene("test"), best.best, maps[False], place)
-        crf.apply(model, site.scene("test"), best.alone.energy, maps[True], place)
-        found.write_text(json.dumps(best.to_dict(), indent=1))
+        window = _evaluation_window(site)
+        crf.apply(model, site.scene("test"), best.best, maps[False], window)
+        crf.apply(model, site.scene("test"), best.unary_only.energy, maps[True], window)
+        search_file.write_text(json.dumps(best.to_dict(), indent=1))
 
     inputs = [source, site.labels("enhance")]
-    site.done(f"{tag}-{seed}", inputs, {"taus": list(taus)}, found, search)
-    name = f"{tag}-{seed}-alone" if alone else f"{tag}-{seed}"
-    return Run((site.scored(name, maps[alone]),), maps[alone], source)
+    site.done(f"{tag}-{seed}", inputs, {"taus": list(taus)}, search_file, search)
+    name = f"{tag}-{seed}-alone" if unary_only else f"{tag}-{seed}"
+    return Run((site.scored(name, maps[unary_only]),), maps[unary_only], source)
 
 
-def _judged(site: Site) -> Window:
+def _evaluation_window(site: Site) -> Window:
     """The part of the test scene that is labelled; the rest need not be mapped."""
     return labelled(site.scene("test"), site.labels("test"), site.scheme)
 
@@ -149,7 +151,7 @@ def forest_on_accurate(site: Site, seed: int) -> Run:
 
 
 def _forest(site: Site, seed: int, tag: str) -> Run:
-    made = site.out / f"{tag}-{seed}" / "map.tif"
+    map_path = site.out / f"{tag}-{seed}" / "map.tif"
     accurate = (site.scene("enhance"), site.labels("enhance"))
     noisy = (site.scene("train"), site.labels("train"))
 
@@ -158,10 +160,10 @@ def _forest(site: Site, seed: int, tag: str) -> Run:
             grown = forest.train_on_noisy(noisy, accurate, site.scheme, seed)
         else:
             grown = forest.train_on_accurate(accurate, site.scheme, seed)
-        forest.apply(grown, site.scene("test"), site.scheme, made, _judged(site))
+        forest.apply(grown, site.scene("test"), site.scheme, map_path, _evaluation_window(site))
 
-    site.done(f"{tag}-{seed}", [accurate[1], noisy[1]], {"seed": seed}, made, grow)
-    return Run((site.scored(f"{tag}-{seed}", made),), made)
+    site.done(f"{tag}-{seed}", [accurate[1], noisy[1]], {"seed": seed}, map_path, grow)
+    return Run((site.scored(f"{tag}-{seed}", map_path),), map_path)
 
 
 def unet(site: Site, seed: int, net: BaseNetworkName = "unet") -> Run:
@@ -173,22 +175,22 @@ def unet(site: Site, seed: int, net: BaseNetworkName = "unet") -> Run:
 
 def unet_tuned(site: Site, seed: int, net: BaseNetworkName = "unet") -> Run:
     """The same U-Net fine-tuned on the enhancement tile."""
-    return _tuned(site, seed, f"{net}-tuned", unet(site, seed, net), net)
+    return _fine_tuned(site, seed, f"{net}-tuned", unet(site, seed, net), net)
 
 
 def cnn_tuned(site: Site, seed: int) -> Run:
     """The coarse CNN fine-tuned on the enhancement tile."""
-    return _tuned(site, seed, "cnn-tuned", cnn(site, seed))
+    return _fine_tuned(site, seed, "cnn-tuned", cnn(site, seed))
 
 
-def _tuned(site: Site, seed: int, tag: str, start: Run, net: BaseNetworkName = "cnn") -> Run:
+def _fine_tuned(site: Site, seed: int, tag: str, start: Run, net: BaseNetworkName = "cnn") -> Run:
     assert start.model is not None
     model = site.finetuned(f"{tag}-{seed}", start.model, seed, net)
     return _evaluated(site.evaluated(f"{tag}-{seed}", model), model)
 
 
-def _evaluated(found: IterationMetrics, model: Path, known: tuple[Metrics, ...] = ()) -> Run:
-    return Run(found.steps, found.maps[-1], model, known)
+def _evaluated(metrics: IterationMetrics, model: Path, previous: tuple[Metrics, ...] = ()) -> Run:
+    return Run(metrics.steps, metrics.maps[-1], model, previous)
 
 
 METHODS = {

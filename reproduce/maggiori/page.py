@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from geopipe.metrics import Metrics
-from reproduce.facts import spread
+from reproduce.facts import mean_std_text
 from reproduce.maggiori.methods import BEYOND, METHODS
 from reproduce.maggiori.sensitivity import CASES
 
@@ -52,7 +52,7 @@ def _site(name: str, site: dict[str, Any]) -> Iterator[str]:
         cases = {c: [Metrics.from_dict(t) for t in ts] for c, ts in site["cases"].items()}
         yield from _sensitivity(cases, runs["rnn"][0])
     yield from _filters(site.get("filters") or {})
-    for file, says in (
+    for file, caption in (
         ("classes", "IoU of each class"),
         ("maps", "Maps of what is judged, first seed"),
         ("close-ups", "Close-ups"),
@@ -60,7 +60,7 @@ def _site(name: str, site: dict[str, Any]) -> Iterator[str]:
         ("filters", "Filters of the refinement"),
         ("responses", "What some of them respond to"),
     ):
-        yield from ("", f"![{says}]({name}/{file}.png)")
+        yield from ("", f"![{caption}]({name}/{file}.png)")
 
 
 def _methods(finals: dict[str, list[Metrics]]) -> Iterator[str]:
@@ -68,29 +68,30 @@ def _methods(finals: dict[str, list[Metrics]]) -> Iterator[str]:
     classes = " | ".join(f"IoU {n}" for n in names)
     yield f"| method | seeds | OA | mean IoU | {classes} | paper: OA, mean IoU |"
     yield "|---|" + "---:|" * (len(names) + 4)
-    for m, found in finals.items():
-        cells = [
-            f"{len(found)}",
-            spread([x.overall_accuracy for x in found]),
-            spread([x.mean_iou for x in found]),
-            *(spread([x.iou[k] for x in found]) for k in range(len(names))),
+    for m, final_metrics in finals.items():
+        row = [
+            f"{len(final_metrics)}",
+            mean_std_text([x.overall_accuracy for x in final_metrics]),
+            mean_std_text([x.mean_iou for x in final_metrics]),
+            *(mean_std_text([x.iou[k] for x in final_metrics]) for k in range(len(names))),
             ", ".join(f"{x:.2f}" for x in METHODS[m].paper[:2]),
         ]
-        yield f"| {METHODS[m].name} | " + " | ".join(cells) + " |"
+        yield f"| {METHODS[m].name} | " + " | ".join(row) + " |"
 
 
 def _iterations(runs: dict[str, list[tuple[Metrics, ...]]]) -> Iterator[str]:
-    most = max((len(of_seeds[0]) for of_seeds in runs.values()), default=0)
-    steps = [t for t in (*range(6), 8, 10, BEYOND) if t < most]
+    max_iterations = max((len(of_seeds[0]) for of_seeds in runs.values()), default=0)
+    steps = [t for t in (*range(6), 8, 10, BEYOND) if t < max_iterations]
     yield "Mean IoU after each iteration; trained for five, run on beyond:"
     yield ""
     yield "| method | " + " | ".join(map(str, steps)) + " |"
     yield "|---|" + "---:|" * len(steps)
     for m, of_seeds in runs.items():
-        cells = [
-            spread([r[t].mean_iou for r in of_seeds]) if t < len(of_seeds[0]) else "" for t in steps
+        row = [
+            mean_std_text([r[t].mean_iou for r in of_seeds]) if t < len(of_seeds[0]) else ""
+            for t in steps
         ]
-        yield f"| {METHODS[m].name} | " + " | ".join(cells) + " |"
+        yield f"| {METHODS[m].name} | " + " | ".join(row) + " |"
 
 
 def _overfitting(site: dict[str, Any]) -> Iterator[str]:
@@ -105,7 +106,8 @@ def _overfitting(site: dict[str, Any]) -> Iterator[str]:
             [Metrics.from_dict(r[k][-1]).mean_iou for r in runs] for k in ("tile", "test")
         )
         gaps = [a - b for a, b in zip(tile, test, strict=True)]
-        yield f"| {METHODS[m].name} | {spread(tile)} | {spread(test)} | {spread(gaps)} |"
+        cells = " | ".join(mean_std_text(x) for x in (tile, test, gaps))
+        yield f"| {METHODS[m].name} | {cells} |"
 
 
 def _sensitivity(cases: dict[str, list[Metrics]], usual: Sequence[Metrics]) -> Iterator[str]:
@@ -120,13 +122,13 @@ def _sensitivity(cases: dict[str, list[Metrics]], usual: Sequence[Metrics]) -> I
         )
 
 
-def _filters(found: dict[str, Any]) -> Iterator[str]:
-    if not found:
+def _filters(results: dict[str, Any]) -> Iterator[str]:
+    if not results:
         return
-    learned, untrained = found["learned"], found["untrained"]
+    learned, untrained = results["learned"], results["untrained"]
 
-    def shares(of: dict[str, Any]) -> str:
-        pairs = zip(found["classes"], of["response_like"], strict=True)
+    def shares(values: dict[str, Any]) -> str:
+        pairs = zip(results["classes"], values["response_like"], strict=True)
         return ", ".join(f"{name} {100 * share:.0f} %" for name, share in pairs)
 
     yield from ("", "Filters M_i (seed 0) that act as oriented derivatives:")

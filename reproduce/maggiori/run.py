@@ -17,7 +17,7 @@ from typing import Any
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.metrics import Metrics
-from geopipe.report.closeups import choose_places
+from geopipe.report.closeups import select_windows
 from reproduce.facts import facts
 from reproduce.maggiori import figures, filters
 from reproduce.maggiori.maps import labelled
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--no-page", action="store_true", help="only run")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name in args.sites:
         site = Site.open(name, OUT / name, only_done=args.only_done)
         runs = {
@@ -62,12 +62,12 @@ def main() -> None:
             for case in (args.cases if name == "forez" else ())
             if (of_seed := site.each(args.seeds[:1], partial(CASES[case].does, site)))
         }
-        found[name] = _tables(runs, cases)
+        results[name] = _tables(runs, cases)
         if not args.no_page:
-            found[name]["filters"] = draw(site, runs, RESULTS / name)
+            results[name]["filters"] = draw(site, runs, RESULTS / name)
     if not args.no_page:
         command = "python -m reproduce.maggiori.run"
-        tables = {**facts(command), "seeds": args.seeds, "sites": found}
+        tables = {**facts(command), "seeds": args.seeds, "sites": results}
         RESULTS.mkdir(parents=True, exist_ok=True)
         (RESULTS / "maggiori.json").write_text(json.dumps(tables, indent=1) + "\n")
         write_page(RESULTS / "README.md", tables)
@@ -89,34 +89,36 @@ def _tables(runs: dict[str, list[Run]], cases: dict[str, tuple[Metrics, ...]]) -
 def draw(site: Site, runs: dict[str, list[Run]], folder: Path) -> dict[str, Any]:
     """The figures of one site; returns what the filters were found to be."""
     names = {m: METHODS[m].name for m in runs}
-    shown = [m for m in SHOWN if m in runs]
+    methods_shown = [m for m in SHOWN if m in runs]
     curves = [m for m in ("crf", "agnostic", "beyond", "unshared") if m in runs]
     figures.over_iterations(
         folder / "iterations.png", {names[m]: [r.steps for r in runs[m]] for m in curves}
     )
     figures.class_bars(
-        folder / "classes.png", {names[m]: [r.steps[-1] for r in runs[m]] for m in shown}
+        folder / "classes.png", {names[m]: [r.steps[-1] for r in runs[m]] for m in methods_shown}
     )
     truth, test = site.labels("test"), site.scene("test")
-    places = next(filter(None, (choose_places(truth, 4, side) for side in SIDES)), [])
-    maps = {"truth": truth, **{names[m]: runs[m][0].map for m in shown}}
-    notes = {names[m]: f"mean IoU {100 * runs[m][0].steps[-1].mean_iou:.1f} %" for m in shown}
-    judged = figures.read_place(test, labelled(test, truth, site.scheme), maps, site.scheme)
-    figures.full_maps(folder / "maps.png", judged, site.scheme, notes)
-    near = [figures.read_place(test, place, maps, site.scheme) for place in places]
-    figures.close_ups(folder / "close-ups.png", near, site.scheme)
+    windows = next(filter(None, (select_windows(truth, 4, side) for side in SIDES)), [])
+    maps = {"truth": truth, **{names[m]: runs[m][0].map for m in methods_shown}}
+    notes = {
+        names[m]: f"mean IoU {100 * runs[m][0].steps[-1].mean_iou:.1f} %" for m in methods_shown
+    }
+    full_region = figures.read_place(test, labelled(test, truth, site.scheme), maps, site.scheme)
+    figures.full_maps(folder / "maps.png", full_region, site.scheme, notes)
+    closeup_regions = [figures.read_place(test, window, maps, site.scheme) for window in windows]
+    figures.close_ups(folder / "close-ups.png", closeup_regions, site.scheme)
     if "rnn" not in runs or runs["rnn"][0].model is None:
         return {}
     model = Checkpoint.load(runs["rnn"][0].model)
     of_class = site.scheme.names[1:]
-    rows = [(place, of_class[i % len(of_class)]) for i, place in enumerate(places)]
+    rows = [(window, of_class[i % len(of_class)]) for i, window in enumerate(windows)]
     figures.fuzzy_maps(folder / "fuzzy.png", figures.fuzzy_rows(model, test, truth, rows))
-    found = filters.compare(model, test, places[0])
-    _, scores = filters.net_scores(model, test, places[0])
+    filter_results = filters.compare(model, test, windows[0])
+    _, scores = filters.net_scores(model, test, windows[0])
     listed = filters.list_filters(filters.refinement(model), list(scores[1:]))
     figures.kernels(folder / "filters.png", filters.refinement(model), listed)
-    figures.responses(folder / "responses.png", figures.respond(model, test, places[0]))
-    return found
+    figures.responses(folder / "responses.png", figures.respond(model, test, windows[0]))
+    return filter_results
 
 
 if __name__ == "__main__":

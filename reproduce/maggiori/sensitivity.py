@@ -34,14 +34,14 @@ class Case:
 
 def _smaller_tile(share: float) -> Case:
     def run(site: Site, seed: int) -> tuple[Metrics, ...]:
-        whole, scene = site.labels("enhance"), site.scene("enhance")
-        part = site.burned(
+        label_path, scene = site.labels("enhance"), site.scene("enhance")
+        part = site.rasterized_labels(
             f"enhance-{share:g}",
             "enhance",
             lambda: ClippedLabels(
-                RasterLabels.open(whole, site.scheme), _west(scene.geobox, share)
+                RasterLabels.open(label_path, site.scheme), _west(scene.geobox, share)
             ),
-            [whole],
+            [label_path],
         )
         name = f"tile-{share:g}-{seed}"
         model = methods.coarse_model(site, seed)
@@ -60,7 +60,7 @@ def _west(geobox: GeoBox, share: float) -> Area:
 
 def _noise(times: int) -> Case:
     def run(site: Site, seed: int) -> tuple[Metrics, ...]:
-        labels = site.burned(
+        labels = site.rasterized_labels(
             f"train-noise-{times}",
             "train",
             lambda: open_labels(
@@ -88,17 +88,19 @@ def _noisier(path: Path, times: int) -> Path:
     rng = np.random.default_rng(0)
     path.unlink(missing_ok=True)
     shifts = {"buildings": (osm_shift, LEFT_OUT), "roads": (_road_shift, ROADS_MISSING)}
-    for layer, (shift, missing) in shifts.items():
+    for layer, (shift, missing_share) in shifts.items():
         frame: gpd.GeoDataFrame = pyogrio.read_dataframe(SAMPLES / "osm.gpkg", layer=layer)
-        kept = frame[rng.random(len(frame)) >= missing]
+        kept_features = frame[rng.random(len(frame)) >= missing_share]
 
         def move(
             xy: np.ndarray, shift: Callable[..., tuple[np.ndarray, np.ndarray]] = shift
         ) -> np.ndarray:
             return np.asarray(xy + np.column_stack(shift(xy[:, 0], xy[:, 1])))
 
-        shapes = shapely.transform(np.asarray(kept.geometry.array, object), move)
-        pyogrio.write_dataframe(kept.set_geometry(shapes), path, layer=layer, driver="GPKG")
+        shapes = shapely.transform(np.asarray(kept_features.geometry.array, object), move)
+        pyogrio.write_dataframe(
+            kept_features.set_geometry(shapes), path, layer=layer, driver="GPKG"
+        )
     return path
 
 

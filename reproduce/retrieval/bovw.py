@@ -23,31 +23,31 @@ _STEP, _SIDE = 10, 256
 _SAMPLED = 100_000
 
 
-def bags(images: Images, cache: Path, words: int = WORDS, seed: int = 0) -> np.ndarray:
+def bags(images: Images, cache: Path, n_words: int = WORDS, seed: int = 0) -> np.ndarray:
     """(n, words) float32: square roots of the shares of the visual words in each image."""
-    told = repr((words, seed, [(i.class_name, i.stamp) for i in images.items])).encode()
-    path = cache / f"bovw-{hashlib.sha256(told).hexdigest()}.npy"
+    key = repr((n_words, seed, [(i.class_name, i.stamp) for i in images.items])).encode()
+    path = cache / f"bovw-{hashlib.sha256(key).hexdigest()}.npy"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         with part.open("wb") as file:
-            np.save(file, _shares(images, words, seed))
+            np.save(file, _shares(images, n_words, seed))
         part.replace(path)
     return np.asarray(np.sqrt(np.load(path)))
 
 
-def _shares(images: Images, words: int, seed: int) -> np.ndarray:
+def _shares(images: Images, n_words: int, seed: int) -> np.ndarray:
     each = max(1, _SAMPLED // len(images.items))
     rng = np.random.default_rng(seed)
-    found = [descriptors(item.path) for item in images.items]
-    sample = np.concatenate([rng.permutation(d)[:each] for d in found])
-    kmeans = MiniBatchKMeans(words, random_state=seed, n_init=3, batch_size=4096).fit(sample)
-    shares = [np.bincount(kmeans.predict(d), minlength=words) / len(d) for d in found]
+    descriptor_sets = [descriptors(item.path) for item in images.items]
+    sample = np.concatenate([rng.permutation(d)[:each] for d in descriptor_sets])
+    kmeans = MiniBatchKMeans(n_words, random_state=seed, n_init=3, batch_size=4096).fit(sample)
+    shares = [np.bincount(kmeans.predict(d), minlength=n_words) / len(d) for d in descriptor_sets]
     return np.array(shares, np.float32)
 
 
 def descriptors(path: str) -> np.ndarray:
     """(points, 104) float32 of an image in grey, at _SIDE px."""
     grey = Image.open(path).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
-    found = daisy(np.asarray(grey), step=_STEP, radius=12, rings=2, histograms=6, orientations=8)
-    return np.asarray(found.reshape(-1, found.shape[2]), np.float32)
+    features = daisy(np.asarray(grey), step=_STEP, radius=12, rings=2, histograms=6, orientations=8)
+    return np.asarray(features.reshape(-1, features.shape[2]), np.float32)

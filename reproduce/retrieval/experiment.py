@@ -55,17 +55,17 @@ class Net:
         """The features its weights hold: the paper's, and of nets without them the last ones."""
         from geopipe.checkpoint.weights import load_backbone
 
-        there = load_backbone(self.backbone, self.weights).features
-        named = [f for f in PAPERS if f in there]
-        yield from (EmbeddingConfig(self.backbone, f) for f in named)
+        available = load_backbone(self.backbone, self.weights).features
+        published = [f for f in PAPERS if f in available]
+        yield from (EmbeddingConfig(self.backbone, f) for f in published)
         yield EmbeddingConfig(self.backbone, "pooled")
-        if not named:
+        if not published:
             yield EmbeddingConfig(self.backbone, "c5")
 
 
 def nets(folders: list[Path]) -> list[Net]:
     """Those of the table that a package, or a file in one of `folders`, has the weights of."""
-    found = [Net("efficientnet_lite0", "auto")]
+    result = [Net("efficientnet_lite0", "auto")]
     for name in BACKBONES:
         files = [
             p
@@ -74,8 +74,8 @@ def nets(folders: list[Path]) -> list[Net]:
             if p.suffix in _KINDS
         ]
         if files:
-            found.append(Net(name, str(files[0])))
-    return found
+            result.append(Net(name, str(files[0])))
+    return result
 
 
 def data_folder(name: str) -> Path:
@@ -88,19 +88,21 @@ class Images:
     """Images in a folder per class."""
 
     root: Path
-    most: int | None = None
+    max_per_class: int | None = None
     """Of each class, where not all."""
 
     @cached_property
     def items(self) -> list[FileItem]:
         """The files, in order."""
-        taken: dict[str, int] = {}
-        found = []
+        counts: dict[str, int] = {}
+        selected = []
         for chip in ChipFolder.open(self.root).chips:
-            taken[chip.class_name] = taken.get(chip.class_name, 0) + 1
-            if chip.class_name and (self.most is None or taken[chip.class_name] <= self.most):
-                found.append(FileItem(chip.path, stamp(chip.path), chip.class_name))
-        return found
+            counts[chip.class_name] = counts.get(chip.class_name, 0) + 1
+            if chip.class_name and (
+                self.max_per_class is None or counts[chip.class_name] <= self.max_per_class
+            ):
+                selected.append(FileItem(chip.path, stamp(chip.path), chip.class_name))
+        return selected
 
     @property
     def classes(self) -> list[str]:
@@ -117,7 +119,7 @@ class Described:
     """Of a processor core per image, without reading it."""
 
 
-def describe(images: Images, recipe: EmbeddingConfig, weights: str, cache: Path) -> Described:
+def embed_images(images: Images, recipe: EmbeddingConfig, weights: str, cache: Path) -> Described:
     """Vectors of all images, piece by piece; what is in `cache` is not computed again."""
     cache.mkdir(parents=True, exist_ok=True)
     model = EmbeddingModel(recipe, weights).loaded()
@@ -125,23 +127,23 @@ def describe(images: Images, recipe: EmbeddingConfig, weights: str, cache: Path)
     parts = []
     for number in range(0, len(images.items), FILES):
         done = job(Batch(number, files=tuple(images.items[number : number + FILES])))
-        found = load_vectors(Path(done.file), len(done.rows))
-        assert found is not None
-        parts.append(found)
+        vectors = load_vectors(Path(done.file), len(done.rows))
+        assert vectors is not None
+        parts.append(vectors)
     return Described(np.concatenate(parts), _cost(model, images, cache))
 
 
 def _cost(model: EmbeddingModel, images: Images, cache: Path) -> float:
     """Milliseconds of a core that an image takes; measured once, whatever else the machine does."""
-    told = json.dumps(model.identity(), sort_keys=True).encode()
-    known = cache / f"{hashlib.sha256(told).hexdigest()}.core-ms"
-    if not known.exists():
-        shown = [read_file(item)[1] for item in images.items[:_TIMED]]
-        model.embed(shown[:1])  # what is loaded and made once
+    identity = json.dumps(model.identity(), sort_keys=True).encode()
+    cost_file = cache / f"{hashlib.sha256(identity).hexdigest()}.core-ms"
+    if not cost_file.exists():
+        pixels = [read_file(item)[1] for item in images.items[:_TIMED]]
+        model.embed(pixels[:1])  # what is loaded and made once
         took = []
         for _ in range(3):
             start = time.process_time()
-            model.embed(shown)
+            model.embed(pixels)
             took.append(time.process_time() - start)
-        known.write_text(str(1e3 * min(took) / len(shown)))
-    return float(known.read_text())
+        cost_file.write_text(str(1e3 * min(took) / len(pixels)))
+    return float(cost_file.read_text())

@@ -77,7 +77,7 @@ def write(
             "",
         ]
     (out / f"{data}.md").write_text("\n".join(lines))
-    told = {
+    report = {
         "images": images,
         "rows": [
             {
@@ -102,22 +102,25 @@ def write(
         ],
         "feedback": reply and vars(reply),
     }
-    short = json.loads(json.dumps(told), parse_float=lambda text: round(float(text), 5))
+    short = json.loads(json.dumps(report), parse_float=lambda text: round(float(text), 5))
     (out / f"{data}.json").write_text(json.dumps(short) + "\n")
     svg = chart(pr_curve(curves), "pr").replace("currentColor", "#444")
     (out / f"{data}-pr.svg").write_text(svg)
 
 
 def _row(data: str, r: Row) -> str:
-    known, anmrr = paper.mean_ap(data, r.net, r.feature), paper.anmrr(data, r.net, r.feature)
+    published_map, anmrr = (
+        paper.mean_ap(data, r.net, r.feature),
+        paper.anmrr(data, r.net, r.feature),
+    )
     if r.net == "BoVW":
-        known, anmrr = paper.BOVW.get(data, (None, None))
-    mine = 100 * r.metrics.mean_ap
-    difference = f"{mine - known:+.1f}" if known is not None else ""
+        published_map, anmrr = paper.BOVW.get(data, (None, None))
+    measured_map = 100 * r.metrics.mean_ap
+    difference = f"{measured_map - published_map:+.1f}" if published_map is not None else ""
     ten = r.metrics.precision[:, 8].mean() if r.metrics.precision.shape[1] > 8 else math.nan
     ms = "" if math.isnan(r.ms) else f"{r.ms:.1f}"
     return (
-        f"| {r.net} | {r.feature} | {r.width} | {mine:.1f} | {_text(known, '.1f')} "
+        f"| {r.net} | {r.feature} | {r.width} | {measured_map:.1f} | {_text(published_map, '.1f')} "
         f"| {difference} | {r.metrics.anmrr:.3f} | {_text(anmrr, '.3f')} | {ten:.3f} | {ms} |"
     )
 
@@ -127,8 +130,8 @@ def _classes(rows: Sequence[Row]) -> list[str]:
     heads = [f"{r.net} {r.feature}" for r in rows]
     lines = [f"| class | {' | '.join(heads)} |", "|---|" + "---:|" * len(rows)]
     for name in rows[0].metrics.by_class:
-        cells = [f"{100 * r.metrics.by_class[name].mean_ap:.1f}" for r in rows]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        row = [f"{100 * r.metrics.by_class[name].mean_ap:.1f}" for r in rows]
+        lines.append(f"| {name} | {' | '.join(row)} |")
     return lines
 
 
@@ -148,8 +151,8 @@ def _beyond(beyond: Sequence[Option]) -> list[str]:
     return lines
 
 
-def _text(value: float | None, how: str) -> str:
-    return "" if value is None else format(value, how)
+def _text(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
 
 
 def _number(value: float) -> float | None:

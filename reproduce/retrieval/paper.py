@@ -38,14 +38,14 @@ def table(data: str) -> list[str]:
     lines = ["| network | mAP % of pool5 | fc6 | fc7 | ANMRR of fc6 |", "|---|---:|---:|---:|---:|"]
     for name, figures in _MAP.get(data, {}).items():
         lines.append(f"| {name} | {' | '.join(map(str, figures))} | {_ANMRR[data][name]:.3f} |")
-    found, rank = BOVW[data]
-    return [*lines, f"| BoVW, 150 words | {found} | | | {rank:.3f} |"]
+    value, rank = BOVW[data]
+    return [*lines, f"| BoVW, 150 words | {value} | | | {rank:.3f} |"]
 
 
 def mean_ap(data: str, backbone: str, feature: str) -> float | None:
     """The paper's mAP in percent; None where it has none."""
-    found = _MAP.get(data, {}).get(NAMES.get(backbone, ""))
-    return found[_LAYERS.index(feature)] if found and feature in _LAYERS else None
+    value = _MAP.get(data, {}).get(NAMES.get(backbone, ""))
+    return value[_LAYERS.index(feature)] if value and feature in _LAYERS else None
 
 
 def anmrr(data: str, backbone: str, feature: str) -> float | None:

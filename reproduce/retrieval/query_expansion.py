@@ -16,7 +16,7 @@ from geopipe.retrieve.embedding import EmbeddingConfig
 from geopipe.retrieve.measures import evaluate_ranking
 from geopipe.retrieve.normalization import Norm, Whitening, expanded, gaussian, rocchio
 from geopipe.retrieve.search import exact
-from reproduce.retrieval.experiment import Described, Images, Net, describe
+from reproduce.retrieval.experiment import Described, Images, Net, embed_images
 
 SHOWN = 10
 """Images that a user looks at before saying yes and no."""
@@ -38,31 +38,31 @@ class Option:
 def options(images: Images, net: Net, cache: Path) -> Iterator[Option]:
     """The pooled feature of `net`, and it with each option alone, then some together."""
     base = EmbeddingConfig(net.backbone, "pooled")
-    plain = describe(images, base, net.weights, cache)
+    plain = embed_images(images, base, net.weights, cache)
     classes = images.classes
-    most = min(len(classes) - 1, plain.vectors.shape[1])
+    max_components = min(len(classes) - 1, plain.vectors.shape[1])
     before = evaluate_vectors(plain.vectors, classes)
 
-    def judged(
-        name: str, vectors: np.ndarray, ms: float, moved: np.ndarray | None = None
+    def evaluate_option(
+        name: str, vectors: np.ndarray, ms: float, query_vectors: np.ndarray | None = None
     ) -> Option:
-        found = evaluate_vectors(vectors, classes, moved=moved)
-        return Option(name, found, vectors.shape[1], ms, before)
+        metrics = evaluate_vectors(vectors, classes, query_vectors=query_vectors)
+        return Option(name, metrics, vectors.shape[1], ms, before)
 
-    def reduced(name: str, found: Described) -> Option:
-        fitted = Whitening.fit(found.vectors, min(64, most), whiten=False)
-        vectors = fitted.apply(found.vectors)
-        return judged(name, vectors, found.ms, expansions(vectors, 5, "l2"))
+    def reduced(name: str, described: Described) -> Option:
+        fitted = Whitening.fit(described.vectors, min(64, max_components), whiten=False)
+        vectors = fitted.apply(described.vectors)
+        return evaluate_option(name, vectors, described.ms, expansions(vectors, 5, "l2"))
 
-    yield judged("pooled, Gaussian (the paper's)", plain.vectors, plain.ms)
-    for components in (n for n in (16, 32, 64, 128, 256) if n <= most):
+    yield evaluate_option("pooled, Gaussian (the paper's)", plain.vectors, plain.ms)
+    for components in (n for n in (16, 32, 64, 128, 256) if n <= max_components):
         for whiten in (False, True):
             fitted = Whitening.fit(plain.vectors, components, whiten=whiten)
             name = f"PCA to {components}" + ", whitened" * whiten
-            yield judged(name, fitted.apply(plain.vectors), plain.ms)
+            yield evaluate_option(name, fitted.apply(plain.vectors), plain.ms)
     for n in (3, 5, 10):
-        moved = expansions(plain.vectors, n, base.norm)
-        yield judged(f"query expansion by {n}", plain.vectors, plain.ms, moved)
+        expanded_vectors = expansions(plain.vectors, n, base.norm)
+        yield evaluate_option(f"query expansion by {n}", plain.vectors, plain.ms, expanded_vectors)
     yield reduced("PCA to 64, query expansion by 5", plain)
     yield from scene_model(plain.vectors, classes, plain.ms)
     recipes = {
@@ -75,9 +75,9 @@ def options(images: Images, net: Net, cache: Path) -> Iterator[Option]:
         "8 turns and mirror images": replace(base, rotations=8),
     }
     for name, recipe in recipes.items():
-        found = describe(images, recipe, net.weights, cache)
-        yield judged(name, found.vectors, found.ms)
-    yield reduced("8 turns, PCA to 64, query expansion by 5", found)
+        described = embed_images(images, recipe, net.weights, cache)
+        yield evaluate_option(name, described.vectors, described.ms)
+    yield reduced("8 turns, PCA to 64, query expansion by 5", described)
 
 
 def scene_model(vectors: np.ndarray, classes: list[str], ms: float) -> Iterator[Option]:
@@ -86,13 +86,13 @@ def scene_model(vectors: np.ndarray, classes: list[str], ms: float) -> Iterator[
     It learns from every second image with its class; the others ask and are found.
     """
     ids = np.array(classes)
-    taught, asked = slice(0, None, 2), slice(1, None, 2)
+    train_rows, query_rows = slice(0, None, 2), slice(1, None, 2)
     fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    scores = fitted.fit(vectors[taught], ids[taught]).decision_function(vectors[asked])
-    others = ids[asked].tolist()
-    before, after = (evaluate_vectors(v, others) for v in (vectors[asked], gaussian(scores)))
+    scores = fitted.fit(vectors[train_rows], ids[train_rows]).decision_function(vectors[query_rows])
+    others = ids[query_rows].tolist()
+    before, after = (evaluate_vectors(v, others) for v in (vectors[query_rows], gaussian(scores)))
     yield Option("pooled, every second image alone", before, vectors.shape[1], ms, before)
-    labels = f"{len(ids[taught])} labels of the other images seen"
+    labels = f"{len(ids[train_rows])} labels of the other images seen"
     yield Option(f"scores of a scene model, {labels}", after, scores.shape[1], ms, before)
 
 
@@ -122,21 +122,21 @@ def feedback(vectors: np.ndarray, classes: list[str], norm: Norm) -> Feedback:
     """
     names = np.array(classes)
     _, ids = exact(vectors, vectors, SHOWN + 1)
-    found: dict[str, list[float]] = {"before": [], "like": [], "both": []}
+    ap_by_mode: dict[str, list[float]] = {"before": [], "like": [], "both": []}
     for q in range(len(names)):
-        shown = [j for j in ids[q].tolist() if j != q][:SHOWN]
-        right = names[shown] == names[q]
-        left = np.setdiff1d(np.arange(len(names)), [q, *shown])
+        displayed = [j for j in ids[q].tolist() if j != q][:SHOWN]
+        right = names[displayed] == names[q]
+        left = np.setdiff1d(np.arange(len(names)), [q, *displayed])
         if not (names[left] == names[q]).any():
             continue
-        good, bad = vectors[shown][right], vectors[shown][~right]
-        asked = {
+        relevant_vectors, irrelevant_vectors = vectors[displayed][right], vectors[displayed][~right]
+        query_vectors = {
             "before": vectors[q],
-            "like": rocchio(vectors[q], good, bad[:0], norm),
-            "both": rocchio(vectors[q], good, bad, norm),
+            "like": rocchio(vectors[q], relevant_vectors, irrelevant_vectors[:0], norm),
+            "both": rocchio(vectors[q], relevant_vectors, irrelevant_vectors, norm),
         }
-        for way, query in asked.items():
+        for mode, query in query_vectors.items():
             order = np.argsort(((vectors[left] - query) ** 2).sum(1), kind="stable")
             relevant = (names[left] == names[q])[order]
-            found[way].append(evaluate_ranking(relevant, int(relevant.sum()))[0])
-    return Feedback(*(float(np.mean(found[k])) for k in ("before", "like", "both")))
+            ap_by_mode[mode].append(evaluate_ranking(relevant, int(relevant.sum()))[0])
+    return Feedback(*(float(np.mean(ap_by_mode[k])) for k in ("before", "like", "both")))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from geopipe.retrieve import EmbeddingConfig, RetrievalMetrics, evaluate_vectors
 from reproduce.retrieval.bovw import WORDS, bags
-from reproduce.retrieval.experiment import Images, data_folder, describe, nets
+from reproduce.retrieval.experiment import Images, data_folder, embed_images, nets
 from reproduce.retrieval.page import Row, write
 from reproduce.retrieval.query_expansion import Feedback, Option, feedback, options
 
@@ -39,41 +39,41 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("outputs/reproduce/retrieval"))
     args = parser.parse_args()
     images = Images(args.images, args.most)
-    there = [n for n in nets(args.weights) if not args.only or n.backbone in args.only]
+    selected_nets = [n for n in nets(args.weights) if not args.only or n.backbone in args.only]
     rows: list[Row] = []
     curves: list[tuple[str, RetrievalMetrics]] = []
     beyond: list[Option] = []
     reply: Feedback | None = None
 
-    def tell() -> None:
+    def write_report() -> None:
         write(args.out, args.name, len(images.items), rows, curves, beyond, reply)
 
-    judged = evaluate_vectors(bags(images, args.cache), images.classes)
-    rows.append(Row("BoVW", f"{WORDS} words", WORDS, judged))
-    curves.append((f"BoVW, {WORDS} words", judged))
-    for net in there:
+    metrics = evaluate_vectors(bags(images, args.cache), images.classes)
+    rows.append(Row("BoVW", f"{WORDS} words", WORDS, metrics))
+    curves.append((f"BoVW, {WORDS} words", metrics))
+    for net in selected_nets:
         recipes = list(net.features())
-        drawn = {r.feature for r in recipes} & {"pool5", "fc6"} or {"pooled"}
+        plotted = {r.feature for r in recipes} & {"pool5", "fc6"} or {"pooled"}
         for recipe in recipes:
-            found = describe(images, recipe, net.weights, args.cache)
-            judged = evaluate_vectors(found.vectors, images.classes)
-            width = found.vectors.shape[1]
-            rows.append(Row(net.backbone, recipe.feature, width, judged, found.ms))
+            described = embed_images(images, recipe, net.weights, args.cache)
+            metrics = evaluate_vectors(described.vectors, images.classes)
+            width = described.vectors.shape[1]
+            rows.append(Row(net.backbone, recipe.feature, width, metrics, described.ms))
             print(
-                f"{net.backbone} {recipe.feature}: mAP {100 * judged.mean_ap:.2f} %, "
-                f"ANMRR {judged.anmrr:.3f}",
+                f"{net.backbone} {recipe.feature}: mAP {100 * metrics.mean_ap:.2f} %, "
+                f"ANMRR {metrics.anmrr:.3f}",
                 flush=True,
             )
-            if recipe.feature in drawn:
-                curves.append((f"{net.backbone} {recipe.feature}", judged))
-        tell()
-    for net in (n for n in there if n.backbone == DEFAULT):
-        plain = describe(images, EmbeddingConfig(DEFAULT, "pooled"), net.weights, args.cache)
+            if recipe.feature in plotted:
+                curves.append((f"{net.backbone} {recipe.feature}", metrics))
+        write_report()
+    for net in (n for n in selected_nets if n.backbone == DEFAULT):
+        plain = embed_images(images, EmbeddingConfig(DEFAULT, "pooled"), net.weights, args.cache)
         reply = feedback(plain.vectors, images.classes, "gauss")
         for option in options(images, net, args.cache):
             beyond.append(option)
             print(f"{option.name}: mAP {100 * option.metrics.mean_ap:.2f} %", flush=True)
-            tell()
+            write_report()
 
 
 if __name__ == "__main__":

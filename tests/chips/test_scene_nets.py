@@ -144,10 +144,10 @@ def test_streams_are_multiplied_element_by_element(side, cells):
     image, grey = torch.randn(1, 3, side, side), torch.rand(1, 1, side, side)
     net = frozen(AttentionNet(BackboneFeature("resnet18", "c5"), 3, side=side, flat=True))
     product = net.rgb.maps(image) * net.sft(grey)
-    assert torch.allclose(net.fused(image, grey), product.flatten(1))
-    assert net.fused(image, grey).shape == (1, 512 * cells)
+    assert torch.allclose(net.modulated(image, grey), product.flatten(1))
+    assert net.modulated(image, grey).shape == (1, 512 * cells)
     net.flat = False
-    assert torch.allclose(net.fused(image, grey), product.mean((2, 3)))
+    assert torch.allclose(net.modulated(image, grey), product.mean((2, 3)))
 
 
 def test_its_map_is_that_of_the_class_step_1_predicts():
@@ -157,7 +157,9 @@ def test_its_map_is_that_of_the_class_step_1_predicts():
     assert torch.equal(net.cam(image), net.cam(image, best))
     other = net.cam(image, (best + 1) % 5)
     assert not torch.allclose(net.cam(image), other)
-    assert torch.allclose(net.features(image), net.fused(image, attention_map(net.cam(image), 96)))
+    assert torch.allclose(
+        net.features(image), net.modulated(image, attention_map(net.cam(image), 96))
+    )
     assert not torch.allclose(net.features(image), net.features(image, other))
 
 

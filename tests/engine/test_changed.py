@@ -69,7 +69,7 @@ CHANGES = {
 def test_a_change_is_refused_by_name_and_restart_begins_anew(
     mine, begun, geopipe, make_model, tmp_path, monkeypatch, change
 ):
-    monkeypatch.setattr("geopipe.mapping.precision.LEAST", 0)
+    monkeypatch.setattr("geopipe.mapping.precision.MIN_AGREEMENT", 0)
     names, alter, more = CHANGES[change]
     alter(mine, make_model)
     before = fingerprints(begun.parent)

@@ -6,7 +6,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from geopipe.errors import ConfigError, LabelError
 from geopipe.evaluation.assess.olofsson import Estimate, Stratum, estimate, sample_size
-from geopipe.evaluation.assess.sampling import MOST, SampleSize, allocate
+from geopipe.evaluation.assess.sampling import MAX_POINTS, SampleSize, allocate
 
 # Olofsson et al. 2014, section 5 and table 8: 30 m pixels, deforestation to stable non-forest.
 PAPER = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])
@@ -246,7 +246,7 @@ def test_impossible_sizes_are_refused():
     ):
         with pytest.raises(ConfigError):
             SampleSize(**wrong)
-    with pytest.raises(ConfigError, match=f"more than {MOST}"):
+    with pytest.raises(ConfigError, match=f"more than {MAX_POINTS}"):
         allocate(NAMES, PIXELS.tolist(), SampleSize(half_width=1e-4))
     with pytest.raises(ConfigError, match="'lake'"):
         allocate(NAMES, PIXELS.tolist(), SampleSize(expected={"lake": 0.8}))

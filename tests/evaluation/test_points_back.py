@@ -29,19 +29,21 @@ def test_a_whole_round_agrees_with_the_map(planned):
     expected = np.zeros((3, 3), int)
     for at in pixels_of(design):
         expected[ids[at], truth[at]] += 1
-    np.testing.assert_array_equal(found.found.counts, expected)
+    np.testing.assert_array_equal(found.estimates.counts, expected)
     assert found.left_out == {}
     shares = np.array(design.pixels) / sum(design.pixels)
     overall = (shares * np.diagonal(expected) / 10).sum()
-    assert found.found.overall.value == pytest.approx(overall, rel=1e-5)
-    assert sum(a.value for a in found.found.areas) == pytest.approx(sum(design.pixels), rel=2e-3)
+    assert found.estimates.overall.value == pytest.approx(overall, rel=1e-5)
+    assert sum(a.value for a in found.estimates.areas) == pytest.approx(
+        sum(design.pixels), rel=2e-3
+    )
 
 
 def test_capitals_and_blanks_do_not_matter(planned):
     path, points, _ = planned
     fill(points, np.zeros((130, 170), np.uint8))
     change(points, "UPDATE points SET truth = '  BackGround '")
-    assert assess_map(path, points).found.counts[:, 0].tolist() == [10, 10, 10]
+    assert assess_map(path, points).estimates.counts[:, 0].tolist() == [10, 10, 10]
 
 
 FAULTS = {
@@ -59,7 +61,7 @@ def test_what_is_not_used_is_named(planned, reason):
     change(points, FAULTS[reason])
     found = assess_map(path, points)
     assert found.left_out == {reason: ("7",)}
-    assert sum(found.used) == 29
+    assert sum(found.used_per_class) == 29
     assert "1 of the 30 planned points were not used" in found.to_markdown()
     assert found.to_dict()["left_out"] == {reason: ["7"]}
 
@@ -94,7 +96,7 @@ def test_points_that_went_elsewhere_are_named(planned, reason, row, col):
     kept = assess_map(path, points, keep_moved=True)
     if reason == "moved to another pixel":
         assert kept.left_out == {}
-        assert kept.used == (10, 10, 10), "of the class that was planned"
+        assert kept.used_per_class == (10, 10, 10), "of the class that was planned"
         assert "moved to another pixel: 1\n" in kept.to_markdown()
     else:
         assert kept.left_out == {reason: ("7",)}
@@ -118,7 +120,7 @@ def test_doubles_and_strangers_are_named(planned):
         "not of the design": ("99", "fid 33"),
         "more than one with this id": ("3",),
     }
-    assert sum(found.used) == 29
+    assert sum(found.used_per_class) == 29
 
 
 def test_a_class_without_a_usable_point_is_an_error(planned):
@@ -172,7 +174,7 @@ def test_a_round_in_any_crs(class_map, tmp_path, crs, plane):
     fill(points, np.where(town() == IGNORE, 0, town()))
     found = assess_map(path, points)
     assert found.left_out == {}
-    assert found.found.overall.value == pytest.approx(1)
+    assert found.estimates.overall.value == pytest.approx(1)
 
 
 def test_the_points_may_come_back_in_another_crs(planned):

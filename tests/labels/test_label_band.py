@@ -46,7 +46,7 @@ def labelled(place):
 def test_it_is_as_wide_as_it_says(place, metres):
     """Against the distance from every pixel to every pixel of another class."""
     labels = labelled(place)
-    plane = labels.plane
+    plane = labels.geobox
     down, along = ground_gsd(plane)
     banded = IgnoreBufferLabels(labels, metres, plane).read(plane)
     ids = labels.read(plane.pad(12, 12))
@@ -73,11 +73,11 @@ def test_it_is_as_wide_as_it_says(place, metres):
 )
 def test_any_window_says_the_same(place, metres, row, col, height, width):
     labels = labelled(place)
-    banded = IgnoreBufferLabels(labels, metres, labels.plane)
+    banded = IgnoreBufferLabels(labels, metres, labels.geobox)
     around = Window(-10, -10, 200, 220)
     window = Window(row, col, height, width)
-    whole = banded.read(window_geobox(labels.plane, around))
-    part = banded.read(window_geobox(labels.plane, window))
+    whole = banded.read(window_geobox(labels.geobox, around))
+    part = banded.read(window_geobox(labels.geobox, window))
     assert np.array_equal(part, whole[window.within(around)])
 
 
@@ -98,7 +98,7 @@ def test_the_rim_of_an_area_is_no_border():
     labels = labelled("lambert")
     west = shapely.box(789_000, 6_500_940, 789_017, 6_501_000)
     limited = ClippedLabels(labels, Area(np.array([west], object), "west"))
-    plain, banded = (x.read(labels.plane) for x in (limited, IgnoreBufferLabels(limited, 1.0)))
+    plain, banded = (x.read(labels.geobox) for x in (limited, IgnoreBufferLabels(limited, 1.0)))
     assert (plain[:, 34:] == IGNORE).all()
     assert (banded[30, 24:34] == plain[30, 24:34]).all()
     assert banded[30, 20] == IGNORE

@@ -23,7 +23,7 @@ SIZE = (60, 80)
 def labels_of(scheme, plane, shapes):
     gathering = FeatureCollector(scheme, CRS(plane.crs.proj), None)
     for shape, class_id, width in shapes:
-        gathering.put(shape, class_id, width)
+        gathering._append(shape, class_id, width)
     return VectorLabels.of([gathering.finish()], scheme, plane)
 
 

@@ -20,7 +20,7 @@ def test_a_measurement_leaves_torch_as_it_was(monkeypatch):
     expected = torch.rand(1)
     torch.manual_seed(3)
     threads = torch.get_num_threads()
-    kernels = Kernels.measured()
+    kernels = Kernels.benchmark()
     assert {kernels.base, kernels.refinement} <= {"convolution", "matmul"}
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.rand(1), expected)

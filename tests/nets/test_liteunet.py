@@ -9,7 +9,7 @@ from geopipe.checkpoint.weights import load_backbone
 from geopipe.nets import SegmentationModel, build_base_network
 from geopipe.nets.liteunet import LiteUNet
 from geopipe.nets.local import nonlocal_layers
-from geopipe.nets.receptive_field import check_reach
+from geopipe.nets.receptive_field import check_receptive_field
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,7 +34,7 @@ def net():
 def test_it_keeps_what_it_declares(net):
     assert (net.stride, net.base.receptive_radius, net.halo) == (16, 110, 112)
     # Within a stride of what is asked for: a smaller halo would not do.
-    assert 96 < check_reach(net, 3) <= 112
+    assert 96 < check_receptive_field(net, 3) <= 112
     assert not nonlocal_layers(net)
 
 

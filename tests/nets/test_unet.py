@@ -8,7 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 from geopipe.errors import ConfigError
 from geopipe.nets import RefinementRNN, SegmentationModel, UNet, build_base_network
 from geopipe.nets.local import nonlocal_layers
-from geopipe.nets.receptive_field import check_reach
+from geopipe.nets.receptive_field import check_receptive_field
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -79,7 +79,7 @@ def test_what_is_declared_is_what_is_measured(depth, iterations):
     receptive_radius = REACH[depth] + 2 * iterations
     assert net.stride == 2**depth
     assert 0 <= net.halo - receptive_radius < net.stride
-    measured = check_reach(net, 3)
+    measured = check_receptive_field(net, 3)
     assert measured <= net.halo
     if not iterations:
         assert measured == receptive_radius, (
@@ -89,7 +89,7 @@ def test_what_is_declared_is_what_is_measured(depth, iterations):
 
 def test_the_default_size_keeps_what_it_declares():
     net = SegmentationModel(UNet(3, 3)).eval()
-    assert (net.stride, net.halo, check_reach(net, 3)) == (8, 48, 46)
+    assert (net.stride, net.halo, check_receptive_field(net, 3)) == (8, 48, 46)
 
 
 def tiled(net, image, halo, core=16):

@@ -35,13 +35,13 @@ def test_a_cell_has_the_class_of_most_of_its_labelled_pixels(height, width, cell
     ids = coarse.repeat(cell, 0).repeat(cell, 1)[cell // 2 :, cell // 3 :][:height, :width]
     ids = np.where(rng.random((height, width)) < 0.2, 3, ids).astype(np.uint8)
     cells = PatchGrid.of([ArrayPlane(ids)], cell)
-    for (_, row, col), found in zip(cells.at.tolist(), cells.ids.tolist(), strict=True):
+    for (_, row, col), found in zip(cells.positions.tolist(), cells.ids.tolist(), strict=True):
         part = ids[row * cell : (row + 1) * cell, col * cell : (col + 1) * cell].ravel()
         counts = np.bincount(part, minlength=256)[:IGNORE]
         known = counts.sum()
         clear = 2 * known >= cell**2 and 2 * counts.max() >= known
         assert found == (counts.argmax() if clear else IGNORE)
-    rows, cols = cells.at[:, 1:].max(0) + 1
+    rows, cols = cells.positions[:, 1:].max(0) + 1
     assert abs(rows * cell - height) <= max(cell / 2, cell - height)
     assert abs(cols * cell - width) <= max(cell / 2, cell - width)
 
@@ -53,8 +53,8 @@ def test_blocks_hold_each_cell_once(monkeypatch):
     seen = np.zeros(len(cells), int)
     for plane, window, indices in cells.blocks():
         seen[indices] += 1
-        assert all(cells.planes[i] is plane for i in cells.at[indices, 0])
-        for _, row, col in cells.at[indices].tolist():
+        assert all(cells.rasters[i] is plane for i in cells.positions[indices, 0])
+        for _, row, col in cells.positions[indices].tolist():
             assert window.row <= 4 * row
             assert 4 * row + 4 <= window.bottom
             assert window.col <= 4 * col
@@ -86,8 +86,8 @@ def test_images_are_held_out_whole(chips):
     cells = PatchGrid.of(planes, 16)
     learnt, held = cells.split(0.3, 0, 32)
     assert (learnt ^ held).all()
-    out = np.unique(cells.at[held, 0])
-    assert not np.isin(cells.at[learnt, 0], out).any()
+    out = np.unique(cells.positions[held, 0])
+    assert not np.isin(cells.positions[learnt, 0], out).any()
     assert np.bincount([planes[i].class_id for i in out]).tolist() == [3] * 5
     assert not np.array_equal(held, cells.split(0.3, 1, 32)[1])
 
@@ -95,7 +95,7 @@ def test_images_are_held_out_whole(chips):
 def test_of_one_scene_no_patch_looks_into_what_is_held_out():
     cells = PatchGrid.of([ArrayPlane(np.zeros((400, 100), np.uint8))], 10)
     learnt, held = cells.split(0.25, 0, 50)
-    lowest = 10 * cells.at[held, 1].min()
+    lowest = 10 * cells.positions[held, 1].min()
     assert held.mean() == pytest.approx(0.25, abs=0.03)
     windows = [cells.window(i, 50) for i in np.flatnonzero(learnt)]
     assert max(w.bottom for w in windows) <= lowest
@@ -117,10 +117,14 @@ def test_masks_say_what_each_pixel_is(tmp_path):
 def test_ids_without_a_class_are_told(scheme):
     cells = PatchGrid.of([ArrayPlane(np.full((32, 32), 5, np.uint8))], 16)
     with pytest.raises(LabelError, match="--unlabelled 5"):
-        cells.missing(scheme)
+        cells.absent_classes(scheme)
     with pytest.raises(LabelError, match="another class than built-up"):
-        cells.labelled(np.zeros(4)).missing(scheme)
-    assert cells.labelled(np.array([0, 0, 3, 0])).missing(scheme) == ["farmland", "forest", "water"]
+        cells.labelled(np.zeros(4)).absent_classes(scheme)
+    assert cells.labelled(np.array([0, 0, 3, 0])).absent_classes(scheme) == [
+        "farmland",
+        "forest",
+        "water",
+    ]
 
 
 def test_a_scene_and_its_labels_lie_on_each_other(mosaic, scheme, tmp_path, make_raster):
@@ -129,7 +133,7 @@ def test_a_scene_and_its_labels_lie_on_each_other(mosaic, scheme, tmp_path, make
     truth = make_raster(ids[None], "ids.tif", crs="EPSG:32631", transform=scene.geobox.affine)
     plane = SceneRaster(scene, 4, RasterLabels.open(truth, scheme))
     cells = PatchGrid.of([plane], 16)
-    assert np.array_equal(cells.ids, cells.at[:, 2] // 4)
+    assert np.array_equal(cells.ids, cells.positions[:, 2] // 4)
     image, valid = read_patch(plane, cells.window(0, 32))
     pixels = np.pad(scene.read().data, ((0, 0), (8, 8), (8, 8)), mode="symmetric")[:, :32, :32]
     assert np.array_equal(image.numpy(), pixels)
@@ -144,7 +148,7 @@ def test_a_label_without_an_image_is_none(mosaic, scheme, make_raster):
     holed = Scene.open(make_raster(pixels, "holed.tif", nodata=0, **where))
     truth = RasterLabels.open(make_raster(ids[None], "ids.tif", **where), scheme)
     cells = PatchGrid.of([SceneRaster(holed, 4, truth)], 16)
-    expected = np.where(cells.at[:, 2] < 6, IGNORE, cells.at[:, 2] // 4)
+    expected = np.where(cells.positions[:, 2] < 6, IGNORE, cells.positions[:, 2] // 4)
     assert np.array_equal(cells.ids, expected)
 
 
@@ -154,7 +158,7 @@ def test_labels_are_read_in_blocks():
     real = plane.labels
     plane.labels = lambda window: sides.append(max(window.shape)) or real(window)
     assert np.array_equal(PatchGrid.of([plane], 2).ids, cells.ids)
-    assert np.array_equal(cells.ids, cells.at[:, 2] // 20 % 3)
+    assert np.array_equal(cells.ids, cells.positions[:, 2] // 20 % 3)
     assert max(sides) <= 32
 
 
@@ -164,17 +168,17 @@ def test_decoded_chips_take_so_much_memory_and_no_more(chips):
     recent = Recent(3 * size)
     for chip in (*found, found[-1], found[0]):
         assert np.array_equal(recent(chip, 3), chip.read())
-        assert recent.bytes == sum(x.nbytes for x in recent.kept.values()) <= 3 * size
-    assert [c for c, _ in recent.kept] == [*found[-2:], found[0]]
+        assert recent.bytes == sum(x.nbytes for x in recent.entries.values()) <= 3 * size
+    assert [c for c, _ in recent.entries] == [*found[-2:], found[0]]
     assert recent(found[0], 3) is recent(found[0], 3)
     small = Recent(size - 1)
     assert small(found[0], 3) is small(found[0], 3)
     small(found[1], 3)
-    assert len(small.kept) == 1
+    assert len(small.entries) == 1
 
 
 def test_cells_of_two_sources_are_joined():
     a, b = (PatchGrid.of([ArrayPlane(np.full((8, 8), k, np.uint8))], 4) for k in (1, 2))
     both = a.joined(b)
     assert both.ids.tolist() == [1] * 4 + [2] * 4
-    assert [both.planes[i].ids[0, 0] for i in both.at[:, 0]] == both.ids.tolist()
+    assert [both.rasters[i].ids[0, 0] for i in both.positions[:, 0]] == both.ids.tolist()

@@ -436,7 +436,7 @@ def test_a_round_that_fails_leaves_nothing(
     from geopipe.errors import LabelError
     from geopipe.workflow import transfer as work
 
-    real, calls = work.tuned_on, []
+    real, calls = work.train_round, []
 
     def second_fails(*arguments):
         calls.append(1)
@@ -444,7 +444,7 @@ def test_a_round_that_fails_leaves_nothing(
             raise LabelError("no more")
         return real(*arguments)
 
-    monkeypatch.setattr(work, "tuned_on", second_fails)
+    monkeypatch.setattr(work, "train_round", second_fails)
     transfer(trained[0], chips, elsewhere, tmp_path / "n.model", "--force", "--rounds", 2, ok=False)
     assert len(calls) == 2
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ from geopipe.labels.tables import open_tables
 from geopipe.raster import Scene
 from geopipe.register import DisplacementField, RegistrationGrid
 from geopipe.register.align import write_aligned
-from geopipe.register.qc_file import write_check
+from geopipe.register.qc_file import write_qc_file
 from geopipe.register.qc_tiles import QCTile
 from geopipe.register.tie_point import TiePoint
 
@@ -69,7 +69,7 @@ def test_blocks_are_coloured_by_verdict(plane, tmp_path, known):
             replace(b, rejected="too few features", missing=np.nan, missing_m2=np.nan)
             for b in (good, off)
         )
-    write_check(plane, (good, off), tmp_path / "check.gpkg")
+    write_qc_file(plane, (good, off), tmp_path / "check.gpkg")
     seen = opened(tmp_path / "check.gpkg", "building", "road", "shifts")
     blocks = seen["building"]
     assert all(s["valid"] and s["crs"] == "EPSG:2154" for s in seen.values())

@@ -10,7 +10,7 @@ from PIL import Image
 
 from geopipe.grid import Window
 from geopipe.raster import Scene
-from geopipe.raster.undeclared_nodata import REACH, undeclared_nodata_mask
+from geopipe.raster.undeclared_nodata import MARGIN_PX, undeclared_nodata_mask
 
 
 def town(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +60,7 @@ def test_windows_agree_with_the_whole(row, col, height, width):
     image = jpeg(image)
     whole = undeclared_nodata_mask(image, 255)
     window = Window(row, col, height, width).clip(image.shape[1:])
-    around = window.expand(REACH).clip(image.shape[1:])
+    around = window.expand(MARGIN_PX).clip(image.shape[1:])
     part = undeclared_nodata_mask(image[(slice(None), *around.slices)], 255)[window.within(around)]
     np.testing.assert_array_equal(part, whole[window.slices])
 

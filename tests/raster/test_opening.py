@@ -29,8 +29,8 @@ def grey(value, height=40, width=50):
 def opens(monkeypatch):
     """The paths opened so far; files count as settled from the first moment on."""
     opening.release()
-    monkeypatch.setattr(opening, "SETTLED_S", -60)
-    monkeypatch.setattr(opening, "_CHECKED_EACH_TIME", 100)
+    monkeypatch.setattr(opening, "MIN_AGE_S", -60)
+    monkeypatch.setattr(opening, "_MAX_FILES_CHECKED", 100)
     paths = []
     real = rasterio.open
 
@@ -52,7 +52,7 @@ def test_a_scene_read_twice_is_opened_once(make_raster, opens):
 
 
 def test_a_file_changed_a_moment_ago_is_not_kept_open(make_raster, opens, monkeypatch):
-    monkeypatch.setattr(opening, "SETTLED_S", 60)
+    monkeypatch.setattr(opening, "MIN_AGE_S", 60)
     scene = Scene.open(make_raster(grey(3)))
     opens.clear()
     scene.read()
@@ -128,16 +128,16 @@ def test_the_many_sources_of_a_vrt_are_looked_at_now_and_then(
     make_raster, opens, tmp_path, monkeypatch
 ):
     make_raster(grey(1), "1.tif")
-    monkeypatch.setattr(opening, "_CHECKED_EACH_TIME", 2)
+    monkeypatch.setattr(opening, "_MAX_FILES_CHECKED", 2)
     scene = Scene.open(mosaic(tmp_path / "m.vrt", *["1.tif"] * 3))
     scene.read()
     looked = []
     real = opening._stamps
     monkeypatch.setattr(opening, "_stamps", lambda files: looked.extend(files) or real(files))
-    monkeypatch.setattr(opening, "SETTLED_S", 60)
+    monkeypatch.setattr(opening, "MIN_AGE_S", 60)
     scene.read()
     assert [Path(f).name for f in looked] == ["m.vrt"]
-    monkeypatch.setattr(opening, "SETTLED_S", 0)
+    monkeypatch.setattr(opening, "MIN_AGE_S", 0)
     scene.read()
     assert str(tmp_path / "1.tif") in looked
 
@@ -170,9 +170,9 @@ linux = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="looks int
 
 @linux
 def test_no_more_than_a_few_files_stay_open(make_raster, opens, tmp_path):
-    for i in range(opening.KEPT + 3):
+    for i in range(opening.MAX_IDLE + 3):
         Scene.open(make_raster(grey(i), f"{i}.tif")).read()
-    assert len(open_files(tmp_path)) == opening.KEPT
+    assert len(open_files(tmp_path)) == opening.MAX_IDLE
     opening.release()
     assert not open_files(tmp_path)
 

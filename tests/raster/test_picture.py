@@ -58,7 +58,7 @@ def test_no_picture_rather_than_half_of_one(tmp_path, damage):
 
 def test_only_large_scenes_without_overviews(make_raster, monkeypatch):
     path = make_raster(np.ones((3, 800, 400), np.uint8), tiled=True, blockxsize=128, blockysize=128)
-    assert preview_shape(Scene.open(path), 800 // module._LEAST + 1) is None
+    assert preview_shape(Scene.open(path), 800 // module._MIN_SHRINK + 1) is None
     assert preview_shape(Scene.open(path), 100) == (100, 50)
     with rasterio.open(path, "r+") as out:
         out.build_overviews([2, 4], rasterio.enums.Resampling.average)

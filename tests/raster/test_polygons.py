@@ -278,7 +278,7 @@ def most_held(monkeypatch, source, side):
 
         def hold(self, part):
             nonlocal most
-            super().hold(part)
+            super().add(part)
             most = max(most, len(self.parts))
 
     monkeypatch.setattr(polygons, "OutlineMerger", Watched)
@@ -308,7 +308,9 @@ def test_windows_without_classes_are_not_traced(tmp_path, monkeypatch):
     ids[:, 32:] = 255
     ids[20:22, 20:22] = 1
     seen = []
-    monkeypatch.setattr(polygons, "trace", lambda *a: seen.append(a[2]) or outlines.trace(*a))
+    monkeypatch.setattr(
+        polygons, "trace_outlines", lambda *a: seen.append(a[2]) or outlines.trace_outlines(*a)
+    )
     assert len(streamed(monkeypatch, save(tmp_path / "m.tif", ids), 16)) == 1
     assert [(w.row, w.col) for w in seen] == [(16, 16)]
 

@@ -139,14 +139,14 @@ def test_a_list_that_is_no_text(tmp_path, content):
 
 @pytest.mark.parametrize("name", ["list.txt", "items.json"])
 def test_lists_have_a_largest_size(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(scenes, "_MOST_BYTES", 5 << 20)
+    monkeypatch.setattr(scenes, "_MAX_BYTES", 5 << 20)
     path = tmp_path / name
     path.write_bytes(b" " * ((6 << 20) + 1))
     with pytest.raises(SceneError, match="has more than 5 MB"):
         scene_paths([str(path)])
     with pytest.raises(SceneError, match="there is no file"):
         scene_paths([str(tmp_path / f"gone{name}")])
-    monkeypatch.setattr(scenes, "_MOST_SCENES", 2)
+    monkeypatch.setattr(scenes, "_MAX_SCENES", 2)
     with pytest.raises(SceneError, match="more than 2 scenes"):
         scene_paths(["s3://b/1.tif", "s3://b/2.tif", "s3://b/3.tif"])
 

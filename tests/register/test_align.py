@@ -16,7 +16,7 @@ from geopipe.labels import open_labels
 from geopipe.labels.extent import Extent
 from geopipe.labels.tables import open_tables
 from geopipe.register import DisplacementField
-from geopipe.register.align import LEAST_M, write_aligned
+from geopipe.register.align import MIN_SHIFT_M, write_aligned
 from geopipe.register.tie_point import TiePoint
 
 LEFT, TOP = 789_000.0, 6_501_000.0
@@ -177,7 +177,7 @@ def test_what_would_cross_itself_moves_as_a_whole(plane, tmp_path):
 
 def test_shifts_too_short_to_matter_leave_every_vertex(plane, tmp_path):
     frame = terrace()
-    done, out = aligned(frame, grown(plane, even(LEAST_M / 2, 0)), tmp_path)
+    done, out = aligned(frame, grown(plane, even(MIN_SHIFT_M / 2, 0)), tmp_path)
     assert done.moved == 0
     assert done.metres.shape == (0,)
     assert out.geometry.tolist() == frame.geometry.tolist()

@@ -11,7 +11,7 @@ from geopipe.labels import Area
 from geopipe.raster.scene import window_geobox
 from geopipe.register import DisplacementField
 from geopipe.register import qc_tiles as check
-from geopipe.register.label_qc import LabelQC, ages, ignore_buffer_width, suggestions
+from geopipe.register.label_qc import LabelQC, date_summary, ignore_buffer_width, suggestions
 from geopipe.register.qc_file import median_date, rows
 from geopipe.register.qc_tiles import QCTile, qc_tiles
 from geopipe.register.tie_point import TiePoint
@@ -56,9 +56,9 @@ def test_a_share_is_freed_of_what_is_seen_wrongly():
         return np.bincount(np.where(seen, 50, 10), minlength=64)
 
     eye = check._Detector.of(
-        [check._Counted(1, Window(0, 0, 1, 1), (), counts(1.0), counts(0.0), counts(0.35))]
+        [check._LikelihoodCounts(1, Window(0, 0, 1, 1), (), counts(1.0), counts(0.0), counts(0.35))]
     )
-    assert (eye.hit, eye.false) == pytest.approx((0.9, 0.2), abs=0.01)
+    assert (eye.hit_rate, eye.false_alarm_rate) == pytest.approx((0.9, 0.2), abs=0.01)
     assert eye.share(counts(0.35)) == pytest.approx(0.35, abs=0.01)
     assert eye.share(counts(0.0)) == pytest.approx(0, abs=0.01)
     assert np.isnan(eye.share(np.zeros(64)))
@@ -66,15 +66,15 @@ def test_a_share_is_freed_of_what_is_seen_wrongly():
 
 def test_belief_that_tells_nothing_says_nothing():
     same = np.full(64, 100)
-    eye = check._Detector.of([check._Counted(1, Window(0, 0, 1, 1), (), same, same, same)])
+    eye = check._Detector.of([check._LikelihoodCounts(1, Window(0, 0, 1, 1), (), same, same, same)])
     assert np.isnan(eye.share(same))
 
 
 def test_far_from_what_is_not_there():
     mask = np.zeros((9, 9), bool)
-    assert np.isinf(check._away(mask)).all()
+    assert np.isinf(check._distance_to(mask)).all()
     mask[4, 4] = True
-    assert check._away(mask)[0, 4] == 4
+    assert check._distance_to(mask)[0, 4] == 4
 
 
 # -- a map with a hole and a phantom, seen rightly
@@ -117,7 +117,7 @@ def test_what_is_not_there_is_doubtful(gappy, town):
     up, likelihood, gone = gappy
     buildings = up.grid.labels
     ids = town.truth.read(up.grid.geobox)
-    free = np.argwhere(check._away(ids > 0) > 24)  # 12 m from anything
+    free = np.argwhere(check._distance_to(ids > 0) > 24)  # 12 m from anything
     ((x, y),) = up.grid.from_px(free[len(free) // 2][None].astype(float))
     more = replace(
         buildings,
@@ -146,7 +146,7 @@ def test_outside_its_area_nothing_is_judged(gappy):
 
 def test_blocks_larger_than_a_sheet_are_counted_in_parts(gappy, monkeypatch):
     (whole,) = judged(gappy, 1000.0)
-    monkeypatch.setattr(check, "SHEET_PX", 300)
+    monkeypatch.setattr(check, "BLOCK_PX", 300)
     (parts,) = judged(gappy, 1000.0)
     assert parts.window == whole.window
     assert parts.features == whole.features
@@ -197,8 +197,10 @@ def test_ages(town):
     taken = datetime.date(2020, 1, 1)
     blocks = (block(dates=("2018-05-01", "2019-01-01", "2021-06-01")), block())
     assert "1 features were last edited after" in suggestions(blocks, town.scene, taken)[-1]
-    assert "2019-01-01 in the median; the image was taken on 2020-01-01" in ages(blocks, taken)
-    assert "no feature says when" in ages((block(),), taken)
-    assert "--image-date" in ages(blocks, None)
+    assert "2019-01-01 in the median; the image was taken on 2020-01-01" in date_summary(
+        blocks, taken
+    )
+    assert "no feature says when" in date_summary((block(),), taken)
+    assert "--image-date" in date_summary(blocks, None)
     assert median_date(("2019-01-01", "2018-01-01", "2020-01-01")) == "2019-01-01"
     assert median_date(()) is None

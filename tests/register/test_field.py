@@ -128,7 +128,7 @@ def test_sheets_change_little(town, shifted, drawn_belief, monkeypatch):
     up = LabelQC(town.scene, shifted(town.truth, 2.0, 1.0))
     likelihood = drawn_belief(up.grid, town.truth)
     whole = estimate_field(up.grid, likelihood, 4.0)
-    monkeypatch.setattr(field, "SHEET_PX", 256)
+    monkeypatch.setattr(field, "BLOCK_PX", 256)
     parts = estimate_field(up.grid, likelihood, 4.0)
 
     def by_place(shifts):
@@ -222,7 +222,7 @@ def by_pairs(plane, tie_points):
 
 
 def test_odd_nodes_are_those_of_all_pairs(plane, monkeypatch):
-    monkeypatch.setattr(field, "_CHANCE", -1.0)
+    monkeypatch.setattr(field, "_MAX_CHANCE_SHARE", -1.0)
     rng = np.random.default_rng(4)
     tie_points = [
         tie_point(r, c, *rng.normal(0, 2.2, 2), TORN if rng.random() < 0.2 else "", k)

@@ -16,7 +16,7 @@ from geopipe.grid import Window
 from geopipe.register import PixelClassifier, estimate_field
 from geopipe.register import displacement as field
 from geopipe.register.qc_tiles import qc_tiles
-from geopipe.register.threads import MOST_THREADS, in_order, thread_count
+from geopipe.register.threads import MAX_THREADS, in_order, thread_count
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_threads_are_shared_with_what_they_split(machine):
 
 
 @pytest.mark.parametrize(
-    ("cores", "omp", "threads"), [(4, 1, 1), (2, 4, 2), (64, 64, MOST_THREADS), (1, 1, 1)]
+    ("cores", "omp", "threads"), [(4, 1, 1), (2, 4, 2), (64, 64, MAX_THREADS), (1, 1, 1)]
 )
 def test_omp_num_threads_and_the_cores_allowed_both_count(machine, cores, omp, threads):
     machine(cores, omp)
@@ -148,7 +148,7 @@ def test_what_fails_ends_the_rest():
 @pytest.mark.parametrize("sheet", [2048, 200])
 def test_a_field_is_the_same_for_any_number_of_threads(checked, machine, monkeypatch, sheet):
     """In one sheet its parts go to the threads, else sheets do."""
-    monkeypatch.setattr(field, "SHEET_PX", sheet)
+    monkeypatch.setattr(field, "BLOCK_PX", sheet)
     found = []
     for cores in (1, 3):
         machine(cores)
@@ -170,7 +170,7 @@ def test_learning_is_the_same_for_any_number_of_threads(checked, machine, monkey
 
 
 def test_blocks_are_the_same_for_any_number_of_threads(checked, machine, monkeypatch):
-    monkeypatch.setattr("geopipe.register.qc_tiles.SHEET_PX", 200)
+    monkeypatch.setattr("geopipe.register.qc_tiles.BLOCK_PX", 200)
     found = []
     for cores in (1, 3):
         machine(cores)

@@ -106,8 +106,8 @@ def test_the_search_finds_what_is_good_and_keeps_all_it_tried(on_squares, monkey
     monkeypatch.setattr(crf, "gaussian_grid", lambda e: [replace(e, w2=e.w2 * 2)])
     found = crf.search(model, scene, labels)
     assert found.best.sigma_beta == 10
-    assert found.alone.mean_iou < 0.85
-    assert found.alone.energy.bias == ()
+    assert found.unary_only.mean_iou < 0.85
+    assert found.unary_only.energy.bias == ()
     assert found.finals[0].mean_iou > 0.97
     assert [len(r) for r in found.rounds] == [3, 1, 1]  # none is tried twice
     tables = json.loads(json.dumps(found.to_dict()))
@@ -124,8 +124,8 @@ def test_a_shy_net_gets_class_shares_that_are_right(on_squares, monkeypatch):
         monkeypatch.setattr(crf, name, lambda *_: [GOOD])
     plain = crf.search(model, scene, labels)
     found = crf.search(model, scene, labels, crf.TAUS)
-    assert found.alone.mean_iou > plain.alone.mean_iou + 0.1
-    assert found.alone.energy.bias[1] < found.alone.energy.bias[0] < 0
+    assert found.unary_only.mean_iou > plain.unary_only.mean_iou + 0.1
+    assert found.unary_only.energy.bias[1] < found.unary_only.energy.bias[0] < 0
     assert found.best.bias
     assert found.finals[0].mean_iou > plain.finals[0].mean_iou + 0.05
 

@@ -23,7 +23,7 @@ from reproduce.gid.ablations import METHODS
 from reproduce.gid.experiment import Settings, true_labels
 from reproduce.gid.metrics import ALL, SEGMENTS, STAGES, cell_of, precision, voted
 from reproduce.gid.page import KINDS, groups, percent, write_page
-from reproduce.gid.sensor import Sensor, write_seen
+from reproduce.gid.sensor import Sensor, write_simulated
 
 NAMES = data.scheme().names
 
@@ -78,7 +78,7 @@ def test_a_balanced_draw_takes_as_many_of_each_and_only_from_among():
 
 def test_photographs_are_taken_from_the_fine_classes_by_turns():
     names = ["forest"] * 9 + ["chaparral"] * 9 + ["river"] * 9
-    taken = [names[i] for i in data.by_turns(names, data.FOREIGN, 5)]
+    taken = [names[i] for i in data.alternating(names, data.FOREIGN, 5)]
     assert [taken.count(n) for n in ("forest", "chaparral", "river")] == [2, 3, 5]
 
 
@@ -100,26 +100,26 @@ def picture(seed=0, height=61, width=47):
 
 def test_a_sensor_that_changes_nothing_gives_the_same_pixels():
     same = Sensor(gamma=1, gains=(1, 1, 1), blur_px=0, coarser=1, noise=0)
-    assert np.array_equal(same.sees(picture(), "x"), picture())
+    assert np.array_equal(same.simulate(picture(), "x"), picture())
 
 
 def test_a_sensor_sees_the_same_twice_and_no_two_crops_with_one_noise():
     sensor, flat = Sensor(), np.full((3, 40, 40), 90, np.uint8)
-    once = sensor.sees(picture(), "a")
+    once = sensor.simulate(picture(), "a")
     assert once.shape == picture().shape
     assert once.dtype == np.uint8
-    assert np.array_equal(once, sensor.sees(picture(), "a"))
-    assert not np.array_equal(sensor.sees(flat, "a"), sensor.sees(flat, "b"))
-    assert not np.array_equal(once, Sensor(seed=1).sees(picture(), "a"))
+    assert np.array_equal(once, sensor.simulate(picture(), "a"))
+    assert not np.array_equal(sensor.simulate(flat, "a"), sensor.simulate(flat, "b"))
+    assert not np.array_equal(once, Sensor(seed=1).simulate(picture(), "a"))
 
 
 def test_light_and_bands_change_as_they_are_said_to():
     sensor = Sensor(noise=0)
-    seen = sensor.sees(np.full((3, 20, 20), 90, np.uint8), "x").astype(float)
+    seen = sensor.simulate(np.full((3, 20, 20), 90, np.uint8), "x").astype(float)
     wanted = 255 * (90 / 255) ** 0.6 * np.array([1.15, 1.0, 0.85])
     assert np.abs(seen - wanted[:, None, None]).max() <= 0.5
     fine = (np.indices((40, 40)).sum(0) % 2 * 200).astype(np.uint8)
-    assert sensor.sees(np.stack([fine] * 3), "x").std((1, 2)).max() < 3  # coarser than that
+    assert sensor.simulate(np.stack([fine] * 3), "x").std((1, 2)).max() < 3  # coarser than that
 
 
 def test_seen_chips_lie_in_folders_of_the_same_names(tmp_path):
@@ -127,12 +127,12 @@ def test_seen_chips_lie_in_folders_of_the_same_names(tmp_path):
         (tmp_path / "images" / name).mkdir(parents=True)
         pixels = np.ascontiguousarray(picture().transpose(1, 2, 0))
         Image.fromarray(pixels).save(tmp_path / "images" / name / "1.jpg")
-    write_seen(tmp_path / "images", tmp_path / "seen", Sensor())
+    write_simulated(tmp_path / "images", tmp_path / "seen", Sensor())
     made = sorted(p.relative_to(tmp_path / "seen").as_posix() for p in tmp_path.rglob("seen/*/*"))
     assert made == ["lake/1.png", "river/1.png"]
     shown = Chip(str(tmp_path / "images/lake/1.jpg")).read()
     assert np.array_equal(
-        Chip(str(tmp_path / "seen/lake/1.png")).read(), Sensor().sees(shown, "lake/1.jpg")
+        Chip(str(tmp_path / "seen/lake/1.png")).read(), Sensor().simulate(shown, "lake/1.jpg")
     )
 
 

@@ -191,7 +191,7 @@ def test_bad_images_among_good_ones(tmp_path, mixed, model):
 @pytest.mark.parametrize("other", [{"bands": (3, 2, 1)}, {"nodata": 7.0}])
 def test_a_scene_read_otherwise_is_not_taken_for_known(built, scene, model, other):
     before = files(built)
-    plan = replace(PLAN, cutting=replace(PLAN.cutting, **other))
+    plan = replace(PLAN, cutting=replace(PLAN.chip_grid, **other))
     with pytest.raises(ConfigError, match=r"is in the index with bands \(1, 2, 3\) and nodata"):
         build_index([str(scene)], built, model, plan)
     assert files(built) == before

@@ -10,7 +10,7 @@ from geopipe.retrieve import evaluate_vectors
 from geopipe.retrieve.normalization import gaussian
 from reproduce.retrieval import page, paper
 from reproduce.retrieval.bovw import bags
-from reproduce.retrieval.experiment import Images, describe
+from reproduce.retrieval.experiment import Images, embed_images
 from reproduce.retrieval.query_expansion import expansions, feedback, scene_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,13 +47,13 @@ def test_a_scene_model_is_asked_about_images_it_has_not_seen():
 
 
 def test_images_are_described_once_and_timed(tmp_path, chips, monkeypatch):
-    images = Images(chips, most=3)
+    images = Images(chips, max_per_class=3)
     assert images.classes == [n for n in NAMES for _ in range(3)]
-    first = describe(images, SMALL, "random:0", tmp_path)
+    first = embed_images(images, SMALL, "random:0", tmp_path)
     assert first.vectors.shape == (12, 1280)
     assert first.ms > 0
     monkeypatch.setattr("geopipe.retrieve.EmbeddingModel.embed", None)
-    again = describe(images, SMALL, "random:0", tmp_path)
+    again = embed_images(images, SMALL, "random:0", tmp_path)
     assert (again.vectors == first.vectors).all()
     assert again.ms == first.ms
 
@@ -82,9 +82,9 @@ def test_the_page_sets_the_papers_figures_beside_ours(tmp_path):
 
 def test_words_are_those_of_the_images_that_are_asked_for(tmp_path, chips):
     cache = tmp_path / "cache"
-    found = bags(Images(chips, most=3), cache, words=5)
+    found = bags(Images(chips, max_per_class=3), cache, n_words=5)
     assert found.shape == (12, 5)
     assert (found**2).sum(1) == pytest.approx(1, abs=1e-5)
-    assert (bags(Images(chips, most=3), cache, words=5) == found).all()
-    bags(Images(draw_chips(tmp_path / "others", each=3)), cache, words=5)  # as many, others
+    assert (bags(Images(chips, max_per_class=3), cache, n_words=5) == found).all()
+    bags(Images(draw_chips(tmp_path / "others", each=3)), cache, n_words=5)  # as many, others
     assert len(list(cache.iterdir())) == 2

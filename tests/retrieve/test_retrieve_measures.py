@@ -126,5 +126,5 @@ def test_moved_questions():
     vectors = np.array([[0.0], [1], [10], [11]])
     names = ["a", "b", "a", "b"]
     assert evaluate_vectors(vectors, names).ap == pytest.approx([1 / 2, 1 / 3, 1 / 3, 1 / 2])
-    swapped = evaluate_vectors(vectors, names, moved=vectors[[2, 3, 0, 1]])
+    swapped = evaluate_vectors(vectors, names, query_vectors=vectors[[2, 3, 0, 1]])
     assert swapped.ap == pytest.approx([1, 1, 1, 1])

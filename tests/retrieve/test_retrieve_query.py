@@ -128,7 +128,7 @@ def test_a_box_of_another_scale_is_told(built):
 
 def test_an_approximate_search_answers_alike(tmp_path, model):
     chips = draw_chips(tmp_path / "chips", each=20)
-    plan = PLAN.__class__(PLAN.cutting, search="ivf", workers=PLAN.workers)
+    plan = PLAN.__class__(PLAN.chip_grid, search="ivf", workers=PLAN.workers)
     build_index([str(chips)], tmp_path / "x", model, plan)
     mine = asked(tmp_path / "x", chips / "roofs" / "1.png", "-k", 5)
     exact = asked(tmp_path / "x", chips / "roofs" / "1.png", "-k", 5, "--exact")

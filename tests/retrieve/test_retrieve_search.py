@@ -88,8 +88,8 @@ def test_damaged_searches_are_told(tmp_path):
 
 
 def test_kinds():
-    assert choose_kind("auto", search.LARGE - 1) == "exact"
-    assert choose_kind("auto", search.LARGE) == "ivf"
+    assert choose_kind("auto", search.APPROXIMATE_FROM - 1) == "exact"
+    assert choose_kind("auto", search.APPROXIMATE_FROM) == "ivf"
     assert make("exact", CLUSTERED) is None
     with pytest.raises(ConfigError, match="no search"):
         choose_kind("annoy", 1)

@@ -11,7 +11,7 @@ from geopipe.classes import ClassScheme
 from geopipe.errors import ConfigError, SceneError
 from geopipe.learn.transfer import SampleStatus, Selection
 from geopipe.learn.transfer.neighbours import Neighbours
-from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, thumbnail, write_sheet
+from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, select_rows, write_sheet
 
 HARM = '<script>alert("x")</script>'
 SCHEME = ClassScheme.from_dict(
@@ -94,7 +94,7 @@ def test_thumbnails_are_small_and_keep_their_shape(tmp_path):
 
 def test_the_sheet_is_bounded_however_many_rows_there_are(tmp_path):
     rows = tuple(row(0, fate, near=9) for fate in [SampleStatus.KEPT, SampleStatus.MIXED] * 20)
-    path = write_sheet(tmp_path / "sheet.html", full(rows), most=3, near=4)
+    path = write_sheet(tmp_path / "sheet.html", full(rows), max_rows=3, max_neighbours=4)
     assert len(Page(path.read_text()).images) == 6 * (1 + 4)
     assert path.stat().st_size < 400_000
 
@@ -128,15 +128,15 @@ def test_shown_gives_each_class_and_each_reason_its_turn():
     labels, fates = rng.integers(0, 2, 900), rng.choice([0, 2, 3], 900, p=[0.5, 0.45, 0.05])
     fates[:2], labels[:2] = SampleStatus.DUPLICATE, 0
     chosen = selection(labels, fates)
-    at = thumbnail(chosen, 6)
+    at = select_rows(chosen, 6)
     assert len(at) == len(set(at.tolist())) == 24
     for k in range(2):
         mine = fates[at[labels[at] == k]]
         assert (mine == 0).sum() == 6
         refused = np.bincount(mine[mine > 0], minlength=7)
         assert refused.tolist() == ([0, 2, 2, 2, 0, 0, 0] if k == 0 else [0, 0, 3, 3, 0, 0, 0])
-    np.testing.assert_array_equal(at, thumbnail(chosen, 6))
-    assert set(at.tolist()) != set(thumbnail(chosen, 6, seed=1).tolist())
-    assert len(thumbnail(selection([0], [0]), 6)) == 1
+    np.testing.assert_array_equal(at, select_rows(chosen, 6))
+    assert set(at.tolist()) != set(select_rows(chosen, 6, seed=1).tolist())
+    assert len(select_rows(selection([0], [0]), 6)) == 1
     with pytest.raises(ConfigError, match="at least 1"):
-        thumbnail(chosen, 0)
+        select_rows(chosen, 0)

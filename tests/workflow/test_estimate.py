@@ -30,7 +30,7 @@ def pace(monkeypatch):
 
     monkeypatch.setattr(module, "seconds_per_step", seconds)
     monkeypatch.setattr("geopipe.workflow.run._ANNOUNCED_FROM_S", 1.0)
-    monkeypatch.setattr("geopipe.workflow.run._WORTH_MEASURING", 1)
+    monkeypatch.setattr("geopipe.workflow.run._MIN_MEASURED_STEPS", 1)
     monkeypatch.setattr(module, "_seconds_per_mpx", lambda *_: 2.0)
 
 
@@ -81,7 +81,7 @@ def test_a_few_steps_are_taken_without_a_measurement(drawn, tmp_path, monkeypatc
 
 
 def test_a_short_run_says_nothing(drawn, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("geopipe.workflow.run._WORTH_MEASURING", 1)
+    monkeypatch.setattr("geopipe.workflow.run._MIN_MEASURED_STEPS", 1)
     monkeypatch.setattr("geopipe.workflow.run.estimate", lambda *_: Estimate(0, 5, 5, 1))
     folder = shutil.copytree(drawn, tmp_path / "tiles")
     run_workflow(load_workflow(folder / "tiny.toml"))

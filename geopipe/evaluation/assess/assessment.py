@@ -17,7 +17,7 @@ _METHOD = (
     " strata: the mapped classes, weights: their areas on the ground; +- is half of a 95 %"
     " interval (1.96 standard errors)."
 )
-_SHOWN = 20
+_MAX_LISTED = 20
 """So many points of a kind are listed by name in Markdown; JSON has all."""
 
 
@@ -26,7 +26,7 @@ class Assessment:
     """What the points say of the map."""
 
     design: SampleDesign
-    found: Estimates
+    estimates: Estimates
     """Areas in square metres."""
     map_name: str
     left_out: Mapping[str, tuple[str, ...]]
@@ -35,9 +35,9 @@ class Assessment:
     """Points used although they were moved."""
 
     @property
-    def used(self) -> tuple[int, ...]:
+    def used_per_class(self) -> tuple[int, ...]:
         """Points used of each mapped class."""
-        return tuple(self.found.counts.sum(1).tolist())
+        return tuple(self.estimates.counts.sum(1).tolist())
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -45,24 +45,25 @@ class Assessment:
         return tuple(self._notes())
 
     def _notes(self) -> Iterator[str]:
-        design, counts = self.design, self.found.counts
-        for i, (name, used) in enumerate(zip(design.names, self.used, strict=True)):
-            whole = used == design.pixels[i]
-            if used and whole:
+        design, counts = self.design, self.estimates.counts
+        for i, (name, used_count) in enumerate(zip(design.names, self.used_per_class, strict=True)):
+            is_census = used_count == design.pixels[i]
+            if used_count and is_census:
                 yield f"{name}: every pixel of the class was looked at, so it adds no uncertainty"
-            elif used == 1:
+            elif used_count == 1:
                 yield (
                     f"{name}: 1 usable point, so the variance in this stratum is unknown, and each"
                     " interval that depends on it is n/a"
                 )
-            elif used and counts[i].max() == used:
-                bound = 1 - 0.05 ** (1 / used)
+            elif used_count and counts[i].max() == used_count:
+                bound = 1 - 0.05 ** (1 / used_count)
                 yield (
-                    f"{name}: all {used} points have one truth, so the formulas find no variance in"
+                    f"{name}: all {used_count} points have one truth, so the formulas find no "
+                    "variance in"
                     f" this stratum; a share of up to {100 * bound:.2g} % of another class cannot"
                     " be excluded (95 %)"
                 )
-        unused = sum(design.points) - sum(self.used)
+        unused = sum(design.points) - sum(self.used_per_class)
         if unused:
             yield (
                 f"{unused} of the {sum(design.points)} planned points were not used; the figures"
@@ -73,16 +74,16 @@ class Assessment:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is unknown is None."""
-        found, design = self.found, self.design
+        estimates, design = self.estimates, self.design
         classes = {
             name: {
                 "pixels": design.pixels[i],
                 "mapped_ha": design.area_m2[i] / 1e4,
                 "planned_points": design.points[i],
-                "used_points": self.used[i],
-                "users_accuracy": _plain(found.users[i]),
-                "producers_accuracy": _plain(found.producers[i]),
-                "area_ha": _plain(found.areas[i].times(1e-4)),
+                "used_points": self.used_per_class[i],
+                "users_accuracy": _plain(estimates.users[i]),
+                "producers_accuracy": _plain(estimates.producers[i]),
+                "area_ha": _plain(estimates.areas[i].times(1e-4)),
             }
             for i, name in enumerate(design.names)
         }
@@ -91,11 +92,11 @@ class Assessment:
             "map_sha256": design.sha256,
             "seed": design.seed,
             "area": design.area,
-            "overall_accuracy": _plain(found.overall),
-            "kappa": None if math.isnan(found.kappa) else found.kappa,
+            "overall_accuracy": _plain(estimates.overall),
+            "kappa": None if math.isnan(estimates.kappa) else estimates.kappa,
             "classes": classes,
-            "counts": found.counts.tolist(),
-            "proportions": found.proportions.tolist(),
+            "counts": estimates.counts.tolist(),
+            "proportions": estimates.proportions.tolist(),
             "left_out": {reason: list(ids) for reason, ids in self.left_out.items()},
             "moved_but_used": self.kept_moved,
             "notes": list(self.notes),
@@ -103,13 +104,14 @@ class Assessment:
 
     def to_markdown(self) -> str:
         """A report of its own."""
-        found, design, names = self.found, self.design, self.design.names
-        kappa = "n/a" if math.isnan(found.kappa) else f"{round(found.kappa, 4) + 0.0:.4f}"
+        estimates, design, names = self.estimates, self.design, self.design.names
+        kappa = "n/a" if math.isnan(estimates.kappa) else f"{round(estimates.kappa, 4) + 0.0:.4f}"
         where = f", inside {design.area}" if design.area else ""
         lines = [
             f"# Accuracy of {self.map_name}{where}",
             "",
-            f"Overall accuracy **{_percent(found.overall)}**; kappa {kappa}; {sum(self.used)} of"
+            f"Overall accuracy **{_percent(estimates.overall)}**; kappa {kappa}; "
+            f"{sum(self.used_per_class)} of"
             f" {sum(design.points)} planned points used.",
             "",
             *_table(
@@ -124,19 +126,19 @@ class Assessment:
                 (
                     [
                         _cell(name),
-                        str(self.used[i]),
-                        _percent(found.users[i]),
-                        _percent(found.producers[i]),
+                        str(self.used_per_class[i]),
+                        _percent(estimates.users[i]),
+                        _percent(estimates.producers[i]),
                         f"{design.area_m2[i] / 1e4:,.2f}",
-                        _hectares(found.areas[i].times(1e-4)),
+                        _hectares(estimates.areas[i].times(1e-4)),
                     ]
                     for i, name in enumerate(names)
                 ),
             ),
             "",
-            *_matrix("points", names, found.counts, "{:d}"),
+            *_matrix("points", names, estimates.counts, "{:d}"),
             "",
-            *_matrix("share of the area", names, found.proportions, "{:.4f}"),
+            *_matrix("share of the area", names, estimates.proportions, "{:.4f}"),
             "",
         ]
         if self.left_out:
@@ -172,14 +174,14 @@ def _table(head: Sequence[str], rows: Iterator[list[str]]) -> list[str]:
     return ["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(r) + " |" for r in rows)]
 
 
-def _matrix(what: str, names: Sequence[str], matrix: np.ndarray, form: str) -> list[str]:
+def _matrix(title: str, names: Sequence[str], matrix: np.ndarray, form: str) -> list[str]:
     """Rows are the map, columns the truth, with sums."""
 
     def rows() -> Iterator[list[str]]:
         for name, row in zip((*names, "sum"), np.vstack([matrix, matrix.sum(0)]), strict=True):
             yield [_cell(name), *(form.format(x) for x in row), form.format(row.sum())]
 
-    return _table([f"{what}: map \\ truth", *map(_cell, names), "sum"], rows())
+    return _table([f"{title}: map \\ truth", *map(_cell, names), "sum"], rows())
 
 
 def _cell(name: str) -> str:
@@ -187,8 +189,8 @@ def _cell(name: str) -> str:
 
 
 def _listed(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return ", ".join(ids[:_SHOWN]) + more
+    suffix = f" and {len(ids) - _MAX_LISTED} more" if len(ids) > _MAX_LISTED else ""
+    return ", ".join(ids[:_MAX_LISTED]) + suffix
 
 
 def _plain(e: Estimate) -> dict[str, float | None]:
@@ -199,10 +201,10 @@ def _plain(e: Estimate) -> dict[str, float | None]:
 def _percent(e: Estimate) -> str:
     if math.isnan(e.value):
         return "n/a"
-    spread = "n/a" if math.isnan(e.se) else f"{100 * e.half_width:.2f}"
-    return f"{100 * e.value:.2f} % +- {spread}"
+    half_width_text = "n/a" if math.isnan(e.se) else f"{100 * e.half_width:.2f}"
+    return f"{100 * e.value:.2f} % +- {half_width_text}"
 
 
 def _hectares(e: Estimate) -> str:
-    spread = "n/a" if math.isnan(e.se) else f"{e.half_width:,.2f}"
-    return f"{e.value:,.2f} +- {spread}"
+    half_width_text = "n/a" if math.isnan(e.se) else f"{e.half_width:,.2f}"
+    return f"{e.value:,.2f} +- {half_width_text}"

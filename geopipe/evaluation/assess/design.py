@@ -76,12 +76,12 @@ class SampleDesign:
     def from_json(cls, text: str, source: Path) -> Self:
         """Inverse of `to_json`; LabelError when another version wrote it."""
         try:
-            found: dict[str, Any] = json.loads(text)
-            if found.pop("format") != _FORMAT:
+            values: dict[str, Any] = json.loads(text)
+            if values.pop("format") != _FORMAT:
                 raise ValueError("another format")
-            found["classes"] = [tuple(c) for c in found["classes"]]
+            values["classes"] = [tuple(c) for c in values["classes"]]
             plain: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in found.items()
+                k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
             }
             return cls(**plain)
         except (ValueError, TypeError, KeyError, AttributeError) as e:
@@ -135,14 +135,14 @@ def read_points(path: Path) -> tuple[SampleDesign, GeoDataFrame]:
     if not path.exists():
         raise LabelError(f"there is no file {path}", "check the path")
     try:
-        kept = (pyogrio.read_info(path, layer=LAYER)["dataset_metadata"] or {}).get(_KEY)
+        stored_design = (pyogrio.read_info(path, layer=LAYER)["dataset_metadata"] or {}).get(_KEY)
         table = pyogrio.read_dataframe(path, layer=LAYER, fid_as_index=True)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, KeyError) as e:
         raise LabelError(
             f"cannot read the layer '{LAYER}' of {path}: {e}",
             "give the file that 'geopipe assess plan' wrote and was filled in",
         ) from e
-    if kept is None:
+    if stored_design is None:
         raise LabelError(
             f"{path} does not hold the design of its points",
             "give the file that 'geopipe assess plan' wrote and was filled in, not a copy of the"
@@ -153,4 +153,4 @@ def read_points(path: Path) -> tuple[SampleDesign, GeoDataFrame]:
             f"the points of {path} have no field '{missing[0]}'",
             f"fields: {', '.join(table.columns.drop('geometry', errors='ignore'))}",
         )
-    return SampleDesign.from_json(kept, path), table
+    return SampleDesign.from_json(stored_design, path), table

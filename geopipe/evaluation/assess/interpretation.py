@@ -22,22 +22,22 @@ _ALIGNED = 1e-3
 """Planes whose corners match to a thousandth of a pixel are the same plane."""
 
 
-_NOTHING, _NO_CLASS = -1, -2
+_UNLABELLED, _UNKNOWN_CLASS = -1, -2
 
 
 @dataclass(frozen=True, eq=False)
 class _SamplePoints:
     """Where the points were planned and are, and what is mapped there."""
 
-    plan: np.ndarray
-    """(points of the design, 2) int64 row and column"""
     planned: np.ndarray
+    """(points of the design, 2) int64 row and column"""
+    planned_class: np.ndarray
     """(points of the design,) uint8 class there"""
-    now: np.ndarray
+    current: np.ndarray
     """(points of the layer, 2) int64 row and column"""
-    mapped: np.ndarray
+    current_class: np.ndarray
     """(points of the layer,) uint8 class there, IGNORE where there is none"""
-    found: np.ndarray
+    located: np.ndarray
     """(points of the layer,) bool: it has a place..."""
     on_map: np.ndarray
     """...which lies on the map."""
@@ -56,37 +56,45 @@ def assess_map(class_map: Path, points: Path, *, keep_moved: bool = False) -> As
     """
     design, table = read_points(points)
     pixels = ClassPixels.open(class_map, design.names)
-    _require_plane(pixels.scene.geobox, design, class_map)
-    places = _look_up(pixels, design, table)
+    _require_same_grid(pixels.scene.geobox, design, class_map)
+    sample_points = _locate_points(pixels, design, table)
     truth = _truth_ids(table["truth"], design.names)
     ids = pd.to_numeric(table["id"], errors="coerce")
-    faults = _faults(design, places, truth, ids)
-    moved = faults["moved to another pixel"]
+    exclusions = _exclusion_masks(design, sample_points, truth, ids)
+    moved_points = exclusions["moved to another pixel"]
     if keep_moved:
-        faults["moved to another pixel"] = np.zeros_like(moved)
-    reason = np.select(list(faults.values()), range(len(faults)), len(faults))
-    used = reason == len(faults)
-    order = ids[used].to_numpy(np.int64) - 1
-    found = estimate(
+        exclusions["moved to another pixel"] = np.zeros_like(moved_points)
+    reason = np.select(list(exclusions.values()), range(len(exclusions)), len(exclusions))
+    is_used = reason == len(exclusions)
+    order = ids[is_used].to_numpy(np.int64) - 1
+    estimates = estimate(
         Stratum(design.names, np.array(design.pixels), np.array(design.area_m2)),
-        places.planned[order].astype(np.int64),
-        truth[used],
-        GroundAreas(pixels.scene.geobox).of(places.plan[order, 0], places.plan[order, 1]),
+        sample_points.planned_class[order].astype(np.int64),
+        truth[is_used],
+        GroundAreas(pixels.scene.geobox).of(
+            sample_points.planned[order, 0], sample_points.planned[order, 1]
+        ),
     )
-    left_out = {name: _named(ids[reason == i]) for i, name in enumerate(faults)}
+    left_out = {name: _point_names(ids[reason == i]) for i, name in enumerate(exclusions)}
     deleted = sorted(set(range(1, len(design.rows) + 1)) - set(ids.dropna()))
     left_out["deleted"] = tuple(str(i) for i in deleted)
     left_out = {name: points for name, points in left_out.items() if points}
-    return Assessment(design, found, class_map.name, left_out, int((moved & used).sum()))
+    return Assessment(
+        design, estimates, class_map.name, left_out, int((moved_points & is_used).sum())
+    )
 
 
-def _require_plane(geobox: GeoBox, design: SampleDesign, class_map: Path) -> None:
+def _require_same_grid(geobox: GeoBox, design: SampleDesign, class_map: Path) -> None:
     shape = (int(geobox.shape[0]), int(geobox.shape[1]))
     link = ~design.affine * geobox.affine
     corners = np.array([link * (c, r) for r in (0, shape[0]) for c in (0, shape[1])])
-    wanted = np.array([(c, r) for r in (0, shape[0]) for c in (0, shape[1])])
+    expected_corners = np.array([(c, r) for r in (0, shape[0]) for c in (0, shape[1])])
     same_crs = Extent(geobox).crs == pyproj.CRS.from_wkt(design.crs)
-    if shape != tuple(design.shape) or not same_crs or abs(corners - wanted).max() > _ALIGNED:
+    if (
+        shape != tuple(design.shape)
+        or not same_crs
+        or abs(corners - expected_corners).max() > _ALIGNED
+    ):
         raise SceneError(
             f"{class_map} ({shape[0]} x {shape[1]} px) is not the map that the points were planned"
             f" on: {design.map_name}, {design.shape[0]} x {design.shape[1]} px, has other pixels",
@@ -94,66 +102,68 @@ def _require_plane(geobox: GeoBox, design: SampleDesign, class_map: Path) -> Non
         )
 
 
-def _look_up(pixels: ClassPixels, design: SampleDesign, table: GeoDataFrame) -> _SamplePoints:
+def _locate_points(pixels: ClassPixels, design: SampleDesign, table: GeoDataFrame) -> _SamplePoints:
     """Read the whole map once: its fingerprint, and the classes at the points."""
-    now, found = _now(table, design)
-    plan = np.column_stack([design.rows, design.cols]).astype(np.int64)
-    planned, mapped = (np.full(len(at), IGNORE, np.uint8) for at in (plan, now))
+    current, located = _current_pixels(table, design)
+    planned = np.column_stack([design.rows, design.cols]).astype(np.int64)
+    planned_class, current_class = (
+        np.full(len(pixels_of_points), IGNORE, np.uint8) for pixels_of_points in (planned, current)
+    )
     fingerprint = Fingerprint()
     for window, ids in pixels.scan("comparing the map"):
         fingerprint.update(window, ids)
-        for at, classes in ((plan, planned), (now, mapped)):
-            row, col = at[:, 0] - window.row, at[:, 1] - window.col
-            here = (row >= 0) & (row < window.height) & (col >= 0) & (col < window.width)
-            classes[here] = ids[row[here], col[here]]
+        for pixels_of_points, classes in ((planned, planned_class), (current, current_class)):
+            row, col = pixels_of_points[:, 0] - window.row, pixels_of_points[:, 1] - window.col
+            in_window = (row >= 0) & (row < window.height) & (col >= 0) & (col < window.width)
+            classes[in_window] = ids[row[in_window], col[in_window]]
     if fingerprint.hexdigest() != design.sha256:
         raise SceneError(
             f"{pixels.scene.path} is not the map that the points were planned on: its pixels"
             f" differ from those of {design.map_name}",
             "give that map, or plan points for this one",
         )
-    on_map = found & (now >= 0).all(1) & (now < design.shape).all(1)
-    return _SamplePoints(plan, planned, now, mapped, found, on_map)
+    on_map = located & (current >= 0).all(1) & (current < design.shape).all(1)
+    return _SamplePoints(planned, planned_class, current, current_class, located, on_map)
 
 
-def _now(table: GeoDataFrame, design: SampleDesign) -> tuple[np.ndarray, np.ndarray]:
+def _current_pixels(table: GeoDataFrame, design: SampleDesign) -> tuple[np.ndarray, np.ndarray]:
     """(points, 2) int64 row and column of the layer's points, and (points,) bool: there is one."""
     if table.crs is None:
         raise LabelError("the layer of points has no CRS", "set that of the map")
     shapes = np.asarray(table.geometry.to_crs(design.crs).array, object)
     x, y = shapely.get_x(shapes), shapely.get_y(shapes)  # nan unless a point
     col, row = ~design.affine * (x, y)
-    found = np.isfinite(col) & np.isfinite(row)
-    both = np.where(found[:, None], np.column_stack([row, col]), -1.0)
-    return np.floor(np.clip(both, -1, 1 << 40)).astype(np.int64), found
+    is_finite = np.isfinite(col) & np.isfinite(row)
+    pixel_positions = np.where(is_finite[:, None], np.column_stack([row, col]), -1.0)
+    return np.floor(np.clip(pixel_positions, -1, 1 << 40)).astype(np.int64), is_finite
 
 
 def _truth_ids(truth: pd.Series, names: tuple[str, ...]) -> np.ndarray:
     """Class ids (points,) int64; or _NOTHING, or _NO_CLASS."""
-    known = {name.strip().casefold(): i for i, name in enumerate(names)} | {"": _NOTHING}
-    words = truth.astype(object).where(truth.notna(), "").astype(str).str.strip().str.casefold()
-    return np.array([known.get(word, _NO_CLASS) for word in words], np.int64)
+    id_by_name = {name.strip().casefold(): i for i, name in enumerate(names)} | {"": _UNLABELLED}
+    labels = truth.astype(object).where(truth.notna(), "").astype(str).str.strip().str.casefold()
+    return np.array([id_by_name.get(word, _UNKNOWN_CLASS) for word in labels], np.int64)
 
 
-def _faults(
-    design: SampleDesign, places: _SamplePoints, truth: np.ndarray, ids: "pd.Series[float]"
+def _exclusion_masks(
+    design: SampleDesign, sample_points: _SamplePoints, truth: np.ndarray, ids: "pd.Series[float]"
 ) -> dict[str, np.ndarray]:
     """Reason not to use a point -> (points,) bool; of several the first is told."""
-    known = ids.isin(range(1, len(design.rows) + 1)).to_numpy()
-    order = np.where(known, ids.fillna(1), 1).astype(np.int64) - 1
+    has_design_id = ids.isin(range(1, len(design.rows) + 1)).to_numpy()
+    order = np.where(has_design_id, ids.fillna(1), 1).astype(np.int64) - 1
     return {
-        "not of the design": ~known,
+        "not of the design": ~has_design_id,
         "more than one with this id": ids.duplicated(keep=False).to_numpy(),
-        "no truth filled in": truth == _NOTHING,
-        "truth is no class": truth == _NO_CLASS,
-        "without a place": ~places.found,
-        "outside the map": ~places.on_map,
-        "on nodata": places.mapped == IGNORE,
-        "moved to another pixel": (places.now != places.plan[order]).any(1),
+        "no truth filled in": truth == _UNLABELLED,
+        "truth is no class": truth == _UNKNOWN_CLASS,
+        "without a place": ~sample_points.located,
+        "outside the map": ~sample_points.on_map,
+        "on nodata": sample_points.current_class == IGNORE,
+        "moved to another pixel": (sample_points.current != sample_points.planned[order]).any(1),
     }
 
 
-def _named(ids: "pd.Series[float]") -> tuple[str, ...]:
+def _point_names(ids: "pd.Series[float]") -> tuple[str, ...]:
     """What the analyst finds the points by: their id, or the fid where there is none."""
     names = (f"fid {i}" if pd.isna(n) else f"{n:g}" for i, n in ids.items())
     return tuple(dict.fromkeys(names))

@@ -87,20 +87,20 @@ def estimate(
     share = strata.area / strata.area.sum()
     rows, variances = np.zeros((k, k)), np.zeros((k, k))
     for i in np.flatnonzero(strata.pixels):
-        here = mapped == i
-        rows[i], variances[i] = _row(truth[here], weight[here], k)
-        if here.sum() == strata.pixels[i]:
+        in_stratum = mapped == i
+        rows[i], variances[i] = _row(truth[in_stratum], weight[in_stratum], k)
+        if in_stratum.sum() == strata.pixels[i]:
             variances[i] = 0.0
     p = share[:, None] * rows  # eq. 4
-    spread = np.square(share)[:, None] * variances
-    hits, hit_spread = np.diagonal(p), np.diagonal(spread)
+    covariances = np.square(share)[:, None] * variances
+    hits, hit_spread = np.diagonal(p), np.diagonal(covariances)
     is_mapped = strata.pixels > 0
     users = tuple(
         Estimate(rows[i, i], math.sqrt(variances[i, i])) if is_mapped[i] else _NONE
         for i in range(k)
     )  # eq. 2, 6
     areas = tuple(
-        Estimate(p[:, j].sum(), math.sqrt(spread[:, j].sum())).times(strata.area.sum())
+        Estimate(p[:, j].sum(), math.sqrt(covariances[:, j].sum())).times(strata.area.sum())
         for j in range(k)
     )  # eq. 9, 10, 11
     return Estimates(
@@ -109,7 +109,7 @@ def estimate(
         p,
         Estimate(float(hits.sum()), math.sqrt(hit_spread.sum())),  # eq. 1, 5
         users,
-        tuple(_producers(p[:, j], spread[:, j], j) for j in range(k)),
+        tuple(_producers(p[:, j], covariances[:, j], j) for j in range(k)),
         areas,
     )
 
@@ -143,14 +143,15 @@ def _row(truth: np.ndarray, weight: np.ndarray, k: int) -> tuple[np.ndarray, np.
     return p, scatter * n / (n - 1)
 
 
-def _producers(p: np.ndarray, spread: np.ndarray, j: int) -> Estimate:
-    """Eq. 3 and 7 for class `j`: `p` its column of the proportions, `spread` their variances."""
+def _producers(p: np.ndarray, covariances: np.ndarray, j: int) -> Estimate:
+    """Eq. 3 and 7 for class `j`: `p` its column of the proportions, `covariances` their
+    variances."""
     true = p.sum()
     if not true:
         return _NONE
     accuracy = p[j] / true
-    others = np.delete(spread, j).sum()
-    variance = ((1 - accuracy) ** 2 * spread[j] + accuracy**2 * others) / true**2
+    others = np.delete(covariances, j).sum()
+    variance = ((1 - accuracy) ** 2 * covariances[j] + accuracy**2 * others) / true**2
     return Estimate(float(accuracy), math.sqrt(variance))
 
 
@@ -162,9 +163,9 @@ def sample_size(pixels: Sequence[int], expected: Sequence[float], half_width: fl
     """
     total = sum(pixels)
     weights = np.asarray(pixels) / total
-    spread = np.sqrt(np.asarray(expected) * (1 - np.asarray(expected)))
-    variance = (half_width / Z95) ** 2 + (weights * spread**2).sum() / total
-    return math.ceil(round(float((weights @ spread) ** 2 / variance), 6))
+    standard_deviations = np.sqrt(np.asarray(expected) * (1 - np.asarray(expected)))
+    variance = (half_width / Z95) ** 2 + (weights * standard_deviations**2).sum() / total
+    return math.ceil(round(float((weights @ standard_deviations) ** 2 / variance), 6))
 
 
 def _ratio(a: float, b: float) -> float:

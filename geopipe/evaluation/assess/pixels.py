@@ -71,10 +71,10 @@ class ClassPixels:
         """
         raster = self.scene.read(window)
         ids = np.where(raster.valid, raster.data[0].astype(np.int64), IGNORE)
-        wrong = ids[(ids != IGNORE) & ((ids < 0) | (ids >= len(self.names)))]
-        if wrong.size:
+        invalid = ids[(ids != IGNORE) & ((ids < 0) | (ids >= len(self.names)))]
+        if invalid.size:
             raise SceneError(
-                f"{self.scene.path} holds the class id {wrong.flat[0]}, not of"
+                f"{self.scene.path} holds the class id {invalid.flat[0]}, not of"
                 f" {', '.join(self.names)}",
                 "give the classes it was made with (--classes)",
             )
@@ -84,8 +84,8 @@ class ClassPixels:
         """`ids` of `window` with IGNORE outside the area."""
         if self.area is None:
             return ids
-        chosen = self.area.inside(window_geobox(self.scene.geobox, window))
-        return np.where(chosen, ids, np.uint8(IGNORE))
+        mask = self.area.inside(window_geobox(self.scene.geobox, window))
+        return np.where(mask, ids, np.uint8(IGNORE))
 
     def scan(self, label: str) -> Iterator[tuple[Window, np.ndarray]]:
         """(window, ids) of the whole map, one after the other."""
@@ -121,16 +121,16 @@ def census(pixels: ClassPixels) -> Census:
     ground, fingerprint = GroundAreas(pixels.scene.geobox), Fingerprint()
     for window, ids in pixels.scan("counting pixels"):
         fingerprint.update(window, ids)
-        chosen = pixels.inside(window, ids)
+        mask = pixels.inside(window, ids)
         rows = np.arange(window.row, window.bottom)
         # Strips may be as wide as the map; sizes of pixels are taken in the middle of some 2 km.
         for left in range(0, window.width, _SIDE):
-            part = chosen[:, left : left + _SIDE]
+            part = mask[:, left : left + _SIDE]
             counts = np.stack([(part == c).sum(1) for c in range(k)], axis=1)
             by_row[window.row : window.bottom] += counts.astype(np.uint32)
-            middle = np.full(len(rows), window.col + left + part.shape[1] // 2)
+            center_cols = np.full(len(rows), window.col + left + part.shape[1] // 2)
             if counts.any():
-                area += ground.of(rows, middle) @ counts
+                area += ground.of(rows, center_cols) @ counts
     return Census(by_row, area, fingerprint.hexdigest())
 
 
@@ -166,7 +166,7 @@ class Fingerprint:
     """SHA-256 of the rows' SHA-256, so that it does not depend on how a file is stored."""
 
     def __init__(self) -> None:
-        self._whole = hashlib.sha256()
+        self._digest = hashlib.sha256()
         self._rows: list[hashlib._Hash] = []
 
     def update(self, window: Window, ids: np.ndarray) -> None:
@@ -180,9 +180,9 @@ class Fingerprint:
     def hexdigest(self) -> str:
         """The fingerprint of what was added."""
         self._close_rows()
-        return self._whole.hexdigest()
+        return self._digest.hexdigest()
 
     def _close_rows(self) -> None:
         for row in self._rows:
-            self._whole.update(row.digest())
+            self._digest.update(row.digest())
         self._rows = []

@@ -44,22 +44,22 @@ def plan_points(
     """
     _check_target(class_map, target, overwrite)
     pixels, scheme = _open(class_map, scheme, area)
-    found = census(pixels)
-    if not found.pixels.any():
+    pixel_census = census(pixels)
+    if not pixel_census.pixels.any():
         where = f" inside {area}" if area else ""
         raise LabelError(f"no pixel of {class_map}{where} has a class")
-    shares = allocate(scheme.names, found.pixels.tolist(), size)
-    rows, cols = draw_pixels(pixels, found, shares.points, seed)
+    shares = allocate(scheme.names, pixel_census.pixels.tolist(), size)
+    rows, cols = draw_pixels(pixels, pixel_census, shares.points, seed)
     geobox = pixels.scene.geobox
     design = SampleDesign(
         class_map.name,
-        found.sha256,
+        pixel_census.sha256,
         pixels.scene.shape,
         tuple(geobox.affine)[:6],
         Extent(geobox).crs.to_wkt(),
         tuple((c.name, c.color) for c in scheme.classes),
-        tuple(found.pixels.tolist()),
-        tuple(found.area_m2.tolist()),
+        tuple(pixel_census.pixels.tolist()),
+        tuple(pixel_census.area_m2.tolist()),
         shares.points,
         shares.expected,
         shares.half_width,
@@ -101,11 +101,12 @@ def _check_target(class_map: Path, target: Path, overwrite: bool) -> None:
         raise LabelError(f"{target} is the map itself", "give the points another name")
     if target.exists() and not overwrite:
         raise LabelError(
-            f"{target} exists already{_filled(target)}", "give another name or --overwrite"
+            f"{target} exists already{_interpreted_text(target)}",
+            "give another name or --overwrite",
         )
 
 
-def _filled(target: Path) -> str:
+def _interpreted_text(target: Path) -> str:
     """How much work an overwritten file would cost, as words."""
     try:
         _, table = read_points(target)
@@ -116,14 +117,14 @@ def _filled(target: Path) -> str:
 
 
 def draw_pixels(
-    pixels: ClassPixels, found: Census, points: tuple[int, ...], seed: int
+    pixels: ClassPixels, pixel_census: Census, points: tuple[int, ...], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns (sum of points,) int64 of random pixels, `points` of each class.
 
     In random order, so that neither the order tells the class nor is the part that is done first
     another sample than the rest.
     """
-    draw = _draw(found.by_row, points, seed)
+    draw = _draw(pixel_census.by_row, points, seed)
     cols = _columns(pixels, draw)
     order = np.random.default_rng([seed, len(points)]).permutation(len(cols))
     return draw.rows[order], cols[order]
@@ -136,14 +137,16 @@ def _draw(by_row: np.ndarray, points: tuple[int, ...], seed: int) -> _Draw:
     """
     parts = []
     for c, n in enumerate(points):
-        upto = np.cumsum(by_row[:, c], dtype=np.int64)
+        cumulative = np.cumsum(by_row[:, c], dtype=np.int64)
         rng = np.random.default_rng([seed, c])
-        numbers = np.sort(rng.choice(int(upto[-1]), n, replace=False)) if n else np.zeros(0, int)
-        rows = np.searchsorted(upto, numbers, side="right")
-        ranks = numbers - (upto - by_row[:, c])[rows]
+        numbers = (
+            np.sort(rng.choice(int(cumulative[-1]), n, replace=False)) if n else np.zeros(0, int)
+        )
+        rows = np.searchsorted(cumulative, numbers, side="right")
+        ranks = numbers - (cumulative - by_row[:, c])[rows]
         parts.append(np.stack([rows, np.full(n, c), ranks]))
-    drawn = np.concatenate(parts, axis=1)
-    return _Draw(*drawn[:, np.argsort(drawn[0], kind="stable")])
+    pixels = np.concatenate(parts, axis=1)
+    return _Draw(*pixels[:, np.argsort(pixels[0], kind="stable")])
 
 
 def _columns(pixels: ClassPixels, draw: _Draw) -> np.ndarray:
@@ -151,13 +154,13 @@ def _columns(pixels: ClassPixels, draw: _Draw) -> np.ndarray:
     cols, left = np.full(len(draw.rows), -1), draw.ranks.copy()
     for window in pixels.windows:
         first, last = np.searchsorted(draw.rows, [window.row, window.bottom])
-        open_ = [i for i in range(first, last) if cols[i] < 0]
-        if not open_:
+        pending = [i for i in range(first, last) if cols[i] < 0]
+        if not pending:
             continue
         ids = pixels.inside(window, pixels.read(window))
-        for i in open_:
-            here = np.flatnonzero(ids[draw.rows[i] - window.row] == draw.classes[i])
-            if left[i] < len(here):
-                cols[i] = window.col + here[left[i]]
-            left[i] -= len(here)
+        for i in pending:
+            candidates = np.flatnonzero(ids[draw.rows[i] - window.row] == draw.classes[i])
+            if left[i] < len(candidates):
+                cols[i] = window.col + candidates[left[i]]
+            left[i] -= len(candidates)
     return cols

@@ -11,7 +11,7 @@ from geopipe.evaluation.assess.olofsson import Z95, sample_size
 
 DOMINANT, OTHER = 0.9, 0.7
 """User's accuracies conjectured for the largest class of a map and for the others."""
-MOST = 100_000
+MAX_POINTS = 100_000
 """More points than anybody looks at."""
 
 
@@ -78,28 +78,28 @@ def allocate(names: Sequence[str], pixels: Sequence[int], size: SampleSize) -> A
         points = np.minimum(n, size.per_class)
         width = _half_width(n, points, expected)
     else:
-        wanted = sample_size(n.tolist(), expected, size.half_width)
+        total = sample_size(n.tolist(), expected, size.half_width)
         while True:
-            points = _proportional(wanted, n, size.minimum)
+            points = _proportional(total, n, size.minimum)
             width = _half_width(n, points, expected)
-            if width <= size.half_width or (points == n).all() or points.sum() > MOST:
+            if width <= size.half_width or (points == n).all() or points.sum() > MAX_POINTS:
                 break
-            wanted += max(1, wanted // 100)
-    if points.sum() > MOST:
+            total += max(1, total // 100)
+    if points.sum() > MAX_POINTS:
         raise ConfigError(
-            f"that takes {points.sum()} points or more, more than {MOST}",
+            f"that takes {points.sum()} points or more, more than {MAX_POINTS}",
             "ask for a wider interval",
         )
     return Allocation(tuple(points.tolist()), expected, width)
 
 
-def _proportional(wanted: int, pixels: np.ndarray, minimum: int) -> np.ndarray:
-    """`wanted` points (classes,) in proportion to `pixels`, but `minimum` in each rare class."""
+def _proportional(total: int, pixels: np.ndarray, minimum: int) -> np.ndarray:
+    """`total` points (classes,) in proportion to `pixels`, but `minimum` in each rare class."""
     rare = pixels == 0
     while True:
-        rest = np.where(rare, 0, pixels)
-        left = max(wanted - minimum * int((rare & (pixels > 0)).sum()), 0)
-        points = np.ceil(left * rest / max(rest.sum(), 1))
+        remaining = np.where(rare, 0, pixels)
+        left = max(total - minimum * int((rare & (pixels > 0)).sum()), 0)
+        points = np.ceil(left * remaining / max(remaining.sum(), 1))
         below = ~rare & (points < minimum)
         if not below.any():
             break

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 TABLE = "heat.csv"
 """Lists what was made; a folder with other files is not overwritten."""
-_STRENGTH = 0.55
+_OPACITY = 0.55
 """Of the colours over the chip, where the map is highest."""
 
 
@@ -41,7 +41,7 @@ class AttentionMap:
     class_name: str
     """Whose map it is."""
     probability: float
-    picture: Path
+    overlay: Path
     raster: Path | None
     """The map in its place, where the chip has one."""
 
@@ -65,13 +65,13 @@ def attention_maps(
     leaves them out (`skip_bad`).
     """
     model = load_chip_model(model_path)
-    chosen = None if class_name is None else model.scheme.id_of(class_name)
+    class_id = None if class_name is None else model.scheme.id_of(class_name)
     chips = [
         c for p in paths for c in (ChipFolder.open(p).chips if p.is_dir() else (Chip(str(p)),))
     ]
     names = _names(chips)
-    made = []
-    with atomic_folder(out, _made(out), overwrite=overwrite) as part:
+    results = []
+    with atomic_folder(out, _written_files(out), overwrite=overwrite) as part:
         for chip, name in zip(chips, names, strict=True):
             try:
                 pixels = chip.read()
@@ -81,26 +81,26 @@ def attention_maps(
                     raise
                 log.warning("left out: %s", e.message)
                 continue
-            heat, best, probability = _look(model, pixels, chosen, device)
-            picture, raster = f"{name}.png", f"{name}.tif"
-            Image.fromarray(_over(pixels, heat)).save(part / picture)
-            placed = _write_raster(part / raster, chip, heat, model.scheme.names[best])
-            made.append(
+            attention, best, probability = _chip_attention(model, pixels, class_id, device)
+            overlay, raster = f"{name}.png", f"{name}.tif"
+            Image.fromarray(_overlaid(pixels, attention)).save(part / overlay)
+            georeferenced = _write_raster(part / raster, chip, attention, model.scheme.names[best])
+            results.append(
                 AttentionMap(
                     chip.path,
                     model.scheme.names[best],
                     probability,
-                    out / picture,
-                    out / raster if placed else None,
+                    out / overlay,
+                    out / raster if georeferenced else None,
                 )
             )
-        if not made:
+        if not results:
             raise SceneError(f"none of the {len(chips)} chips can be read", "are these images?")
-        _write_table(part / TABLE, made)
-    return made
+        _write_table(part / TABLE, results)
+    return results
 
 
-def _made(out: Path) -> set[str]:
+def _written_files(out: Path) -> set[str]:
     """Names of the files that an earlier run left in `out`; empty where its table is missing."""
     try:
         with (out / TABLE).open(encoding="utf-8", newline="") as file:
@@ -110,24 +110,24 @@ def _made(out: Path) -> set[str]:
         return set()
 
 
-def _write_table(path: Path, made: Sequence[AttentionMap]) -> None:
+def _write_table(path: Path, attention_maps: Sequence[AttentionMap]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(("chip", "class", "probability", "picture", "raster"))
-        for m in made:
+        for m in attention_maps:
             table.writerow(
                 (
                     m.chip,
                     m.class_name,
                     f"{m.probability:.4f}",
-                    m.picture.name,
+                    m.overlay.name,
                     m.raster.name if m.raster else "",
                 )
             )
 
 
-def _look(
-    model: Checkpoint, pixels: np.ndarray, chosen: int | None, device: str
+def _chip_attention(
+    model: Checkpoint, pixels: np.ndarray, class_id: int | None, device: str
 ) -> tuple[np.ndarray, int, float]:
     """Heat (h, w) float32 at the chip's size, the class it is of, and that class's probability."""
     net = chip_net(model).to(device).eval()
@@ -135,10 +135,10 @@ def _look(
     with torch.inference_mode():
         x = mean_cam(model, stretched(image, net.side)[None], device)
         probabilities = net.backbone(x).float().softmax(1)[0]
-        best = int(probabilities.argmax()) if chosen is None else chosen
+        best = int(probabilities.argmax()) if class_id is None else class_id
         cam = net.backbone.cam(x, torch.tensor([best], device=device))
-        heat = F.interpolate(attention_map(cam, net.side), pixels.shape[1:], mode="bilinear")
-    return heat[0, 0].cpu().numpy(), best, float(probabilities[best])
+        attention = F.interpolate(attention_map(cam, net.side), pixels.shape[1:], mode="bilinear")
+    return attention[0, 0].cpu().numpy(), best, float(probabilities[best])
 
 
 def _names(chips: Sequence[Chip]) -> list[str]:
@@ -146,42 +146,42 @@ def _names(chips: Sequence[Chip]) -> list[str]:
     stems = [Path(c.path).stem for c in chips]
     names: list[str] = []
     for chip, stem in zip(chips, stems, strict=True):
-        wanted = stem if stems.count(stem) == 1 else f"{Path(chip.path).parent.name}-{stem}"
-        number, name = 2, wanted
+        unique_stem = stem if stems.count(stem) == 1 else f"{Path(chip.path).parent.name}-{stem}"
+        number, name = 2, unique_stem
         while name in names:
-            name, number = f"{wanted}-{number}", number + 1
+            name, number = f"{unique_stem}-{number}", number + 1
         names.append(name)
     return names
 
 
-def _over(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
+def _overlaid(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
     """(h, w, 3) uint8: the chip, grey where the net does not look, and coloured where it does."""
     import matplotlib as mpl
 
-    colours = mpl.colormaps["inferno"](heat)[..., :3] * 255
+    colours = mpl.colormaps["inferno"](attention)[..., :3] * 255
     image = pixels.transpose(1, 2, 0).astype(np.float32)
-    share = _STRENGTH * np.sqrt(heat)[..., None]
+    share = _OPACITY * np.sqrt(attention)[..., None]
     return np.asarray(((1 - share) * image + share * colours).round().clip(0, 255).astype(np.uint8))
 
 
-def _write_raster(path: Path, chip: Chip, heat: np.ndarray, class_name: str) -> bool:
-    place = place_of(chip)
-    if place is None:
+def _write_raster(path: Path, chip: Chip, attention: np.ndarray, class_name: str) -> bool:
+    geobox = place_of(chip)
+    if geobox is None:
         return False
     try:
         with rasterio.open(
             path,
             "w",
             driver="GTiff",
-            width=heat.shape[1],
-            height=heat.shape[0],
+            width=attention.shape[1],
+            height=attention.shape[0],
             count=1,
             dtype="float32",
-            crs=str(place.crs),
-            transform=place.affine,
+            crs=str(geobox.crs),
+            transform=geobox.affine,
             compress="deflate",
         ) as out:
-            out.write(heat.astype(np.float32), 1)
+            out.write(attention.astype(np.float32), 1)
             out.set_band_description(1, f"attention: {class_name}")
             out.update_tags(software=f"geopipe {__version__}", chip=Path(chip.path).name)
     except RasterioError as e:

@@ -21,10 +21,10 @@ def init_centers(centers: Tensor, features: Tensor, classes: Tensor) -> Tensor:
 
     The papers do not say where centers start. From zero they pull all features there at first.
     """
-    here = torch.zeros(len(centers), dtype=torch.bool, device=centers.device)
-    here[classes] = True
+    in_batch = torch.zeros(len(centers), dtype=torch.bool, device=centers.device)
+    in_batch[classes] = True
     means = update_centers(centers.nan_to_num(), features, classes, 1.0)
-    return torch.where(centers.isnan() & here[:, None], means, centers)
+    return torch.where(centers.isnan() & in_batch[:, None], means, centers)
 
 
 @torch.no_grad()

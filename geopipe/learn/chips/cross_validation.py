@@ -89,14 +89,14 @@ class ChipEvaluation:
     folds: tuple[Metrics, ...]
 
     @property
-    def together(self) -> Metrics:
+    def pooled(self) -> Metrics:
         """All folds in one matrix."""
         total = Metrics.empty(self.names)
         for fold in self.folds:
             total += fold
         return total
 
-    def spread(self, figure: str) -> tuple[float, float]:
+    def mean_std(self, figure: str) -> tuple[float, float]:
         """Mean and standard deviation over the folds of `overall_accuracy` or `kappa`."""
         values = [float(getattr(fold, figure)) for fold in self.folds]
         return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
@@ -132,17 +132,17 @@ def evaluate_chips(
                 plan = replace(training.plan, seed=seed)
                 done.append(_fold(labels, training, start(seed), split, plan, work))
                 advance()
-        found = ChipEvaluation(
+        evaluation = ChipEvaluation(
             labels.scheme.names, tuple(f.metrics(labels.scheme.names) for f in done)
         )
-        drawn = {}
+        embeddings = {}
         if protocol.tsne:
             seed = protocol.seeds[0]
             first, plan = start(seed), replace(training.plan, seed=seed)
-            drawn = dict(_features(labels, training, first, splits[0], plan, work, done[0]))
+            embeddings = dict(_features(labels, training, first, splits[0], plan, work, done[0]))
         with atomic_folder(out, _FILES, overwrite=overwrite) as part:
-            _write(part, found, labels, training, protocol, done, drawn)
-    return found
+            _write(part, evaluation, labels, training, protocol, done, embeddings)
+    return evaluation
 
 
 def _fold(
@@ -173,20 +173,22 @@ def _fold(
     ).hexdigest()
     file, ids = work / f"fold-{key[:32]}.safetensors", labels.all.ids[split.test]
     try:
-        known = load_file(file)
-        return Fold(split.test, ids, Predictions(known["features"], known["probabilities"]))
+        cached = load_file(file)
+        return Fold(split.test, ids, Predictions(cached["features"], cached["probabilities"]))
     except (FileNotFoundError, SafetensorError, KeyError):
         pass
     model = training.model(start, samples, plan, work)
     known_ids = labels.all.ids if plan.attention == "true" else None
-    seen = predict(model, labels.all.decoded, split.test, known_ids, training.device)
+    predictions = predict(model, labels.all.decoded, split.test, known_ids, training.device)
     part = file.with_name(file.name + ".part")
     try:
-        save_file({"features": seen.features, "probabilities": seen.probabilities}, part)
+        save_file(
+            {"features": predictions.features, "probabilities": predictions.probabilities}, part
+        )
         part.replace(file)
     except (OSError, SafetensorError) as e:
         raise SceneError(f"cannot write {file}: {e}", "is the disk full?") from e
-    return Fold(split.test, ids, seen)
+    return Fold(split.test, ids, predictions)
 
 
 def _features(
@@ -200,9 +202,9 @@ def _features(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """t-SNE (n, 2) of the first split's held-out chips; with a center loss, without it too."""
     if plan.center:
-        without = replace(plan, center=0.0, center_lr=0.5)
-        bare = _fold(labels, training, start, split, without, work)
-        yield "without center loss", tsne(bare.predictions.features, plan.seed)
+        plain_plan = replace(plan, center=0.0, center_lr=0.5)
+        plain_fold = _fold(labels, training, start, split, plain_plan, work)
+        yield "without center loss", tsne(plain_fold.predictions.features, plan.seed)
         yield "with center loss", tsne(first.predictions.features, plan.seed)
     else:
         yield "features", tsne(first.predictions.features, plan.seed)
@@ -210,22 +212,24 @@ def _features(
 
 def _write(
     part: Path,
-    found: ChipEvaluation,
+    evaluation: ChipEvaluation,
     labels: ChipLabels,
     training: ChipTraining,
     protocol: Protocol,
     done: Sequence[Fold],
-    drawn: dict[str, np.ndarray],
+    embeddings: dict[str, np.ndarray],
 ) -> None:
-    confusion(part / "confusion.png", found.together)
-    class_bars(part / "classes.png", found.names, found.by_class())
-    if drawn:
-        scatter(part / "tsne.png", drawn, done[0].ids, labels.scheme)
+    confusion(part / "confusion.png", evaluation.pooled)
+    class_bars(part / "classes.png", evaluation.names, evaluation.by_class())
+    if embeddings:
+        scatter(part / "tsne.png", embeddings, done[0].ids, labels.scheme)
     _predictions(labels, done).to_csv(part / "predictions.csv", index=False, float_format="%.4f")
-    told = to_dict(found, training, protocol, labels)
-    text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    report = to_dict(evaluation, training, protocol, labels)
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     (part / "evaluation.json").write_text(text, encoding="utf-8")
-    (part / "evaluation.md").write_text(to_markdown(found, told, drawn=bool(drawn)), "utf-8")
+    (part / "evaluation.md").write_text(
+        to_markdown(evaluation, report, has_figures=bool(embeddings)), "utf-8"
+    )
 
 
 def _predictions(labels: ChipLabels, done: Sequence[Fold]) -> pd.DataFrame:
@@ -248,11 +252,11 @@ def _predictions(labels: ChipLabels, done: Sequence[Fold]) -> pd.DataFrame:
 
 
 def to_dict(
-    found: ChipEvaluation, training: ChipTraining, protocol: Protocol, labels: ChipLabels
+    evaluation: ChipEvaluation, training: ChipTraining, protocol: Protocol, labels: ChipLabels
 ) -> dict[str, Any]:
     """Plain values, for JSON."""
-    accuracy, kappa = found.spread("overall_accuracy"), found.spread("kappa")
-    by_class = found.by_class()
+    accuracy, kappa = evaluation.mean_std("overall_accuracy"), evaluation.mean_std("kappa")
+    by_class = evaluation.by_class()
     return {
         "model": str(training.design.model_spec),
         "frozen": training.frozen,
@@ -265,43 +269,47 @@ def to_dict(
         "overall_accuracy": {
             "mean": accuracy[0],
             "deviation": accuracy[1],
-            "folds": [m.overall_accuracy for m in found.folds],
+            "folds": [m.overall_accuracy for m in evaluation.folds],
         },
         "kappa": {"mean": kappa[0], "deviation": kappa[1]},
         "classes": {
             name: {"accuracy": float(np.nanmean(column)), "chips": int(count)}
             for name, column, count in zip(
-                found.names,
+                evaluation.names,
                 by_class.T,
-                np.bincount(labels.all.ids, minlength=len(found.names)),
+                np.bincount(labels.all.ids, minlength=len(evaluation.names)),
                 strict=True,
             )
         },
-        "matrix": found.together.matrix.tolist(),
+        "matrix": evaluation.pooled.matrix.tolist(),
     }
 
 
-def to_markdown(found: ChipEvaluation, told: dict[str, Any], *, drawn: bool) -> str:
+def to_markdown(evaluation: ChipEvaluation, report: dict[str, Any], *, has_figures: bool) -> str:
     """A page of the figures; percent."""
-    (mean, deviation), (kappa, around) = found.spread("overall_accuracy"), found.spread("kappa")
-    plan, side = told["plan"], told["design"]["side"]
-    learnt = f"{plan['epochs']} epochs, batches of {plan['batch']}"
-    if told["frozen"]:
-        learnt = "pretrained nets as they are, logistic regression"
+    (mean, deviation), (kappa, kappa_deviation) = (
+        evaluation.mean_std("overall_accuracy"),
+        evaluation.mean_std("kappa"),
+    )
+    plan, side = report["plan"], report["design"]["side"]
+    training_text = f"{plan['epochs']} epochs, batches of {plan['batch']}"
+    if report["frozen"]:
+        training_text = "pretrained nets as they are, logistic regression"
     lines = [
-        f"# {told['model']}",
+        f"# {report['model']}",
         "",
-        f"Chips at {side} px; {learnt}.",
+        f"Chips at {side} px; {training_text}.",
         "",
-        f"{told['chips']} chips ({told['different_chips']} different), {len(found.names)} classes; "
-        f"{told['protocol']['says']}.",
+        f"{report['chips']} chips ({report['different_chips']} different), {len(evaluation.names)} "
+        "classes; "
+        f"{report['protocol']['says']}.",
         "",
         "| overall accuracy | kappa |",
         "|---:|---:|",
-        f"| {100 * mean:.2f} ± {100 * deviation:.2f} % | {kappa:.4f} ± {around:.4f} |",
+        f"| {100 * mean:.2f} ± {100 * deviation:.2f} % | {kappa:.4f} ± {kappa_deviation:.4f} |",
         "",
-        f"Mean ± standard deviation over {len(found.folds)} splits: "
-        + ", ".join(f"{100 * m.overall_accuracy:.2f}" for m in found.folds)
+        f"Mean ± standard deviation over {len(evaluation.folds)} splits: "
+        + ", ".join(f"{100 * m.overall_accuracy:.2f}" for m in evaluation.folds)
         + " %.",
         "",
         "| class | chips | accuracy |",
@@ -309,9 +317,9 @@ def to_markdown(found: ChipEvaluation, told: dict[str, Any], *, drawn: bool) -> 
     ]
     lines += [
         f"| {name.replace('|', '/')} | {c['chips']} | {100 * c['accuracy']:.1f} % |"
-        for name, c in told["classes"].items()
+        for name, c in report["classes"].items()
     ]
     lines += ["", "![Confusion matrix](confusion.png)", "", "![Accuracy by class](classes.png)"]
-    if drawn:
+    if has_figures:
         lines += ["", "![Features by t-SNE](tsne.png)"]
     return "\n".join(lines) + "\n"

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 256
 """Chips decoded before the next ones are asked for."""
-_NAMED = 5
+_MAX_LISTED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class DecodedChips:
     """(n, 2) int64: height and width of each chip."""
     pixels: np.ndarray
     """(m, 3, side, side) uint8, in a file."""
-    at: np.ndarray
+    row_of_chip: np.ndarray
     """(n,) int64: where each chip is in `pixels`."""
     bad: tuple[str, ...] = ()
     """What could not be read, and why."""
@@ -54,37 +54,39 @@ class DecodedChips:
         `skip_bad` they are counted and named in a warning, and an error if there are no others.
         """
         key = _key(chips, side)
-        file, told = folder / f"chips-{key}.npy", folder / f"chips-{key}.json"
-        if not (file.is_file() and told.is_file()):
-            _decode_all(chips, side, file, told)
-        known = json.loads(told.read_text())
-        bad = {int(i): why for i, why in known["bad"].items()}
+        file, metadata_file = folder / f"chips-{key}.npy", folder / f"chips-{key}.json"
+        if not (file.is_file() and metadata_file.is_file()):
+            _decode_all(chips, side, file, metadata_file)
+        metadata = json.loads(metadata_file.read_text())
+        bad = {int(i): reason for i, reason in metadata["bad"].items()}
         if bad and not skip_bad:
             message, hint = next(iter(bad.values()))
-            also = [Path(chips[i].path).name for i in list(bad)[1:_NAMED]]
-            more = (
-                f"; {len(bad)} of {len(chips)} chips are bad, {', '.join(also)} too" if also else ""
+            other_names = [Path(chips[i].path).name for i in list(bad)[1:_MAX_LISTED]]
+            suffix = (
+                f"; {len(bad)} of {len(chips)} chips are bad, {', '.join(other_names)} too"
+                if other_names
+                else ""
             )
             skip = "" if "--skip-bad" in hint else "; --skip-bad leaves such chips out"
-            raise SceneError(message.rstrip(".") + more, hint + skip)
+            raise SceneError(message.rstrip(".") + suffix, hint + skip)
         if bad:
-            named = "; ".join(m for m, _ in list(bad.values())[:_NAMED])
+            reasons = "; ".join(m for m, _ in list(bad.values())[:_MAX_LISTED])
             log.warning(
                 "%d of %d chips left out: %s%s",
                 len(bad),
                 len(chips),
-                named,
-                "; ..." if len(bad) > _NAMED else "",
+                reasons,
+                "; ..." if len(bad) > _MAX_LISTED else "",
             )
-        good = [i for i in range(len(chips)) if i not in bad]
-        if not good:
+        readable = [i for i in range(len(chips)) if i not in bad]
+        if not readable:
             raise SceneError(f"none of {len(chips)} chips can be read", next(iter(bad.values()))[1])
         return cls(
-            tuple(chips[i] for i in good),
-            tuple(known["digests"][i] for i in good),
-            np.array([known["shapes"][i] for i in good], np.int64),
+            tuple(chips[i] for i in readable),
+            tuple(metadata["digests"][i] for i in readable),
+            np.array([metadata["shapes"][i] for i in readable], np.int64),
             np.load(file, mmap_mode="r"),
-            np.array(good),
+            np.array(readable),
             tuple(m for m, _ in bad.values()),
         )
 
@@ -98,7 +100,7 @@ class DecodedChips:
 
     def batch(self, rows: np.ndarray) -> torch.Tensor:
         """(n, 3, side, side) uint8 of the chips with these numbers."""
-        return torch.from_numpy(np.stack([self.pixels[i] for i in self.at[rows]]))
+        return torch.from_numpy(np.stack([self.pixels[i] for i in self.row_of_chip[rows]]))
 
     def batches(self, rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Numbers and pixels, `size` at a time."""
@@ -107,32 +109,32 @@ class DecodedChips:
             yield part, self.batch(part)
 
 
-def _decode_all(chips: Sequence[Chip], side: int, file: Path, told: Path) -> None:
+def _decode_all(chips: Sequence[Chip], side: int, file: Path, metadata_file: Path) -> None:
     part = file.with_name(file.name + ".part")
-    known: dict[str, object] = {}
+    metadata: dict[str, object] = {}
     digests, shapes, bad = [""] * len(chips), [[0, 0]] * len(chips), {}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         out = open_memmap(part, "w+", np.uint8, (len(chips), 3, side, side))
         with (
-            _placeless(),
+            _ignore_missing_georeference(),
             progress("decoding", len(chips)) as advance,
             _decoders() as run,
         ):
             for start in range(0, len(chips), _AT_ONCE):
-                some = chips[start : start + _AT_ONCE]
-                for i, found in enumerate(run.map(lambda c: _decoded(c, side), some), start):
-                    if isinstance(found, SceneError):
-                        bad[i] = (found.message, found.hint)
+                group = chips[start : start + _AT_ONCE]
+                for i, decoded in enumerate(run.map(lambda c: _decoded(c, side), group), start):
+                    if isinstance(decoded, SceneError):
+                        bad[i] = (decoded.message, decoded.hint)
                     else:
-                        out[i], digests[i], shapes[i] = found
+                        out[i], digests[i], shapes[i] = decoded
                     advance()
         out.flush()
         del out
-        known = {"digests": digests, "shapes": shapes, "bad": bad}
-        told.with_name(told.name + ".part").write_text(json.dumps(known))
+        metadata = {"digests": digests, "shapes": shapes, "bad": bad}
+        metadata_file.with_name(metadata_file.name + ".part").write_text(json.dumps(metadata))
         part.replace(file)
-        told.with_name(told.name + ".part").replace(told)
+        metadata_file.with_name(metadata_file.name + ".part").replace(metadata_file)
     except OSError as e:
         raise SceneError(f"cannot write {file}: {e}", "is the disk full?") from e
     finally:
@@ -153,7 +155,7 @@ def _decoders() -> Iterator[ThreadPoolExecutor]:
 
 
 @contextmanager
-def _placeless() -> Iterator[None]:
+def _ignore_missing_georeference() -> Iterator[None]:
     """Chips need no place. Around all threads: each switches the filters of the whole process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -172,8 +174,8 @@ def _decoded(chip: Chip, side: int) -> tuple[np.ndarray, str, list[int]] | Scene
     digest = hashlib.sha256(repr(pixels.shape).encode())
     own = np.array(pixels, order="C")  # grey is one band, seen three times
     digest.update(own.data)
-    shown = stretched(torch.from_numpy(own), side)
-    return shown.numpy(), digest.hexdigest(), list(pixels.shape[1:])
+    resized = stretched(torch.from_numpy(own), side)
+    return resized.numpy(), digest.hexdigest(), list(pixels.shape[1:])
 
 
 def stretched(image: torch.Tensor, side: int) -> torch.Tensor:
@@ -192,9 +194,9 @@ def _key(chips: Sequence[Chip], side: int) -> str:
     for chip in chips:
         try:
             stat = Path(chip.path).stat()
-            seen = [stat.st_size, stat.st_mtime_ns]
+            file_stats = [stat.st_size, stat.st_mtime_ns]
         except OSError:
-            seen = []
+            file_stats = []
         path = str(Path(chip.path).absolute())
-        digest.update(f"{path!r} {seen}\n".encode(errors="backslashreplace"))
+        digest.update(f"{path!r} {file_stats}\n".encode(errors="backslashreplace"))
     return digest.hexdigest()[:32]

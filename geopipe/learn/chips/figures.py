@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-_NUMBERED = 30
+_MAX_NUMBERED_CLASSES = 30
 """Classes up to which a confusion matrix has numbers in it."""
-_LEAST = 5
+_MIN_CHIPS = 5
 """Chips below which t-SNE says nothing."""
 
 
@@ -31,7 +31,7 @@ def confusion(path: Path, metrics: Metrics) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("class")
-    if len(names) <= _NUMBERED:
+    if len(names) <= _MAX_NUMBERED_CLASSES:
         for row, col in np.argwhere(share >= 0.5):
             colour = "white" if share[row, col] > 60 else "black"
             axes.text(
@@ -68,25 +68,25 @@ def tsne(features: np.ndarray, seed: int) -> np.ndarray:
     """(n, 2) of features (n, d): van der Maaten and Hinton 2008; zeros of fewer than 5 chips."""
     from sklearn.manifold import TSNE
 
-    if len(features) < _LEAST or not np.ptp(features):
+    if len(features) < _MIN_CHIPS or not np.ptp(features):
         return np.zeros((len(features), 2))
     perplexity = min(30.0, (len(features) - 1) / 3)
-    found = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
-    return np.asarray(found)
+    points = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+    return np.asarray(points)
 
 
 def scatter(
-    path: Path, drawn: Mapping[str, np.ndarray], ids: np.ndarray, scheme: ClassScheme
+    path: Path, embeddings: Mapping[str, np.ndarray], ids: np.ndarray, scheme: ClassScheme
 ) -> None:
-    """Points (n, 2) in the colours of their classes, a panel for each entry of `drawn`."""
-    figure, panels = _figure((4.2 * len(drawn) + 1.6, 4.4), len(drawn))
-    for axes, (title, points) in zip(panels, drawn.items(), strict=True):
+    """Points (n, 2) in the colours of their classes, a panel for each entry of `embeddings`."""
+    figure, panels = _figure((4.2 * len(embeddings) + 1.6, 4.4), len(embeddings))
+    for axes, (title, points) in zip(panels, embeddings.items(), strict=True):
         for k, c in enumerate(scheme.classes):
-            mine = points[ids == k]
+            class_points = points[ids == k]
             marker = "os^vD*"[k % 6]  # neighbours on the wheel of colours look alike
             axes.scatter(
-                mine[:, 0],
-                mine[:, 1],
+                class_points[:, 0],
+                class_points[:, 1],
                 s=14,
                 color=c.color,
                 marker=marker,

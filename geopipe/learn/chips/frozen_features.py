@@ -59,8 +59,8 @@ def frozen_features(
     with torch.no_grad():
         inner.head.weight.copy_(torch.from_numpy(weight))
         inner.head.bias.copy_(torch.from_numpy(bias))
-    known = {"frozen": {"chips": len(samples.rows), "C": 1.0, "seed": seed}}
-    return model.with_net(SegmentationModel(net.requires_grad_(False)), known)
+    provenance = {"frozen": {"chips": len(samples.rows), "C": 1.0, "seed": seed}}
+    return model.with_net(SegmentationModel(net.requires_grad_(False)), provenance)
 
 
 def features(
@@ -69,24 +69,24 @@ def features(
     """(n, d) float32 of the model's branches, computed for chips that `folder` does not have."""
     inner = chip_net(model).backbone
     assert isinstance(inner, VectorNet)
-    what = f"1 {weights_hash(inner.branches)} {decoded.side} {model.mean} {model.std}"
-    file = folder / f"features-{hashlib.sha256(what.encode()).hexdigest()[:32]}.safetensors"
-    known = _load(file)
+    cache_key = f"1 {weights_hash(inner.branches)} {decoded.side} {model.mean} {model.std}"
+    file = folder / f"features-{hashlib.sha256(cache_key.encode()).hexdigest()[:32]}.safetensors"
+    cached = _load(file)
     missing = list(
-        {decoded.digests[i]: int(i) for i in rows if decoded.digests[i] not in known}.values()
+        {decoded.digests[i]: int(i) for i in rows if decoded.digests[i] not in cached}.values()
     )
     inner.to(device).eval()
     with torch.inference_mode(), progress("computing features", len(missing)) as advance:
         for n, (part, pixels) in enumerate(decoded.batches(np.array(missing, int), BATCH), 1):
-            found = inner.features(mean_cam(model, pixels, device)).float().cpu().numpy()
-            known.update(zip((decoded.digests[i] for i in part), found, strict=True))
+            vectors = inner.features(mean_cam(model, pixels, device)).float().cpu().numpy()
+            cached.update(zip((decoded.digests[i] for i in part), vectors, strict=True))
             advance(len(part))
             if n % _SAVE_EVERY == 0:
-                _store(file, known)
+                _store(file, cached)
     inner.to("cpu")
     if missing:
-        _store(file, known)
-    return np.stack([known[decoded.digests[i]] for i in rows])
+        _store(file, cached)
+    return np.stack([cached[decoded.digests[i]] for i in rows])
 
 
 def _load(file: Path) -> dict[str, np.ndarray]:
@@ -98,12 +98,12 @@ def _load(file: Path) -> dict[str, np.ndarray]:
     return {}
 
 
-def _store(file: Path, known: dict[str, np.ndarray]) -> None:
+def _store(file: Path, cached: dict[str, np.ndarray]) -> None:
     part = file.with_name(file.name + ".part")
-    digests = np.stack([np.frombuffer(bytes.fromhex(d), np.uint8) for d in known])
+    digests = np.stack([np.frombuffer(bytes.fromhex(d), np.uint8) for d in cached])
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"digests": digests, "features": np.stack(list(known.values()))}, part)
+        save_file({"digests": digests, "features": np.stack(list(cached.values()))}, part)
         part.replace(file)
     except (OSError, SafetensorError) as e:
         raise SceneError(f"cannot write {file}: {e}", "is the disk full?") from e

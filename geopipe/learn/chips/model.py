@@ -72,18 +72,20 @@ class ChipModelSpec:
 
     def backbones(self) -> dict[BackboneFeature, BackboneNet]:
         """The pretrained parts; raises CheckpointError where weights cannot be had."""
-        named = {k: v for k, s, v in (w.partition("=") for w in self.weights) if s}
+        weights_by_backbone = {k: v for k, s, v in (w.partition("=") for w in self.weights) if s}
         plain = [w for w in self.weights if "=" not in w]
         parts = self.model_spec.parts
         if len(plain) > 1:
             raise ConfigError(
                 f"{' and '.join(plain)} are weights of which net?", "give each as NET=SOURCE"
             )
-        if unknown := set(named) - {p.backbone for p in parts}:
+        if unknown := set(weights_by_backbone) - {p.backbone for p in parts}:
             raise ConfigError(f"weights of {', '.join(sorted(unknown))}: {self.model} has no such")
         return {
             p: load_backbone(
-                p.backbone, named.get(p.backbone, plain[-1] if plain else "auto"), upto=p.feature
+                p.backbone,
+                weights_by_backbone.get(p.backbone, plain[-1] if plain else "auto"),
+                last_layer=p.feature,
             )
             for p in parts
         }
@@ -123,12 +125,18 @@ class ChipModelSpec:
             zero(net.backbone.looker_head)
         zero(net.backbone.head)
         gsd = self.gsd or sizes[1]
-        known = {
+        provenance = {
             "pretrained": {p.backbone: weights_hash(b) for p, b in parts.items()},
             "gsd_known": gsd is not None,
         }
         return Checkpoint(
-            SegmentationModel(net.eval()), scheme, spec.mean, spec.std, "uint8", gsd or 1.0, known
+            SegmentationModel(net.eval()),
+            scheme,
+            spec.mean,
+            spec.std,
+            "uint8",
+            gsd or 1.0,
+            provenance,
         )
 
 
@@ -193,28 +201,30 @@ def open_labels_of(root: Path, side: int, folder: Path, *, skip_bad: bool) -> Ch
     Decodes all, into `folder`. Raises LabelError for chips without a folder, fewer than two
     classes, or names that are no text; SceneError for chips that cannot be read.
     """
-    found = ChipFolder.open(root)
-    loose = [c.path for c in found.chips if not c.class_name]
-    if loose:
+    chip_folder = ChipFolder.open(root)
+    unlabelled = [c.path for c in chip_folder.chips if not c.class_name]
+    if unlabelled:
         raise LabelError(
-            f"{len(loose)} of {len(found.chips)} chips lie in {root} itself, such as "
-            f"{Path(loose[0]).name}: they have no class",
+            f"{len(unlabelled)} of {len(chip_folder.chips)} chips lie in {root} itself, such as "
+            f"{Path(unlabelled[0]).name}: they have no class",
             "give a folder that holds a folder for each class, and nothing else",
         )
-    names = sorted({_name(n) for n in found.class_names})
+    names = sorted({_name(n) for n in chip_folder.class_names})
     if len(names) < 2:
         raise LabelError(
-            f"all {len(found.chips)} chips in {root} are of one class, {names[0]}",
+            f"all {len(chip_folder.chips)} chips in {root} are of one class, {names[0]}",
             "give a folder that holds a folder for each of two classes or more",
         )
     for empty in sorted(p.name for p in root.iterdir() if p.is_dir() and not any(p.iterdir())):
         log.warning("the folder %s in %s is empty, so it is no class", empty, root)
     scheme = scheme_of(names)
-    decoded = DecodedChips.of(found.chips, side, folder, skip_bad=skip_bad)
+    decoded = DecodedChips.of(chip_folder.chips, side, folder, skip_bad=skip_bad)
     ids = np.array([names.index(_name(c.class_name)) for c in decoded.chips], np.uint8)
-    lost = [name for i, name in enumerate(names) if not (ids == i).any()]
-    if lost:
-        raise LabelError(f"no chip of {', '.join(lost)} can be read", "leave the folder out")
+    empty_classes = [name for i, name in enumerate(names) if not (ids == i).any()]
+    if empty_classes:
+        raise LabelError(
+            f"no chip of {', '.join(empty_classes)} can be read", "leave the folder out"
+        )
     _warn_of_duplicates(decoded, ids, names)
     samples = Samples(decoded, ids, np.arange(len(ids)))
     return ChipLabels(root, scheme, samples, ground_sample_distance(decoded.chips))
@@ -238,9 +248,9 @@ def _name(folder: str) -> str:
     try:
         folder.encode()
     except UnicodeEncodeError:
-        shown = folder.encode(errors="surrogateescape").decode(errors="replace")
+        display_name = folder.encode(errors="surrogateescape").decode(errors="replace")
         raise LabelError(
-            f"the name of the folder {shown} is no text (UTF-8)", "rename it"
+            f"the name of the folder {display_name} is no text (UTF-8)", "rename it"
         ) from None
     return unicodedata.normalize("NFC", folder).strip() or "(blank)"
 
@@ -249,12 +259,12 @@ def _warn_of_duplicates(decoded: DecodedChips, ids: np.ndarray, names: list[str]
     classes: dict[str, set[str]] = {}
     for digest, i in zip(decoded.digests, ids.tolist(), strict=True):
         classes.setdefault(digest, set()).add(names[i])
-    several = [sorted(c) for c in classes.values() if len(c) > 1]
-    if several:
+    conflicts = [sorted(c) for c in classes.values() if len(c) > 1]
+    if conflicts:
         log.warning(
             "%d chips lie, with equal pixels, in folders of several classes, such as %s",
-            len(several),
-            " and ".join(several[0]),
+            len(conflicts),
+            " and ".join(conflicts[0]),
         )
 
 
@@ -279,29 +289,29 @@ def train_chip_model(
     parts = design.backbones()
     with work_folder(out, training.cache) as work:
         labels = open_labels_of(root, design.side, work, skip_bad=training.skip_bad)
-        rows, held = labels.all.rows, None
+        rows, test_rows = labels.all.rows, None
         if hold_out:
             (split,) = shares(labels.division, 1 - hold_out, [plan.seed])
-            rows, held = split.train, split.test
+            rows, test_rows = split.train, split.test
         start = design.start(
             labels.scheme, parts, labels.sizes, frozen=training.frozen, seed=plan.seed
         )
         samples = labels.rows(rows)
-        made = training.model(start, samples, plan, work)
+        model = training.model(start, samples, plan, work)
         counts = np.bincount(labels.all.ids[rows], minlength=len(labels.scheme)).tolist()
-        known = {
+        provenance = {
             "design": asdict(design),
             "samples": samples.key(),
             "hold_out": hold_out,
             "chips": dict(zip(labels.scheme.names, counts, strict=True)),
         }
-        made = made.with_net(made.net, known)
-        made.save(out)
-        judged = None
-        if held is not None:
-            seen = predict(made, labels.all.decoded, held, device=training.device)
-            judged = Metrics.of(labels.scheme.names, labels.all.ids[held], seen.best)
-    return made, judged
+        model = model.with_net(model.net, provenance)
+        model.save(out)
+        metrics = None
+        if test_rows is not None:
+            predictions = predict(model, labels.all.decoded, test_rows, device=training.device)
+            metrics = Metrics.of(labels.scheme.names, labels.all.ids[test_rows], predictions.best)
+    return model, metrics
 
 
 def load_chip_model(path: Path) -> Checkpoint:

@@ -58,11 +58,11 @@ def predict(
             image = mean_cam(model, pixels, device)
             if classes is not None and isinstance(net.backbone, AttentionNet):
                 cam = net.backbone.cam(image, _ids(classes[part], device))
-                seen = net.backbone.features(image, cam)
+                vectors = net.backbone.features(image, cam)
             else:
-                seen = net.backbone.features(image)
-            features.append(seen.float().cpu().numpy())
-            probabilities.append(net.backbone.head(seen).float().softmax(1).cpu().numpy())
+                vectors = net.backbone.features(image)
+            features.append(vectors.float().cpu().numpy())
+            probabilities.append(net.backbone.head(vectors).float().softmax(1).cpu().numpy())
             advance(len(part))
     net.to("cpu")
     return Predictions(np.concatenate(features), np.concatenate(probabilities))
@@ -77,14 +77,14 @@ def cams(
 ) -> np.ndarray:
     """Grad-CAM (n, h, w) float32 of the predicted classes of chips, or of the given ones."""
     net = chip_net(model).to(device).eval()
-    found = []
+    maps = []
     with torch.inference_mode(), progress("attention maps", len(rows)) as advance:
         for part, pixels in decoded.batches(rows, BATCH):
-            chosen = None if classes is None else _ids(classes[part], device)
-            found.append(net.backbone.cam(mean_cam(model, pixels, device), chosen).cpu().numpy())
+            class_ids = None if classes is None else _ids(classes[part], device)
+            maps.append(net.backbone.cam(mean_cam(model, pixels, device), class_ids).cpu().numpy())
             advance(len(part))
     net.to("cpu")
-    return np.concatenate(found)
+    return np.concatenate(maps)
 
 
 def mean_cam(model: Checkpoint, pixels: Tensor, device: str) -> Tensor:

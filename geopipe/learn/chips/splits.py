@@ -7,7 +7,7 @@ import numpy as np
 
 from geopipe.errors import ConfigError, LabelError
 
-_NAMED = 5
+_MAX_LISTED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +45,11 @@ def folds(chips: LabelledChips, count: int, seed: int) -> list[Split]:
         sizes = np.zeros(count, np.int64)
         order = np.random.default_rng([seed, class_id]).permutation(len(groups))
         # The first folds must not get the odd chip of every class.
-        turn = (np.arange(count) + class_id) % count
+        fold_numbers = (np.arange(count) + class_id) % count
         for g in order:
-            where = turn[sizes[turn].argmin()]
-            fold[groups[g]] = where
-            sizes[where] += len(groups[g])
+            smallest_fold = fold_numbers[sizes[fold_numbers].argmin()]
+            fold[groups[g]] = smallest_fold
+            sizes[smallest_fold] += len(groups[g])
     return [Split(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(count)]
 
 
@@ -62,19 +62,19 @@ def shares(chips: LabelledChips, share: float, seeds: Sequence[int]) -> list[Spl
         raise ConfigError(f"a share of {share:g} to learn from", "between 0 and 1, e.g. 0.8")
     by_class = _groups(chips)
     _require(2, by_class, chips.names, "a part to learn from and one to judge by")
-    found = []
+    splits = []
     for seed in seeds:
-        learn = np.zeros(len(chips.ids), bool)
+        is_training = np.zeros(len(chips.ids), bool)
         for class_id, groups in by_class.items():
             order = np.random.default_rng([seed, class_id]).permutation(len(groups))
-            wanted, taken = round(share * sum(map(len, groups))), 0
+            target_count, count = round(share * sum(map(len, groups))), 0
             for n, g in enumerate(order):
-                if (taken and taken + len(groups[g]) > wanted) or n == len(groups) - 1:
+                if (count and count + len(groups[g]) > target_count) or n == len(groups) - 1:
                     continue
-                learn[groups[g]] = True
-                taken += len(groups[g])
-        found.append(Split(np.flatnonzero(learn), np.flatnonzero(~learn)))
-    return found
+                is_training[groups[g]] = True
+                count += len(groups[g])
+        splits.append(Split(np.flatnonzero(is_training), np.flatnonzero(~is_training)))
+    return splits
 
 
 def _groups(chips: LabelledChips) -> dict[int, list[np.ndarray]]:
@@ -95,13 +95,14 @@ def _groups(chips: LabelledChips) -> dict[int, list[np.ndarray]]:
 
 
 def _require(
-    least: int, by_class: dict[int, list[np.ndarray]], names: Sequence[str], what: str
+    minimum: int, by_class: dict[int, list[np.ndarray]], names: Sequence[str], purpose: str
 ) -> None:
-    few = {names[k]: len(groups) for k, groups in by_class.items() if len(groups) < least}
-    if few:
-        named = ", ".join(f"{name} ({n})" for name, n in list(few.items())[:_NAMED])
-        more = ", ..." if len(few) > _NAMED else ""
+    too_small = {names[k]: len(groups) for k, groups in by_class.items() if len(groups) < minimum}
+    if too_small:
+        class_list = ", ".join(f"{name} ({n})" for name, n in list(too_small.items())[:_MAX_LISTED])
+        suffix = ", ..." if len(too_small) > _MAX_LISTED else ""
         raise LabelError(
-            f"{len(few)} classes have fewer different chips than {what} take: {named}{more}",
-            f"give each at least {least}, or fewer folds",
+            f"{len(too_small)} classes have fewer different chips than {purpose} take: "
+            f"{class_list}{suffix}",
+            f"give each at least {minimum}, or fewer folds",
         )

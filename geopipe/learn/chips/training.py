@@ -70,21 +70,21 @@ def train_network(
     parts = [start, net.architecture, asdict(plan), samples.key(), device.partition(":")[0]]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     file = folder / f"trained-{key[:32]}.safetensors"
-    known = {"training": {**asdict(plan), "chips": len(samples.rows)}}
+    provenance = {"training": {**asdict(plan), "chips": len(samples.rows)}}
     if file.is_file():  # perhaps of a model with other names of classes, or another GSD
-        return model.with_net(Checkpoint.load(file).net, known)
+        return model.with_net(Checkpoint.load(file).net, provenance)
     net = deepcopy(net)
-    seen = None
+    features = None
     if isinstance(net.backbone, AttentionNet):
-        seen = _look(net, model, samples, plan, folder, device)
-    _fit(net.to(device), _BatchSampler(model, net, samples, plan, seen), file, key, device)
+        features = _compute_attention(net, model, samples, plan, folder, device)
+    _fit(net.to(device), _BatchSampler(model, net, samples, plan, features), file, key, device)
     net.eval().requires_grad_(False).to("cpu")
-    done = model.with_net(SegmentationModel(net), known)
+    done = model.with_net(SegmentationModel(net), provenance)
     done.save(file)
     return done
 
 
-def _look(
+def _compute_attention(
     net: ChipNet,
     model: Checkpoint,
     samples: Samples,
@@ -103,13 +103,13 @@ def _look(
         folder=folder,
         device=device,
     )
-    tuned = chip_net(step1).backbone
-    assert isinstance(tuned, VectorNet)
-    inner.attention_backbone.net.load_state_dict(tuned.pretrained[0].net.state_dict())
-    inner.looker_head.load_state_dict(tuned.head.state_dict())
-    known = samples.ids if plan.attention == "true" else None
+    backbone = chip_net(step1).backbone
+    assert isinstance(backbone, VectorNet)
+    inner.attention_backbone.net.load_state_dict(backbone.pretrained[0].net.state_dict())
+    inner.looker_head.load_state_dict(backbone.head.state_dict())
+    class_ids = samples.ids if plan.attention == "true" else None
     return cams(
-        model.with_net(SegmentationModel(net), {}), samples.decoded, samples.rows, known, device
+        model.with_net(SegmentationModel(net), {}), samples.decoded, samples.rows, class_ids, device
     )
 
 
@@ -117,9 +117,13 @@ def attention_backbone(net: ChipNet) -> ChipNet:
     """Step 1 of a DDRL-AM net before its training, as ``finetune:NET`` alone would be."""
     inner = net.backbone
     assert isinstance(inner, AttentionNet)
-    made = {**net.architecture, "model": f"finetune:{inner.rgb.part.backbone}", "flat": False}
-    del made["net"]
-    first = ChipNet(net.bands, net.classes, **made)
+    architecture = {
+        **net.architecture,
+        "model": f"finetune:{inner.rgb.part.backbone}",
+        "flat": False,
+    }
+    del architecture["net"]
+    first = ChipNet(net.bands, net.classes, **architecture)
     assert isinstance(first.backbone, VectorNet)
     first.backbone.pretrained[0].net.load_state_dict(inner.rgb.net.state_dict())
     zero(first.backbone.head)
@@ -149,7 +153,7 @@ class _TrainingModule(nn.Module):
 def _fit(net: ChipNet, draw: "_BatchSampler", file: Path, key: str, device: str) -> None:
     plan, steps = draw.plan, draw.steps
     net.parameter_groups()
-    lesson = _TrainingModule(net)
+    training_module = _TrainingModule(net)
     groups = net.rates(plan.pretrained_lr, plan.lr)
     if not plan.pretrained_lr:
         for branch in net.backbone.pretrained:
@@ -161,21 +165,36 @@ def _fit(net: ChipNet, draw: "_BatchSampler", file: Path, key: str, device: str)
         with _seeded(device, plan.seed, step), training_autocast(device, plan.precision):
             inner = net.backbone
             features = (
-                inner.features(image) if isinstance(inner, VectorNet) else inner.fused(image, grey)
+                inner.features(image)
+                if isinstance(inner, VectorNet)
+                else inner.modulated(image, grey)
             )
             scores = inner.head(features)
         value = F.cross_entropy(scores.float(), ids)
         if plan.center:
-            seen = features.float()
-            lesson.centers.copy_(init_centers(lesson.centers, seen.detach(), ids))
-            value = value + plan.center * center_loss(seen, ids, lesson.centers)
-            lesson.centers.copy_(update_centers(lesson.centers, seen.detach(), ids, plan.center_lr))
+            features_f32 = features.float()
+            training_module.centers.copy_(
+                init_centers(training_module.centers, features_f32.detach(), ids)
+            )
+            value = value + plan.center * center_loss(features_f32, ids, training_module.centers)
+            training_module.centers.copy_(
+                update_centers(training_module.centers, features_f32.detach(), ids, plan.center_lr)
+            )
         return value
 
     label = f"training {net.model_spec}"
     resume = file.with_name(file.name + RESUME)
     gradient = backward(loss)
-    fit(lesson, gradient, optimizer, steps, label=label, resume=resume, key=key, rate=plan.rate)
+    fit(
+        training_module,
+        gradient,
+        optimizer,
+        steps,
+        label=label,
+        resume=resume,
+        key=key,
+        rate=plan.rate,
+    )
 
 
 @contextmanager
@@ -215,28 +234,32 @@ class _BatchSampler:
 
     def batch(self, step: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
         """Images (n, 3, side, side), attention maps (n, 1, side, side) or nothing, classes (n,)."""
-        epoch, turn = divmod(step, self.each)
+        epoch, position = divmod(step, self.each)
         order = np.random.default_rng([self.plan.seed, 0, epoch]).permutation(
             len(self.samples.rows)
         )
-        mine = order[turn * self.size : (turn + 1) * self.size]
-        rows = self.samples.rows[mine]
+        batch_rows = order[position * self.size : (position + 1) * self.size]
+        rows = self.samples.rows[batch_rows]
         image = self.samples.decoded.batch(rows).to(device)
-        shown = self.model.normalize(image.float(), torch.ones((), dtype=torch.bool, device=device))
+        normalized = self.model.normalize(
+            image.float(), torch.ones((), dtype=torch.bool, device=device)
+        )
         if self.cams is not None:
-            grey = attention_map(torch.from_numpy(self.cams[mine]).to(device), self.net.side)
-            shown = torch.cat([shown, grey], 1)
+            grey = attention_map(torch.from_numpy(self.cams[batch_rows]).to(device), self.net.side)
+            normalized = torch.cat([normalized, grey], 1)
         if self.plan.augment:
-            kinds = np.random.default_rng([self.plan.seed, 1, step]).integers(8, size=len(mine))
-            shown = _rotated(shown, torch.from_numpy(kinds).to(device))
+            kinds = np.random.default_rng([self.plan.seed, 1, step]).integers(
+                8, size=len(batch_rows)
+            )
+            normalized = _rotated(normalized, torch.from_numpy(kinds).to(device))
         ids = torch.from_numpy(self.samples.ids[rows].astype(np.int64)).to(device)
-        return shown[:, :3], shown[:, 3:], ids
+        return normalized[:, :3], normalized[:, 3:], ids
 
 
 def _rotated(images: Tensor, kinds: Tensor) -> Tensor:
     """Each image by its own symmetry of the square: turned by quarters, flipped, both."""
     out = torch.empty_like(images)
     for kind in range(8):
-        chosen = kinds == kind
-        out[chosen] = dihedral(images[chosen], kind)
+        mask = kinds == kind
+        out[mask] = dihedral(images[mask], kind)
     return out

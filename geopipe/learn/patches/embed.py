@@ -40,7 +40,7 @@ class Embeddings:
 def embed(
     model: Checkpoint,
     digest: str,
-    cells: PatchGrid,
+    patches: PatchGrid,
     *,
     cache: Path | None = None,
     device: str = "cpu",
@@ -55,21 +55,23 @@ def embed(
     net = patch_net(model)
     width, sizes, classes = net.backbone.width("pooled"), len(net.sizes), len(model.scheme)
     out = Embeddings(
-        np.zeros((len(cells), width), np.float32),
-        np.zeros((len(cells), sizes, classes), np.float32),
-        np.zeros(len(cells), np.int64),
-        np.zeros(len(cells), bool),
+        np.zeros((len(patches), width), np.float32),
+        np.zeros((len(patches), sizes, classes), np.float32),
+        np.zeros(len(patches), np.int64),
+        np.zeros(len(patches), bool),
     )
-    with progress("computing features", len(cells)) as advance:
-        for plane, window, indices in cells.blocks():
-            image, valid = read_patch(plane, window.expand(net.receptive_radius))
-            found = _block(model, digest, image, valid, cache, device)
-            rows, cols = cells.at[indices, 1], cells.at[indices, 2]
-            at = rows - window.row // cells.cell, cols - window.col // cells.cell
-            for whole, part in zip(
-                (out.features, out.probabilities, out.digests, out.valid), found, strict=True
+    with progress("computing features", len(patches)) as advance:
+        for raster, window, indices in patches.blocks():
+            image, valid = read_patch(raster, window.expand(net.receptive_radius))
+            block_embeddings = _block(model, digest, image, valid, cache, device)
+            rows, cols = patches.positions[indices, 1], patches.positions[indices, 2]
+            block_position = rows - window.row // patches.cell, cols - window.col // patches.cell
+            for array, part in zip(
+                (out.features, out.probabilities, out.digests, out.valid),
+                block_embeddings,
+                strict=True,
             ):
-                whole[indices] = part[at]
+                array[indices] = part[block_position]
             advance(len(indices))
     return out
 
@@ -89,12 +91,12 @@ def _block(
     content.update(valid.numpy().tobytes())
     content.update(repr((net.sizes, net.weights, tuple(image.shape))).encode())
     file = cache / f"{content.hexdigest()}.safetensors" if cache else None
-    known = _load(file) if file else None
-    if known is None:
-        known = _computed(model, image, valid, device)
+    cached = _load(file) if file else None
+    if cached is None:
+        cached = _computed(model, image, valid, device)
         if file:
-            _store(file, known)
-    return known["features"], known["probabilities"], known["digests"], known["valid"]
+            _store(file, cached)
+    return cached["features"], cached["probabilities"], cached["digests"], cached["valid"]
 
 
 def _computed(
@@ -102,9 +104,9 @@ def _computed(
 ) -> dict[str, np.ndarray]:
     net = patch_net(model)
     with torch.inference_mode():
-        shown = model.normalize(image.to(device), valid.to(device))[None]
+        normalized = model.normalize(image.to(device), valid.to(device))[None]
         with training_autocast(device, "auto"):
-            features, probabilities = (x[:, 0].float() for x in net.by_size(shown))
+            features, probabilities = (x[:, 0].float() for x in net.by_size(normalized))
         shares = features.new_tensor(net.weights)[:, None, None, None]
         mean = (features * shares).sum(0).permute(1, 2, 0)
         largest = net.patches(image[None], max(net.sizes))[0][0]
@@ -122,8 +124,8 @@ def _computed(
 
 
 def _digest(patch: torch.Tensor) -> int:
-    found = hashlib.blake2b(patch.contiguous().numpy().tobytes(), digest_size=8).digest()
-    return int.from_bytes(found, "little", signed=True)
+    digest = hashlib.blake2b(patch.contiguous().numpy().tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 def _load(file: Path) -> dict[str, np.ndarray] | None:

@@ -71,7 +71,7 @@ class PatchModelSpec:
             )
         except ValueError as e:
             raise ConfigError(str(e)) from e
-        net.backbone = load_backbone(self.backbone, self.weights, upto="pooled")
+        net.backbone = load_backbone(self.backbone, self.weights, last_layer="pooled")
         with torch.no_grad():  # every class as likely at first
             net.head.weight.zero_()
             net.head.bias.zero_()
@@ -109,18 +109,18 @@ class PatchSource:
         names = [name for path in self.paths for name in _folder_names(path)]
         if names:
             return named_scheme(sorted({_plain(n): n for n in names}.values()))
-        found = read_scheme(self.labels) if self.labels and self.labels.is_file() else None
-        if found is None and any(Path(p).is_dir() for p in self.paths) and not self.masks:
+        scheme = read_scheme(self.labels) if self.labels and self.labels.is_file() else None
+        if scheme is None and any(Path(p).is_dir() for p in self.paths) and not self.masks:
             raise ConfigError(
                 f"chips lie in {', '.join(self.paths)} itself, in no folder of a class",
                 "give the folder above, or --masks and --classes",
             )
-        if found is None:
+        if scheme is None:
             raise ConfigError(
                 "nothing tells which classes there are",
                 "give --classes, and of a scene --labels" if not self.labels else "give --classes",
             )
-        return found
+        return scheme
 
     def rasters(self, scheme: ClassScheme, gsd: float, *, labelled: bool) -> list[PatchRaster]:
         """The images on the net's grid; of chips and scenes each is a plane.
@@ -134,13 +134,13 @@ class PatchSource:
                 f"{self.labels} cannot belong to {', '.join(self.paths)}",
                 "--labels are of a single scene; chips have --masks, or a folder per class",
             )
-        planes: list[PatchRaster] = []
+        rasters: list[PatchRaster] = []
         for path in self.paths:
             if path in folders:
-                planes += self._chips(Path(path), scheme, labelled=labelled)
+                rasters += self._chips(Path(path), scheme, labelled=labelled)
             else:
-                planes.append(self._scene(path, scheme, gsd, labelled=labelled))
-        return planes
+                rasters.append(self._scene(path, scheme, gsd, labelled=labelled))
+        return rasters
 
     def _scene(self, path: str, scheme: ClassScheme, gsd: float, *, labelled: bool) -> SceneRaster:
         scene = Scene.open(path, self.bands, self.nodata)
@@ -185,15 +185,15 @@ class PatchSource:
 
     def _mask(self, chip: Chip, root: Path) -> str:
         assert self.masks is not None
-        wanted = self.masks / Path(chip.path).relative_to(root)
-        kinds = sorted(SUFFIXES | {wanted.suffix})
-        found = [p for kind in kinds if (p := wanted.with_suffix(kind)).is_file()]
-        if len(found) != 1:
+        base_path = self.masks / Path(chip.path).relative_to(root)
+        kinds = sorted(SUFFIXES | {base_path.suffix})
+        mask_paths = [p for kind in kinds if (p := base_path.with_suffix(kind)).is_file()]
+        if len(mask_paths) != 1:
             raise LabelError(
-                f"{len(found)} masks {wanted.with_suffix('')}.* for {chip.path}",
+                f"{len(mask_paths)} masks {base_path.with_suffix('')}.* for {chip.path}",
                 "give one image of class ids for each chip, in folders of the same names",
             )
-        return str(found[0])
+        return str(mask_paths[0])
 
 
 def _folder_names(path: str) -> tuple[str, ...]:
@@ -264,59 +264,67 @@ def train_patch_model(
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists already", "give another name or --overwrite")
     design, plan = training.design, training.plan
-    cells = PatchGrid.of(source.rasters(scheme, design.gsd, labelled=True), design.cell)
-    cells = cells.subset(cells.ids != IGNORE)
-    learnt, held = split(cells, training.hold_out, plan.seed, design)
+    patches = PatchGrid.of(source.rasters(scheme, design.gsd, labelled=True), design.cell)
+    patches = patches.subset(patches.ids != IGNORE)
+    train, test = split(patches, training.hold_out, plan.seed, design)
     model = design.model(scheme)
-    known = {
+    provenance = {
         "design": asdict(design),
         "hold_out": training.hold_out,
         "hold_out_seed": plan.seed,
-        "source": source_digest(cells),
+        "source": source_digest(patches),
         "bands": source.bands,
         "nodata": source.nodata,
     }
-    key = key_of(known, asdict(plan), model.provenance, cells.at[learnt], cells.ids[learnt])
+    key = key_of(
+        provenance, asdict(plan), model.provenance, patches.positions[train], patches.ids[train]
+    )
     trained, _ = train_patches(
-        model, cells.subset(learnt), plan, out=out, key=key, device=training.device, known=known
+        model,
+        patches.subset(train),
+        plan,
+        out=out,
+        key=key,
+        device=training.device,
+        provenance=provenance,
     )
     trained.net.to(training.device)
-    return evaluate_patch_model(trained, file_hash(out), cells.subset(held), training)
+    return evaluate_patch_model(trained, file_hash(out), patches.subset(test), training)
 
 
 def split(
-    cells: PatchGrid, share: float, seed: int, design: PatchModelSpec
+    patches: PatchGrid, share: float, seed: int, design: PatchModelSpec
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n,) bool each: cells to learn from and cells held out; LabelError when either is empty."""
-    learnt, held = cells.split(share, seed, max(design.sizes))
-    if not learnt.any() or not held.any():
+    train, test = patches.split(share, seed, max(design.sizes))
+    if not train.any() or not test.any():
         raise LabelError(
-            f"{len(cells)} labelled cells leave {learnt.sum()} to learn from and {held.sum()} to "
+            f"{len(patches)} labelled cells leave {train.sum()} to learn from and {test.sum()} to "
             "judge by",
             "give more images, or a smaller --cell where chips are smaller than half of one",
         )
-    return learnt, held
+    return train, test
 
 
 def evaluate_patch_model(
-    model: Checkpoint, digest: str, cells: PatchGrid, training: PatchTraining
+    model: Checkpoint, digest: str, patches: PatchGrid, training: PatchTraining
 ) -> PatchEvaluation:
     """Compare what the model, on its device, says of labelled cells with their classes."""
-    seen = embed(model, digest, cells, cache=training.cache, device=training.device)
+    embeddings = embed(model, digest, patches, cache=training.cache, device=training.device)
     net, names = patch_net(model), model.scheme.names
-    by_size = seen.probabilities.argmax(2)
+    by_size = embeddings.probabilities.argmax(2)
     sizes = {
-        size: Metrics.of(names, cells.ids, by_size[:, i].astype(np.uint8))
+        size: Metrics.of(names, patches.ids, by_size[:, i].astype(np.uint8))
         for i, size in enumerate(net.sizes)
     }
-    best = seen.summed(net.weights).argmax(1).astype(np.uint8)
-    return PatchEvaluation(sizes, Metrics.of(names, cells.ids, best))
+    best = embeddings.summed(net.weights).argmax(1).astype(np.uint8)
+    return PatchEvaluation(sizes, Metrics.of(names, patches.ids, best))
 
 
-def source_digest(cells: PatchGrid) -> str:
+def source_digest(patches: PatchGrid) -> str:
     """sha256 over names and places of labelled cells: whether two runs saw the same source."""
-    names = "\n".join("/".join(Path(p.path).parts[-2:]) for p in cells.planes)
-    return key_of(names, cells.at, cells.ids)
+    names = "\n".join("/".join(Path(p.path).parts[-2:]) for p in patches.rasters)
+    return key_of(names, patches.positions, patches.ids)
 
 
 def key_of(*values: object) -> str:

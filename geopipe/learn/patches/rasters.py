@@ -18,7 +18,7 @@ from geopipe.raster import Scene
 from geopipe.raster.chips import Chip, require_bytes
 from geopipe.raster.scene import window_geobox
 
-_KEPT = 128 << 20
+_CACHE_BYTES = 128 << 20
 """Bytes of decoded chips that stay in memory (890 of 224 x 224 px)."""
 
 
@@ -94,25 +94,25 @@ class ChipRaster:
 class Recent:
     """The pixels of chips, those asked for last kept in memory: at most so many bytes, or one."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.kept: OrderedDict[tuple[Chip, int], np.ndarray] = OrderedDict()
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.entries: OrderedDict[tuple[Chip, int], np.ndarray] = OrderedDict()
         self.bytes = 0
 
     def __call__(self, chip: Chip, bands: int) -> np.ndarray:
         """Pixels (bands, h, w) uint8; SceneError when the chip has none such."""
-        found = self.kept.pop((chip, bands), None)
-        if found is None:
-            found = chip.read(bands)
-            require_bytes(chip.path, str(found.dtype))
-            self.bytes += found.nbytes
-        self.kept[chip, bands] = found
-        while self.bytes > self.most and len(self.kept) > 1:
-            self.bytes -= self.kept.popitem(last=False)[1].nbytes
-        return found
+        pixels = self.entries.pop((chip, bands), None)
+        if pixels is None:
+            pixels = chip.read(bands)
+            require_bytes(chip.path, str(pixels.dtype))
+            self.bytes += pixels.nbytes
+        self.entries[chip, bands] = pixels
+        while self.bytes > self.capacity and len(self.entries) > 1:
+            self.bytes -= self.entries.popitem(last=False)[1].nbytes
+        return pixels
 
 
-_decoded = Recent(_KEPT)
+_decoded = Recent(_CACHE_BYTES)
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,11 @@ class SceneRaster:
         return np.where(valid.numpy(), ids, IGNORE).astype(np.uint8)
 
 
-def read_patch(plane: PatchRaster, window: Window) -> tuple[Tensor, Tensor]:
-    """As `PatchRaster.pixels`, of any window.
-
-    Beyond its edges the raster is continued by its mirror image, as in mapping.
+def read_patch(raster: PatchRaster, window: Window) -> tuple[Tensor, Tensor]:
+    """As `Plane.pixels`, of any window: beyond its edges the plane is continued by its mirror
+    image, as in mapping.
     """
-    part, rows, cols = mirror_pad(window, plane.shape)
-    image, valid = plane.pixels(part)
-    at = torch.from_numpy(rows)[:, None], torch.from_numpy(cols)[None]
-    return image[(slice(None), *at)], valid[at]
+    part, rows, cols = mirror_pad(window, raster.shape)
+    image, valid = raster.pixels(part)
+    pixel_index = torch.from_numpy(rows)[:, None], torch.from_numpy(cols)[None]
+    return image[(slice(None), *pixel_index)], valid[pixel_index]

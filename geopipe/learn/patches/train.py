@@ -50,29 +50,29 @@ class PatchPlan:
 
 def train_patches(
     model: Checkpoint,
-    cells: PatchGrid,
+    patches: PatchGrid,
     plan: PatchPlan,
     *,
     out: Path,
     key: str,
     device: str = "cpu",
-    known: dict[str, Any],
+    provenance: dict[str, Any],
 ) -> tuple[Checkpoint, TrainingHistory]:
     """Train a copy of the model's PatchNet on the cells' patches and save it as `out`.
 
     Every patch is of a random size; classes take turns. Batch norm keeps its ImageNet statistics:
     a patch's scores must not depend on the others of its batch. `key`: digest of data and
-    parameters, decides whether an interrupted training goes on; `known`: what the Checkpoint says
-    of its making. Raises LabelError for cells of one class only.
+    parameters, decides whether an interrupted training goes on; `provenance`: what the Checkpoint
+    says of its making. Raises LabelError for cells of one class only.
     """
     net = patch_net(model)
-    if missing := cells.missing(model.scheme):
+    if missing := patches.absent_classes(model.scheme):
         log.warning("no cell is of class %s: the model cannot tell it", ", ".join(missing))
     net = deepcopy(net).to(device).requires_grad_().eval()
     if not plan.backbone_lr:
         net.backbone.requires_grad_(False)
-    tuned = model.with_net(SegmentationModel(net, model.net.postprocessor), known)
-    draw = _BatchSampler(tuned, net, cells, plan)
+    trained = model.with_net(SegmentationModel(net, model.net.postprocessor), provenance)
+    draw = _BatchSampler(trained, net, patches, plan)
     groups = [
         {"params": net.head.parameters(), "lr": plan.lr},
         {"params": net.backbone.parameters(), "lr": plan.backbone_lr},
@@ -96,9 +96,11 @@ def train_patches(
         key=key,
     )
     net.requires_grad_(False)
-    tuned = tuned.with_net(tuned.net, {"patches": {**asdict(plan), "cells": _counts(cells, model)}})
-    tuned.save(out)
-    return tuned, record
+    trained = trained.with_net(
+        trained.net, {"patches": {**asdict(plan), "cells": _counts(patches, model)}}
+    )
+    trained.save(out)
+    return trained, record
 
 
 def patch_net(model: Checkpoint) -> PatchNet:
@@ -117,28 +119,28 @@ class _BatchSampler:
 
     model: Checkpoint
     net: PatchNet
-    cells: PatchGrid
+    patches: PatchGrid
     plan: PatchPlan
 
     def batch(self, first: int) -> tuple[Tensor, Tensor]:
         """Images (batch, 3, side, side) and class ids (batch,) int64."""
-        drawn = [self._patch(number) for number in range(first, first + self.plan.batch)]
-        return torch.stack([image for image, _ in drawn]), torch.tensor([k for _, k in drawn])
+        samples = [self._patch(number) for number in range(first, first + self.plan.batch)]
+        return torch.stack([image for image, _ in samples]), torch.tensor([k for _, k in samples])
 
     def _patch(self, number: int) -> tuple[Tensor, int]:
         rng = np.random.default_rng([self.plan.seed, number])
-        classes = sorted(self.cells.by_class)
+        classes = sorted(self.patches.by_class)
         class_id = classes[number % len(classes)]
-        mine = self.cells.by_class[class_id]
-        index = int(mine[rng.integers(len(mine))])
+        class_indices = self.patches.by_class[class_id]
+        index = int(class_indices[rng.integers(len(class_indices))])
         size = int(rng.choice(self.net.sizes))
-        plane = self.cells.planes[self.cells.at[index, 0]]
-        image = self.model.normalize(*read_patch(plane, self.cells.window(index, size)))
+        raster = self.patches.rasters[self.patches.positions[index, 0]]
+        image = self.model.normalize(*read_patch(raster, self.patches.window(index, size)))
         image = resized(image[None], self.net.side)[0]
         offset, gain = rng.normal(size=2)
         image = image * (1 + self.plan.jitter * gain / 2) + self.plan.jitter * offset
         return dihedral(image, int(rng.integers(8))), class_id
 
 
-def _counts(cells: PatchGrid, model: Checkpoint) -> dict[str, int]:
-    return {model.scheme.names[k]: len(v) for k, v in cells.by_class.items()}
+def _counts(patches: PatchGrid, model: Checkpoint) -> dict[str, int]:
+    return {model.scheme.names[k]: len(v) for k, v in patches.by_class.items()}

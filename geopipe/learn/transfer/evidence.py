@@ -41,9 +41,9 @@ class AbstainThresholds:
     """Least skill of reverse validation, 1: like source samples, 0: like guessing."""
     gain: float = 1.0
     """Least points of accuracy to be gained."""
-    far: float = 1.8
+    max_distance: float = 1.8
     """Most distance to the nearest source sample, in distances of held-out source samples."""
-    passed: float = 0.25
+    min_pass_ratio: float = 0.25
     """Least share of target samples that pass both stages, in shares of the held-out source's."""
     samples: int = 50
     """Least held-out source samples, and kept ones, that figures are computed from."""
@@ -109,15 +109,16 @@ def abstain_reasons(
             f"Source and target may be alike: a classifier tells them apart with an AUC of "
             f"{e.domain_auc}, whose low end would have to reach {thresholds.separable:.2f}."
         )
-    if not e.distance <= thresholds.far:
+    if not e.distance <= thresholds.max_distance:
         yield (
             f"The target is foreign: its samples lie {e.distance:.2f} times as far from the "
-            f"nearest source sample as held-out ones do, and {thresholds.far:.2f} is the most."
+            f"nearest source sample as held-out ones do, and {thresholds.max_distance:.2f} is the "
+            "most."
         )
-    if not e.passed >= thresholds.passed:
+    if not e.passed >= thresholds.min_pass_ratio:
         yield (
             f"Few samples pass: {100 * e.passed:.0f} % of the share of held-out source samples "
-            f"that do, and {100 * thresholds.passed:.0f} % is the least."
+            f"that do, and {100 * thresholds.min_pass_ratio:.0f} % is the least."
         )
     if not e.reverse_validation.low >= thresholds.reverse_validation:
         yield (
@@ -137,8 +138,9 @@ def abstain_reasons(
             f"{thresholds.gain:.2f} is the least."
         )
     if e.vanished:
-        of = ", ".join(names[i] if names else f"class {i}" for i in e.vanished)
+        class_list = ", ".join(names[i] if names else f"class {i}" for i in e.vanished)
         yield (
-            f"No more samples pass as {of} than might by mistake, so nothing shows that the "
+            f"No more samples pass as {class_list} than might by mistake, so nothing shows that "
+            "the "
             f"target has it; more labelled source images, or more target ones, could tell."
         )

@@ -13,15 +13,15 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-_AXES = 64
+_PCA_COMPONENTS = 64
 _FOLDS = 5
-_FITTED = 4000
+_MAX_FITTED = 4000
 """Samples of a domain that a classifier is fitted to."""
 
 
 def linear_classifier(features: np.ndarray, seed: int) -> Pipeline:
     """A simple classifier for `features` (n, d): logistic regression on their main components."""
-    axes = min(_AXES, features.shape[1], max(1, len(features) // 4))
+    axes = min(_PCA_COMPONENTS, features.shape[1], max(1, len(features) // 4))
     return make_pipeline(
         PCA(axes, svd_solver="randomized", random_state=seed),
         StandardScaler(),
@@ -30,17 +30,18 @@ def linear_classifier(features: np.ndarray, seed: int) -> Pipeline:
 
 
 def class_balanced(
-    ours: np.ndarray, theirs: np.ndarray, seed: int
+    source_ids: np.ndarray, target_ids: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices into class ids `ours` (n,) and `theirs` (m,): of each class equally many of both.
+    """Indices into class ids `source_ids` (n,) and `target_ids` (m,): of each class equally many of
+    both.
 
     So two domains that differ only in how frequent classes are do not look different.
     """
     rng = np.random.default_rng(seed)
-    share = min(1.0, _FITTED / max(1, min(len(ours), len(theirs))))
+    share = min(1.0, _MAX_FITTED / max(1, min(len(source_ids), len(target_ids))))
     left, right = [], []
-    for class_id in np.intersect1d(ours, theirs):
-        a, b = (rng.permutation(np.flatnonzero(x == class_id)) for x in (ours, theirs))
+    for class_id in np.intersect1d(source_ids, target_ids):
+        a, b = (rng.permutation(np.flatnonzero(x == class_id)) for x in (source_ids, target_ids))
         count = int(np.ceil(share * min(len(a), len(b))))
         left.append(a[:count])
         right.append(b[:count])
@@ -49,20 +50,21 @@ def class_balanced(
 
 
 def domain_scores(
-    ours: np.ndarray,
-    theirs: np.ndarray,
+    source_features: np.ndarray,
+    target_features: np.ndarray,
     groups: tuple[np.ndarray, np.ndarray],
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How much like the second domain each row of `ours` (n, d) and `theirs` (m, d) looks.
+    """How much like the second domain each row of `source_features` (n, d) and `target_features`
+    (m, d) looks.
 
     By a domain classifier in cross-validation, whose error gives the proxy A-distance (Ben-David et
     al. 2010, Machine Learning 79, section 4): (n,) and (m,) float64. `groups` (n,) and (m,): rows
     of one group, say one image, stay in one fold, since to know an image again is not to know a
     domain.
     """
-    features = np.concatenate([ours, theirs])
-    truth = np.repeat([0, 1], [len(ours), len(theirs)])
+    features = np.concatenate([source_features, target_features])
+    truth = np.repeat([0, 1], [len(source_features), len(target_features)])
     scores = np.full(len(truth), np.nan)
     fold_of = np.concatenate([_folds(g, seed) for g in groups])
     for fold in range(_FOLDS):
@@ -70,7 +72,7 @@ def domain_scores(
         if out.any() and len(np.unique(truth[~out])) == 2:
             model = linear_classifier(features[~out], seed).fit(features[~out], truth[~out])
             scores[out] = model.decision_function(features[out])
-    return scores[: len(ours)], scores[len(ours) :]
+    return scores[: len(source_features)], scores[len(source_features) :]
 
 
 def _fitted(pair: tuple[np.ndarray, np.ndarray], seed: int) -> Pipeline:
@@ -91,11 +93,14 @@ def _folds(groups: np.ndarray, seed: int) -> np.ndarray:
     return folds
 
 
-def auc(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Share of pairs in which the score of `theirs` (m,) is the higher one; ties count half."""
-    order = np.sort(ours)
-    below = np.searchsorted(order, theirs, "left") + np.searchsorted(order, theirs, "right")
-    return float(below.mean() / (2 * len(ours)))
+def auc(source_scores: np.ndarray, target_scores: np.ndarray) -> float:
+    """Share of pairs in which the score of `target_scores` (m,) is the higher one; ties count
+    half."""
+    order = np.sort(source_scores)
+    below = np.searchsorted(order, target_scores, "left") + np.searchsorted(
+        order, target_scores, "right"
+    )
+    return float(below.mean() / (2 * len(source_scores)))
 
 
 def negative_entropy(probabilities: np.ndarray) -> np.ndarray:
@@ -105,19 +110,22 @@ def negative_entropy(probabilities: np.ndarray) -> np.ndarray:
 
 
 def thresholded_accuracy(
-    sure: np.ndarray, right: np.ndarray, weight: np.ndarray, theirs: np.ndarray
+    source_scores: np.ndarray, correct: np.ndarray, weight: np.ndarray, target_scores: np.ndarray
 ) -> float:
     """Accuracy on a domain without labels: average thresholded confidence.
 
     Garg et al. 2022 (ICLR, arXiv 2201.04234), section 4, with negative entropy as the score: as
     many held-out source samples lie below the threshold as are wrong, and target samples that
-    reach it count as right. `sure`, `right` (bool) and `weight` (n,) of the source, `theirs` (m,).
+    reach it count as right. `source_scores`, `correct` (bool) and `weight` (n,) of the source,
+    `target_scores` (m,).
     """
-    order = np.argsort(sure, kind="stable")
+    order = np.argsort(source_scores, kind="stable")
     before = (np.cumsum(weight[order]) - weight[order]) / weight.sum()
-    wrong = 1 - float(np.average(right, weights=weight))
-    first = int(np.searchsorted(before, wrong - 1e-9))
-    return float((theirs >= sure[order[first]]).mean()) if first < len(order) else 0.0
+    error_rate = 1 - float(np.average(correct, weights=weight))
+    first = int(np.searchsorted(before, error_rate - 1e-9))
+    return (
+        float((target_scores >= source_scores[order[first]]).mean()) if first < len(order) else 0.0
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +142,8 @@ class ReverseValidation:
 
 
 def reverse_validate(
-    known: tuple[np.ndarray, np.ndarray],
-    kept: tuple[np.ndarray, np.ndarray],
+    train_pair: tuple[np.ndarray, np.ndarray],
+    pseudo_pair: tuple[np.ndarray, np.ndarray],
     held_out: tuple[np.ndarray, np.ndarray],
     target: np.ndarray,
     seed: int,
@@ -147,20 +155,22 @@ def reverse_validate(
     classes at least, and source samples held out.
     """
     rng = np.random.default_rng(seed)
-    source, labelled = (_subsample(x, _FITTED, rng) for x in (known, kept))
-    few = source[0][: len(labelled[1])], source[1][: len(labelled[1])]
-    both = np.concatenate([source[0], labelled[0]]), np.concatenate([source[1], labelled[1]])
-    there, reference, before, after = (_fitted(x, seed) for x in (labelled, few, source, both))
+    source, labelled = (_subsample(x, _MAX_FITTED, rng) for x in (train_pair, pseudo_pair))
+    source_subset = source[0][: len(labelled[1])], source[1][: len(labelled[1])]
+    combined = np.concatenate([source[0], labelled[0]]), np.concatenate([source[1], labelled[1]])
+    from_pseudo, reference, before, after = (
+        _fitted(x, seed) for x in (labelled, source_subset, source, combined)
+    )
     return ReverseValidation(
-        there.predict(held_out[0]) == held_out[1],
+        from_pseudo.predict(held_out[0]) == held_out[1],
         reference.predict(held_out[0]) == held_out[1],
         before.predict(target) != after.predict(target),
     )
 
 
 def _subsample(
-    pair: tuple[np.ndarray, np.ndarray], most: int, rng: np.random.Generator
+    pair: tuple[np.ndarray, np.ndarray], max_rows: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """At most so many rows of both, in random order."""
-    at = rng.permutation(len(pair[1]))[:most]
-    return pair[0][at], pair[1][at]
+    rows = rng.permutation(len(pair[1]))[:max_rows]
+    return pair[0][rows], pair[1][rows]

@@ -21,46 +21,51 @@ class Neighbours:
 
 
 def nearest_neighbours(
-    known: np.ndarray, asked: np.ndarray, k: int, device: str = "cpu"
+    reference: np.ndarray, queries: np.ndarray, k: int, device: str = "cpu"
 ) -> Neighbours:
-    """The `k` rows of `known` (m, d) that are nearest to each row of `asked` (n, d), float32.
+    """The `k` rows of `reference` (m, d) that are nearest to each row of `queries` (n, d), float32.
 
     Exact search, block by block: memory does not grow with n x m. `k` is at most m. Of equal
     distances the lower index comes first.
     """
-    k = min(k, len(known))
+    k = min(k, len(reference))
     # Squares of distances are differences of products: around zero they lose least.
-    middle = known.mean(axis=0, dtype=np.float64).astype(np.float32)
-    rows = torch.from_numpy(known - middle).to(device)
-    indices = np.empty((len(asked), k), np.int64)
-    distances = np.empty((len(asked), k), np.float32)
-    for start in range(0, len(asked), _QUERIES):
-        here = slice(start, start + _QUERIES)
-        query = torch.from_numpy(asked[here] - middle).to(device)
+    center = reference.mean(axis=0, dtype=np.float64).astype(np.float32)
+    rows = torch.from_numpy(reference - center).to(device)
+    indices = np.empty((len(queries), k), np.int64)
+    distances = np.empty((len(queries), k), np.float32)
+    for start in range(0, len(queries), _QUERIES):
+        batch = slice(start, start + _QUERIES)
+        query = torch.from_numpy(queries[batch] - center).to(device)
         # A few more than k: the products that rank them are rounded.
-        found = _candidates(rows, query, min(k + 4, len(known)))
+        candidates = _candidates(rows, query, min(k + 4, len(reference)))
         exact = torch.stack(
-            [(rows[found[:, j]] - query).norm(dim=1) for j in range(found.shape[1])]
+            [(rows[candidates[:, j]] - query).norm(dim=1) for j in range(candidates.shape[1])]
         )
-        gap, at = exact.T.cpu().numpy(), found.cpu().numpy()
-        order = np.lexsort((at, gap))[:, :k]
-        indices[here] = np.take_along_axis(at, order, 1)
-        distances[here] = np.take_along_axis(gap, order, 1)
+        gaps, candidate_ids = exact.T.cpu().numpy(), candidates.cpu().numpy()
+        order = np.lexsort((candidate_ids, gaps))[:, :k]
+        indices[batch] = np.take_along_axis(candidate_ids, order, 1)
+        distances[batch] = np.take_along_axis(gaps, order, 1)
     return Neighbours(indices, distances)
 
 
 def _candidates(rows: torch.Tensor, query: torch.Tensor, k: int) -> torch.Tensor:
     """(queries, k) indices of the nearest rows, in any order."""
     values = query.new_empty((len(query), 0))
-    found = torch.empty((len(query), 0), dtype=torch.int64, device=query.device)
+    candidates = torch.empty((len(query), 0), dtype=torch.int64, device=query.device)
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
-        squares = torch.addmm(block.square().sum(1)[None], query, block.T, alpha=-2)
-        low, at = squares.topk(min(k, len(block)), dim=1, largest=False, sorted=False)
-        values, found = torch.cat([values, low], 1), torch.cat([found, at + start], 1)
+        squared_distances = torch.addmm(block.square().sum(1)[None], query, block.T, alpha=-2)
+        smallest, indices = squared_distances.topk(
+            min(k, len(block)), dim=1, largest=False, sorted=False
+        )
+        values, candidates = (
+            torch.cat([values, smallest], 1),
+            torch.cat([candidates, indices + start], 1),
+        )
         values, best = values.topk(min(k, values.shape[1]), dim=1, largest=False, sorted=False)
-        found = found.gather(1, best)
-    return found
+        candidates = candidates.gather(1, best)
+    return candidates
 
 
 def agreement(neighbour_classes: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -71,10 +71,10 @@ class TransferPlan:
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
         for name in ("neighbours", "cap", "least"):
             value = getattr(self, name)
-            _require(_whole(value) and value >= 1, name, value, "a whole number from 1")
+            _require(_is_integer(value) and value >= 1, name, value, "a whole number from 1")
         for name in ("apart_patches", "seed"):
             value = getattr(self, name)
-            _require(_whole(value) and value >= 0, name, value, "a whole number from 0")
+            _require(_is_integer(value) and value >= 0, name, value, "a whole number from 0")
         _require(1 <= self.balance < math.inf, "balance", self.balance, "from 1")
         _require(0 <= self.apart < math.inf, "apart", self.apart, "from 0")
         _require(self.least <= self.cap, "least", self.least, f"at most cap = {self.cap}")
@@ -84,10 +84,10 @@ class TransferPlan:
         return asdict(self)
 
 
-def _whole(value: object) -> bool:
+def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
+def _require(condition: bool, name: str, value: object, allowed: str) -> None:
+    if not condition:
         raise ConfigError(f"{name} = {value} of the transfer plan is not {allowed}")

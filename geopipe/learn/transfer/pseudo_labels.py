@@ -14,28 +14,31 @@ from geopipe.raster.sink import Sink
 
 
 def write_pseudo_labels(
-    out: Path, cells: PatchGrid, chosen: Selection, scheme: ClassScheme
+    out: Path, patches: PatchGrid, selection: Selection, scheme: ClassScheme
 ) -> tuple[Path, ...]:
     """For each scene among the planes, the kept cells' classes on the net's grid, beside `out`.
 
     All else is nodata: nothing is known there. `geopipe patches train` takes them as --labels.
     """
     written = []
-    kept = cells.subset(chosen.selected).labelled(chosen.labels[chosen.selected])
-    for number, plane in enumerate(cells.planes):
-        if not isinstance(plane, SceneRaster):
+    labelled = patches.subset(selection.selected).labelled(selection.labels[selection.selected])
+    for number, raster in enumerate(patches.rasters):
+        if not isinstance(raster, SceneRaster):
             continue
-        mine = kept.subset(kept.at[:, 0] == number)
-        name = re.sub(r"[^\w.-]+", "-", Path(plane.path).stem)
+        in_raster = labelled.subset(labelled.positions[:, 0] == number)
+        name = re.sub(r"[^\w.-]+", "-", Path(raster.path).stem)
         path = out.with_name(f"{out.name}.{number}-{name}.tif")
         plain = path.with_name(path.name + ".tmp.tif")
-        geobox = plane.grid.geobox(plane.scene.geobox)
+        geobox = raster.grid.geobox(raster.scene.geobox)
         try:
             with Sink(plain, geobox) as sink:
-                for _, window, indices in mine.blocks():
-                    part = window.clip(plane.shape)
+                for _, window, indices in in_raster.blocks():
+                    part = window.clip(raster.shape)
                     sink.write(
-                        part, _painted(mine, indices, window)[None][:, : part.height, : part.width]
+                        part,
+                        _rasterized(in_raster, indices, window)[None][
+                            :, : part.height, : part.width
+                        ],
                     )
             write_class_cog(plain, path, scheme, {"labels": "pseudo"})
         finally:
@@ -44,9 +47,9 @@ def write_pseudo_labels(
     return tuple(written)
 
 
-def _painted(cells: PatchGrid, indices: np.ndarray, window: Window) -> np.ndarray:
+def _rasterized(patches: PatchGrid, indices: np.ndarray, window: Window) -> np.ndarray:
     """(h, w) uint8 ids of the cells of a block, whose window is of whole cells."""
-    ids = np.full((window.height // cells.cell, window.width // cells.cell), IGNORE, np.uint8)
-    rows, cols = cells.at[indices, 1], cells.at[indices, 2]
-    ids[rows - window.row // cells.cell, cols - window.col // cells.cell] = cells.ids[indices]
-    return ids.repeat(cells.cell, 0).repeat(cells.cell, 1)
+    ids = np.full((window.height // patches.cell, window.width // patches.cell), IGNORE, np.uint8)
+    rows, cols = patches.positions[indices, 1], patches.positions[indices, 2]
+    ids[rows - window.row // patches.cell, cols - window.col // patches.cell] = patches.ids[indices]
+    return ids.repeat(patches.cell, 0).repeat(patches.cell, 1)

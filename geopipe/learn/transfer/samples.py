@@ -38,8 +38,8 @@ class SourceSamples:
                 f"{classes} classes",
                 "give ids from 0",
             )
-        more = self.classes, self.held_out, self.images, self.digests
-        _require_length(len(self.features), "source", *more)
+        per_sample = self.classes, self.held_out, self.images, self.digests
+        _require_length(len(self.features), "source", *per_sample)
         if self.held_out.all() or not self.held_out.any():
             raise LabelError(
                 f"{int(self.held_out.sum())} of {len(ids)} source samples are held out",
@@ -75,32 +75,35 @@ class TargetSamples:
 def require_same_kind(source: SourceSamples, target: TargetSamples) -> None:
     """Raises ConfigError unless both come from one net with the same classes."""
     for name in ("features", "probabilities"):
-        there, here = (getattr(s, name).shape[1] for s in (source, target))
-        if there != here:
+        source_width, target_width = (getattr(s, name).shape[1] for s in (source, target))
+        if source_width != target_width:
             raise ConfigError(
-                f"{name} of the source have {there} columns, those of the target {here}",
+                f"{name} of the source have {source_width} columns, those of the target "
+                f"{target_width}",
                 "compute both with the same model",
             )
 
 
-def _normalise(samples: SourceSamples | TargetSamples, whose: str) -> None:
+def _normalise(samples: SourceSamples | TargetSamples, domain: str) -> None:
     features = np.ascontiguousarray(samples.features, np.float32)
     p = np.asarray(samples.probabilities, np.float64)
     if features.ndim != 2 or p.ndim != 2 or len(features) != len(p):
         raise LabelError(
-            f"features {features.shape} and probabilities {p.shape} of the {whose} are not "
+            f"features {features.shape} and probabilities {p.shape} of the {domain} are not "
             "(n, d) and (n, classes)"
         )
-    sums = p.sum(1, keepdims=True)
+    row_sums = p.sum(1, keepdims=True)
     if not (np.isfinite(features).all() and np.isfinite(p).all() and (p >= 0).all()):
-        raise LabelError(f"features or probabilities of the {whose} are not finite, or negative")
-    if not (sums > 0).all():
-        raise LabelError(f"{int((sums == 0).sum())} samples of the {whose} have no probability")
+        raise LabelError(f"features or probabilities of the {domain} are not finite, or negative")
+    if not (row_sums > 0).all():
+        raise LabelError(
+            f"{int((row_sums == 0).sum())} samples of the {domain} have no probability"
+        )
     object.__setattr__(samples, "features", features)
-    object.__setattr__(samples, "probabilities", (p / sums).astype(np.float32))
+    object.__setattr__(samples, "probabilities", (p / row_sums).astype(np.float32))
 
 
-def _require_length(n: int, whose: str, *arrays: np.ndarray | None) -> None:
+def _require_length(n: int, domain: str, *arrays: np.ndarray | None) -> None:
     for a in arrays:
         if a is not None and len(a) != n:
-            raise LabelError(f"the {whose} has {n} samples, but {len(a)} of what belongs to them")
+            raise LabelError(f"the {domain} has {n} samples, but {len(a)} of what belongs to them")

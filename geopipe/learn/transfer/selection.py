@@ -41,9 +41,9 @@ class Selection:
 
     def counts(self) -> np.ndarray:
         """(classes, statuses) int64: samples by pseudo-label and status."""
-        both = self.labels.astype(np.int64) * len(SampleStatus) + self.statuses
+        combined = self.labels.astype(np.int64) * len(SampleStatus) + self.statuses
         size = self.classes * len(SampleStatus)
-        return np.bincount(both, minlength=size).reshape(self.classes, len(SampleStatus))
+        return np.bincount(combined, minlength=size).reshape(self.classes, len(SampleStatus))
 
     def table(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Class name -> status in words -> samples; plain values, for JSON."""
@@ -67,33 +67,39 @@ def select(
     labels, confidence, statuses = pseudo_label(target, plan.threshold)
     if target.digests is not None:
         statuses[duplicates(target.digests, source.digests)] = SampleStatus.DUPLICATE
-    asked = np.flatnonzero(statuses == SampleStatus.KEPT)
-    known = np.flatnonzero(~source.held_out)
-    found = nearest_neighbours(
-        source.features[known], target.features[asked], plan.neighbours, device
+    confident = np.flatnonzero(statuses == SampleStatus.KEPT)
+    train_rows = np.flatnonzero(~source.held_out)
+    neighbours = nearest_neighbours(
+        source.features[train_rows], target.features[confident], plan.neighbours, device
     )
-    around = source.classes[known][found.indices]
+    neighbour_classes = source.classes[train_rows][neighbours.indices]
     classes = target.probabilities.shape[1]
-    shares, mixed = agreement(around, labels[asked]), class_entropy(around, classes)
-    statuses[asked[mixed > plan.entropy]] = SampleStatus.MIXED
-    statuses[asked[shares < plan.agreement]] = SampleStatus.DISAGREE
+    shares, mixed = (
+        agreement(neighbour_classes, labels[confident]),
+        class_entropy(neighbour_classes, classes),
+    )
+    statuses[confident[mixed > plan.entropy]] = SampleStatus.MIXED
+    statuses[confident[shares < plan.agreement]] = SampleStatus.DISAGREE
     count = len(labels)
-    chosen = Selection(
+    selection = Selection(
         labels,
         confidence,
         statuses,
         Neighbours(
-            _filled(count, asked, known[found.indices], -1),
-            _filled(count, asked, found.distances, np.inf),
+            _filled(count, confident, train_rows[neighbours.indices], -1),
+            _filled(count, confident, neighbours.distances, np.inf),
         ),
-        _filled(count, asked, shares.astype(np.float32), np.nan),
-        _filled(count, asked, mixed.astype(np.float32), np.nan),
+        _filled(count, confident, shares.astype(np.float32), np.nan),
+        _filled(count, confident, mixed.astype(np.float32), np.nan),
         classes,
     )
-    _deduplicate(
-        chosen, target, plan, plan.apart * typical_distance(source.features[known], plan.seed)
+    _select_diverse(
+        selection,
+        target,
+        plan,
+        plan.apart * typical_distance(source.features[train_rows], plan.seed),
     )
-    return chosen
+    return selection
 
 
 def pseudo_label(
@@ -112,32 +118,32 @@ def pseudo_label(
     return target.probabilities.argmax(axis=1).astype(np.uint8), confidence, statuses
 
 
-def _deduplicate(
-    chosen: Selection, target: TargetSamples, plan: TransferPlan, distance: float
+def _select_diverse(
+    selection: Selection, target: TargetSamples, plan: TransferPlan, distance: float
 ) -> None:
     """Settle the statuses of those that passed both stages: near another, surplus, or kept."""
-    taken: list[np.ndarray] = []
-    for class_id in range(chosen.classes):
-        passed = np.flatnonzero(
-            (chosen.statuses == SampleStatus.KEPT) & (chosen.labels == class_id)
+    by_class: list[np.ndarray] = []
+    for class_id in range(selection.classes):
+        candidates = np.flatnonzero(
+            (selection.statuses == SampleStatus.KEPT) & (selection.labels == class_id)
         )
-        lot = np.random.default_rng([plan.seed, class_id]).permutation(len(passed))
-        order = passed[np.lexsort((lot, chosen.entropy[passed]))]
+        random_order = np.random.default_rng([plan.seed, class_id]).permutation(len(candidates))
+        order = candidates[np.lexsort((random_order, selection.entropy[candidates]))]
         positions = None if target.positions is None else target.positions[order]
-        kept, near = diversity_sample(
+        selected, too_close = diversity_sample(
             target.features[order], positions, distance, plan.apart_patches, plan.cap
         )
-        chosen.statuses[passed] = SampleStatus.SURPLUS
-        chosen.statuses[order[near]] = SampleStatus.NEAR
-        taken.append(order[kept])
-    there = [len(t) for t in taken if len(t) >= plan.least]
-    most = int(plan.balance * min(there)) if there else plan.cap
-    for indices in taken:
-        chosen.statuses[indices[:most]] = SampleStatus.KEPT
+        selection.statuses[candidates] = SampleStatus.SURPLUS
+        selection.statuses[order[too_close]] = SampleStatus.NEAR
+        by_class.append(order[selected])
+    class_counts = [len(t) for t in by_class if len(t) >= plan.least]
+    max_count = int(plan.balance * min(class_counts)) if class_counts else plan.cap
+    for indices in by_class:
+        selection.statuses[indices[:max_count]] = SampleStatus.KEPT
 
 
-def _filled(count: int, at: np.ndarray, values: np.ndarray, rest: float) -> np.ndarray:
-    """(count, ...) with `values` at the indices `at` and `rest` elsewhere."""
-    full = np.full((count, *values.shape[1:]), rest, values.dtype)
-    full[at] = values
+def _filled(count: int, indices: np.ndarray, values: np.ndarray, default: float) -> np.ndarray:
+    """(count, ...) with `values` at the indices `indices` and `default` elsewhere."""
+    full = np.full((count, *values.shape[1:]), default, values.dtype)
+    full[indices] = values
     return full

@@ -7,7 +7,7 @@ from geopipe.nets.backbones import caffe, library, lite
 from geopipe.nets.backbones.net import BackboneNet
 from geopipe.nets.backbones.table import backbone
 
-_OWN = {
+_BUILDERS = {
     "efficientnet_lite0": lite.efficientnet_lite0_blocks,
     "googlenet": caffe.googlenet_blocks,
     "caffenet": caffe.caffenet_blocks,
@@ -16,14 +16,15 @@ _OWN = {
 
 
 def build_backbone(
-    name: str, upto: str = "logits", generator: torch.Generator | None = None
+    name: str, last_layer: str = "logits", generator: torch.Generator | None = None
 ) -> BackboneNet:
     """An untrained net of `BACKBONES`, in training mode, without a network access.
 
-    `upto`: the last feature it needs; the blocks behind are left out (fc6 of VGG alone is 400 MB).
+    `last_layer`: the last feature it needs; the blocks behind are left out (fc6 of VGG alone is 400
+    MB).
     Raises ConfigError for a name or feature that there is not.
     """
-    net = empty_backbone(name)[0].cut(upto).to_empty(device="cpu")
+    net = empty_backbone(name)[0].truncated(last_layer).to_empty(device="cpu")
     initialise(net, generator)
     return net.arranged()
 
@@ -35,10 +36,12 @@ def empty_backbone(name: str) -> tuple[BackboneNet, dict[str, str]]:
     """
     spec = backbone(name)
     with torch.device("meta"):
-        blocks, published = _OWN[name]() if name in _OWN else library.torchvision_blocks(name)
+        blocks, published = (
+            _BUILDERS[name]() if name in _BUILDERS else library.torchvision_blocks(name)
+        )
     net = BackboneNet(spec, blocks)
-    ours = {id(tensor): key for key, tensor in net.state_dict(keep_vars=True).items()}
-    return net, {key: ours[id(tensor)] for key, tensor in published.items()}
+    key_by_tensor = {id(tensor): key for key, tensor in net.state_dict(keep_vars=True).items()}
+    return net, {key: key_by_tensor[id(tensor)] for key, tensor in published.items()}
 
 
 def initialise(net: nn.Module, generator: torch.Generator | None = None) -> None:

@@ -19,28 +19,28 @@ def filled_backbone(name: str, raw: dict[str, Tensor], where: str) -> BackboneNe
     ends before them. Raises CheckpointError, naming keys, for all else; `where` is told in it.
     """
     net, published = empty_backbone(name)
-    ours = net.state_dict()
+    net_state = net.state_dict()
     if name in _LPIPS and any(key.startswith(_LPIPS[name]) for key in raw):
         raw = _from_lpips(raw, _LPIPS[name], published)
     if name == "mobilenet_v2" and "features.2.conv.0.weight" in raw:
         raw = {_from_flat_mobilenet(key): value for key, value in raw.items()}
-    first = next(iter(ours))
+    first = next(iter(net_state))
     state: dict[str, Tensor] = {}
-    unexpected = [key for key in raw if key not in ours and key not in published]
+    unexpected = [key for key in raw if key not in net_state and key not in published]
     if unexpected:
         raise CheckpointError(
             f"{where} is not a {name} that is known here: "
-            f"{len(unexpected)} unexpected keys, such as {_some(unexpected)}",
-            f"keys are expected such as {_some(list(published))}",
+            f"{len(unexpected)} unexpected keys, such as {_short_list(unexpected)}",
+            f"keys are expected such as {_short_list(list(published))}",
         )
     for key, tensor in raw.items():
-        target = key if key in ours else published[key]
-        value = _shaped(tensor, ours[target], f"{where}: {key}")
+        target = key if key in net_state else published[key]
+        value = _shaped(tensor, net_state[target], f"{where}: {key}")
         turned = net.spec.bgr and target == first and key in published
         state[target] = value.flip(1) if turned else value
-    missing = [key for key in ours if key not in state and not is_counter(key)]
+    missing = [key for key in net_state if key not in state and not is_counter(key)]
     state = {
-        k: torch.zeros(v.shape, dtype=v.dtype) for k, v in ours.items() if is_counter(k)
+        k: torch.zeros(v.shape, dtype=v.dtype) for k, v in net_state.items() if is_counter(k)
     } | state
     _drop_missing(net, missing, where)
     net.load_state_dict({key: state[key] for key in net.state_dict()}, assign=True)
@@ -49,17 +49,17 @@ def filled_backbone(name: str, raw: dict[str, Tensor], where: str) -> BackboneNe
 
 def _drop_missing(net: BackboneNet, missing: list[str], where: str) -> None:
     """Cut the net before weights that a file leaves out; only whole blocks at its end may lack."""
-    absent = {key.split(".")[1] for key in missing}
-    whole = [f for f in net.features if not absent & _blocks(net, f)]
+    missing_blocks = {key.split(".")[1] for key in missing}
+    complete = [f for f in net.features if not missing_blocks & _blocks(net, f)]
     before = [key for key in net.state_dict() if not is_counter(key)]
-    if "pooled" in whole:
-        net.cut(whole[-1])
-        kept = set(net.state_dict())
-        if {key for key in before if key not in kept} == set(missing):
+    if "pooled" in complete:
+        net.truncated(complete[-1])
+        kept_keys = set(net.state_dict())
+        if {key for key in before if key not in kept_keys} == set(missing):
             return
     raise CheckpointError(
         f"{where} lacks {len(missing)} of {len(before)} weights of {net.spec.name}, "
-        f"such as {_some(missing)}",
+        f"such as {_short_list(missing)}",
         "only whole layers at the end may lack; copy the file again",
     )
 
@@ -104,11 +104,11 @@ def _from_flat_mobilenet(key: str) -> str:
     return key
 
 
-def _shaped(tensor: Tensor, like: Tensor, what: str) -> Tensor:
+def _shaped(tensor: Tensor, like: Tensor, name: str) -> Tensor:
     """`tensor` in shape and type of `like`; Caffe writes vectors and matrices with ones around."""
     if [n for n in tensor.shape if n != 1] != [n for n in like.shape if n != 1]:
         raise CheckpointError(
-            f"{what} has shape {tuple(tensor.shape)}, the net wants {tuple(like.shape)}",
+            f"{name} has shape {tuple(tensor.shape)}, the net wants {tuple(like.shape)}",
             "is it the file of another net?",
         )
     return tensor.reshape(like.shape).to(like.dtype).contiguous()
@@ -119,5 +119,5 @@ def is_counter(key: str) -> bool:
     return key.endswith(".num_batches_tracked")
 
 
-def _some(keys: list[str]) -> str:
+def _short_list(keys: list[str]) -> str:
     return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")

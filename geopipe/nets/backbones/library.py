@@ -64,12 +64,12 @@ def _alexnet(net: Any) -> dict[str, nn.Module]:
 
 def _vgg(net: Any) -> dict[str, nn.Module]:
     f, c = net.features, net.classifier
-    ends = [i + 1 for i, layer in enumerate(f) if isinstance(layer, nn.MaxPool2d)]
-    ends[-1] -= 1  # the last pooling is a block of its own
-    starts = [0, *ends[:-1]]
+    block_ends = [i + 1 for i, layer in enumerate(f) if isinstance(layer, nn.MaxPool2d)]
+    block_ends[-1] -= 1  # the last pooling is a block of its own
+    starts = [0, *block_ends[:-1]]
     return {
-        **{f"conv{i + 1}": f[a:b] for i, (a, b) in enumerate(zip(starts, ends, strict=True))},
-        "pool5": f[ends[-1] :],
+        **{f"conv{i + 1}": f[a:b] for i, (a, b) in enumerate(zip(starts, block_ends, strict=True))},
+        "pool5": f[block_ends[-1] :],
         "fc6": _behind_map(net.avgpool, c[:2]),
         "fc7": c[2:5],
         "logits": c[5:],
@@ -78,8 +78,8 @@ def _vgg(net: Any) -> dict[str, nn.Module]:
 
 def _mobilenet(net: Any) -> dict[str, nn.Module]:
     f = net.features
-    ends = (2, 4, 7, 11, 14, 17, 18)  # where the width changes: Sandler et al. 2018, table 2
-    stages = {f"stage{i + 2}": f[a:b] for i, (a, b) in enumerate(pairwise(ends))}
+    block_ends = (2, 4, 7, 11, 14, 17, 18)  # where the width changes: Sandler et al. 2018, table 2
+    stages = {f"stage{i + 2}": f[a:b] for i, (a, b) in enumerate(pairwise(block_ends))}
     logits = _behind_map(nn.AdaptiveAvgPool2d(1), net.classifier)
     return {"stem": f[:2], **stages, "head": f[18:], "logits": logits}
 

@@ -99,7 +99,7 @@ def _conv(
 def _keys(layers: nn.Module, conv: str, norm: str) -> dict[str, Tensor]:
     names = {"conv": conv, "norm": norm}
     return {
-        f"{names[kind]}.{rest}": tensor
+        f"{names[kind]}.{remainder}": tensor
         for key, tensor in layers.state_dict(keep_vars=True).items()
-        for kind, _, rest in [key.partition(".")]
+        for kind, _, remainder in [key.partition(".")]
     }

@@ -27,9 +27,9 @@ class BackboneNet(nn.Module):
         """Names of the features this net has; one of partial weights lacks the last ones."""
         return tuple(name for name, f in self.spec.features.items() if f.after in self.blocks)
 
-    def width(self, which: str = "pooled") -> int:
+    def width(self, feature: str = "pooled") -> int:
         """Channels or length of a feature; raises ConfigError where the net has it not."""
-        return self._feature(which).width
+        return self._feature(feature).width
 
     def normalize(self, image: Tensor) -> Tensor:
         """(N, 3, h, w) RGB of any dtype, 0..255, to what the net takes, float32."""
@@ -37,9 +37,9 @@ class BackboneNet(nn.Module):
         mean, std = (x.new_tensor(v)[:, None, None] for v in (self.spec.mean, self.spec.std))
         return (x - mean) / std
 
-    def feature(self, image: Tensor, which: str = "pooled") -> Tensor:
-        """The map (N, width, h', w') or vector (N, width) named `which`; runs no later block."""
-        feature = self._feature(which)
+    def feature(self, image: Tensor, name: str = "pooled") -> Tensor:
+        """The map (N, width, h', w') or vector (N, width) named `name`; runs no later block."""
+        feature = self._feature(name)
         x = image.contiguous(memory_format=torch.channels_last)
         for block in self._up_to(feature).values():
             x = block(x)
@@ -49,13 +49,13 @@ class BackboneNet(nn.Module):
         """Pooled features (N, width)."""
         return self.feature(image)
 
-    def parts(self, which: str = "pooled") -> list[nn.Module]:
+    def parts(self, feature: str = "pooled") -> list[nn.Module]:
         """The blocks that `feature(which)` runs, from input to output.
 
         All weights of the feature are in them, so that a trainer can freeze the first ones or
         give them lower rates.
         """
-        return list(self._up_to(self._feature(which)).values())
+        return list(self._up_to(self._feature(feature)).values())
 
     def arranged(self) -> Self:
         """The net with its weights laid out channels last, in place.
@@ -65,10 +65,10 @@ class BackboneNet(nn.Module):
         nn.Module.to(self, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
-    def cut(self, which: str) -> Self:
+    def truncated(self, feature: str) -> Self:
         """Drop, in place, the blocks that `feature(which)` does not run. Returns the net."""
-        kept = self._up_to(self._feature(which))
-        for name in [name for name in self.blocks if name not in kept]:
+        kept_features = self._up_to(self._feature(feature))
+        for name in [name for name in self.blocks if name not in kept_features]:
             del self.blocks[name]
         return self
 
@@ -76,14 +76,14 @@ class BackboneNet(nn.Module):
         names = list(self.blocks)
         return {name: self.blocks[name] for name in names[: names.index(feature.after) + 1]}
 
-    def _feature(self, which: str) -> Feature:
-        feature = self.spec.features.get(which)
+    def _feature(self, name: str) -> Feature:
+        feature = self.spec.features.get(name)
         if feature is None:
-            text = f"{self.spec.name} has no feature {which!r}"
+            text = f"{self.spec.name} has no feature {name!r}"
             raise ConfigError(text, f"one of {', '.join(self.features)}")
         if feature.after not in self.blocks:
             raise ConfigError(
-                f"this {self.spec.name} ends before {which}: its weights hold no {which}, "
+                f"this {self.spec.name} ends before {name}: its weights hold no {name}, "
                 "or it was cut",
                 f"choose one of {', '.join(self.features)}, or give a file with all weights",
             )

@@ -47,12 +47,12 @@ _CAFFE: _Statistics = ((123.0, 117.0, 104.0), (1.0, 1.0, 1.0))
 _CHATFIELD: _Statistics = ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0))
 
 
-def _features(last: str, width: int, **more: Feature) -> Mapping[str, Feature]:
-    """`last`: the block of the last convolution, of `width` channels; `more` lies behind it."""
+def _features(last: str, width: int, **extra: Feature) -> Mapping[str, Feature]:
+    """`last`: the block of the last convolution, of `width` channels; `extra` lies behind it."""
     return {
         "c5": Feature(last, width),
         "pooled": Feature(last, width, pooled=True),
-        **more,
+        **extra,
         "logits": Feature("logits", 1000),
     }
 

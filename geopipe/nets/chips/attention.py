@@ -57,8 +57,8 @@ class AttentionNet(nn.Module):
         self.looker_head = nn.Linear(self.attention_backbone.width, classes)
         self.rgb = Branch(part, spec)
         self.sft = SpatialFeatureTransformer(self.rgb.width)
-        cells = ((side + 31) // 32) ** 2 if flat else 1
-        self.width = self.rgb.width * cells
+        positions = ((side + 31) // 32) ** 2 if flat else 1
+        self.width = self.rgb.width * positions
         self.head = nn.Linear(self.width, classes)
 
     @property
@@ -79,11 +79,11 @@ class AttentionNet(nn.Module):
     def features(self, image: Tensor, cam: Tensor | None = None) -> Tensor:
         """(N, width) that the last layer classifies; `cam`: another map than the image's own."""
         with torch.no_grad():
-            seen = self.cam(image) if cam is None else cam
-            grey = attention_map(seen, image.shape[-1])
-        return self.fused(image, grey)
+            attention = self.cam(image) if cam is None else cam
+            grey = attention_map(attention, image.shape[-1])
+        return self.modulated(image, grey)
 
-    def fused(self, image: Tensor, grey: Tensor) -> Tensor:
+    def modulated(self, image: Tensor, grey: Tensor) -> Tensor:
         """As `features`, of an image and its attention map (N, 1, side, side)."""
         fused: Tensor = self.rgb.maps(image) * self.sft(grey)
         return fused.flatten(1) if self.flat else fused.mean((2, 3))

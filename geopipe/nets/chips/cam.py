@@ -24,8 +24,8 @@ def grad_cam(
     with torch.inference_mode(mode=False), torch.enable_grad():
         leaf = maps.detach().float().clone().requires_grad_()
         scores = scores_of(leaf)
-        chosen = scores.argmax(1) if classes is None else classes.clone()
-        (slope,) = torch.autograd.grad(scores.gather(1, chosen[:, None]).sum(), leaf)
+        class_ids = scores.argmax(1) if classes is None else classes.clone()
+        (slope,) = torch.autograd.grad(scores.gather(1, class_ids[:, None]).sum(), leaf)
         return (slope.mean((2, 3), keepdim=True) * leaf).sum(1).relu().detach()
 
 

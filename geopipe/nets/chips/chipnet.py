@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geopipe.nets.base import LEAST, BaseNetwork
+from geopipe.nets.base import MIN_PROBABILITY, BaseNetwork
 from geopipe.nets.chips.attention import AttentionNet
 from geopipe.nets.chips.spec import ModelSpec
 from geopipe.nets.chips.vector import VectorNet
 from geopipe.nets.patches import BATCH, resized
 
-_LEAST_SIDE = 64
+_MIN_SIDE = 64
 """Below, pooling leaves nothing of some nets' maps."""
 
 
@@ -41,10 +41,10 @@ class ChipNet(BaseNetwork):
         super().__init__()
         if bands != 3:
             raise ValueError(f"a backbone takes 3 bands, not {bands}")
-        if step < 1 or step > chip or (chip - step) % 2 or side < _LEAST_SIDE or hidden < 0:
+        if step < 1 or step > chip or (chip - step) % 2 or side < _MIN_SIDE or hidden < 0:
             raise ValueError(
                 f"chips of {chip} px every {step} px, resized to {side} px: a chip is as large as "
-                f"a step or an even number of pixels larger, and side >= {_LEAST_SIDE}"
+                f"a step or an even number of pixels larger, and side >= {_MIN_SIDE}"
             )
         self.model_spec = ModelSpec.parse(model)
         self.bands, self.classes, self.stride = bands, classes, step
@@ -76,18 +76,18 @@ class ChipNet(BaseNetwork):
         inside = image[..., out : image.shape[-2] - out, out : image.shape[-1] - out]
         view = inside.unfold(2, self.chip, self.stride).unfold(3, self.chip, self.stride)
         view = view.permute(0, 2, 3, 1, 4, 5)
-        scores = self.class_scores(view).clamp(min=LEAST).log()
+        scores = self.class_scores(view).clamp(min=MIN_PROBABILITY).log()
         scores = scores.reshape(*view.shape[:3], -1).permute(0, 3, 1, 2)
         return scores.repeat_interleave(self.stride, -2).repeat_interleave(self.stride, -1)
 
     def class_scores(self, chips: Tensor) -> Tensor:
         """Probabilities (n, classes) of chips (..., 3, h, w) of any size, a batch at a time."""
         rows = chips.shape[:-3]
-        found = []
+        scores = []
         for part in torch.arange(rows.numel(), device=chips.device).split(BATCH):
-            shown = resized(chips[torch.unravel_index(part, rows)], self.side)
-            found.append(self.backbone(shown).float().softmax(1))
-        return torch.cat(found)
+            resized_chips = resized(chips[torch.unravel_index(part, rows)], self.side)
+            scores.append(self.backbone(resized_chips).float().softmax(1))
+        return torch.cat(scores)
 
     def parameter_groups(self) -> None:
         """Switch to training: all learns but step 1 of DDRL-AM.
@@ -106,7 +106,7 @@ class ChipNet(BaseNetwork):
     def rates(self, pretrained: float, new: float) -> list[dict[str, Any]]:
         """Parameter groups of an optimizer: pretrained parts, and all others that learn."""
         old = [p for b in self.backbone.pretrained for p in b.parameters()]
-        known = {id(p) for p in old}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
-        groups: list[dict[str, Any]] = [{"params": rest, "lr": new}]
+        old_ids = {id(p) for p in old}
+        new_parameters = [p for p in self.parameters() if p.requires_grad and id(p) not in old_ids]
+        groups: list[dict[str, Any]] = [{"params": new_parameters, "lr": new}]
         return [{"params": old, "lr": pretrained}, *groups] if pretrained else groups

@@ -24,14 +24,14 @@ class BackboneFeature:
     @classmethod
     def parse(cls, text: str, feature: str = "") -> Self:
         """``NET`` or ``NET.FEATURE``; without one `feature`, or else im, or else c5."""
-        name, dot, wanted = text.partition(".")
+        name, dot, feature_name = text.partition(".")
         spec = backbone(name)
-        wanted = wanted if dot else feature or ("im" if "im" in spec.features else "c5")
-        if wanted not in spec.features:
+        feature_name = feature_name if dot else feature or ("im" if "im" in spec.features else "c5")
+        if feature_name not in spec.features:
             raise ConfigError(
-                f"{name} has no feature {wanted!r}", f"one of {', '.join(spec.features)}"
+                f"{name} has no feature {feature_name!r}", f"one of {', '.join(spec.features)}"
             )
-        return cls(name, wanted)
+        return cls(name, feature_name)
 
 
 @dataclass(frozen=True, slots=True)

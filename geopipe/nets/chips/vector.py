@@ -20,13 +20,13 @@ CL = torch.channels_last
 class Branch(nn.Module):
     """A backbone up to one of its features, as a vector.
 
-    Takes images (N, 3, h, w) that are normalised for the backbone `shown_for`, those of the first
+    Takes images (N, 3, h, w) that are normalised for the backbone `input_spec`, those of the first
     branch of a net, and normalises them anew where its own takes something else.
     """
 
-    def __init__(self, part: BackboneFeature, shown_for: Backbone) -> None:
+    def __init__(self, part: BackboneFeature, input_spec: Backbone) -> None:
         super().__init__()
-        self.part, self.shown_for = part, shown_for
+        self.part, self.input_spec = part, input_spec
         # Channels last: depthwise convolutions take half the time on a CPU.
         self.net = build_backbone(part.backbone, part.feature)
         self.net.to(memory_format=CL)  # type: ignore[call-overload]  # torch's stubs lack it
@@ -34,9 +34,11 @@ class Branch(nn.Module):
 
     def maps(self, image: Tensor) -> Tensor:
         """The last convolution's maps (N, k, h', w')."""
-        ours, theirs = self.net.spec, self.shown_for
-        if (ours.mean, ours.std) != (theirs.mean, theirs.std):
-            mean, std = (image.new_tensor(v)[:, None, None] for v in (theirs.mean, theirs.std))
+        own_spec, given_spec = self.net.spec, self.input_spec
+        if (own_spec.mean, own_spec.std) != (given_spec.mean, given_spec.std):
+            mean, std = (
+                image.new_tensor(v)[:, None, None] for v in (given_spec.mean, given_spec.std)
+            )
             image = self.net.normalize(image * std + mean)
         return self.net.feature(image.contiguous(memory_format=CL), "c5")
 
@@ -90,13 +92,18 @@ class VectorNet(nn.Module):
             scores: Tensor = self.head(self._joined([*maps[:i], x, *maps[i + 1 :]]))
             return scores
 
-        found = [grad_cam(one, partial(scores_of, i), classes) for i, one in enumerate(maps)]
-        if len(found) == 1:
-            return found[0]
-        size = found[0].shape[-2:]
-        scaled = [x / x.amax((1, 2), keepdim=True).clamp(min=1e-12) for x in found]
-        same = [nn.functional.interpolate(x[:, None], size, mode="bilinear")[:, 0] for x in scaled]
-        return torch.stack(same).mean(0)
+        cams = [
+            grad_cam(branch_maps, partial(scores_of, i), classes)
+            for i, branch_maps in enumerate(maps)
+        ]
+        if len(cams) == 1:
+            return cams[0]
+        size = cams[0].shape[-2:]
+        scaled = [x / x.amax((1, 2), keepdim=True).clamp(min=1e-12) for x in cams]
+        resized = [
+            nn.functional.interpolate(x[:, None], size, mode="bilinear")[:, 0] for x in scaled
+        ]
+        return torch.stack(resized).mean(0)
 
     def _joined(self, maps: Sequence[Tensor]) -> Tensor:
         vectors = [branch.vector(x) for branch, x in zip(self.pretrained, maps, strict=True)]

@@ -26,11 +26,11 @@ def over_iterations(path: Path, methods: Mapping[str, Runs], trained: int = 5) -
     line marks them where any method goes on beyond. At most eight methods.
     """
     with drawing(path, 9.6, 4.4) as figure:
-        last = max(len(seed) for runs in methods.values() for seed in runs) - 1
+        last = max(len(seed) for seeds in methods.values() for seed in seeds) - 1
         panels = figure.subplots(1, 2)
-        for axes, (label, of) in zip(panels, _WHOLE, strict=True):
-            for i, runs in enumerate(methods.values()):
-                _curve(axes, _table(runs, of), i, last)
+        for axes, (label, measure) in zip(panels, _WHOLE, strict=True):
+            for i, seeds in enumerate(methods.values()):
+                _curve(axes, _table(seeds, measure), i, last)
             axes.set_xlabel("iterations")
             axes.set_ylabel(label)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
@@ -88,10 +88,10 @@ def class_bars(path: Path, methods: Mapping[str, Sequence[Metrics]]) -> None:
         for i, seeds in enumerate(methods.values()):
             table = 100 * np.array([[m.mean_iou, *m.iou] for m in seeds])
             spread = table.std(0, ddof=1) if len(table) > 1 else None
-            at = np.arange(len(groups)) + (i - (len(methods) - 1) / 2) * width
+            positions = np.arange(len(groups)) + (i - (len(methods) - 1) / 2) * width
             handles.append(
                 axes.bar(
-                    at,
+                    positions,
                     table.mean(0),
                     width * 0.92,
                     yerr=spread,
@@ -100,7 +100,10 @@ def class_bars(path: Path, methods: Mapping[str, Sequence[Metrics]]) -> None:
                 )
             )
             for x, mean, above in zip(
-                at, table.mean(0), np.zeros(len(at)) if spread is None else spread, strict=True
+                positions,
+                table.mean(0),
+                np.zeros(len(positions)) if spread is None else spread,
+                strict=True,
             ):
                 if np.isfinite(mean):
                     axes.annotate(
@@ -120,7 +123,7 @@ def class_bars(path: Path, methods: Mapping[str, Sequence[Metrics]]) -> None:
         method_legend(figure, handles, list(methods))
 
 
-def _table(runs: Runs, of: Callable[[Metrics], float]) -> np.ndarray:
+def _table(runs: Runs, measure: Callable[[Metrics], float]) -> np.ndarray:
     """(seeds, iterations + 1), percent; all seeds as long as the shortest."""
     shortest = min(len(seed) for seed in runs)
-    return 100 * np.array([[of(m) for m in seed[:shortest]] for seed in runs])
+    return 100 * np.array([[measure(m) for m in seed[:shortest]] for seed in runs])

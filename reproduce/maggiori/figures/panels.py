@@ -16,11 +16,11 @@ from geopipe.raster import Scene
 from geopipe.raster.scene import window_geobox
 from geopipe.report.map_report import to_bytes
 from reproduce.maggiori.figures.style import (
-    beside,
     class_legend,
     coloured,
     drawing,
     picture,
+    side_label,
     smaller,
 )
 
@@ -62,11 +62,11 @@ def read_place(
 
 
 def fuzzy_rows(
-    model: Checkpoint, scene: Scene, truth: Path, places: Sequence[tuple[Window, str]]
+    model: Checkpoint, scene: Scene, truth: Path, windows: Sequence[tuple[Window, str]]
 ) -> list[FuzzyRow]:
     """One row per window and class name: softmax of the scores after every iteration."""
     rows = []
-    for window, name in places:
+    for window, name in windows:
         k, raster = model.scheme.id_of(name), scene.read(window)
         ids = RasterLabels.open(truth, model.scheme).read(window_geobox(scene.geobox, window))
         every = range(model.net.iterations + 1)
@@ -85,7 +85,7 @@ def fuzzy_maps(path: Path, rows: Sequence[FuzzyRow]) -> None:
         for i, (row, line) in enumerate(zip(rows, table, strict=True)):
             top = i == 0
             picture(line[0], row.image, "image" if top else "")
-            beside(line[0], row.name)
+            side_label(line[0], row.name)
             for t, (axes, chance) in enumerate(zip(line[1:-1], row.steps, strict=True)):
                 title = ("t = 0 (CNN)" if t == 0 else f"t = {t}") if top else ""
                 shown = picture(axes, chance, title, cmap="magma", vmin=0, vmax=1)
@@ -96,33 +96,33 @@ def fuzzy_maps(path: Path, rows: Sequence[FuzzyRow]) -> None:
 
 
 def full_maps(
-    path: Path, place: Place, scheme: ClassScheme, notes: Mapping[str, str] | None = None
+    path: Path, region: Place, scheme: ClassScheme, notes: Mapping[str, str] | None = None
 ) -> None:
-    """The image and every map of `place`, three or four a row; `notes`: a line under a name."""
-    pictures = [("image", smaller(place.image, _SHOWN_PX))]
-    pictures += [(name, smaller(coloured(ids, scheme), _SHOWN_PX)) for name, ids in place.maps]
-    columns = 3 if len(pictures) in (3, 5, 6, 9) else min(4, len(pictures))
-    rows = -(-len(pictures) // columns)
-    tall = place.image.shape[0] / place.image.shape[1]
+    """The image and every map of `region`, three or four a row; `notes`: a line under a name."""
+    panels = [("image", smaller(region.image, _SHOWN_PX))]
+    panels += [(name, smaller(coloured(ids, scheme), _SHOWN_PX)) for name, ids in region.maps]
+    columns = 3 if len(panels) in (3, 5, 6, 9) else min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    tall = region.image.shape[0] / region.image.shape[1]
     with drawing(path, 3.1 * columns, (3.1 * tall + (0.5 if notes else 0.3)) * rows + 0.4) as f:
         table = f.subplots(rows, columns, squeeze=False).ravel()
-        for axes in table[len(pictures) :]:
+        for axes in table[len(panels) :]:
             axes.set_axis_off()
-        for axes, (name, pixels) in zip(table, pictures, strict=False):
+        for axes, (name, pixels) in zip(table, panels, strict=False):
             # A second line, perhaps blank, keeps the names of a row level.
             picture(axes, pixels, f"{name}\n{notes.get(name, ' ')}" if notes else name)
         class_legend(f, scheme)
 
 
-def close_ups(path: Path, places: Sequence[Place], scheme: ClassScheme) -> None:
+def close_ups(path: Path, regions: Sequence[Place], scheme: ClassScheme) -> None:
     """Rows: places; columns: image and every map."""
-    columns = len(places[0].maps) + 1
-    with drawing(path, 1.75 * columns, 1.75 * len(places) + 0.95) as figure:
-        table = figure.subplots(len(places), columns, squeeze=False)
+    columns = len(regions[0].maps) + 1
+    with drawing(path, 1.75 * columns, 1.75 * len(regions) + 0.95) as figure:
+        table = figure.subplots(len(regions), columns, squeeze=False)
         figure.get_layout_engine().set(wspace=0.01, hspace=0.01, w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr,call-arg]
-        for i, (place, line) in enumerate(zip(places, table, strict=True)):
-            picture(line[0], place.image, "" if i else "image")
-            for axes, (name, ids) in zip(line[1:], place.maps, strict=True):
+        for i, (region, line) in enumerate(zip(regions, table, strict=True)):
+            picture(line[0], region.image, "" if i else "image")
+            for axes, (name, ids) in zip(line[1:], region.maps, strict=True):
                 picture(axes, coloured(ids, scheme), "" if i else _two_lines(name))
         class_legend(figure, scheme)
 
@@ -132,8 +132,8 @@ def _two_lines(name: str) -> str:
     spaces = [i for i, c in enumerate(name) if c == " "]
     if len(name) <= 16 or not spaces:
         return name
-    at = min(spaces, key=lambda i: abs(i - len(name) // 2))
-    return f"{name[:at]}\n{name[at + 1 :]}"
+    split_at = min(spaces, key=lambda i: abs(i - len(name) // 2))
+    return f"{name[:split_at]}\n{name[split_at + 1 :]}"
 
 
 def _photo(data: np.ndarray, valid: np.ndarray) -> np.ndarray:

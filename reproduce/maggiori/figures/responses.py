@@ -15,7 +15,7 @@ from geopipe.grid import Window
 from geopipe.nets.refinement import KERNEL, RefinementRNN, Update
 from geopipe.raster import Scene
 from reproduce.maggiori import filters
-from reproduce.maggiori.figures.style import beside, drawing, picture
+from reproduce.maggiori.figures.style import drawing, picture, side_label
 
 _APART = 50.0
 """The two M_i shown look into directions at least so many degrees apart."""
@@ -51,17 +51,17 @@ def respond(model: Checkpoint, scene: Scene, window: Window) -> Responses:
     image, scores = filters.net_scores(model, scene, window)
     update = _update(filters.refinement(model))
     m, n = (p.detach().cpu().numpy() for p in (update.m[:, 0], update.n))
-    around = [filters.covariance(s) for s in scores[1:]]
-    measured = np.array([[filters.response_like(k, a) for a in around] for k in m])
+    covariances = [filters.covariance(s) for s in scores[1:]]
+    measured = np.array([[filters.response_like(k, a) for a in covariances] for k in m])
     shares, angles = measured[..., 0].mean(1), measured[:, 0, 1]
-    chosen = _two_apart(shares, angles)
+    selected = _two_orientations(shares, angles)
     rows = tuple(
         (
             name,
             u,
             tuple(
                 Shown(f"$M_{{{i + 1}}}$, {_point(angles[i])} ({shares[i]:.0%})", _apply(m[i], u))
-                for i in chosen
+                for i in selected
             ),
         )
         for name, u in zip(model.scheme.names[1:], scores[1:], strict=True)
@@ -69,20 +69,20 @@ def respond(model: Checkpoint, scene: Scene, window: Window) -> Responses:
     return Responses(rows, _photo(model, image), _on_image(n, image))
 
 
-def responses(path: Path, shown: Responses) -> None:
+def responses(path: Path, measured: Responses) -> None:
     """Rows: score maps, then the image; columns: what goes in, two filters. Red high, blue low."""
-    rows = len(shown.scores) + 1
-    tall = shown.image.shape[0] / shown.image.shape[1]
+    rows = len(measured.scores) + 1
+    tall = measured.image.shape[0] / measured.image.shape[1]
     with drawing(path, 8.4, (2.7 * tall + 0.3) * rows) as figure:
         table = figure.subplots(rows, 3, squeeze=False)
-        for line, (name, scores, found) in zip(table, shown.scores, strict=False):
-            _signed(line[0], scores, "score map $u_0$", middle=float(np.median(scores)))
-            beside(line[0], name)
-            for axes, response in zip(line[1:], found, strict=True):
+        for line, (name, scores, measures) in zip(table, measured.scores, strict=False):
+            _signed(line[0], scores, "score map $u_0$", center=float(np.median(scores)))
+            side_label(line[0], name)
+            for axes, response in zip(line[1:], measures, strict=True):
                 _signed(axes, response.values, response.title)
-        picture(table[-1][0], shown.image, "image (1 m)")
-        beside(table[-1][0], "image")
-        for axes, response in zip(table[-1][1:], shown.on_image, strict=True):
+        picture(table[-1][0], measured.image, "image (1 m)")
+        side_label(table[-1][0], "image")
+        for axes, response in zip(table[-1][1:], measured.on_image, strict=True):
             _signed(axes, response.values, response.title)
 
 
@@ -103,22 +103,22 @@ def kernels(path: Path, refine: RefinementRNN, listed: Sequence[filters.Listed])
     with drawing(path, 10.4, 3.0) as figure:
         left, right = figure.subplots(1, 2)
         framed = f"; framed: responds like a derivative ({sum(like)} of {len(like)})"
-        weights, places = _mosaic(signed, np.nan)
+        weights, positions = _mosaic(signed, np.nan)
         picture(left, weights, f"$M_i$ (red +, blue −){framed}", cmap="RdBu_r", vmin=-1, vmax=1)
-        for (row, col), marked in zip(places, like, strict=True):
+        for (row, col), marked in zip(positions, like, strict=True):
             if marked:
                 left.add_patch(_frame(row, col))
         picture(right, _mosaic(colours, 1.0)[0], "$N_j$ in the bands' colours (grey = 0)")
 
 
-def _mosaic(kernels: np.ndarray, gap: float) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def _mosaic(kernels: np.ndarray, fill_value: float) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Kernels (n, 5, 5, ...) in rows of eight with a gap of one pixel, and where each begins."""
-    places = [(1 + i // 8 * (KERNEL + 1), 1 + i % 8 * (KERNEL + 1)) for i in range(len(kernels))]
-    shape = (places[-1][0] + KERNEL + 1, 8 * (KERNEL + 1) + 1, *kernels.shape[3:])
-    out = np.full(shape, gap)
-    for (row, col), kernel in zip(places, kernels, strict=True):
+    positions = [(1 + i // 8 * (KERNEL + 1), 1 + i % 8 * (KERNEL + 1)) for i in range(len(kernels))]
+    shape = (positions[-1][0] + KERNEL + 1, 8 * (KERNEL + 1) + 1, *kernels.shape[3:])
+    out = np.full(shape, fill_value)
+    for (row, col), kernel in zip(positions, kernels, strict=True):
         out[row : row + KERNEL, col : col + KERNEL] = kernel
-    return out, places
+    return out, positions
 
 
 def _frame(row: int, col: int) -> Rectangle:
@@ -131,24 +131,24 @@ def _on_image(n: np.ndarray, image: np.ndarray) -> tuple[Shown, ...]:
     maps = np.stack([sum(_apply(k, b) for k, b in zip(f, image, strict=True)) for f in n])
     grey = image.mean(0)
     slopes = [_apply(d, grey) for d in filters.gaussian_derivatives(1.0)]
-    found = [filters.explained(r, slopes) for r in maps]
-    edge = int(np.argmax([share for share, _ in found]))
+    explained_shares = [filters.explained(r, slopes) for r in maps]
+    edge = int(np.argmax([share for share, _ in explained_shares]))
     px = KERNEL // 2
     green = (2 * image[1] - image[0] - image[2])[px:-px, px:-px].ravel()
     follows = np.array([np.corrcoef(r.ravel(), green)[0, 1] for r in maps])
-    most = int(follows.argmax())
-    share, angle = found[edge]
+    strongest = int(follows.argmax())
+    share, angle = explained_shares[edge]
     return (
         Shown(f"$N_{{{edge + 1}}}$, {_point(angle)} ({share:.0%})", maps[edge]),
-        Shown(f"$N_{{{most + 1}}}$, green (r = {follows[most]:.2f})", maps[most]),
+        Shown(f"$N_{{{strongest + 1}}}$, green (r = {follows[strongest]:.2f})", maps[strongest]),
     )
 
 
-def _two_apart(shares: np.ndarray, angles: np.ndarray) -> tuple[int, int]:
+def _two_orientations(shares: np.ndarray, angles: np.ndarray) -> tuple[int, int]:
     """The filter with the highest share, and the next in another direction."""
     order = np.argsort(-shares, kind="stable")
-    turn = np.abs((angles[order] - angles[order[0]] + 180) % 360 - 180)
-    others = order[(turn >= _APART) & (turn <= 180 - _APART)]
+    angle_difference = np.abs((angles[order] - angles[order[0]] + 180) % 360 - 180)
+    others = order[(angle_difference >= _APART) & (angle_difference <= 180 - _APART)]
     return int(order[0]), int(others[0] if len(others) else order[1])
 
 
@@ -156,9 +156,9 @@ def _point(angle: float) -> str:
     return _POINTS[round(angle / 45) % 8]
 
 
-def _signed(axes: Axes, values: np.ndarray, title: str, middle: float = 0.0) -> None:
-    top = float(np.percentile(np.abs(values - middle), 99)) or 1.0
-    picture(axes, values, title, cmap="RdBu_r", vmin=middle - top, vmax=middle + top)
+def _signed(axes: Axes, values: np.ndarray, title: str, center: float = 0.0) -> None:
+    top = float(np.percentile(np.abs(values - center), 99)) or 1.0
+    picture(axes, values, title, cmap="RdBu_r", vmin=center - top, vmax=center + top)
 
 
 def _apply(kernel: np.ndarray, plane: np.ndarray) -> np.ndarray:

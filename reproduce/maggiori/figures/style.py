@@ -66,7 +66,7 @@ def picture(axes: Axes, pixels: np.ndarray, title: str = "", **options: Any) -> 
     return axes.imshow(pixels, **options)
 
 
-def beside(axes: Axes, text: str) -> None:
+def side_label(axes: Axes, text: str) -> None:
     """The name of a row of pictures, to the left of its first one `axes`."""
     axes.text(-0.06, 0.5, text, transform=axes.transAxes, rotation=90, ha="right", va="center")
 
