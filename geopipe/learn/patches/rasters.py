@@ -152,8 +152,9 @@ class SceneRaster:
 
 
 def read_patch(raster: PatchRaster, window: Window) -> tuple[Tensor, Tensor]:
-    """As `Plane.pixels`, of any window: beyond its edges the plane is continued by its mirror
-    image, as in mapping.
+    """As `PatchRaster.pixels`, of any window.
+
+    Beyond its edges the raster is continued by its mirror image, as in mapping.
     """
     part, rows, cols = mirror_pad(window, raster.shape)
     image, valid = raster.pixels(part)
