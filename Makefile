@@ -33,7 +33,7 @@ test: setup ## the test suite, without network
 	$(call timed,$(BIN)/python -m pytest -n auto --dist worksteal --durations=15)
 
 docs: $(DOCS_STAMP) ## build the documentation site in outputs/docs; a broken link is an error
-	$(call timed,$(BIN)/sphinx-build -q -W --keep-going -c docs . outputs/docs)
+	$(call timed,$(BIN)/sphinx-build -q -E -W --keep-going -c docs . outputs/docs)
 	@echo "outputs/docs/index.html"
 
 $(DOCS_STAMP): $(STAMP) requirements-docs.lock
