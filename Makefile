@@ -4,8 +4,9 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+DOCS_STAMP := .venv/.docs-installed
 
-.PHONY: help setup lint test forez-map map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval test-qgis sample-tiles clean
+.PHONY: help setup lint test docs forez-map map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval test-qgis sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -30,6 +31,14 @@ lint: setup ## ruff, mypy, import-linter
 
 test: setup ## the test suite, without network
 	$(call timed,$(BIN)/python -m pytest -n auto --dist worksteal --durations=15)
+
+docs: $(DOCS_STAMP) ## build the documentation site in outputs/docs; a broken link is an error
+	$(call timed,$(BIN)/sphinx-build -q -E -W --keep-going -c docs . outputs/docs)
+	@echo "outputs/docs/index.html"
+
+$(DOCS_STAMP): $(STAMP) requirements-docs.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-docs.lock
+	@touch $@
 
 test-qgis: setup ## open a map in a real QGIS (Debian packages qgis python3-qgis)
 	$(BIN)/python -m pytest -m qgis tests/qgis -rs

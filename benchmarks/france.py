@@ -166,7 +166,7 @@ def tables(report: dict[str, Any]) -> str:
     """All tables, as Markdown."""
     seconds, cores = schedule_s(report), (Core(1024), Core(4096))
     limits = ", ".join(f"{name} {1 / s:,.0f}" for name, s in seconds.items())
-    counts = ", ".join(f"{core.tiles:,.0f} with cores of {core.px} px" for core in cores)
+    counts = ", ".join(f"{core.tiles:,.0f} with tiles of {core.px} px" for core in cores)
     lines = [
         *(without_gpu(), "", *one_gpu(cores), ""),
         f"Tiles a second that client and scheduler can manage: {limits}. Tiles: {counts}. Hours:",

@@ -149,8 +149,9 @@ def write(results: dict[str, Any], seeds: list[int], steps: int) -> None:
         f"`{tables['command']}`; {tables['machine']}; {tables['software']}; seeds "
         + ", ".join(map(str, seeds)),
         "",
-        f"The coarse CNN alone, {steps} steps, judged on the test scene; mean ± standard deviation "
-        "over the seeds, percent. Gain: in mean IoU over raw labels with the same seed, points.",
+        f"The base network alone, {steps} steps, evaluated on the test scene; mean ± standard "
+        "deviation over the seeds, percent. Gain: in mean IoU over raw labels with the same seed, "
+        "points.",
     ]
     for name, site in results.items():
         lines += ["", f"## {name}", "", f"Band that the check suggests: {site['band_m']:g} m.", ""]

@@ -26,9 +26,9 @@ def main(outputs: Path) -> None:
         palette[i] = c.rgb
     panels = [("the scene, 0.5 m (simulated)", image)]
     for name, path in (
-        ("coarse CNN, trained on OpenStreetMap", "evaluation/classes-0.tif"),
+        ("base network, trained on OpenStreetMap", "evaluation/classes-0.tif"),
         ("after 5 iterations of the refinement", "evaluation/classes-5.tif"),
-        ("truth", "labels/test.tif"),
+        ("ground truth", "labels/test.tif"),
     ):
         with rasterio.open(outputs / path) as src:
             panels.append((name, palette[src.read(1, window=window)]))

@@ -35,7 +35,7 @@ class Window:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(height, width)"""
+        """Height and width."""
         return self.height, self.width
 
     @property

@@ -1,6 +1,7 @@
 """Labels for semantic segmentation: OSM vectors, ground-truth vectors and label rasters.
 
-All are read as class ids on any pixel grid; vectors are rasterized per window."""
+All are read as class ids on any pixel grid; vectors are rasterized per window.
+"""
 
 from geopipe.labels.area import Area, ClippedLabels
 from geopipe.labels.fetch import default_cache, fetch_osm, osm_cache_file

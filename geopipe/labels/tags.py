@@ -67,7 +67,7 @@ def _plain(text: str) -> str:
 
 
 def parse_width(text: str) -> float | None:
-    """Metres of a ``width`` tag: "5.5", "5,5", "6 m", "20 ft", "20'", "20'6\\""; None if nonsense.
+    r"""Metres of a ``width`` tag: "5.5", "5,5", "6 m", "20 ft", "20'", "20'6\""; None if nonsense.
 
     Of a semicolon list the first value counts. Widths below 0.5 m or above 200 m are nonsense.
     Source of the notations: https://wiki.openstreetmap.org/wiki/Map_features/Units

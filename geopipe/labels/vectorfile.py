@@ -300,8 +300,7 @@ def _tags(frame: gpd.GeoDataFrame, plan: _Columns) -> Iterator[dict[str, str]]:
 
 
 def _is_osm(layer: Layer, frame: gpd.GeoDataFrame, plan: _Columns, *, has_osm_name: bool) -> bool:
-    """Whether columns, ids, metadata or (when `has_osm_name`) the file's name tell of
-    OpenStreetMap."""
+    """Whether columns, ids, metadata or (`has_osm_name`) the file name point to OpenStreetMap."""
     if {c.casefold() for c in layer.columns} & _OSM_COLUMNS:
         return True
     if "openstreetmap" in layer.about.casefold():

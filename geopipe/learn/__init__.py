@@ -1,6 +1,7 @@
 """Training of segmentation and classification models: scenes and labels in, a Checkpoint out.
 
-Data augmentation happens where patches are drawn: `geopipe.learn.sampler`."""
+Data augmentation happens where patches are drawn: `geopipe.learn.sampler`.
+"""
 
 from geopipe.learn.base_network import BaseNetworkPlan, train_base_network
 from geopipe.learn.loop import TrainingHistory

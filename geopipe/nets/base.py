@@ -9,12 +9,11 @@ MIN_PROBABILITY = 1e-6
 
 
 class BaseNetwork(nn.Module):
-    """Image (N, bands, h, w) float32, normalised, to scores (N, classes, h - 2 receptive_radius,
-    ...).
+    """A fully convolutional network that turns an image into score maps.
 
-    Output pixel (0, 0) lies on input pixel (receptive_radius, receptive_radius); h and w are
-    multiples of `stride`.
-    Never pads, and takes nothing from the image at hand but what lies within `receptive_radius`.
+    Image (N, bands, h, w) float32, normalised, to scores (N, classes, h - 2 r, w - 2 r) with
+    r = `receptive_radius`; h and w are multiples of `stride`. Output pixel (0, 0) lies on input
+    pixel (r, r). Never pads, and takes nothing from the image but what lies within r.
     """
 
     bands: int

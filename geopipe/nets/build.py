@@ -16,11 +16,16 @@ BaseNetworkName = Literal["cnn", "unet", "lite-unet"]
 
 
 def build_base_network(bands: int, classes: int, net: str = "cnn", **sizes: Any) -> BaseNetwork:
-    """An untrained base network; `sizes`: `base` and `depth` of a U-Net, what a PatchNet or a
-    ChipNet takes.
+    """Build an untrained base network.
 
-    The CNN is the default, for models of before there was another. Raises ValueError for a name
-    or sizes that there are not.
+    Args:
+        bands: Bands of the image.
+        classes: Classes of the scores.
+        net: "cnn", "unet", "lite-unet", or what `architecture` of a PatchNet or ChipNet names.
+        **sizes: `base` and `depth` of a U-Net, the arguments of a PatchNet or a ChipNet.
+
+    Raises:
+        ValueError: The name, or a size, does not exist.
     """
     if net == "patches":
         return PatchNet(bands, classes, **sizes)

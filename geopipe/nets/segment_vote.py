@@ -81,8 +81,10 @@ class SegmentVote(nn.Module):
         return self.steps(scores, image)[-1]
 
     def steps(self, scores: Tensor, image: Tensor) -> list[Tensor]:
-        """u_0 as given and u_1, smaller by `receptive_radius` on every side; float32, where
-        `scores` are."""
+        """u_0 as given and u_1, smaller by `receptive_radius` on every side.
+
+        Both are float32 and on the device of `scores`.
+        """
         height, width = (n - 2 * self.receptive_radius for n in scores.shape[-2:])
         if min(height, width) < 1 or scores.shape[-2:] != image.shape[-2:]:
             raise ConfigError(

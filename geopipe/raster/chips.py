@@ -120,10 +120,9 @@ class ChipFolder:
         return type(self)(self.root, tuple(first.values()))
 
     def readable(self, check: Callable[[Chip], object] = Chip.read, *, skip_bad: bool) -> Self:
-        """The chips that pass `check`; where it raises SceneError, so does this, or the chip is
-        left out and named (`skip_bad`).
+        """The chips that pass `check`; by default every file is decoded once.
 
-        By default decodes every file once.
+        Raises SceneError where `check` does; with `skip_bad` such chips are left out and named.
         """
         readable: list[Chip] = []
         unreadable: list[str] = []

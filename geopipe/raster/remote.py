@@ -67,7 +67,7 @@ _HINTS = dict.fromkeys(
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether `path` is an address: ``https://``, ``s3://``, ``gs://``, ``/vsicurl/``…"""
+    """Whether `path` is an address: ``https://``, ``s3://``, ``gs://``, ``/vsicurl/``."""
     return _REMOTE.match(str(path)) is not None
 
 

@@ -101,8 +101,7 @@ def estimate_field(
 def estimate(
     correlator: Correlator, likelihood: ClassLikelihood, max_shift: float, advance: Advance
 ) -> DisplacementField:
-    """As `estimate_field`, with an agreement that may have been asked for another likelihood
-    before.
+    """As `estimate_field`, with a correlator that may have served another likelihood before.
 
     Surfaces of up to three rows of sheets are kept: a tie point looks into the sheets around its
     own.
@@ -143,8 +142,7 @@ def _tie_points(
     key: tuple[int, int],
     block: Window,
 ) -> list[TiePoint]:
-    """The tie points of the sheet `key` row, column from its parts and those of the sheets
-    around."""
+    """The tie points of the sheet `key` (row, column), from its parts and those around it."""
     grid = correlator.grid
     search_window, step = block.expand(grid.px(SEARCH_RADIUS_M) + 1), grid.px(SPACING_M)
     neighbouring = [
@@ -162,8 +160,7 @@ def _tie_points(
 
 
 def _checked(grid: RegistrationGrid, tie_points: Sequence[TiePoint]) -> tuple[TiePoint, ...]:
-    """`tie_points`; refused are those that differ much from the believed ones around, or lack
-    them."""
+    """Reject tie points that differ much from the accepted ones around them, or have none."""
     out = list(tie_points)
     for class_id in {n.class_id for n in tie_points}:
         class_indices = [i for i, n in enumerate(tie_points) if n.class_id == class_id]

@@ -62,11 +62,11 @@ class ContactSheet:
 
 
 def select_rows(selection: Selection, max_rows: int, seed: int = 0) -> np.ndarray:
-    """Indices of the target samples to show: of each class at most `max_rows` kept and `max_rows`
-    refused.
+    """Indices of the target samples to show: up to `max_rows` kept and refused ones per class.
 
-    The kept ones by lot; of the refused each reason has its turn, so that a rare one is seen too.
-    Equal arguments, equal samples. Raises ConfigError for `max_rows` below 1.
+    The kept ones are drawn at random; the refused ones from each reason in turn, so that a rare
+    reason is seen too. Equal arguments give equal samples. Raises ConfigError for `max_rows`
+    below 1.
     """
     if max_rows < 1:
         raise ConfigError(f"{max_rows} patches per class are no contact sheet", "show at least 1")

@@ -8,8 +8,7 @@ from geopipe.report.map_report import Curve
 
 
 def methods(steps: Sequence[Metrics], names: tuple[str, str]) -> tuple[tuple[str, Metrics], ...]:
-    """The base network and, where there is one, what the accurate tile made of it; and their
-    names."""
+    """The base network and, if there was an accurate tile, what it became; with their names."""
     first, *later = steps
     return ((names[0], first), (names[1], later[-1])) if later else ((names[0], first),)
 

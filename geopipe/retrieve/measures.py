@@ -150,8 +150,10 @@ def _classes(
 def _rankings(
     pool: np.ndarray, pool_index: np.ndarray, query_rows: np.ndarray, query_vectors: np.ndarray
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Of each query its row, and the other rows of `pool` by distance; `pool_index`: its row in
-    `pool`."""
+    """Each query's row, and the other rows of `pool` by distance.
+
+    `pool_index` is the row of each query in `pool`.
+    """
     mean = pool.mean(0)  # small numbers lose fewer digits in what follows
     pool = pool - mean
     squared_norms = np.einsum("nd,nd->n", pool, pool)

@@ -261,8 +261,10 @@ def train_round(
 def _source_share(
     patches: PatchGrid, source_patches: PatchGrid, options: TransferSettings
 ) -> np.ndarray:
-    """Source cells for each class: their share of its cells is `mix`; a class without kept ones
-    gets as many as the others have in the mean, so that it is not forgotten.
+    """Source cells of each class, such that their share of the class's cells is `mix`.
+
+    A class without kept cells gets as many as the others have in the mean, so that it is not
+    forgotten.
     """
     rng = np.random.default_rng(options.selection.seed)
     mean_count = len(patches) / max(len(patches.by_class), 1)

@@ -144,8 +144,10 @@ def _row(truth: np.ndarray, weight: np.ndarray, k: int) -> tuple[np.ndarray, np.
 
 
 def _producers(p: np.ndarray, covariances: np.ndarray, j: int) -> Estimate:
-    """Eq. 3 and 7 for class `j`: `p` its column of the proportions, `covariances` their
-    variances."""
+    """Producer's accuracy of class `j` (eq. 3 and 7).
+
+    `p` is its column of the proportions, `covariances` their variances.
+    """
     true = p.sum()
     if not true:
         return _NONE

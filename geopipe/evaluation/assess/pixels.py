@@ -109,7 +109,7 @@ class Census:
 
     @property
     def pixels(self) -> np.ndarray:
-        """(classes,) int64"""
+        """Pixels of each class, (classes,) int64."""
         return np.asarray(self.by_row.sum(0, dtype=np.int64))
 
 

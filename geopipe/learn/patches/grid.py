@@ -152,8 +152,9 @@ class PatchGrid:
 
 
 def _majorities(raster: PatchRaster, cell: int, grid: tuple[int, int]) -> np.ndarray:
-    """(rows * cols,) uint8: the class of at least half of a cell's labelled pixels, where at least
-    half are labelled.
+    """The class of each cell, (rows * cols,) uint8; IGNORE where there is none.
+
+    It is that of at least half of the cell's labelled pixels, if at least half are labelled.
     """
     class_ids = np.full(grid, IGNORE, np.uint8)
     for row, col in product(*(range(0, n, BLOCK_CELLS) for n in grid)):

@@ -59,14 +59,17 @@ class ChipRaster:
 
     @property
     def path(self) -> str:
+        """The file it is from."""
         return self.chip.path
 
     @cached_property
     def shape(self) -> tuple[int, int]:
+        """Height and width in network pixels."""
         _, height, width = _decoded(self.chip, self.bands).shape
         return height, width
 
     def pixels(self, window: Window) -> tuple[Tensor, Tensor]:
+        """Image (bands, h, w) float32 and validity (h, w) of a window."""
         part = _decoded(self.chip, self.bands)[(slice(None), *window.slices)]
         return (
             torch.from_numpy(part.astype(np.float32)),
@@ -74,6 +77,7 @@ class ChipRaster:
         )
 
     def labels(self, window: Window) -> np.ndarray:
+        """Class ids (h, w) uint8 of a window; IGNORE where unknown."""
         if not self.mask:
             return np.full(window.shape, self.class_id, np.uint8)
         ids = _decoded(Chip(self.mask), 1)[0]
@@ -121,6 +125,7 @@ class SceneRaster:
 
     @property
     def path(self) -> str:
+        """The file it is from."""
         return self.scene.path
 
     @cached_property
@@ -130,12 +135,15 @@ class SceneRaster:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Height and width in network pixels."""
         return self.grid.shape
 
     def pixels(self, window: Window) -> tuple[Tensor, Tensor]:
+        """Image (bands, h, w) float32 and validity (h, w) of a window."""
         return network_input(self.scene, self.grid, window)
 
     def labels(self, window: Window) -> np.ndarray:
+        """Class ids (h, w) uint8 of a window; IGNORE where unknown."""
         if self.source is None:
             return np.full(window.shape, IGNORE, np.uint8)
         ids = self.source.read(window_geobox(self.grid.geobox(self.scene.geobox), window))
@@ -144,8 +152,9 @@ class SceneRaster:
 
 
 def read_patch(raster: PatchRaster, window: Window) -> tuple[Tensor, Tensor]:
-    """As `Plane.pixels`, of any window: beyond its edges the plane is continued by its mirror
-    image, as in mapping.
+    """As `PatchRaster.pixels`, of any window.
+
+    Beyond its edges the raster is continued by its mirror image, as in mapping.
     """
     part, rows, cols = mirror_pad(window, raster.shape)
     image, valid = raster.pixels(part)

@@ -48,8 +48,10 @@ _PASSED_STATUSES = (SampleStatus.KEPT, SampleStatus.NEAR, SampleStatus.SURPLUS)
 
 @dataclass(frozen=True, eq=False)
 class _Domains:
-    """The samples that are looked at; `source_test` and `target_drawn` are indices into source and
-    target."""
+    """The samples that are compared.
+
+    `source_test` and `target_drawn` are indices into source and target.
+    """
 
     source: SourceSamples
     target: TargetSamples
@@ -194,8 +196,10 @@ def _bootstrap(domains: _Domains, reverse: ReverseValidation, chance: float) -> 
 
 
 def _weights(source_ids: np.ndarray, target_ids: np.ndarray) -> np.ndarray:
-    """(n,) weights that give class ids `source_ids` the mix of `target_ids`, as far as there are
-    any."""
+    """Weights (n,) that give `source_ids` the class shares of `target_ids`.
+
+    All are 1 if the two share no class.
+    """
     size = int(max(source_ids.max(), target_ids.max())) + 1
     source_counts, target_counts = (
         np.bincount(x, minlength=size) for x in (source_ids, target_ids)

@@ -32,8 +32,7 @@ def linear_classifier(features: np.ndarray, seed: int) -> Pipeline:
 def class_balanced(
     source_ids: np.ndarray, target_ids: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices into class ids `source_ids` (n,) and `target_ids` (m,): of each class equally many of
-    both.
+    """Indices into `source_ids` (n,) and `target_ids` (m,), of each class equally many of both.
 
     So two domains that differ only in how frequent classes are do not look different.
     """
@@ -55,8 +54,7 @@ def domain_scores(
     groups: tuple[np.ndarray, np.ndarray],
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How much like the second domain each row of `source_features` (n, d) and `target_features`
-    (m, d) looks.
+    """How much each row of the source (n, d) and of the target (m, d) looks like the target.
 
     By a domain classifier in cross-validation, whose error gives the proxy A-distance (Ben-David et
     al. 2010, Machine Learning 79, section 4): (n,) and (m,) float64. `groups` (n,) and (m,): rows
@@ -94,8 +92,10 @@ def _folds(groups: np.ndarray, seed: int) -> np.ndarray:
 
 
 def auc(source_scores: np.ndarray, target_scores: np.ndarray) -> float:
-    """Share of pairs in which the score of `target_scores` (m,) is the higher one; ties count
-    half."""
+    """Area under the ROC curve: the share of pairs in which the target has the higher score.
+
+    Ties count half.
+    """
     order = np.sort(source_scores)
     below = np.searchsorted(order, target_scores, "left") + np.searchsorted(
         order, target_scores, "right"

@@ -105,10 +105,11 @@ def select(
 def pseudo_label(
     target: TargetSamples, threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Stage 1: the likeliest class (n,) uint8, its probability (n,) float32 and statuses (n,)
-    uint8.
+    """Stage 1: the most likely class of each sample, its probability, and its status.
 
-    Fates are KEPT where the probability reaches `threshold`, else UNSURE.
+    Returns:
+        Classes (n,) uint8, probabilities (n,) float32, statuses (n,) uint8: KEPT where the
+        probability reaches `threshold`, else UNSURE.
     """
     confidence = target.probabilities.max(axis=1)
     statuses = np.where(confidence >= threshold, SampleStatus.KEPT, SampleStatus.UNSURE).astype(

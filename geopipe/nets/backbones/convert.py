@@ -115,6 +115,7 @@ def _shaped(tensor: Tensor, like: Tensor, name: str) -> Tensor:
 
 
 def is_counter(key: str) -> bool:
+    """Whether `key` is batch norm's count of batches, which is no weight."""
     return key.endswith(".num_batches_tracked")
 
 

@@ -1,8 +1,8 @@
-"""AttentionNet: DDRL-AM of Li et al. ("Deep Discriminative Representation Learning with Attention
-Map for Scene Classification").
+"""AttentionNet: DDRL-AM of Li et al.
 
-A first net is fine-tuned; where it sees its class is the attention map. A second net looks at the
-image, a small one at the map; their last maps are multiplied (eq. 3) and classified.
+From "Deep Discriminative Representation Learning with Attention Map for Scene Classification". A
+first network is fine-tuned; its Grad-CAM is the attention map. A second network processes the
+image, a small one the map; their feature maps are multiplied (eq. 3) and classified.
 """
 
 import torch
