@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -51,19 +51,26 @@ class Workers:
     are the cores unless OMP_NUM_THREADS says otherwise, or fewer where a CPU quota is less."""
     memory_mb: int | None = None
     """What all local processes may take together; one that takes more is started anew."""
+    client: Any = field(default=None, repr=False, compare=False)
+    """An open ``distributed.Client`` to run on, instead of `count` or `scheduler`."""
 
     def __post_init__(self) -> None:
         if self.count < 0:
             raise ConfigError(f"workers={self.count} is negative", "0 runs in this process")
-        if self.count and self.scheduler:
-            raise ConfigError("give --workers or --scheduler, not both")
+        if bool(self.count) + bool(self.scheduler) + (self.client is not None) > 1:
+            raise ConfigError("workers, scheduler and client exclude each other", "give one")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"threads={self.threads}: at least one is needed")
 
     @property
+    def distant(self) -> bool:
+        """Whether a cluster that was there before computes the tiles."""
+        return bool(self.scheduler) or self.client is not None
+
+    @property
     def at_once(self) -> int:
         """Tiles computed at the same time on this machine."""
-        if self.scheduler:
+        if self.distant:
             return 0
         return max(self.count, self.threads or useful_threads(torch.get_num_threads()))
 
@@ -87,7 +94,7 @@ def run_tiles(
     if first is None:  # no processes for nothing
         return
     tiles = chain([first], remaining)
-    if not workers.count and not workers.scheduler:
+    if not workers.count and not workers.distant:
         on_ready()
         yield from _run_locally(job, tiles, workers.at_once)
         return
@@ -135,7 +142,7 @@ def _with_tile_name(job: Callable[[T], R], tile: T) -> R:
     except (GeopipeError, KeyboardInterrupt):
         raise
     except (MemoryError, torch.OutOfMemoryError) as e:
-        raise JobError(f"tile {tile}: out of memory", "use a smaller --core or --ram") from e
+        raise JobError(f"tile {tile}: out of memory", "use a smaller core or less ram") from e
     except Exception as e:
         raise JobError(f"tile {tile}: {type(e).__name__}: {e}") from e
 
@@ -193,7 +200,7 @@ def _distributed(
         except KilledWorker as e:
             raise JobError(
                 f"{tile_text}: its worker died {e.allowed_failures + 1} times",
-                "out of memory? use a smaller --core or fewer workers",
+                "out of memory? use a smaller core or fewer workers",
             ) from e
         except (FutureCancelledError, CommClosedError) as e:
             raise JobError(
@@ -224,6 +231,11 @@ def _client(workers: Workers) -> Iterator[object]:
     import dask
     from distributed import Client, LocalCluster
 
+    if workers.client is not None:
+        _require_open(workers.client)
+        _warm_up(workers.client)
+        yield workers.client
+        return
     if workers.scheduler:
         try:
             client = Client(workers.scheduler, timeout="5s", set_as_default=False)
@@ -264,6 +276,18 @@ def _client(workers: Workers) -> Iterator[object]:
     ):
         _warm_up(client)
         yield client
+
+
+def _require_open(client: object) -> None:
+    from distributed import Client
+
+    if not isinstance(client, Client) or client.asynchronous:
+        raise ConfigError(
+            f"client={client!r} is no dask client that can be waited for",
+            "give distributed.Client(...), not an asynchronous one",
+        )
+    if client.status != "running":
+        raise JobError(f"the dask client is {client.status}", "connect a new one")
 
 
 def _warm_up(client: object) -> None:

@@ -59,11 +59,11 @@ class Checkpoint:
 
     def check_fits(self, scene: Scene) -> list[str]:
         """Warnings about `scene`; raises CheckpointError when the model cannot take it."""
-        self.require_gsd("map with geopipe chips classify --gsd, or train with --gsd")
+        self.require_gsd("map it with geopipe chips classify and a gsd, or train with a gsd")
         if len(scene.bands) != self.bands:
             raise CheckpointError(
                 f"the model takes {self.bands} bands, {scene.path} gives {len(scene.bands)}",
-                f"choose {self.bands} with --bands",
+                f"choose {self.bands} with bands",
             )
         if scene.dtype != self.dtype and self.net.patchwise:
             raise CheckpointError(

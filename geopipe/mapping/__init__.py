@@ -10,6 +10,7 @@ from geopipe.mapping.scene import (
     forget_tiles,
     map_scene,
     plan_map,
+    tile_job,
 )
 from geopipe.parallel import LOCAL, Workers, run_tiles
 
@@ -27,5 +28,6 @@ __all__ = [
     "map_scene",
     "plan_map",
     "run_tiles",
+    "tile_job",
     "unfinished",
 ]

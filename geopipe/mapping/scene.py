@@ -123,6 +123,28 @@ def plan_map(
     )
 
 
+def tile_job(
+    scene: Scene,
+    model: Checkpoint,
+    model_path: Path,
+    engine: Engine,
+    *,
+    with_scores: bool = False,
+    with_confidence: bool = False,
+) -> tuple[TileJob, Tiling]:
+    """The job and the tiles of `map_scene`, for tiles that are wanted without a map of all.
+
+    ``job.compute(tile)`` gives the pixels that the map has there. Raises ConfigError as `map_scene`
+    does for a network that leaves seams, a device that is not there, memory that is too small.
+    """
+    for warning in require_local(model.net, engine.inexact):
+        log.warning(warning)
+    need = engine.budget.fit(scene, model, engine.workers, choose_device(engine.device))
+    job = _job(scene, model, model_path, engine, (model.net.iterations,))
+    job = replace(job, with_scores=with_scores, with_confidence=with_confidence)
+    return job, Tiling(scene.shape, need.core)
+
+
 def _disk_bytes(pixels: int, maps: int, score_bands: int) -> float:
     """Upper estimate for tile files and final rasters together, compressed."""
     return pixels * (0.2 * maps + 1.5 * score_bands)

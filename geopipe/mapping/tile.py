@@ -50,6 +50,19 @@ def score_window(
     return _scores(model, _View.of(model, scene, window, device), iterations, precision)
 
 
+def source_window(model: Checkpoint, grid: NetworkGrid, window: Window) -> Window:
+    """Scene pixels that the scores of `window` depend on; they may stick out of the scene."""
+    read = _core(model, grid, window).expand(model.net.halo)
+    if model.net.patchwise:
+        read = mirror_pad(read, grid.shape)[0]
+    return grid.averaged_from(read)
+
+
+def _core(model: Checkpoint, grid: NetworkGrid, window: Window) -> Window:
+    """Net pixels that the scores of `window` are interpolated from, on the net's stride."""
+    return grid.interpolated_from(window).snap(model.net.stride)
+
+
 @dataclass(frozen=True, slots=True)
 class _View:
     """What the net sees of a scene to score `window`."""
@@ -68,7 +81,7 @@ class _View:
     @classmethod
     def of(cls, model: Checkpoint, scene: Scene, window: Window, device: str) -> "_View":
         grid = NetworkGrid.of(scene.geobox, model.gsd)
-        core = grid.interpolated_from(window).snap(model.net.stride)
+        core = _core(model, grid, window)
         read = core.expand(model.net.halo)
         padded = mirror_pad(read, grid.shape) if model.net.patchwise else None
         if padded:
@@ -205,7 +218,7 @@ class TileJob:
         except SceneError as e:
             if not self.skip_bad:
                 raise JobError(
-                    f"tile {tile}: {e.message}", f"{e.hint}; --skip-bad maps all other tiles"
+                    f"tile {tile}: {e.message}", f"{e.hint}; skip_bad maps all other tiles"
                 ) from e
             bad, data = e.message, self._nodata_tile(tile, len(self._model().scheme))
         path = tile_path(Path(self.folder), tile.index)

@@ -22,7 +22,7 @@ def check_target(out: Path, *, overwrite: bool = False, sources: Iterable[Path] 
     if out.exists() and any(s.exists() and out.samefile(s) for s in sources):
         raise LabelError(f"{out} is what it would be made from", "give another name")
     if out.exists() and not overwrite:
-        raise LabelError(f"{out} exists already", "give another name or --overwrite")
+        raise LabelError(f"{out} exists already", "give another name, or set overwrite")
     if not out.parent.is_dir():
         raise LabelError(f"there is no folder {out.parent}", "make it first")
 

@@ -3,6 +3,7 @@
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -82,11 +83,28 @@ def polygon(row: ChipRow, crs: str) -> shapely.Polygon:
 
 
 def _frame(hits: Sequence[Hit], bands: Sequence[str], crs: str) -> gpd.GeoDataFrame:
-    table = {
+    shapes = [polygon(h.row, crs) for h in hits]
+    frame = gpd.GeoDataFrame(_columns(hits), geometry=shapes, crs=crs)
+    frame.insert(3, "nearness", list(bands))
+    return frame
+
+
+def hits_frame(hits: Sequence[Hit]) -> gpd.GeoDataFrame:
+    """A row per hit; its footprint in the CRS of the hits, in lon/lat where they have several.
+
+    Hits without a place have no geometry, and where none has one the frame has no CRS.
+    """
+    systems = {h.row.crs for h in hits if h.row.crs}
+    crs = (systems.pop() if len(systems) == 1 else "OGC:CRS84") if systems else None
+    shapes = [polygon(h.row, crs) if crs and h.row.crs else None for h in hits]
+    return gpd.GeoDataFrame(_columns(hits), geometry=gpd.GeoSeries(shapes, crs=crs))
+
+
+def _columns(hits: Sequence[Hit]) -> dict[str, list[Any]]:
+    return {
         "rank": [h.rank for h in hits],
         "distance": [h.distance for h in hits],
         "similarity": [h.similarity for h in hits],
-        "nearness": list(bands),
         "chip": [h.number for h in hits],
         "class": [h.row.class_name or None for h in hits],
         "source": [h.row.source for h in hits],
@@ -95,7 +113,6 @@ def _frame(hits: Sequence[Hit], bands: Sequence[str], crs: str) -> gpd.GeoDataFr
         "height": [h.row.height for h in hits],
         "width": [h.row.width for h in hits],
     }
-    return gpd.GeoDataFrame(table, geometry=[polygon(h.row, crs) for h in hits], crs=crs)
 
 
 def labelled(qml: str, field: str) -> str:

@@ -86,6 +86,20 @@ def run_workflow(workflow: Workflow) -> WorkflowResult:
     )
 
 
+_TRAINING = ("labels-train", "labels-enhance", "base", "refinement")
+"""Steps up to the model, in the order of `Chain.steps`."""
+
+
+def train_workflow(workflow: Workflow) -> Path:
+    """Run the steps of `workflow` up to its model, whose file is returned."""
+    chain = WorkflowRun(workflow)
+    chain.check()
+    for step in chain.steps():
+        if step.name in _TRAINING:
+            run_step(step, chain.records)
+    return chain.model
+
+
 class WorkflowRun:
     """The steps of one workflow and where their outputs lie."""
 
@@ -134,8 +148,7 @@ class WorkflowRun:
             raise SceneError(f"cannot write into {self.out}", "choose a folder that is writable")
         if not self.workflow.enhance:
             log.warning(
-                "no [enhance] tile with accurate labels: the map comes from the base network "
-                "alone, "
+                "no tile with accurate labels: the map comes from the base network alone, "
                 "so its outlines are blunt"
             )
 

@@ -117,7 +117,7 @@ def test_a_model_without_metres_asks_for_them(chips, mosaic, tmp_path):
     run("classify", out, mosaic[0], "--out", tmp_path / "t", "--gsd", 2, "--device", "cpu")
     assert len(gpd.read_file(tmp_path / "t" / "chips.gpkg")) == 30
     said = CliRunner().invoke(main, ["map", str(mosaic[0]), str(out), str(tmp_path / "u")])
-    assert (said.exit_code, "chips classify --gsd" in said.stderr) == (1, True)
+    assert (said.exit_code, "scenes classify and a gsd" in said.stderr) == (1, True)
     assert not (tmp_path / "u").exists()
     stored = Checkpoint.load(out).gsd  # a number that nobody told is not taken for theirs
     run("classify", out, mosaic[0], "--out", tmp_path / "v", "--gsd", stored, "--device", "cpu")

@@ -38,7 +38,7 @@ def map_onto_a_folder_of_others(box):
     return box.map(None, None, "--overwrite")
 
 
-@case(r"map exists already - give another folder or --overwrite", stays=["map/item.json"])
+@case(r"map exists already - give another folder, or set overwrite", stays=["map/item.json"])
 def map_onto_a_map(box):
     (box.out / "map").mkdir()
     (box.out / "map" / "item.json").write_text("{}")
@@ -96,7 +96,7 @@ def map_on_a_device_of_another_kind(box):
     return box.map(None, None, "--device", "tpu")
 
 
-@case(r"give --workers or --scheduler, not both")
+@case(r"workers, scheduler and client exclude each other - give one")
 def map_by_workers_and_a_scheduler(box):
     return box.map(None, None, "--workers", 2, "--scheduler", "tcp://127.0.0.1:8786")
 
