@@ -30,7 +30,7 @@ def plain(job: Job) -> Outcome:
         return loop(job, model, lambda image: plain_scores(model.net, image), argmax)
 
 
-def tuned_loop(job: Job) -> Outcome:
+def tuned(job: Job) -> Outcome:
     """The same loop with all that makes geopipe fast."""
     malloc_tuned = tune_malloc()
     model = job.load()

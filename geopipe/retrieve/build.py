@@ -1,7 +1,7 @@
 """Building an index of chips: folders and scenes through the workers, in one order, resumable.
 
 What is added depends on the sources and the options alone: batches of work are done in any order,
-but go into the index in theirs, in parts of PART chips. The header says how many batches are in, so
+but go into the index in theirs, in parts of CHIPS_PER_PART chips. The header says how many batches are in, so
 a build that was killed goes on and leaves the files of an undisturbed one.
 """
 
@@ -179,7 +179,7 @@ def _embed(
     state: Unfinished,
     counts: _BuildCounts,
 ) -> None:
-    """Do `batches` and append their chips in the order of the batches, PART by PART."""
+    """Do `batches` and append their chips in the order of the batches, part by part."""
     assert plan.cache is not None
     plan.cache.mkdir(parents=True, exist_ok=True)
     job = BatchJob(model, str(plan.cache.resolve()), plan.skip_bad)

@@ -17,7 +17,7 @@ from geopipe.retrieve.header import SceneEntry
 from geopipe.retrieve.rows import crs_name
 from geopipe.retrieve.store import ChipIndex
 
-BATCH = 4096
+CHIPS_PER_PART = 4096
 """Chips in a part: a file of rows, and a step of the header."""
 
 
@@ -164,5 +164,9 @@ def _require_same_reading(scene: SceneEntry, existing: Sequence[SceneEntry]) -> 
 
 def work_digest(batches: Sequence[Batch], plan: BuildPlan) -> str:
     """Equal for equal work."""
-    values = [plan.keep_duplicates, BATCH, [str((p.files, p.scene, p.windows)) for p in batches]]
+    values = [
+        plan.keep_duplicates,
+        CHIPS_PER_PART,
+        [str((p.files, p.scene, p.windows)) for p in batches],
+    ]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()

@@ -21,7 +21,7 @@ def measured(monkeypatch, tmp_path):
         calls.append(1)
         return CHOICE
 
-    monkeypatch.setattr(Kernels, "measured", staticmethod(measure))
+    monkeypatch.setattr(Kernels, "benchmark", staticmethod(measure))
     fastest_kernels.cache_clear()
     yield calls
     fastest_kernels.cache_clear()

@@ -40,7 +40,7 @@ def test_probabilities_are_those_of_the_map(model, mosaic, make_raster):
 def test_features_are_a_mean_over_sizes(model, cells):
     net = model.net.base
     seen = embed(model, "m", cells)
-    plane = cells.planes[0]
+    plane = cells.rasters[0]
     image = torch.from_numpy(plane.chip.read().astype(np.float32))
     image = torch.from_numpy(np.pad(image.numpy(), ((0, 0), (16, 16), (16, 16)), "symmetric"))
     shown = model.normalize(image, torch.ones(image.shape[1:], dtype=torch.bool))[None]
@@ -89,7 +89,7 @@ def test_a_killed_run_goes_on_and_damage_is_mended(model, cells, tmp_path, monke
     calls.clear()
     monkeypatch.setattr(PatchNet, "by_size", lambda net, image: calls.append(1) or real(net, image))
     again = embed(model, "m", cells, cache=tmp_path)
-    assert len(calls) == len(cells.planes) - 3
+    assert len(calls) == len(cells.rasters) - 3
     assert np.allclose(again.features, whole.features, atol=1e-5)
 
 

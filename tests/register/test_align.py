@@ -73,7 +73,7 @@ def tables_of(path, plane):
 def aligned(frame, shifts, folder, name="osm.gpkg"):
     source = folder / name
     frame.to_file(source, layer="osm")
-    done = write_aligned(tables_of(source, shifts.plane), shifts, folder / "out.gpkg")
+    done = write_aligned(tables_of(source, shifts.grid), shifts, folder / "out.gpkg")
     return done, pyogrio.read_dataframe(folder / "out.gpkg", layer="osm")
 
 

@@ -72,7 +72,7 @@ def test_each_piece_is_seen_once_whoever_asks(empty_plane, place, side):
                 seen[(part.shape, *part.window.slices)] += part.mask
     for at, shape in enumerate(shapes):
         one = rasterize(
-            np.array([shape], object), np.ones(1, np.uint8), plane.labels.plane, plane.geobox
+            np.array([shape], object), np.ones(1, np.uint8), plane.labels.geobox, plane.geobox
         )
         assert np.array_equal(seen[at], one)
 

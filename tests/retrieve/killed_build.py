@@ -13,8 +13,8 @@ PART, FILES = 6, 3
 
 def in_small_parts(patch):
     """`patch(module, name, value)`: builds as this one's."""
-    patch(build, "PART", PART)
-    patch(sources, "PART", PART)
+    patch(build, "CHIPS_PER_PART", PART)
+    patch(sources, "CHIPS_PER_PART", PART)
     patch(sources, "FILES", FILES)
 
 

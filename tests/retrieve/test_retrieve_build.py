@@ -70,7 +70,7 @@ def test_chips_and_windows_are_in(built, chips, scene, model):
 
 
 def test_windows_end_at_the_edges_and_blank_ones_are_left_out(tmp_path, scene, model):
-    plan = replace(PLAN, cutting=ChipGrid(size=50, step=45, valid=0.9))
+    plan = replace(PLAN, chip_grid=ChipGrid(size=50, step=45, valid=0.9))
     made = build_index([str(scene)], tmp_path / "x", model, plan)
     rows = list(ChipIndex.open(tmp_path / "x").all_rows())
     assert sorted({r.row for r in rows}) == [0, 45, 90, 110]
@@ -144,7 +144,7 @@ def test_windows_far_apart_are_not_read_with_all_between(tmp_path, model, make_r
     pixels = np.random.default_rng(0).integers(1, 255, (3, 160, 160), dtype=np.uint8)
     pixels[:, :16, :16] = pixels[:, -16:, -16:] = 0
     path, cut = make_raster(pixels, nodata=0), ChipGrid(16, 16, 0.9)
-    assert build_index([str(path)], tmp_path / "x", model, replace(PLAN, cutting=cut)).blank == 2
+    assert build_index([str(path)], tmp_path / "x", model, replace(PLAN, chip_grid=cut)).blank == 2
     entry = sources.scene_entry(str(path), replace(cut, valid=0))
     batches, known = sources.batches_of(ChipIndex.open(tmp_path / "x"), [], [entry], 98)
     assert known == 98
@@ -191,7 +191,7 @@ def test_bad_images_among_good_ones(tmp_path, mixed, model):
 @pytest.mark.parametrize("other", [{"bands": (3, 2, 1)}, {"nodata": 7.0}])
 def test_a_scene_read_otherwise_is_not_taken_for_known(built, scene, model, other):
     before = files(built)
-    plan = replace(PLAN, cutting=replace(PLAN.chip_grid, **other))
+    plan = replace(PLAN, chip_grid=replace(PLAN.chip_grid, **other))
     with pytest.raises(ConfigError, match=r"is in the index with bands \(1, 2, 3\) and nodata"):
         build_index([str(scene)], built, model, plan)
     assert files(built) == before
@@ -211,7 +211,9 @@ def test_nothing_to_build_from(tmp_path, mixed, model):
 def test_scenes_that_cannot_be_cut(tmp_path, scene, model, make_raster):
     def refused(match, path=scene, error=SceneError, **cut):
         with pytest.raises(error, match=match):
-            build_index([str(path)], tmp_path / "x", model, replace(PLAN, cutting=ChipGrid(**cut)))
+            build_index(
+                [str(path)], tmp_path / "x", model, replace(PLAN, chip_grid=ChipGrid(**cut))
+            )
         assert not (tmp_path / "x").exists()
 
     refused("at least 16 are needed", size=10, step=10)
@@ -248,7 +250,7 @@ def test_grey_scenes_and_degrees(tmp_path, model, make_raster):
 
     grey = np.random.default_rng(0).integers(0, 255, (1, 100, 100), dtype=np.uint8)
     path = make_raster(grey, crs="EPSG:4326", transform=Affine(1e-5, 0, 7.1, 0, -1e-5, 60.0))
-    build_index([str(path)], tmp_path / "x", model, replace(PLAN, cutting=ChipGrid(40, 40)))
+    build_index([str(path)], tmp_path / "x", model, replace(PLAN, chip_grid=ChipGrid(40, 40)))
     rows = list(ChipIndex.open(tmp_path / "x").all_rows())
     assert {(r.height, r.width) for r in rows} == {(36, 72)}  # metres on the ground, at 60 north
 
