@@ -1,8 +1,8 @@
 """Building an index of chips: folders and scenes through the workers, in one order, resumable.
 
 What is added depends on the sources and the options alone: batches of work are done in any order,
-but go into the index in theirs, in parts of CHIPS_PER_PART chips. The header says how many batches are in, so
-a build that was killed goes on and leaves the files of an undisturbed one.
+but go into the index in theirs, in parts of CHIPS_PER_PART chips. The header says how many batches
+are in, so a build that was killed goes on and leaves the files of an undisturbed one.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from geopipe.retrieve.header import NAME, VECTORS, Header, SceneEntry, Unfinishe
 from geopipe.retrieve.rows import ChipRow
 from geopipe.retrieve.searchable import make_searchable
 from geopipe.retrieve.sources import (
-    BATCH,
+    CHIPS_PER_PART,
     BuildPlan,
     ChipGrid,
     batches_of,
@@ -195,7 +195,7 @@ def _embed(
             new = [i for i, r in enumerate(done.rows) if known_chips.is_new(r)]
             counts.duplicates += len(done.rows) - len(new)
             gathered.add(done, _vectors(done, job, batch), new)
-            if len(gathered.rows) >= BATCH:
+            if len(gathered.rows) >= CHIPS_PER_PART:
                 gathered.commit(batch.index + 1)
             advance(len(done.rows) + done.blank + len(done.bad))
         gathered.commit(state.of)
