@@ -108,7 +108,7 @@ def test_patches_cover_every_pixel_once(part):
 @pytest.mark.parametrize(
     ("peer", "most"),
     # dask knows no border of the scene: its last pixel is interpolated with what lies beyond.
-    [(loops.plain, 2), (loops.tuned_loop, 2), (tuned_threads, 2), (dask_overlap, 60)],
+    [(loops.plain, 2), (loops.tuned, 2), (tuned_threads, 2), (dask_overlap, 60)],
 )
 def test_a_peer_makes_the_map_that_geopipe_makes(peer, most, place, reference):
     folder, scene, model = place

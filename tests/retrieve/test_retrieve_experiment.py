@@ -68,7 +68,7 @@ def test_the_page_sets_the_papers_figures_beside_ours(tmp_path):
     mine = 100 * judged.mean_ap
     assert f"| {mine:.1f} | 30.2 | {mine - 30.2:+.1f} | {judged.anmrr:.3f} | 0.601 |" in text
     assert f"| {mine:.1f} | 53.6 | {mine - 53.6:+.1f} |" in text
-    gain = 100 * (options[1].judged.mean_ap - options[0].judged.mean_ap)
+    gain = 100 * (options[1].metrics.mean_ap - options[0].metrics.mean_ap)
     assert f"| {gain:+.1f} |" in text
     assert f"| {100 * reply.both:.1f} |" in text
     told = json.loads((tmp_path / "ucmerced.json").read_text())

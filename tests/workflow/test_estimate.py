@@ -12,7 +12,7 @@ from geopipe.learn.fine_tuning import FineTuningPlan
 from geopipe.learn.pace import seconds_per_step
 from geopipe.learn.refinement import RefinementPlan
 from geopipe.workflow import estimate as module
-from geopipe.workflow.estimate import Estimate, Work, estimate
+from geopipe.workflow.estimate import TimeEstimate, Work, estimate
 from geopipe.workflow.run import run_workflow
 from geopipe.workflow.schema import load_workflow
 
@@ -56,7 +56,7 @@ def test_labels_that_stay_and_a_tile_that_is_missing_cost_nothing(pace):
     ("base", "sharpening", "setting"), [(200, 100, "base"), (50, 100, "refinement")]
 )
 def test_the_setting_that_is_named_is_that_of_the_longest_part(base, sharpening, setting):
-    told = Estimate(10, base, sharpening, 10).sentence()
+    told = TimeEstimate(10, base, sharpening, 10).sentence()
     assert f"--set {setting}.steps=" in told
     assert f"{torch.get_num_threads()} threads" in told
 
@@ -82,7 +82,7 @@ def test_a_few_steps_are_taken_without_a_measurement(drawn, tmp_path, monkeypatc
 
 def test_a_short_run_says_nothing(drawn, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("geopipe.workflow.run._MIN_MEASURED_STEPS", 1)
-    monkeypatch.setattr("geopipe.workflow.run.estimate", lambda *_: Estimate(0, 5, 5, 1))
+    monkeypatch.setattr("geopipe.workflow.run.estimate", lambda *_: TimeEstimate(0, 5, 5, 1))
     folder = shutil.copytree(drawn, tmp_path / "tiles")
     run_workflow(load_workflow(folder / "tiny.toml"))
     assert "this takes" not in capsys.readouterr().err
