@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lost_runs = [lose_one_worker(plan, rng), lose_scheduler(plan, rng)]
     figures = {
         "command": f"python -m benchmarks.crash_recovery --kills {args.kills} --final {args.final} "
-        f"--size {args.size} --core {args.core} --seed {args.seed}",
+        f"--size {args.size} --tile-size {args.core} --seed {args.seed}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
         "load": [begun, load()],
@@ -79,7 +79,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=32, help="at any time, over all ways")
     parser.add_argument("--final", type=int, default=4, help="of each way, at the end")
     parser.add_argument("--size", type=int, default=4096, metavar="PX")
-    parser.add_argument("--core", type=int, default=256, metavar="PX")
+    parser.add_argument("--tile-size", dest="core", type=int, default=256, metavar="PX")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs/endure")
     return parser.parse_args(argv)

@@ -43,8 +43,9 @@ class Plan:
 
     def command(self, out: Path, options: Sequence[str]) -> list[str]:
         """The same words again and again."""
-        paths = [str(p) for p in (self.scene, self.model, out)]
-        return [geopipe_command(), "map", *paths, "--core", str(self.core), "--scores", *options]
+        paths = [str(self.scene), str(self.model), "-o", str(out)]
+        options = ["--tile-size", str(self.core), "--scores", *options]
+        return [geopipe_command(), "map", *paths, *options]
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,8 @@ def command(name: str, scene: Path, size: int, setting: Setting) -> list[str]:
     """The command line of `name` over `scene`."""
     out = setting.map_path(name, size) or setting.folder / "none"
     if name in GEOPIPE:
-        line = [geopipe_command(), "map", str(scene), str(setting.model), str(out.parent)]
+        line = [geopipe_command(), "map", str(scene), str(setting.model), "-o"]
+        line.append(str(out.parent))
         if name in WORKERS:
             line += ["--workers", str(WORKERS[name]), "--threads", str(WORKERS[name])]
         return [*line, "--precision", setting.precision, "--json"]

@@ -40,6 +40,10 @@ class ConfigError(GeopipeError, ValueError):
     """A TOML file or an option has an unknown key or an impossible value."""
 
 
+class OutputError(GeopipeError):
+    """A file or folder exists already, or cannot be written where it should be."""
+
+
 class JobError(GeopipeError):
     """A tile failed while a scene was processed."""
 

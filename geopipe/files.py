@@ -1,17 +1,35 @@
-"""Folders of results that appear complete or not at all, and the work folders beside them."""
+"""Files and folders of results: what may be written where, and folders that appear complete."""
 
 import logging
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from geopipe.errors import ConfigError, GeopipeError, SceneError
+from geopipe.errors import ConfigError, GeopipeError, OutputError, SceneError
 
 log = logging.getLogger(__name__)
 
+OTHER_NAME = "give another name, or set `overwrite`"
+"""The hint where an output exists already."""
 _KEPT_SUFFIXES = {".safetensors", ".resume"}
 """Features, folds and trainings, done or not; what else there is takes seconds to make again."""
+
+
+def check_new_file(out: Path, *, overwrite: bool = False, sources: Iterable[Path] = ()) -> None:
+    """Raise OutputError unless `out` may be written.
+
+    It may not be a folder, lie in a folder that does not exist, or be one of the `sources` that it
+    is made from; it may only exist with `overwrite`.
+    """
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder", "give the name of a file")
+    if out.exists() and any(s.exists() and out.samefile(s) for s in sources):
+        raise OutputError(f"{out} is what it would be made from", "give another name")
+    if out.exists() and not overwrite:
+        raise OutputError(f"{out} exists already", OTHER_NAME)
+    if not out.parent.is_dir():
+        raise OutputError(f"there is no folder {out.parent}", "make it first")
 
 
 def refuse_existing(out: Path, own: Collection[str], *, overwrite: bool) -> None:
@@ -31,7 +49,7 @@ def refuse_existing(out: Path, own: Collection[str], *, overwrite: bool) -> None
     else:
         existing = {out.name} if out.exists() else set()
     if existing and not overwrite:
-        raise ConfigError(f"{out} exists already", "give another name or --overwrite")
+        raise ConfigError(f"{out} exists already", OTHER_NAME)
     if out.is_file():
         raise ConfigError(f"{out} is a file", "give a folder to write into")
 

@@ -58,7 +58,7 @@ class Workers:
         if self.count < 0:
             raise ConfigError(f"workers={self.count} is negative", "0 runs in this process")
         if bool(self.count) + bool(self.scheduler) + (self.client is not None) > 1:
-            raise ConfigError("workers, scheduler and client exclude each other", "give one")
+            raise ConfigError("give one of `workers`, `scheduler` and `client`")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"threads={self.threads}: at least one is needed")
 
@@ -142,7 +142,7 @@ def _with_tile_name(job: Callable[[T], R], tile: T) -> R:
     except (GeopipeError, KeyboardInterrupt):
         raise
     except (MemoryError, torch.OutOfMemoryError) as e:
-        raise JobError(f"tile {tile}: out of memory", "use a smaller core or less ram") from e
+        raise JobError(f"tile {tile}: out of memory", "use smaller tiles or less memory") from e
     except Exception as e:
         raise JobError(f"tile {tile}: {type(e).__name__}: {e}") from e
 
@@ -200,7 +200,7 @@ def _distributed(
         except KilledWorker as e:
             raise JobError(
                 f"{tile_text}: its worker died {e.allowed_failures + 1} times",
-                "out of memory? use a smaller core or fewer workers",
+                "out of memory? use smaller tiles or fewer workers",
             ) from e
         except (FutureCancelledError, CommClosedError) as e:
             raise JobError(

@@ -231,8 +231,8 @@ def test_geopipe_tells_its_loop(tmp_path, monkeypatch):
     assert not left.exists()  # or tiles of an earlier run would be taken as mapped
     assert (done.seconds, done.wall, done.pixels) == (7.0, 11.0, 2000**2)
     assert done.notes == {"map_and_bundle_seconds": 9.5}
-    given = ["map", tmp_path / "s.tif", tmp_path / "model", left.with_suffix("")]
-    assert lines[0][1:5] == [*map(str, given)]
+    given = ["map", tmp_path / "s.tif", tmp_path / "model", "-o", left.with_suffix("")]
+    assert lines[0][1:6] == [*map(str, given)]
     runners.run("geopipe-2-workers", tmp_path / "s.tif", 2000, setting)
     assert " --workers 2 --threads 2 --precision bfloat16 --json" in " ".join(lines[1])
     silent = watch.MonitoredRun("", 1.0, 1.0, None, ())

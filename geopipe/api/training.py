@@ -1,20 +1,17 @@
 """Training: the steps of a workflow up to its model."""
 
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
 from geopipe.api.labels import Labels, as_labels
 from geopipe.api.model import Model, load_model
 from geopipe.api.scene import as_scene
-from geopipe.config import parse
-from geopipe.errors import CheckpointError, ConfigError
+from geopipe.errors import ConfigError
 from geopipe.learn.schedule import Schedule
 from geopipe.nets import BaseNetworkName
 from geopipe.raster import scene as raster_scene
-from geopipe.workflow.run import train_workflow
-from geopipe.workflow.schema import Workflow
+from geopipe.workflow.train import TrainingSettings, train_model
 
 _Scene = raster_scene.Scene | str | Path
 
@@ -45,7 +42,7 @@ def train(
         accurate: A small scene and its accurate labels, which the refinement learns from. Without
             them the outlines of the map are blunt.
         out: The model's file; default a temporary one that lives as long as the model (see
-            `Model.save`). A training that was stopped goes on from ``OUT.training``.
+            `Model.save`). A training that was stopped goes on from ``OUT.work``.
         net: "cnn", "unet" or "lite-unet".
         refinement: "rnn", a recurrent network, or "finetune", all weights trained on.
         steps: Of the base network; default by network and schedule.
@@ -62,45 +59,32 @@ def train(
         SceneError: A scene is smaller than a training patch, or has other bands.
         ConfigError: An impossible setting.
     """
-    if out is not None and Path(out).exists() and not overwrite:
-        raise CheckpointError(f"{out} exists already", "give another name, or set overwrite")
-    known = as_labels(labels)
-    tables: dict[str, Any] = {
-        "name": "train",
-        "classes": str(known.classes),
-        "gsd": gsd,
-        "seed": seed,
-        "schedule": schedule,
-        "device": device,
-        "train": _table(scene, known) | {"align": False},
-        "base": _given(net=net, steps=steps, batch=batch),
-        "refinement": _given(kind=refinement, steps=refinement_steps, batch=batch),
-    }
+    source = as_labels(labels)
+    choice = source.choice(as_scene(scene)).model_copy(update={"align": False})
+    tile_choice = None
     if accurate is not None:
         tile, outlines = accurate
-        exact = as_labels(outlines, known.classes)
-        if exact.scheme.names != known.scheme.names:
+        exact = as_labels(outlines, source.classes)
+        if exact.scheme.names != source.scheme.names:
             raise ConfigError(
-                f"the labels know {', '.join(known.scheme.names)}, the accurate ones "
+                f"the labels have the classes {', '.join(source.scheme.names)}, the accurate ones "
                 f"{', '.join(exact.scheme.names)}",
                 "open both with the same classes",
             )
-        tables["enhance"] = _table(tile, exact)
-    if out is not None:
-        target = Path(out).absolute()
-        work = target.with_name(target.name + ".training")
-        made = train_workflow(parse({**tables, "out": work}, Workflow, "train"))
-        model = Model(made, load_model(made).checkpoint).save(target)
-        shutil.rmtree(work, ignore_errors=True)
-        return model
-    folder = TemporaryDirectory(prefix="geopipe-model-")
-    made = train_workflow(parse({**tables, "out": folder.name}, Workflow, "train"))
-    return Model(made, load_model(made).checkpoint, folder)
-
-
-def _table(scene: _Scene, labels: Labels) -> dict[str, Any]:
-    return labels.choice(as_scene(scene)).model_dump(exclude_none=True)
-
-
-def _given(**settings: Any) -> dict[str, Any]:
-    return {k: v for k, v in settings.items() if v is not None}
+        tile_choice = exact.choice(as_scene(tile))
+    settings = TrainingSettings(
+        classes=str(source.classes),
+        gsd=gsd,
+        net=net,
+        steps=steps,
+        refinement=refinement,
+        refinement_steps=refinement_steps,
+        batch=batch,
+        schedule=schedule,
+        seed=seed,
+        device=device,
+    )
+    folder = None if out is not None else TemporaryDirectory(prefix="geopipe-model-")
+    target = Path(folder.name) / "model.safetensors" if folder else Path(str(out)).absolute()
+    train_model(choice, target, settings, accurate=tile_choice, overwrite=overwrite)
+    return Model(target, load_model(target).checkpoint, folder)

@@ -18,7 +18,7 @@ from geopipe.nets import SegmentationModel, build_base_network, build_postproces
 from geopipe.raster import Scene
 
 _FORMAT = 2
-TRAINING = "geopipe run, patches train or scenes train"
+TRAINING = "geopipe train, run, patches train or chips train"
 """What makes models, for the hints of errors."""
 _MAX_ITERATIONS = 50
 """A damaged header must not fill the memory with nets."""
@@ -59,11 +59,11 @@ class Checkpoint:
 
     def check_fits(self, scene: Scene) -> list[str]:
         """Warnings about `scene`; raises CheckpointError when the model cannot take it."""
-        self.require_gsd("map it with geopipe chips classify and a gsd, or train with a gsd")
+        self.require_gsd("train with a `gsd`, or give it to geopipe chips classify")
         if len(scene.bands) != self.bands:
             raise CheckpointError(
                 f"the model takes {self.bands} bands, {scene.path} gives {len(scene.bands)}",
-                f"choose {self.bands} with bands",
+                f"choose {self.bands} with `bands`",
             )
         if scene.dtype != self.dtype and self.net.patchwise:
             raise CheckpointError(

@@ -6,15 +6,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geopipe.cli.options import AS_JSON, CLASSES, OVERWRITE, PATH
+from geopipe.cli.commands import Group
+from geopipe.cli.options import AREA, AS_JSON, OVERWRITE, PATH, SEED, classes_option, out_option
 
 if TYPE_CHECKING:
     from geopipe.evaluation.assess.design import SampleDesign
 
 
-@click.group()
+@click.group(cls=Group)
 def assess() -> None:
-    """Judge a map by points that an analyst looks at: accuracy and areas with 95 % intervals."""
+    """Judge a map by sample points that an analyst interprets.
+
+    `plan` draws the points, `report` estimates accuracies and areas with 95 % intervals.
+
+    Example: geopipe assess plan map/classes.tif -o points.gpkg
+    """
 
 
 def _parse_accuracies(
@@ -32,21 +38,21 @@ def _parse_accuracies(
 
 @assess.command()
 @click.argument("class_map", metavar="MAP", type=PATH)
-@click.option("-o", "--out", "target", type=PATH, required=True, help="The GeoPackage to fill in.")
+@out_option("The GeoPackage of points to fill in.", "POINTS.gpkg")
 @click.option("--per-class", type=int, metavar="N", help="Points in each mapped class.")
 @click.option(
     "--target-ci",
     type=float,
     metavar="SHARE",
-    help="Or as many as it takes: half of the 95 % interval of the overall accuracy"
-    "  [default: 0.02]",
+    help="Or as many points as it takes for this half width of the 95 % interval of the overall "
+    "accuracy  [default: 0.02]",
 )
 @click.option(
     "--minimum",
     type=int,
     default=50,
     show_default=True,
-    help="With --target-ci: points in a rare class.",
+    help="With --target-ci: the least number of points in a class.",
 )
 @click.option(
     "--expect",
@@ -54,22 +60,17 @@ def _parse_accuracies(
     multiple=True,
     callback=_parse_accuracies,
     metavar="CLASS=SHARE",
-    help="User's accuracy conjectured  [default: 0.9 for the largest class, else 0.7]",
+    help="Expected user's accuracy of a class; may be repeated  [default: 0.9 for the largest "
+    "class, else 0.7]",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="The same seed draws the same points.",
-)
-@click.option("--area", type=PATH, help="Polygons to which the assessment is limited.")
-@click.option("--classes", help=CLASSES + "  [default: the names in MAP]")
+@SEED
+@AREA
+@classes_option(otherwise="the names in MAP")
 @OVERWRITE
 @AS_JSON
 def plan(
     class_map: Path,
-    target: Path,
+    out: Path,
     per_class: int | None,
     target_ci: float | None,
     minimum: int,
@@ -80,9 +81,14 @@ def plan(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Draw points in each class of MAP; fill in their field `truth` in QGIS."""
+    """Draw random sample points in each class of a map.
+
+    Fill in their field `truth` in QGIS, then run `geopipe assess report`.
+
+    Example: geopipe assess plan map/classes.tif -o points.gpkg --per-class 50
+    """
     if per_class is not None and target_ci is not None:
-        raise click.UsageError("give --per-class or --target-ci, not both")
+        raise click.UsageError("Give --per-class or --target-ci, not both.")
     from geopipe.classes import load_scheme
     from geopipe.evaluation.assess.points import plan_points
     from geopipe.evaluation.assess.sampling import SampleSize
@@ -91,14 +97,14 @@ def plan(
     size = SampleSize(per_class, width, minimum, expected)
     scheme = load_scheme(classes) if classes else None
     design = plan_points(
-        class_map, target, size, seed=seed, area=area, scheme=scheme, overwrite=overwrite
+        class_map, out, size, seed=seed, area=area, scheme=scheme, overwrite=overwrite
     )
     requested = per_class or minimum
     if as_json:
         click.echo(
             json.dumps(
                 {
-                    "out": str(target),
+                    "out": str(out),
                     "points": sum(design.points),
                     "seed": seed,
                     "area": design.area,
@@ -118,7 +124,7 @@ def plan(
         )
     else:
         click.echo("\n".join(_lines(design)))
-        click.echo(target)
+        click.echo(out)
     for name, pixels, points in zip(design.names, design.pixels, design.points, strict=True):
         if not pixels:
             click.echo(f"note: no pixel of class {name}, so no point", err=True)
@@ -144,12 +150,12 @@ def _lines(design: "SampleDesign") -> list[str]:
 
 @assess.command()
 @click.argument("class_map", metavar="MAP", type=PATH)
-@click.argument("points", type=PATH)
-@click.option("-o", "--out", type=PATH, help="Write the report as Markdown to this file.")
+@click.argument("points", metavar="POINTS.gpkg", type=PATH)
+@out_option("Write the report to this Markdown file.", "REPORT.md", required=False)
 @click.option(
     "--keep-moved",
     is_flag=True,
-    help="Use points moved to another pixel, as of the class they were planned in.",
+    help="Use points that were moved to another pixel, in the class they were planned for.",
 )
 @OVERWRITE
 @AS_JSON
@@ -161,7 +167,12 @@ def report(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Estimate accuracies and areas of MAP from POINTS whose `truth` is filled in."""
+    """Estimate accuracies and class areas from sample points.
+
+    POINTS.gpkg is the file that `geopipe assess plan` wrote, with its field `truth` filled in.
+
+    Example: geopipe assess report map/classes.tif points.gpkg -o accuracy.md
+    """
     from geopipe.evaluation.assess.assessment import check_report, write_report
     from geopipe.evaluation.assess.interpretation import assess_map as judge
 

@@ -1,4 +1,4 @@
-"""geopipe chips: what whole chips show."""
+"""geopipe chips: scene classification, one class for each chip."""
 
 import json
 from pathlib import Path
@@ -6,42 +6,65 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geopipe.cli.options import AS_JSON, BANDS, NODATA, OVERWRITE, PATH
-from geopipe.cli.patches import CACHE, DEVICE, SKIP_BAD
+from geopipe.cli.commands import Group
+from geopipe.cli.options import (
+    AS_JSON,
+    BANDS,
+    CACHE,
+    DEVICE,
+    METRES,
+    NODATA,
+    OVERWRITE,
+    PATH,
+    SEED,
+    SKIP_BAD,
+    out_option,
+)
 
 if TYPE_CHECKING:
     from geopipe.learn.chips.model import ChipTraining
 
-OUT = click.option("--out", type=PATH, required=True, help="What is made.")
 _LEARNING = (
     click.option(
         "--model",
         default="finetune:efficientnet_lite0",
         show_default=True,
-        help="finetune:NET, fusion:A+B (features: googlenet.im+alexnet.c5) or ddrl-am",
+        help="The kind of model: finetune:NET, fusion:A+B (features: googlenet.im+alexnet.c5) or "
+        "ddrl-am.",
     ),
     click.option(
         "--weights",
         multiple=True,
         default=("auto",),
         show_default=True,
-        help="Of the nets: a file, or auto for package or hub; NET=FILE for one of two.",
+        help="Weights of the networks: a file, or auto for package or hub; NET=FILE for one of "
+        "two.",
     ),
     click.option(
         "--frozen",
         is_flag=True,
-        help="Leave the nets as they are: logistic regression on their features, without "
-        "epochs, rates and turned chips.",
+        help="Do not train the networks: logistic regression on their features, without epochs, "
+        "learning rates and augmentation.",
     ),
-    click.option("--epochs", type=click.IntRange(1), default=10, show_default=True),
-    click.option("--batch", type=click.IntRange(1), default=32, show_default=True),
-    click.option("--lr", type=float, default=1e-3, show_default=True, help="Of new layers."),
+    click.option(
+        "--epochs", type=click.IntRange(1), default=10, show_default=True, help="Training epochs."
+    ),
+    click.option(
+        "--batch", type=click.IntRange(1), default=32, show_default=True, help="Chips in a batch."
+    ),
+    click.option(
+        "--lr",
+        type=float,
+        default=1e-3,
+        show_default=True,
+        help="Learning rate of the new layers.",
+    ),
     click.option(
         "--pretrained-lr",
         type=float,
         default=1e-4,
         show_default=True,
-        help="Of the pretrained parts; 0 freezes them.",
+        help="Learning rate of the pretrained parts; 0 freezes them.",
     ),
     click.option(
         "--center-loss",
@@ -53,18 +76,22 @@ _LEARNING = (
         type=click.Choice(["predicted", "true"]),
         default="predicted",
         show_default=True,
-        help="Whose attention map; true: to show what it flatters.",
+        help="Of ddrl-am: the class whose attention map is used; the true one flatters the "
+        "figures.",
     ),
-    click.option("--flat", is_flag=True, help="ddrl-am: classify all values, not their means."),
-    click.option("--no-augment", is_flag=True, help="Show chips as they are, not turned."),
+    click.option(
+        "--flat", is_flag=True, help="Of ddrl-am: classify all feature values, not their means."
+    ),
+    click.option("--no-augment", is_flag=True, help="Train without flips and rotations."),
     click.option(
         "--side",
         type=click.IntRange(64),
         default=224,
         show_default=True,
-        help="Pixels that each chip is resized to.",
+        metavar="PX",
+        help="Pixels a side that each chip is resized to.",
     ),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+    SEED,
     SKIP_BAD,
     DEVICE,
     CACHE,
@@ -80,32 +107,41 @@ def _learning(command: Any) -> Any:
     return command
 
 
-@click.group()
-def scenes() -> None:
-    """Scene classification: what whole chips show, and the chips of a scene."""
+@click.group(cls=Group)
+def chips() -> None:
+    """Classify whole chips (scene classification).
+
+    Example: geopipe chips train chips/ -o scenes.safetensors
+    """
 
 
-@scenes.command()
+@chips.command()
 @click.argument("folder", metavar="DIR", type=PATH)
-@OUT
+@out_option("The file of the model to write.", "MODEL")
 @click.option(
     "--chip",
     type=click.IntRange(2),
-    help="Pixels of a chip of a scene  [default: the median side of DIR's]",
+    metavar="PX",
+    help="Pixels a side of a chip of a scene  [default: the median side of the chips]",
 )
-@click.option("--step", type=click.IntRange(1), help="Pixels to the next chip  [default: a chip]")
+@click.option(
+    "--step",
+    type=click.IntRange(1),
+    metavar="PX",
+    help="Pixels between chips of a scene  [default: the side of a chip]",
+)
 @click.option(
     "--gsd",
-    type=click.FloatRange(0, min_open=True),
+    type=METRES,
     metavar="METRES",
-    help="Of a pixel of the chips  [default: by their place, if any]",
+    help="Ground sample distance of the chips  [default: as they are georeferenced, if they are]",
 )
 @click.option(
     "--hold-out",
     type=click.FloatRange(0, 0.9),
     default=0.0,
     show_default=True,
-    help="Share of each class that the model is judged by.",
+    help="Share of each class that the model is tested on.",
 )
 @_learning
 def train(
@@ -119,7 +155,12 @@ def train(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    """Train a scene classifier on the chips in DIR, a folder for each class."""
+    """Train a classifier on chips, a folder for each class.
+
+    DIR holds a folder of images for each class; the names of the folders are the classes.
+
+    Example: geopipe chips train chips/ -o scenes.safetensors --hold-out 0.2
+    """
     from geopipe.learn.chips import model as work
 
     training = _training(options, chip=chip, step=step, gsd=gsd)
@@ -143,16 +184,21 @@ def train(
     click.echo(f"model: {out} ({len(model.scheme)} classes)")
 
 
-@scenes.command()
+@chips.command()
 @click.argument("model", type=PATH)
 @click.argument("source", metavar="DIR|SCENE")
-@OUT
-@click.option("--step", type=click.IntRange(1), help="Of a scene: pixels to the next chip.")
+@out_option("The folder of the table or map.", "FOLDER")
+@click.option(
+    "--step",
+    type=click.IntRange(1),
+    metavar="PX",
+    help="Of a scene: pixels between chips  [default: as in the training]",
+)
 @click.option(
     "--gsd",
-    type=click.FloatRange(0, min_open=True),
+    type=METRES,
     metavar="METRES",
-    help="Of a scene: metres per pixel of the training chips  [default: what the model knows]",
+    help="Of a scene: ground sample distance of the training chips  [default: the model's]",
 )
 @SKIP_BAD
 @DEVICE
@@ -173,9 +219,12 @@ def classify(
     nodata: float | None,
     as_json: bool,
 ) -> None:
-    """Classify the chips in DIR into a table, or those of a grid over SCENE into a map.
+    """Classify a folder of chips, or a scene chip by chip.
 
-    OUT, a folder: chips.csv and chips.parquet; of a scene the map and chips.gpkg, its chips.
+    FOLDER gets a table of the chips in DIR, chips.csv and chips.parquet, or a map of SCENE with the
+    outlines of its chips, chips.gpkg.
+
+    Example: geopipe chips classify scenes.safetensors scene.tif -o map
     """
     from geopipe.mapping import Engine, choose_device
     from geopipe.raster import Scene
@@ -184,8 +233,8 @@ def classify(
 
     if Path(source).is_dir():
         if step or gsd or bands or nodata is not None:
-            raise click.UsageError("--step, --gsd, --bands and --nodata are for a scene")
-        chips = work.classify_chips(
+            raise click.UsageError("--step, --gsd, --bands and --nodata are for a scene.")
+        table = work.classify_chips(
             model,
             Path(source),
             out,
@@ -196,11 +245,11 @@ def classify(
         outputs = {"table": str(out / work.CSV), "geoparquet": str(out / work.PARQUET)}
     else:
         options = MapOptions(Engine(device, skip_bad=skip_bad), overwrite=overwrite)
-        _, chips = work.classify_scene(
+        _, table = work.classify_scene(
             model, Scene.open(source, bands, nodata), out, options, gsd=gsd, step=step
         )
         outputs = {"map": str(out / "classes.tif"), "chips": str(out / work.FOOTPRINTS)}
-    counts = chips["class"].value_counts().to_dict()
+    counts = table["class"].value_counts().to_dict()
     if as_json:
         click.echo(json.dumps({**outputs, "classes": counts}))
         return
@@ -210,21 +259,23 @@ def classify(
         click.echo(f"{what}: {path}")
 
 
-@scenes.command()
+@chips.command()
 @click.argument("folder", metavar="DIR", type=PATH)
-@OUT
-@click.option("--folds", type=click.IntRange(2), help="Cross-validation  [default: 5]")
+@out_option("The folder of the evaluation.", "FOLDER")
+@click.option("--folds", type=click.IntRange(2), help="Folds of the cross-validation  [default: 5]")
 @click.option(
     "--share",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Random splits instead, which learn from this share of each class.",
+    help="Random splits instead, with this share of each class for training.",
 )
-@click.option("--repeats", type=click.IntRange(1), help="Random splits  [default: 5]")
+@click.option(
+    "--repeats", type=click.IntRange(1), help="With --share: number of splits  [default: 5]"
+)
 @click.option(
     "--tsne/--no-tsne",
     default=True,
     show_default=True,
-    help="Draw features; with a center loss one without is trained too.",
+    help="Draw the features by t-SNE; with a center loss a model without it is trained too.",
 )
 @_learning
 def evaluate(
@@ -238,16 +289,19 @@ def evaluate(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    """Judge a kind of model on the chips in DIR that it did not learn from.
+    """Cross-validate a kind of model on labelled chips.
 
-    OUT, a folder: evaluation.json and .md, predictions.csv, figures.
+    DIR holds a folder of images for each class. FOLDER gets evaluation.json and .md,
+    predictions.csv and figures.
+
+    Example: geopipe chips evaluate chips/ -o evaluation --folds 5
     """
     from geopipe.learn.chips import cross_validation as work
 
     if folds and share:
-        raise click.UsageError("--folds or --share, not both")
+        raise click.UsageError("Give --folds or --share, not both.")
     if repeats and not share:
-        raise click.UsageError("--repeats is for --share")
+        raise click.UsageError("--repeats is for --share.")
     protocol = work.Protocol(
         0 if share else folds or 5, share or 0.8, repeats or 5, options["seed"], tsne
     )
@@ -276,18 +330,23 @@ def evaluate(
     click.echo(f"report: {out / 'evaluation.md'}")
 
 
-@scenes.command()
+@chips.command()
 @click.argument("model", type=PATH)
-@click.argument("chips", metavar="CHIP...", nargs=-1, required=True, type=PATH)
-@OUT
-@click.option("--class", "class_name", help="Whose map  [default: that of the predicted class]")
+@click.argument("images", metavar="CHIP...", nargs=-1, required=True, type=PATH)
+@out_option("The folder of the attention maps.", "FOLDER")
+@click.option(
+    "--class",
+    "class_name",
+    metavar="NAME",
+    help="Show this class  [default: the predicted class of each chip]",
+)
 @SKIP_BAD
 @DEVICE
 @OVERWRITE
 @AS_JSON
-def heat(
+def attention(
     model: Path,
-    chips: tuple[Path, ...],
+    images: tuple[Path, ...],
     out: Path,
     class_name: str | None,
     skip_bad: bool,
@@ -295,39 +354,40 @@ def heat(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Show where in each CHIP (files or folders) the model sees the class: Grad-CAM.
+    """Draw where in a chip the model sees its class (Grad-CAM).
 
-    OUT, a folder: a PNG over each chip, a GeoTIFF where the chip has a place, and heat.csv.
+    CHIP is an image or a folder of images. FOLDER gets a PNG of each chip, a GeoTIFF where the chip
+    is georeferenced, and attention.csv.
+
+    Example: geopipe chips attention scenes.safetensors chips/airport -o attention
     """
     from geopipe.learn.chips.attention_maps import attention_maps
     from geopipe.mapping import choose_device
 
-    written = attention_maps(
+    made = attention_maps(
         model,
-        chips,
+        images,
         out,
         class_name=class_name,
         device=choose_device(device),
         skip_bad=skip_bad,
         overwrite=overwrite,
     )
-    for attention in written:
+    for one in made:
         if as_json:
             click.echo(
                 json.dumps(
                     {
-                        "chip": attention.chip,
-                        "class": attention.class_name,
-                        "probability": attention.probability,
-                        "picture": str(attention.overlay),
-                        "raster": attention.raster and str(attention.raster),
+                        "chip": one.chip,
+                        "class": one.class_name,
+                        "probability": one.probability,
+                        "picture": str(one.overlay),
+                        "raster": one.raster and str(one.raster),
                     }
                 )
             )
         else:
-            click.echo(
-                f"{attention.class_name:24s} {attention.probability:6.3f}  {attention.overlay}"
-            )
+            click.echo(f"{one.class_name:24s} {one.probability:6.3f}  {one.overlay}")
 
 
 def _training(options: dict[str, Any], **design: Any) -> "ChipTraining":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from geopipe.cli.commands import Command
 from geopipe.cli.options import AS_JSON, PATH
 
 if TYPE_CHECKING:
@@ -17,16 +18,19 @@ if TYPE_CHECKING:
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", metavar="[PATH]", type=PATH, default=".")
 @click.option("--quick", is_flag=True, help="Do not measure the speed, which takes 5 seconds.")
 @AS_JSON
 @click.pass_context
 def doctor(ctx: click.Context, folder: Path, quick: bool, as_json: bool) -> None:
-    """Look at libraries, devices, speed, memory and disks; say what to do where something is amiss.
+    """Check the installation and the machine, and say what to do.
 
-    PATH: where maps will be written  [default: the working folder]. Exit code 1: a problem, without
-    whose cure geopipe does not work.
+    Libraries, devices, speed, memory and disks are looked at. PATH is the folder that maps will be
+    written to, by default the working folder. The exit code is 1 where geopipe cannot work before
+    a problem is solved.
+
+    Example: geopipe doctor --quick
     """
     from geopipe.doctor import examine
 

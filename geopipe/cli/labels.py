@@ -1,4 +1,4 @@
-"""geopipe labels: burn vectors on a scene, check how well they fit it, align them."""
+"""geopipe labels: rasterize labels on a scene, check how well they fit it, align them."""
 
 import json
 from pathlib import Path
@@ -6,65 +6,70 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geopipe.cli.options import AS_JSON, BANDS, CLASSES, NODATA, OVERWRITE, PATH
+from geopipe.cli.commands import Group
+from geopipe.cli.options import (
+    AREA,
+    AS_JSON,
+    BANDS,
+    FETCH,
+    IGNORE_BUFFER,
+    LAYER,
+    MAX_SHIFT,
+    NODATA,
+    OVERWRITE,
+    PATH,
+    classes_option,
+    out_option,
+)
 
 if TYPE_CHECKING:
     from geopipe.register.label_qc import LabelQC
 
-LAYER = click.option("--layer", help="One layer of a GeoPackage  [default: all]")
-AREA = click.option("--area", type=PATH, help="Polygons outside which nothing is known (255).")
-SCHEME = click.option("--classes", default="buildings-roads", show_default=True, help=CLASSES)
+CLASSES = classes_option("buildings-roads")
 MODEL = click.option(
-    "--model", type=PATH, help="See the image through a model  [default: colours and texture]"
-)
-MAX_SHIFT = click.option(
-    "--max-shift",
-    "most",
-    type=click.FloatRange(1, 30),
-    default=8.0,
-    show_default=True,
-    help="Metres on the ground beyond which no shift is looked for or made.",
+    "--model",
+    type=PATH,
+    help="A model that tells the classes in the image  [default: colours and texture]",
 )
 
 
-class _Labels(click.Group):
-    """``geopipe labels SCENE OSM OUT`` burns; it need not say ``burn``."""
+class _Labels(Group):
+    """``geopipe labels SCENE LABELS`` rasterizes; it need not say ``rasterize``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``burn`` in front of what names no command."""
+        """Put ``rasterize`` in front of what names no command."""
         if args and args[0] not in (*self.commands, "-h", "--help"):
-            args = ["burn", *args]
+            args = ["rasterize", *args]
         return super().parse_args(ctx, args)
 
 
 @click.group(cls=_Labels, invoke_without_command=False)
 def labels() -> None:
-    """Labels for a scene: burn them (geopipe labels SCENE OSM OUT.tif), check them, align them."""
+    """Rasterize labels on a scene; check or align them.
+
+    Without the name of a command, `rasterize` is meant.
+
+    Example: geopipe labels scene.tif osm.gpkg -o labels.tif
+    """
 
 
 @labels.command()
 @click.argument("scene")
 @click.argument("labels", type=PATH, required=False)
-@click.argument("out", type=PATH, required=False)
-@click.option("--fetch", is_flag=True, help="Ask OpenStreetMap (Overpass); then give no LABELS.")
-@SCHEME
+@out_option("The label raster to write.", "OUT.tif")
+@FETCH
+@CLASSES
 @LAYER
 @AREA
-@click.option(
-    "--ignore-buffer",
-    type=click.FloatRange(0, 50),
-    default=0.0,
-    metavar="METRES",
-    help="Nothing is known (255) this near to the border of two classes.",
-)
+@IGNORE_BUFFER
 @OVERWRITE
 @BANDS
 @NODATA
 @AS_JSON
-def burn(
+def rasterize(
     scene: str,
     labels: Path | None,
-    out: Path | None,
+    out: Path,
     fetch: bool,
     classes: str,
     layer: str | None,
@@ -75,32 +80,34 @@ def burn(
     nodata: float | None,
     as_json: bool,
 ) -> None:
-    """Burn vectors on the pixels of SCENE: geopipe labels SCENE OSM OUT.tif
+    """Rasterize vector labels on the pixels of a scene.
 
-    LABELS: OSM (.osm, .osm.bz2, .osm.pbf), GeoPackage, GeoJSON, GeoParquet, Shapefile, or a raster
-    of class ids. With --fetch: geopipe labels --fetch SCENE OUT.tif
+    LABELS are OpenStreetMap (.osm, .osm.bz2, .osm.pbf), a GeoPackage, GeoJSON, GeoParquet,
+    Shapefile, or a raster of class ids. Pixels of which nothing is known are 255.
+
+    Example: geopipe labels scene.tif --fetch -o labels.tif
     """
-    if fetch and out is None:
-        labels, out = None, labels
-    if out is None or (labels is None) != fetch:
-        raise click.UsageError("give SCENE LABELS OUT, or --fetch SCENE OUT")
+    if (labels is None) != fetch:
+        raise click.UsageError("Give LABELS, or --fetch without LABELS.")
     from geopipe.classes import load_scheme
-    from geopipe.labels import write_label_raster
-    from geopipe.workflow.schema import FETCH, LabelledScene
+    from geopipe.labels.write import check_label_raster, write_label_raster
+    from geopipe.workflow.schema import FETCH as BY_NAME
+    from geopipe.workflow.schema import LabelledScene
     from geopipe.workflow.sources import label_source, open_scene
 
-    settings = LabelledScene(
+    check_label_raster(out, scene, overwrite=overwrite)
+    choice = LabelledScene(
         scene=scene,
         bands=bands,
         nodata=nodata,
-        labels=labels or Path(FETCH),
+        labels=labels or Path(BY_NAME),
         layer=layer,
         area=area,
         ignore_buffer=ignore_buffer,
     )
-    opened_scene = open_scene(settings)
-    source = label_source(settings, load_scheme(classes), opened_scene)
-    counts = write_label_raster(opened_scene, source, out, overwrite=overwrite)
+    place = open_scene(choice)
+    source = label_source(choice, load_scheme(classes), place)
+    counts = write_label_raster(place, source, out, overwrite=overwrite)
     pixels = dict(zip(source.scheme.names, counts.pixels, strict=True))
     skipped = dict(getattr(source, "skipped", ()))
     if as_json:
@@ -128,15 +135,16 @@ def burn(
 
 @labels.command()
 @click.argument("scene")
-@click.argument("osm", type=PATH)
-@click.option("-o", "--out", type=PATH, help="A GeoPackage of the blocks, styled for QGIS.")
+@click.argument("labels", type=PATH)
+@out_option("A GeoPackage of the tiles, styled for QGIS.", "CHECK.gpkg", required=False)
 @MODEL
 @click.option(
     "--block",
     type=click.FloatRange(50, 5000),
     default=200.0,
     show_default=True,
-    help="Metres a side of a block.",
+    metavar="METRES",
+    help="Side of a tile that is judged.",
 )
 @click.option(
     "--image-date",
@@ -144,7 +152,7 @@ def burn(
     help="When the image was taken  [default: as its tags say]",
 )
 @MAX_SHIFT
-@SCHEME
+@CLASSES
 @LAYER
 @AREA
 @OVERWRITE
@@ -153,12 +161,12 @@ def burn(
 @AS_JSON
 def check(
     scene: str,
-    osm: Path,
+    labels: Path,
     out: Path | None,
     model: Path | None,
     block: float,
     image_date: Any,
-    most: float,
+    max_shift: float,
     classes: str,
     layer: str | None,
     area: Path | None,
@@ -167,21 +175,25 @@ def check(
     nodata: float | None,
     as_json: bool,
 ) -> None:
-    """How well vectors fit SCENE, block by block: shift, what is missing, what is not there, age.
+    """Check how well vector labels fit a scene, tile by tile.
 
-    OSM: vectors as for `geopipe labels`, or "fetch". A shift is said only where the image supports
-    it; dx and dy are metres on the ground to add to the labels, right and up in the image.
+    Of each class in each tile: the shift, the share of missing objects (omission), the objects that
+    the image does not show (commission), and their age. A shift is told only where the image
+    supports it; dx and dy are metres on the ground to add to the labels, right and up in the image.
+    LABELS are vectors, or "fetch" for OpenStreetMap.
+
+    Example: geopipe labels check scene.tif osm.gpkg -o check.gpkg
     """
     from geopipe.raster.geopackage import check_target
     from geopipe.register import label_qc as work
     from geopipe.register.qc_file import rows, write_qc_file
-    from geopipe.workflow.schema import FETCH
+    from geopipe.workflow.schema import FETCH as BY_NAME
 
     if out:
-        check_target(out, overwrite=overwrite, sources=_files(scene, osm, model, area))
-    qc = _label_qc(scene, osm, classes, layer, area, bands, nodata, model, most)
+        check_target(out, overwrite=overwrite, sources=_files(scene, labels, model, area))
+    qc = _label_qc(scene, labels, classes, layer, area, bands, nodata, model, max_shift)
     capture_date = image_date.date() if image_date else work.image_date(qc.scene)
-    tables = work.tables_of(None if str(osm) == FETCH else osm, qc.scheme, qc.scene, layer)
+    tables = work.tables_of(None if str(labels) == BY_NAME else labels, qc.scheme, qc.scene, layer)
     blocks = work.with_dates(qc.tiles(block), qc.grid, tables, block)
     if out:
         write_qc_file(qc.grid, blocks, out, overwrite=overwrite)
@@ -213,11 +225,11 @@ def check(
 
 @labels.command()
 @click.argument("scene")
-@click.argument("osm", type=PATH)
-@click.argument("out", type=PATH)
+@click.argument("labels", type=PATH)
+@out_option("The GeoPackage of aligned vectors to write.", "OUT.gpkg")
 @MODEL
 @MAX_SHIFT
-@SCHEME
+@CLASSES
 @LAYER
 @AREA
 @OVERWRITE
@@ -226,10 +238,10 @@ def check(
 @AS_JSON
 def align(
     scene: str,
-    osm: Path,
+    labels: Path,
     out: Path,
     model: Path | None,
-    most: float,
+    max_shift: float,
     classes: str,
     layer: str | None,
     area: Path | None,
@@ -238,22 +250,25 @@ def align(
     nodata: float | None,
     as_json: bool,
 ) -> None:
-    """Move vectors by the smooth field of their shifts: geopipe labels align SCENE OSM OUT.gpkg
+    """Move vector labels to where the image shows them.
 
-    Every vertex moves by the field at its place, so what touched still touches. Columns stay;
-    source_id, shift_east and shift_north tell what was done to each feature. What the image gives
-    no evidence for stays where it is. Features farther than 100 m from SCENE are left out.
+    Every vertex moves by a smooth displacement field, so shapes that touch still touch. Columns
+    stay; source_id, shift_east and shift_north tell what was done to each feature. What the image
+    gives no evidence for stays where it is. Features farther than 100 m from the scene are left
+    out. LABELS are vectors, or "fetch" for OpenStreetMap.
+
+    Example: geopipe labels align scene.tif osm.gpkg -o aligned.gpkg
     """
     import numpy as np
 
     from geopipe.raster.geopackage import check_target
     from geopipe.register import label_qc as work
     from geopipe.register.align import write_aligned
-    from geopipe.workflow.schema import FETCH
+    from geopipe.workflow.schema import FETCH as BY_NAME
 
-    check_target(out, overwrite=overwrite, sources=_files(scene, osm, model, area))
-    qc = _label_qc(scene, osm, classes, layer, area, bands, nodata, model, most)
-    tables = work.tables_of(None if str(osm) == FETCH else osm, qc.scheme, qc.scene, layer)
+    check_target(out, overwrite=overwrite, sources=_files(scene, labels, model, area))
+    qc = _label_qc(scene, labels, classes, layer, area, bands, nodata, model, max_shift)
+    tables = work.tables_of(None if str(labels) == BY_NAME else labels, qc.scheme, qc.scene, layer)
     summary = write_aligned(tables, qc.field, out, overwrite=overwrite)
     median = float(np.median(summary.metres)) if summary.moved else 0.0
     longest = float(summary.metres.max()) if summary.moved else 0.0

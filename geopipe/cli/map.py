@@ -5,37 +5,45 @@ from pathlib import Path
 
 import click
 
-from geopipe.cli.options import AS_JSON, BANDS, NODATA, OVERWRITE, PATH, RAM, VRAM
+from geopipe.cli.commands import Command
+from geopipe.cli.options import (
+    AS_JSON,
+    BANDS,
+    DEVICE,
+    NODATA,
+    OVERWRITE,
+    PATH,
+    RAM,
+    SCHEDULER,
+    THREADS,
+    VRAM,
+    WORKERS,
+    out_option,
+    tile_size_option,
+)
 
 SKIPPED = 3
 """Exit code of a map with tiles that could not be read."""
 
 
-@click.command("map")
+@click.command("map", cls=Command)
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
 @click.argument("model", type=PATH)
-@click.argument("out_dir", type=PATH)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N")
-@click.option(
-    "--workers",
-    type=int,
-    default=0,
-    show_default=True,
-    help="Local processes; 0: threads of this one.",
-)
-@click.option("--threads", type=int, help="Tiles at once on this machine  [default: its cores]")
-@click.option("--scheduler", metavar="tcp://HOST:PORT", help="A dask cluster instead of --workers.")
+@out_option("The folder of the map; of several scenes, a folder each in it.", "FOLDER")
+@DEVICE
+@WORKERS
+@THREADS
+@SCHEDULER
 @RAM
 @VRAM
-@click.option(
-    "--core", type=int, help="Pixels a side of a tile  [default: 1024, less if --ram asks]"
-)
+@tile_size_option("Pixels a side of a tile  [default: 1024, less if --ram asks]")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "tf32", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="tf32 (GPUs), bfloat16: only where 99.9 % of a sample agree.",
+    help="Precision of the networks; tf32 (GPUs) and bfloat16 are refused where less than 99.9 % "
+    "of a sample agree.",
 )
 @click.option("--scores", is_flag=True, help="Add scores.tif, the probability of each class.")
 @click.option(
@@ -45,8 +53,10 @@ SKIPPED = 3
     "[default: with a model of patches]",
 )
 @click.option("--vectors", is_flag=True, help="Add classes.gpkg, polygons.")
-@click.option("--orthogonalize", is_flag=True, help="With --vectors: square corners for buildings.")
-@click.option("--skip-bad", is_flag=True, help="Unreadable tiles become nodata; exit code 3.")
+@click.option("--orthogonalize", is_flag=True, help="With --vectors: give buildings right angles.")
+@click.option(
+    "--skip-bad", is_flag=True, help="Tiles that cannot be read become nodata; exit code 3."
+)
 @click.option("--restart", is_flag=True, help="Drop an unfinished map of other inputs.")
 @click.option("--inexact", is_flag=True, help="Allow layers that leave seams between tiles.")
 @click.option("--dry-run", is_flag=True, help="Only print the plan: tiles, memory, disk, time.")
@@ -57,14 +67,14 @@ SKIPPED = 3
 def map_(
     scenes: tuple[str, ...],
     model: Path,
-    out_dir: Path,
+    out: Path,
     device: str,
     workers: int,
     threads: int | None,
     scheduler: str | None,
     ram_mb: int | None,
     vram_mb: int | None,
-    core: int | None,
+    tile_size: int | None,
     precision: str,
     scores: bool,
     confidence: bool | None,
@@ -79,10 +89,13 @@ def map_(
     nodata: float | None,
     as_json: bool,
 ) -> None:
-    """Map each SCENE with MODEL into the folder OUT_DIR, which opens right in QGIS.
+    """Map scenes with a trained model.
 
-    SCENE: a raster, a VRT, an address (https://, s3://), a text list (.txt), a STAC file (.json).
-    Several scenes get a folder each in OUT_DIR. The same command goes on with a run that stopped.
+    SCENE is a raster, a VRT, an address (https://, s3://), a list of scenes in a text file (.txt)
+    or a STAC file (.json). FOLDER gets classes.tif with its style for QGIS, a report, and what the
+    options add. The same command goes on with a run that stopped.
+
+    Example: geopipe map scene.tif model.safetensors -o map
     """
     from geopipe.mapping import Budget, Engine, Workers
     from geopipe.raster import Scene
@@ -95,7 +108,7 @@ def map_(
     engine = Engine(
         device,
         Workers(workers, scheduler, threads),
-        Budget(core, ram_mb, vram_mb),
+        Budget(tile_size, ram_mb, vram_mb),
         precision,  # type: ignore[arg-type]  # click has checked it
         skip_bad,
         restart,
@@ -106,7 +119,7 @@ def map_(
     is_single = len(paths) == 1 and paths[0] == scenes[0]
     if dry_run:
         for path, name in scene_names(paths).items():
-            target = out_dir if is_single else out_dir / name
+            target = out if is_single else out / name
             plan = plan_bundle(Scene.open(path, bands, nodata), model, target, options)
             if as_json:
                 click.echo(json.dumps(plan))
@@ -114,9 +127,9 @@ def map_(
                 click.echo("\n".join(f"{name:28s} {value}" for name, value in plan.items()))
         return
     if is_single:
-        bundles = [write_bundle(Scene.open(paths[0], bands, nodata), model, out_dir, options)]
+        bundles = [write_bundle(Scene.open(paths[0], bands, nodata), model, out, options)]
     else:
-        bundles = write_bundles(paths, model, out_dir, options, bands=bands, nodata=nodata)
+        bundles = write_bundles(paths, model, out, options, bands=bands, nodata=nodata)
     for bundle in bundles:
         if as_json:
             click.echo(

@@ -1,47 +1,48 @@
-"""geopipe patches: models that map by patches."""
+"""geopipe patches: models that classify patches."""
 
 import json
 from pathlib import Path
 
 import click
 
-from geopipe.cli.options import AS_JSON, BANDS, NODATA, OVERWRITE, PATH
-
-SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Leave out chips that cannot be read.")
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N")
-CACHE = click.option("--cache", type=PATH, help="A folder in which features are kept.")
-LABELS = click.option(
-    "--labels", type=PATH, help="Of the only labelled scene: vectors or a class raster."
+from geopipe.cli.commands import Group
+from geopipe.cli.options import (
+    AS_JSON,
+    BANDS,
+    CACHE,
+    DEVICE,
+    LABELS,
+    MASKS,
+    METRES,
+    NODATA,
+    OVERWRITE,
+    SEED,
+    SKIP_BAD,
+    UNLABELLED,
+    classes_option,
+    out_option,
 )
-MASKS = click.option(
-    "--masks", type=PATH, help="A folder with an image of ids for each labelled chip."
-)
-UNLABELLED = click.option(
-    "--unlabelled",
-    type=click.IntRange(0, 255),
-    default=255,
-    show_default=True,
-    help="Id of pixels without a class in the masks.",
-)
-SCHEME = "A class scheme: land-cover, a TOML file  [default: the names of the folders]"
 
 
-@click.group()
+@click.group(cls=Group)
 def patches() -> None:
-    """Models that map by patches: land cover, from chips or labelled scenes."""
+    """Train models that classify patches, as for land cover.
+
+    Example: geopipe patches train chips/ --gsd 4 -o landcover.safetensors
+    """
 
 
 @patches.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.argument("out", type=PATH)
+@out_option("The file of the model to write.", "MODEL")
 @click.option(
     "--gsd",
-    type=click.FloatRange(0, min_open=True),
+    type=METRES,
     required=True,
     metavar="METRES",
-    help="Of a pixel that the net sees; chips are taken to have it.",
+    help="Ground sample distance of the network; chips are taken to have it.",
 )
-@click.option("--classes", help=SCHEME)
+@classes_option(otherwise="the names of the folders")
 @LABELS
 @MASKS
 @UNLABELLED
@@ -49,7 +50,7 @@ def patches() -> None:
     "--backbone",
     default="efficientnet_lite0",
     show_default=True,
-    help="efficientnet_lite0, resnet50, vgg16... (docs/backbones.md)",
+    help="The backbone: efficientnet_lite0, resnet50, vgg16... (docs/backbones.md)",
 )
 @click.option(
     "--weights",
@@ -62,35 +63,53 @@ def patches() -> None:
     default="56,112,224",
     show_default=True,
     metavar="N,N,N",
-    help="Patches around a cell, px.",
+    help="Pixels a side of the patches around a cell.",
 )
-@click.option("--size-weights", metavar="X,X,X", help="Of their probabilities  [default: alike]")
-@click.option("--cell", type=click.IntRange(4), help="Pixels a side  [default: smallest patch]")
+@click.option(
+    "--size-weights",
+    metavar="X,X,X",
+    help="Weights of their probabilities  [default: all the same]",
+)
+@click.option(
+    "--cell",
+    type=click.IntRange(4),
+    metavar="PX",
+    help="Pixels a side of a cell of the map  [default: the smallest patch]",
+)
 @click.option(
     "--side",
     type=click.IntRange(32),
     default=128,
     show_default=True,
-    help="Pixels that each patch is resized to.",
+    metavar="PX",
+    help="Pixels a side that each patch is resized to.",
 )
 @click.option("--no-segments", is_flag=True, help="Map whole cells, not segments of the image.")
-@click.option("--steps", type=click.IntRange(1), default=300, show_default=True)
-@click.option("--lr", type=float, default=1e-3, show_default=True, help="Of the last layer.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=300,
+    show_default=True,
+    help="Training steps.",
+)
+@click.option(
+    "--lr", type=float, default=1e-3, show_default=True, help="Learning rate of the last layer."
+)
 @click.option(
     "--backbone-lr",
     type=float,
     default=2e-4,
     show_default=True,
-    help="Of the pretrained part; 0 freezes it.",
+    help="Learning rate of the pretrained part; 0 freezes it.",
 )
 @click.option(
     "--hold-out",
     type=click.FloatRange(0.05, 0.9),
     default=0.2,
     show_default=True,
-    help="Share of the images that the model is judged by.",
+    help="Share of the images that the model is tested on.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@SEED
 @SKIP_BAD
 @DEVICE
 @CACHE
@@ -126,9 +145,12 @@ def train(
     nodata: float | None,
     as_json: bool,
 ) -> None:
-    """Train the model OUT on SOURCE: folders of chips, a folder per class, or a labelled scene.
+    """Train a patch classifier on chips or on a labelled scene.
 
-    `geopipe map SCENE OUT FOLDER` maps with it.
+    SOURCE is a folder of chips with a folder per class, a folder of chips with --masks, or a scene
+    with --labels. `geopipe map SCENE MODEL -o FOLDER` maps with the model.
+
+    Example: geopipe patches train chips/ --gsd 4 -o landcover.safetensors
     """
     from geopipe.classes import load_scheme
     from geopipe.learn.patches import PatchPlan
@@ -169,4 +191,4 @@ def numbers(text: str, kind: type[int] | type[float]) -> tuple[float, ...]:
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError as e:
-        raise click.UsageError(f"{text}: give numbers, e.g. 56,112,224") from e
+        raise click.UsageError(f"{text}: give numbers, e.g. 56,112,224.") from e

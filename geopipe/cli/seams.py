@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geopipe.cli.options import AS_JSON, BANDS, NODATA, PATH
+from geopipe.cli.commands import Command
+from geopipe.cli.options import AS_JSON, BANDS, DEVICE, NODATA, PATH, tile_size_option
 from geopipe.errors import GridError
 
 if TYPE_CHECKING:
@@ -23,19 +24,25 @@ def _pair(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
     return row, col
 
 
-@click.command("verify-seams")
+@click.command("verify-seams", cls=Command)
 @click.argument("scene")
 @click.argument("model", type=PATH)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N")
-@click.option(
-    "--core",
-    "cores",
-    type=int,
-    multiple=True,
-    help="Pixels a side of a tile, more than once  [default: 256, 512, 1024]",
+@DEVICE
+@tile_size_option(
+    "Pixels a side of a tile; may be repeated  [default: 256, 512, 1024]", multiple=True
 )
-@click.option("--crop", type=int, help="Pixels a side of the part compared  [default: 1500]")
-@click.option("--at", callback=_pair, metavar="ROW,COL", help="Its middle  [default: the scene's]")
+@click.option(
+    "--crop",
+    type=int,
+    metavar="PX",
+    help="Pixels a side of the part that is compared  [default: 1500]",
+)
+@click.option(
+    "--at",
+    callback=_pair,
+    metavar="ROW,COL",
+    help="The middle of that part  [default: the middle of the scene]",
+)
 @BANDS
 @NODATA
 @AS_JSON
@@ -43,16 +50,19 @@ def verify_seams(
     scene: str,
     model: Path,
     device: str,
-    cores: tuple[int, ...],
+    tile_sizes: tuple[int, ...],
     crop: int | None,
     at: tuple[int, int] | None,
     bands: tuple[int, ...] | None,
     nodata: float | None,
     as_json: bool,
 ) -> None:
-    """Compare tiles of SCENE mapped with MODEL with one forward of the nets over a whole crop.
+    """Check that the map of a model has no seams between tiles.
 
-    Exit code 1 when a pixel's class or score differs by more than rounding.
+    A part of SCENE is mapped with MODEL in tiles of several sizes and in one piece. The exit code
+    is 1 where a pixel's class or score differs by more than rounding.
+
+    Example: geopipe verify-seams scene.tif model.safetensors
     """
     from geopipe.mapping import choose_device
     from geopipe.mapping.seams import CORES
@@ -62,7 +72,7 @@ def verify_seams(
     report = verify(
         Scene.open(scene, bands, nodata),
         model,
-        cores=cores or CORES,
+        cores=tile_sizes or CORES,
         crop_px=crop,
         at=at,
         device=choose_device(device),

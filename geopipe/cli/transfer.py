@@ -5,11 +5,27 @@ from pathlib import Path
 
 import click
 
-from geopipe.cli.options import AS_JSON, BANDS, NODATA, OVERWRITE, PATH
-from geopipe.cli.patches import CACHE, DEVICE, LABELS, MASKS, SKIP_BAD, UNLABELLED
+from geopipe.cli.commands import Command
+from geopipe.cli.options import (
+    AS_JSON,
+    BANDS,
+    CACHE,
+    DEVICE,
+    LABELS,
+    MASKS,
+    NODATA,
+    OVERWRITE,
+    PATH,
+    SEED,
+    SKIP_BAD,
+    UNLABELLED,
+    out_option,
+)
+
+SHARE = click.FloatRange(0, 1)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", type=PATH)
 @click.option(
     "--source",
@@ -17,7 +33,7 @@ from geopipe.cli.patches import CACHE, DEVICE, LABELS, MASKS, SKIP_BAD, UNLABELL
     multiple=True,
     required=True,
     metavar="DIR|SCENE",
-    help="What the model was trained on.",
+    help="What the model was trained on; may be repeated.",
 )
 @LABELS
 @MASKS
@@ -28,62 +44,70 @@ from geopipe.cli.patches import CACHE, DEVICE, LABELS, MASKS, SKIP_BAD, UNLABELL
     multiple=True,
     required=True,
     metavar="DIR|SCENE",
-    help="Where the model is to go; no label of it is looked at.",
+    help="Images of the new domain, whose labels are not read; may be repeated.",
 )
-@click.option("--out", type=PATH, required=True, help="The new model.")
+@out_option("The file of the new model to write.", "MODEL")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=SHARE,
     default=0.8,
     show_default=True,
-    help="Least probability of a pseudo-label.",
+    help="The least probability of a pseudo-label.",
 )
 @click.option(
     "--neighbours",
     type=click.IntRange(1),
     default=10,
     show_default=True,
-    help="Source samples that are asked to confirm it.",
+    help="Number of nearest source samples that a pseudo-label is compared with.",
 )
 @click.option(
     "--agreement",
-    type=click.FloatRange(0, 1),
+    type=SHARE,
     default=0.6,
     show_default=True,
-    help="Least share of them that do.",
+    help="The least share of them that have its class.",
 )
 @click.option(
     "--entropy",
-    type=click.FloatRange(0, 1),
+    type=SHARE,
     default=0.6,
     show_default=True,
-    help="Most entropy of their classes, of log(classes).",
+    help="The largest entropy of their classes, as a share of log(number of classes).",
 )
 @click.option(
     "--cap",
     type=click.IntRange(1),
     default=1000,
     show_default=True,
-    help="Most samples of a class.",
+    help="The largest number of pseudo-labels of a class.",
 )
 @click.option(
     "--mix",
     type=click.FloatRange(0, 1, max_open=True),
     default=0.5,
     show_default=True,
-    help="Share of source patches in the training.",
+    help="Share of source patches in a training batch.",
 )
-@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--steps", type=click.IntRange(1), default=150, show_default=True)
 @click.option(
-    "--most",
+    "--rounds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Rounds of pseudo-labels and training.",
+)
+@click.option(
+    "--steps", type=click.IntRange(1), default=150, show_default=True, help="Training steps."
+)
+@click.option(
+    "--max-samples",
     type=click.IntRange(1),
     default=6000,
     show_default=True,
-    help="Cells that are looked at on each side.",
+    help="The largest number of cells that are read of source and target.",
 )
-@click.option("--force", is_flag=True, help="Train although little speaks for a gain.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--force", is_flag=True, help="Train even where the evidence for a gain is weak.")
+@SEED
 @SKIP_BAD
 @DEVICE
 @CACHE
@@ -107,7 +131,7 @@ def transfer(
     mix: float,
     rounds: int,
     steps: int,
-    most: int,
+    max_samples: int,
     force: bool,
     seed: int,
     skip_bad: bool,
@@ -118,14 +142,18 @@ def transfer(
     nodata: float | None,
     as_json: bool,
 ) -> None:
-    """Carry MODEL, of `geopipe patches train`, to images without labels.
+    """Adapt a patch classifier to images without labels.
 
-    --labels, --masks and --unlabelled are of the source, which is read as the training read it;
-    --bands and --nodata are of the target.
+    MODEL is one of `geopipe patches train`. It is trained on target patches whose class it is sure
+    of and whose nearest source samples have that class (pseudo-labels, unsupervised domain
+    adaptation). Beside the new model lie a contact sheet (.html), the evidence (.json) and, of
+    scenes, the pseudo-labels (.tif). Where the evidence for a gain is weak, the new model has the
+    weights of MODEL.
 
-    Target patches that it is sure of, and whose nearest source samples are of the same class, are
-    learnt from. Beside OUT lie a contact sheet (.html), the evidence (.json) and, of scenes, the
-    pseudo-labels (.tif). Where little speaks for a gain, OUT has the weights of MODEL.
+    --labels, --masks and --unlabelled tell about the source, which is read as in the training;
+    --bands and --nodata tell about the target.
+
+    Example: geopipe transfer old.safetensors --source chips/ --target new.tif -o new.safetensors
     """
     from dataclasses import replace
 
@@ -139,7 +167,7 @@ def transfer(
         plan=replace(work.TUNING, steps=steps, seed=seed),
         rounds=rounds,
         mix=mix,
-        max_patches=most,
+        max_samples=max_samples,
         force=force,
         device=choose_device(device),
         cache=cache,

@@ -109,7 +109,7 @@ def _device(i: int) -> Finding:
         # A build without code for this GPU shows only when something runs there.
         torch.ones(8, device=f"cuda:{i}").sum().item()
     except Exception as e:
-        advice = "free its memory, install a torch built for this GPU, or map with --device cpu"
+        advice = "free its memory, install a torch built for this GPU, or choose the device cpu"
         return Finding("torch", f"cuda:{i}", f"{value}: {error_text(e)}", "problem", advice)
     return Finding("torch", f"cuda:{i}", f"{value}, {size(free_memory)} free")
 

@@ -37,7 +37,7 @@ class Tiling:
         if self.core < BLOCK or self.core % BLOCK:
             nearest_multiple = max(BLOCK, round(self.core / BLOCK) * BLOCK)
             raise GridError(
-                f"core={self.core} is not a multiple of {BLOCK}; try {nearest_multiple}"
+                f"a tile size of {self.core} is not a multiple of {BLOCK}; try {nearest_multiple}"
             )
         if self.halo < 0:
             raise GridError(f"halo={self.halo} is negative")

@@ -9,7 +9,8 @@ from types import MappingProxyType
 import numpy as np
 
 from geopipe.classes import IGNORE, ClassScheme
-from geopipe.errors import LabelError
+from geopipe.errors import LabelError, OutputError
+from geopipe.files import check_new_file
 from geopipe.grid import Tiling
 from geopipe.labels.source import LabelSource
 from geopipe.progress import progress
@@ -54,10 +55,10 @@ def write_label_raster(
     `out` becomes a tiled, deflated GeoTIFF (COG) of uint8 class ids with nodata 255, colour table
     and class names (in ``out.aux.xml``). Pixels that are not valid in the scene are IGNORE. The
     file's tags are `tags`, the scheme's name, the credit and the pixels of each class. Raises
-    LabelError when `out` exists (unless `overwrite`) or has no folder, SceneError when it cannot
+    OutputError when `out` exists (unless `overwrite`) or has no folder, SceneError when it cannot
     be written; then nothing is left behind.
     """
-    _check_target(scene, out, overwrite)
+    check_label_raster(out, scene.path, overwrite=overwrite)
     pixels = np.zeros(256, np.int64)
     try:
         folder = tempfile.TemporaryDirectory(prefix=f".{out.name}.part-", dir=out.parent)
@@ -70,7 +71,7 @@ def write_label_raster(
         tiling = Tiling(scene.shape, _CORE)
         with (
             Sink(raster_path, scene.geobox) as sink,
-            progress("burning labels", len(tiling)) as advance,
+            progress("rasterizing labels", len(tiling)) as advance,
         ):
             for tile in tiling:
                 raster = scene.read(tile.core)
@@ -85,15 +86,11 @@ def write_label_raster(
     return counts
 
 
-def _check_target(scene: Scene, out: Path, overwrite: bool) -> None:
-    if out.exists() and out.resolve() == Path(scene.path).resolve():
-        raise LabelError(f"{out} is the scene itself", "give the labels another name")
-    if out.exists() and not overwrite:
-        raise LabelError(f"{out} exists already", "give another name or --overwrite")
-    if not out.parent.is_dir():
-        raise LabelError(f"there is no folder {out.parent}", "make it first")
+def check_label_raster(out: Path, scene: str, *, overwrite: bool) -> None:
+    """Raise OutputError unless the labels of the raster `scene` may be written to `out`."""
+    check_new_file(out, overwrite=overwrite, sources=[Path(scene)])
     if out.suffix.lower() not in (".tif", ".tiff"):
-        raise LabelError(f"{out} would hold a GeoTIFF", "call it .tif")
+        raise OutputError(f"{out} would hold a GeoTIFF", "call it .tif")
 
 
 def _described(source: LabelSource, counts: LabelCounts) -> dict[str, str]:

@@ -151,7 +151,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 def require_equal(a: Mapping[str, Any], b: Mapping[str, Any], text: str) -> None:
     """Raise JobError, `text` and the names of what differs, unless two sets of inputs are equal."""
     if changed := _differing(a, b):
-        raise JobError(f"{text} {', '.join(changed)}", "restart begins anew")
+        raise JobError(f"{text} {', '.join(changed)}", "`restart` begins anew")
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

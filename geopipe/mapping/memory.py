@@ -85,12 +85,12 @@ class Budget:
             return smallest
         short = smallest.memory_mb > (self.ram_mb or math.inf)
         raise ConfigError(
-            f"--ram {self.ram_mb} MB is too little: tiles of {smallest.core} px take "
+            f"{self.ram_mb} MB of memory are too little: tiles of {smallest.core} px take "
             f"{smallest.memory_mb} MB"
             if short
-            else f"--vram {self.vram_mb} MB is too little: tiles of {smallest.core} px take "
-            f"{smallest.vram_mb} MB",
-            "give more, or fewer --workers" if workers.count > 1 else "give more",
+            else f"{self.vram_mb} MB of GPU memory are too little: tiles of {smallest.core} px "
+            f"take {smallest.vram_mb} MB",
+            "give more, or fewer `workers`" if workers.count > 1 else "give more",
         )
 
 

@@ -36,6 +36,6 @@ def require_agreement(job: TileJob, tiling: Tiling) -> float:
         raise ConfigError(
             f"{job.precision} changes the class of {100 * (1 - share):.2f} % of a sample of "
             f"{valid} pixels, more than {100 * (1 - MIN_AGREEMENT):.1f} %",
-            "map with --precision float32",
+            "map with `precision` float32",
         )
     return share

@@ -218,7 +218,7 @@ class TileJob:
         except SceneError as e:
             if not self.skip_bad:
                 raise JobError(
-                    f"tile {tile}: {e.message}", f"{e.hint}; skip_bad maps all other tiles"
+                    f"tile {tile}: {e.message}", f"{e.hint}; `skip_bad` maps all other tiles"
                 ) from e
             bad, data = e.message, self._nodata_tile(tile, len(self._model().scheme))
         path = tile_path(Path(self.folder), tile.index)

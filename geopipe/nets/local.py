@@ -63,5 +63,5 @@ def require_local(net: nn.Module, inexact: bool = False) -> list[str]:
         return []
     text = f"the net has {len(layers)} layer(s) that look at all of a tile: {', '.join(layers)}"
     if not inexact:
-        raise ConfigError(text, "inexact maps with seams")
+        raise ConfigError(text, "`inexact` maps with seams")
     return [f"{text}; the map has seams"]

@@ -52,7 +52,7 @@ def check_receptive_field(net: SegmentationModel, bands: int) -> int:
         raise ConfigError(
             f"the net looks {measured_text} px far and declares a halo of {net.halo} px; "
             f"first too far: {_exceeds_halo(net, bands)}",
-            "declare its true receptive-field radius; --inexact maps with seams",
+            "declare its true receptive-field radius; `inexact` maps with seams",
         )
     difference = _difference_of_a_window(net, bands)
     if not difference <= _ROUNDING:
@@ -60,7 +60,7 @@ def check_receptive_field(net: SegmentationModel, bands: int) -> int:
             f"a window's scores differ from the whole's by {difference:.1e} of the largest, though "
             f"the net looks no further than {measured} px: its stride is not {net.stride}, or it "
             "uses pixel positions or statistics of the image",
-            "declare its true stride; --inexact maps with seams",
+            "declare its true stride; `inexact` maps with seams",
         )
     return measured
 

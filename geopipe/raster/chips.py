@@ -48,7 +48,7 @@ class Chip:
                     requested = f", not {','.join(map(str, self.bands))}" if self.bands else ""
                     raise SceneError(
                         f"{self.path} has {src.count - alpha} bands, {bands} are needed{requested}",
-                        f"choose {bands} with --bands, or write chips of so many",
+                        f"choose {bands} with `bands`, or write chips of so many",
                     )
                 pixels = np.asarray(src.read(list(selected)))
                 if bands == 3 and src.colorinterp[0] == ColorInterp.palette:
@@ -64,7 +64,7 @@ class Chip:
         return np.broadcast_to(pixels, (bands, *pixels.shape[1:]))
 
 
-_DAMAGED = "the file is truncated or damaged; --skip-bad leaves such chips out"
+_DAMAGED = "the file is truncated or damaged; `skip_bad` leaves such chips out"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ A VRT that describes the source plus names, colours and tags is copied by GDAL's
 puts the names in a PAM file (``NAME.aux.xml``) next to the map. Keep the two files together.
 """
 
-import colorsys
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ import rasterio.shutil
 from rasterio.windows import Window as RioWindow
 
 from geopipe.classes import IGNORE, ClassScheme
+from geopipe.colors import default_colors
 from geopipe.errors import SceneError
 from geopipe.grid import Window
 from geopipe.raster.scene import opened
@@ -114,7 +114,7 @@ def write_confidence_cog(source: Path, target: Path, tags: Mapping[str, str]) ->
 def read_scheme(path: Path) -> ClassScheme | None:
     """Names and colours of a class map's first band; None when the file names fewer than two.
 
-    A class without an entry in the colour table gets a colour of its own.
+    A class without an entry in the colour table gets a colour that fits its name.
     """
     band = _describe(path).find("VRTRasterBand")
     names = (
@@ -129,18 +129,12 @@ def read_scheme(path: Path) -> ClassScheme | None:
             table = src.colormap(1)
         except ValueError:
             table = {}
-    classes = [
-        {"name": name if name.strip() else f"class {i}", "color": color_of(table.get(i), i)}
-        for i, name in enumerate(names[:IGNORE])
-    ]
+    names = [name if name.strip() else f"class {i}" for i, name in enumerate(names[:IGNORE])]
+    colors = default_colors(names)
+    for i in table.keys() & range(len(names)):
+        colors[i] = "#" + bytes(table[i][:3]).hex()
+    classes = [{"name": n, "color": c} for n, c in zip(names, colors, strict=True)]
     return ClassScheme.from_dict({"name": path.stem, "classes": classes}, str(path))
-
-
-def color_of(rgba: tuple[int, ...] | None, index: int) -> str:
-    """``#rrggbb`` of a colour table's entry, or one of its own for the class `index`."""
-    if rgba is None:  # hues a golden section apart never repeat
-        rgba = tuple(round(255 * x) for x in colorsys.hsv_to_rgb(index * 0.618 % 1, 0.6, 0.8))
-    return "#" + bytes(rgba[:3]).hex()
 
 
 def _require(source: Path, bands: int) -> None:

@@ -7,24 +7,18 @@ from pathlib import Path
 
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
-from geopipe.errors import LabelError
+from geopipe.errors import LabelError, OutputError
+from geopipe.files import check_new_file
 
 _SIDECAR_SUFFIXES = ("", "-journal", "-wal", "-shm")
 """What SQLite writes."""
 
 
 def check_target(out: Path, *, overwrite: bool = False, sources: Iterable[Path] = ()) -> None:
-    """LabelError where `out` is no name for a new GeoPackage, or is one of its own `sources`."""
+    """OutputError where `out` is no name for a new GeoPackage, or is one of its own `sources`."""
     if out.suffix.lower() != ".gpkg":
-        raise LabelError(f"{out} would be a GeoPackage", "give it a name that ends in .gpkg")
-    if out.is_dir():
-        raise LabelError(f"{out} is a folder", "give the name of a file")
-    if out.exists() and any(s.exists() and out.samefile(s) for s in sources):
-        raise LabelError(f"{out} is what it would be made from", "give another name")
-    if out.exists() and not overwrite:
-        raise LabelError(f"{out} exists already", "give another name, or set overwrite")
-    if not out.parent.is_dir():
-        raise LabelError(f"there is no folder {out.parent}", "make it first")
+        raise OutputError(f"{out} would be a GeoPackage", "give it a name that ends in .gpkg")
+    check_new_file(out, overwrite=overwrite, sources=sources)
 
 
 @contextmanager

@@ -126,7 +126,7 @@ class LabelQC:
             raise CheckpointError(
                 f"the model knows {', '.join(model.scheme.names)}, the labels "
                 f"{', '.join(self.scheme.names)}",
-                "give the model's class scheme with --classes",
+                "give the model's class scheme as `classes`",
             )
         return model
 
@@ -198,8 +198,8 @@ def suggestions(tiles: tuple[QCTile, ...], scene: Scene, capture_date: date | No
             lines.append("align them: geopipe labels align")
         buffer_m = ignore_buffer_width(tiles, scene)
         lines.append(
-            f"outlines in doubt: --ignore-buffer {buffer_m:g} leaves them out "
-            f"({minimum:.1f} once aligned)"
+            f"outlines in doubt: an ignore buffer of {buffer_m:g} m leaves them out "
+            f"({minimum:.1f} m once aligned)"
         )
     else:
         lines.append("no shift is known: the evidence is too weak everywhere")
@@ -220,7 +220,7 @@ def date_summary(tiles: tuple[QCTile, ...], capture_date: date | None) -> str:
     image = (
         f"the image was taken on {capture_date}"
         if capture_date
-        else ("the image does not say when it was taken (--image-date)")
+        else "the image does not say when it was taken (give its date)"
     )
     if not dates:
         return f"no feature says when it was last edited; {image}"

@@ -242,13 +242,13 @@ def scene_windows(entry: SceneEntry) -> list[Window]:
     if min(h, w) < 16:
         raise SceneError(
             f"chips of {entry.cut[0]:g} m are {h} x {w} px in {entry.path}: at least 16 are needed",
-            "give a larger --size",
+            "give a larger `size`",
         )
     if entry.shape[0] < h or entry.shape[1] < w:
         raise SceneError(
             f"{entry.path} has {entry.shape[0]} x {entry.shape[1]} px, a chip of "
             f"{entry.cut[0]:g} m {h} x {w}",
-            "give a smaller --size",
+            "give a smaller `size`",
         )
     rows, cols = (
         _starts(n, s, d)

@@ -30,7 +30,7 @@ class Box:
         left, bottom, right, top = self.bounds
         if not (np.isfinite(self.bounds).all() and left < right and bottom < top):
             raise ConfigError(
-                f"--box {left:g},{bottom:g},{right:g},{top:g} is empty",
+                f"the box {left:g},{bottom:g},{right:g},{top:g} is empty",
                 "give left,bottom,right,top",
             )
 

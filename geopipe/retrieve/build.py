@@ -203,7 +203,7 @@ def _embed(
         raise SceneError(
             f"no chip of {total} is left: {counts.blank} blank, {len(counts.unreadable)} "
             "unreadable",
-            counts.unreadable[0] if counts.unreadable else "lower --valid",
+            counts.unreadable[0] if counts.unreadable else "lower `valid`",
         )
 
 

@@ -58,7 +58,7 @@ class EmbeddingConfig:
         if self.pooling != "flat" and self.feature in _VECTORS:
             raise ConfigError(
                 f"{self.feature} is a vector, there is nothing to pool by {self.pooling}",
-                "give a map: --feature c5",
+                "give a map as `feature`, e.g. c5",
             )
         if self.side and self.side * min(self.scales) < 32:
             raise ConfigError(f"side={self.side} at scale {min(self.scales):g} is below 32 px")
@@ -135,7 +135,7 @@ class EmbeddingModel:
             raise ChipIndexError(
                 f"{self.weights} holds other weights ({_short(sha256)}) than the index was made "
                 f"with ({_short(self.sha256)})",
-                "give that file by --weights",
+                "give that file as `weights`",
             )
         parts = [
             _embedded(net, self.config, images[i : i + BATCH], self.device)

@@ -13,6 +13,7 @@ from rasterio.errors import RasterioError
 
 from geopipe import __version__
 from geopipe.errors import ConfigError, SceneError
+from geopipe.files import check_new_file
 from geopipe.grid import Window
 from geopipe.mapping import Workers, run_tiles
 from geopipe.progress import progress
@@ -59,7 +60,7 @@ def similarity_map(
     """
     (h, w), (step_rows, step_cols) = (chip_shape(entry.scene, m) for m in entry.cut[:2])
     if min(h, w) < 16:
-        raise ConfigError(f"chips of {entry.cut[0]:g} m are {h} x {w} px", "give a larger --size")
+        raise ConfigError(f"chips of {entry.cut[0]:g} m are {h} x {w} px", "give a larger `size`")
     shape = -(-entry.shape[0] // step_rows), -(-entry.shape[1] // step_cols)
     blocks = [
         (r, c)
@@ -85,7 +86,7 @@ def similarity_map(
             )
             advance()
     if np.isnan(out).all():
-        raise SceneError(f"no chip of {entry.path} has enough valid pixels", "lower --valid")
+        raise SceneError(f"no chip of {entry.path} has enough valid pixels", "lower `valid`")
     geobox = entry.scene.geobox
     return out, GeoBox(shape, geobox.affine * geobox.affine.scale(step_cols, step_rows), geobox.crs)
 
@@ -158,14 +159,9 @@ def heatmap(
 ) -> dict[str, Any]:
     """Write the heatmap `out` of `scene` for an image; returns its extremes and where it peaks.
 
-    `image` as in `Asked`. Raises ConfigError where `out` is there already.
+    `image` as in `Query`. Raises OutputError where `out` exists already.
     """
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out} exists already", "give another name or --overwrite")
-    if not out.parent.is_dir():
-        raise ConfigError(f"there is no folder {out.parent}", "make it first")
-    if out.exists() and Path(scene).exists() and out.samefile(scene):
-        raise ConfigError(f"{out} is the scene itself", "give another name")
+    check_new_file(out, overwrite=overwrite, sources=[Path(scene)])
     entry = scene_entry(scene, chip_grid)
     (example,) = retriever.examples(Query(image=image))
     values, geobox = similarity_map(example.vector, retriever.model, entry, workers)

@@ -34,7 +34,7 @@ def write_hits(result: SearchResult, out: Path) -> int:
     if not georeferenced:
         raise ChipIndexError(
             f"none of the {len(result.hits)} hits has a place on Earth, so there is no map of them",
-            "the page (--html) shows them",
+            "an HTML page shows them",
         )
     examples = [e for e in result.examples if e.row.crs]
     crs_names = {h.row.crs for h in georeferenced}

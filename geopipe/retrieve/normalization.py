@@ -95,7 +95,7 @@ def rocchio(
     """
     if query is None:
         if not len(like):
-            raise ConfigError("nothing is asked for", "give an image, a box or like")
+            raise ConfigError("nothing is asked for", "give an image, a `box`, or `like`")
         query = like.mean(0)
     result = query.astype(np.float64)
     # Around 0.5 a sum of Gaussian-normalised vectors would drift; normalising takes it back.

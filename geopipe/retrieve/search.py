@@ -180,7 +180,7 @@ def load(folder: Path, info: Mapping[str, Any], vectors: np.ndarray) -> Searcher
         if path.stat().st_size != info["size"]:
             raise ChipIndexError(
                 f"{path} has {path.stat().st_size} bytes, not {info['size']}",
-                "make it anew: geopipe index build with --search",
+                "build it anew, with a kind of `search`",
             )
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
     except (RuntimeError, OSError) as e:
@@ -188,7 +188,7 @@ def load(folder: Path, info: Mapping[str, Any], vectors: np.ndarray) -> Searcher
             raise
         error_text = " ".join(str(e).split())[:160]
         raise ChipIndexError(
-            f"cannot read {path}: {error_text}", "make it anew: geopipe index build with --search"
+            f"cannot read {path}: {error_text}", "build it anew, with a kind of `search`"
         ) from e
     if index.ntotal > len(vectors) or index.d != vectors.shape[1]:
         raise ChipIndexError(f"{path} is of {index.ntotal} x {index.d} values, not of this index")

@@ -98,7 +98,8 @@ def scene_entry(path: str, chip_grid: ChipGrid) -> SceneEntry:
     scene = Scene.open(path, chip_grid.bands, chip_grid.nodata)
     if len(scene.bands) not in (1, 3):
         raise SceneError(
-            f"{path}: {len(scene.bands)} bands, a net of ImageNet sees 1 or 3", "give --bands"
+            f"{path}: {len(scene.bands)} bands, a net of ImageNet sees 1 or 3",
+            "choose them with `bands`",
         )
     require_bytes(path, scene.dtype)
     assert scene.geobox.crs is not None
@@ -158,7 +159,7 @@ def _require_same_reading(scene: SceneEntry, existing: Sequence[SceneEntry]) -> 
             raise ConfigError(
                 f"{scene.path} is in the index with bands {other.bands} and nodata {other.nodata}, "
                 f"not {scene.bands} and {scene.nodata}",
-                "give --bands and --nodata as then, or build another index",
+                "give `bands` and `nodata` as then, or build another index",
             )
 
 

@@ -241,7 +241,7 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
                 f"{folder} holds files that are no map of geopipe's", "give a new folder"
             )
         if not overwrite:
-            raise SceneError(f"{folder} exists already", "give another folder, or set overwrite")
+            raise SceneError(f"{folder} exists already", "give another folder, or set `overwrite`")
     elif folder.exists() and not folder.is_dir():
         raise SceneError(f"{folder} is a file", "give a folder to write the map into")
     existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())

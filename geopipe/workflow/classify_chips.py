@@ -106,7 +106,7 @@ def _adapted_to_gsd(
 ) -> Iterator[Path]:
     """The model's file, or a temporary one of the same weights on another grid."""
     if not gsd:
-        model.require_gsd("give --gsd, e.g. 0.3")
+        model.require_gsd("give its `gsd`, e.g. 0.3")
     net, gsd_known = chip_net(model), model.provenance.get("gsd_known", True)
     if (not gsd or (gsd_known and gsd == model.gsd)) and (not step or step == net.stride):
         yield path

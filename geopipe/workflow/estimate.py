@@ -67,12 +67,11 @@ class TimeEstimate:
             "mapping and reports": self.mapping + self.rest,
         }
         breakdown = ", ".join(f"{name} {duration(s)}" for name, s in parts.items() if s)
-        longest = "base" if self.base_network >= self.sharpening else "refinement"
+        longest = "base network" if self.base_network >= self.sharpening else "refinement"
         return (
             f"this takes about {duration(self.total)} on this machine "
-            f"({useful_threads(torch.get_num_threads())} threads): {breakdown}; fewer steps "
-            "shorten it, "
-            f"e.g. --set {longest}.steps=..."
+            f"({useful_threads(torch.get_num_threads())} threads): {breakdown}; fewer steps of the "
+            f"{longest} shorten it"
         )
 
 
@@ -91,7 +90,9 @@ def estimate(work: Work, scheme: ClassScheme, bands: int = 3) -> TimeEstimate:
     with torch.random.fork_rng(devices=[]):
         if isinstance(work.refinement, RefinementPlan):
             refinement = RefinementRNN(bands, len(scheme), iterations=work.refinement.iterations)
-        mapping = work.mapped_mpx * _seconds_per_mpx(net, refinement, len(scheme), bands)
+        mapping = 0.0
+        if work.mapped_mpx:
+            mapping = work.mapped_mpx * _seconds_per_mpx(net, refinement, len(scheme), bands)
     return TimeEstimate(labels, base * work.base.steps, sharpening, mapping)
 
 

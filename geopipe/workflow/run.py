@@ -51,6 +51,7 @@ _ANNOUNCED_FROM_S = 30.0
 """A run that takes no longer than this does not say so."""
 _MIN_MEASURED_STEPS = 50
 """Training steps; fewer are taken in the time that a measurement takes."""
+_BLUNT = "the map comes from the base network alone, so its outlines are blunt"
 CHECK_EVERY = 100
 """Training steps between two looks at the enhancement tile."""
 
@@ -71,12 +72,9 @@ def run_workflow(workflow: Workflow) -> WorkflowResult:
     """Run every step of `workflow` whose inputs, parameters or outputs changed."""
     chain = WorkflowRun(workflow)
     chain.check()
-    steps = chain.steps()
-    for step in steps:
-        if step.name == "base":  # what the labels lack is known by now
-            chain.announce_time(steps)
-        _, seconds = run_step(step, chain.records)
-        chain.timings[step.name] = seconds
+    if not workflow.enhance:
+        log.warning("no [enhance] tile with accurate labels: %s", _BLUNT)
+    chain.run(chain.steps())
     report, evaluation = chain.report(), chain.evaluation()
     return WorkflowResult(
         tuple(chain.map_folder(c) for c in workflow.map_scenes()),
@@ -86,17 +84,13 @@ def run_workflow(workflow: Workflow) -> WorkflowResult:
     )
 
 
-_TRAINING = ("labels-train", "labels-enhance", "base", "refinement")
-"""Steps up to the model, in the order of `Chain.steps`."""
-
-
 def train_workflow(workflow: Workflow) -> Path:
-    """Run the steps of `workflow` up to its model, whose file is returned."""
+    """Run the steps of `workflow` up to its model, and return the model's file."""
     chain = WorkflowRun(workflow)
     chain.check()
-    for step in chain.steps():
-        if step.name in _TRAINING:
-            run_step(step, chain.records)
+    if not workflow.enhance:
+        log.warning("no tile with accurate labels: %s", _BLUNT)
+    chain.run(chain.training_steps())
     return chain.model
 
 
@@ -123,7 +117,7 @@ class WorkflowRun:
     def engine(self) -> Engine:
         """How tiles are computed; a step that has other inputs than its unfinished map restarts."""
         w = self.workflow
-        return Engine(self.device, Workers(w.workers), Budget(core=w.map.core), restart=True)
+        return Engine(self.device, Workers(w.workers), Budget(core=w.map.tile_size), restart=True)
 
     @property
     def model(self) -> Path:
@@ -146,18 +140,21 @@ class WorkflowRun:
             ) from e
         if not os.access(self.out, os.W_OK):
             raise SceneError(f"cannot write into {self.out}", "choose a folder that is writable")
-        if not self.workflow.enhance:
-            log.warning(
-                "no tile with accurate labels: the map comes from the base network alone, "
-                "so its outlines are blunt"
-            )
+
+    def run(self, steps: Sequence[Step]) -> None:
+        """Run those of `steps` that are not current."""
+        for step in steps:
+            if step.name == "base":  # what the labels lack is known by now
+                self.announce_time(steps)
+            _, self.timings[step.name] = run_step(step, self.records)
 
     def announce_time(self, steps: Sequence[Step]) -> None:
         """Say what the rest will take, where a network is still to be trained on the CPU."""
         trained = [s for s in steps if s.name in ("base", "refinement")]
         if self.device != "cpu" or all(is_current(s, self.records) for s in trained):
             return
-        work = self._work()
+        maps = any(s.name.startswith("map-") for s in steps)
+        work = self._work(maps=maps)
         if work.steps < _MIN_MEASURED_STEPS:
             return
         bands = len(open_scene(self.workflow.train).bands)
@@ -165,7 +162,7 @@ class WorkflowRun:
         if expected.total > _ANNOUNCED_FROM_S:
             announce(expected.sentence())
 
-    def _work(self) -> Work:
+    def _work(self, *, maps: bool) -> Work:
         w = self.workflow
         scenes = {role: open_scene(settings) for role, settings in self.roles.items()}
         grids = {role: NetworkGrid.of(scene.geobox, w.gsd) for role, scene in scenes.items()}
@@ -176,18 +173,23 @@ class WorkflowRun:
             sharpen = fine_tuning_plan(w)
         elif w.enhance:
             sharpen = refinement_plan(w, scenes["enhance"])
-        mpx = sum(math.prod(grid.shape) for grid in mapped) / 1e6
+        mpx = maps * sum(math.prod(grid.shape) for grid in mapped) / 1e6
         return Work(base_network_plan(w, scenes["train"]), sharpen, mpx)
 
     def steps(self) -> Sequence[Step]:
         """The steps before the report, in their order."""
-        steps = [self._labels_step(name, settings) for name, settings in self.roles.items()]
-        steps.append(self._base_network_step())
-        if self.workflow.enhance:
-            steps.append(self._refinement_step(self.workflow.enhance))
+        steps = self.training_steps()
         steps += [self._map_step(settings) for settings in self.workflow.map_scenes()]
         if self.workflow.test:
             steps.append(self._evaluation_step(self.workflow.test))
+        return steps
+
+    def training_steps(self) -> list[Step]:
+        """The steps up to the model, in their order."""
+        steps = [self._labels_step(name, choice) for name, choice in self.roles.items()]
+        steps.append(self._base_network_step())
+        if self.workflow.enhance:
+            steps.append(self._refinement_step(self.workflow.enhance))
         return steps
 
     # -- labels
@@ -314,7 +316,7 @@ class WorkflowRun:
             "choice": settings.model_dump(mode="json"),
             "scores": w.map.scores,
             "vectors": w.map.vectors,
-            "core": w.map.core,
+            "tile_size": w.map.tile_size,
         }
         name = f"map-{folder.name}"
         return Step(name, [*scene_files(settings), self.model], parameters, [folder], make)

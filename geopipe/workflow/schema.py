@@ -50,7 +50,8 @@ class MapSettings(Section):
     """Both by default as where the scene is trained on, else as in [train]."""
     scores: bool = False
     vectors: bool = False
-    core: int = Field(default=1024, gt=0)
+    tile_size: int = Field(default=1024, gt=0)
+    """Scene pixels a side of a tile."""
 
     @field_validator("scenes", mode="before")
     @classmethod

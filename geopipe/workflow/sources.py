@@ -92,6 +92,9 @@ def aligned(labels: LabelSource, scene: Scene, max_shift: float) -> LabelSource:
 def check_scenes(workflow: Workflow) -> None:
     """Raise for scenes that a step could not use, before any of them runs."""
     train = open_scene(workflow.train)
+    for role in (workflow.train, workflow.enhance, workflow.test):
+        if role:
+            _require_files(role)
     trained: dict[str, LabelledScene] = {"train": workflow.train}
     if workflow.enhance:
         trained["enhance"] = workflow.enhance
@@ -112,7 +115,7 @@ def check_scenes(workflow: Workflow) -> None:
     for stem in stems:
         if stems.count(stem) > 1:
             raise ConfigError(f"two scenes to map are called '{stem}'", "rename one of them")
-    Tiling(train.shape, workflow.map.core)
+    Tiling(train.shape, workflow.map.tile_size)
 
 
 def base_network_plan(workflow: Workflow, scene: Scene) -> BaseNetworkPlan:
@@ -134,6 +137,12 @@ def fine_tuning_plan(workflow: Workflow) -> FineTuningPlan:
     shared = {"steps", "batch", "lr", "augment", "jitter", "balanced", "precision"}
     overrides = workflow.refinement.model_dump(include=shared, exclude_none=True)
     return FineTuningPlan.of(workflow.base.net, **overrides, seed=workflow.seed)
+
+
+def _require_files(choice: LabelledScene) -> None:
+    for path in (choice.labels, choice.area):
+        if path and str(path) != FETCH and not path.exists():
+            raise LabelError(f"there is no file {path}", "check the path")
 
 
 def _require_patch(scene: Scene, workflow: Workflow, name: str) -> None:

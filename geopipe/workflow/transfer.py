@@ -13,6 +13,7 @@ import numpy as np
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError, LabelError
+from geopipe.files import check_new_file
 from geopipe.learn.patches import (
     PatchGrid,
     PatchPlan,
@@ -57,7 +58,7 @@ class TransferSettings:
     rounds: int = 1
     mix: float = 0.5
     """Share of the patches of stage 3 that are the source's; 0: none."""
-    max_patches: int = 6000
+    max_samples: int = 6000
     """Cells that are looked at on each side, by lot where there are more."""
     force: bool = False
     """Train although the evidence for a gain is weak."""
@@ -65,11 +66,10 @@ class TransferSettings:
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        if not (0 <= self.mix < 1 and self.rounds >= 1 and self.max_patches >= 1):
+        if not (0 <= self.mix < 1 and self.rounds >= 1 and self.max_samples >= 1):
             raise ConfigError(
-                f"mix={self.mix:g}, rounds={self.rounds}, most={self.max_patches}: mix is from 0 "
-                "to below "
-                "1, at least one round and one cell"
+                f"mix={self.mix:g}, rounds={self.rounds}, max_samples={self.max_samples}: mix is "
+                "from 0 to below 1, at least one round and one cell"
             )
 
 
@@ -123,8 +123,7 @@ def transfer(
     read as in the model's training. Where the evidence for a gain is weak, `out` is the source
     model and the outcome says why. Raises LabelError when no sample is kept and training is forced.
     """
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out} exists already", "give another name or --overwrite")
+    check_new_file(out, overwrite=overwrite)
     model = Checkpoint.load(model_path)
     net = patch_net(model)
     source = _as_trained(source, model)
@@ -138,13 +137,13 @@ def transfer(
         )
     train, test = _split(model, source_patches, max(net.sizes))
     source_patches, test = source_patches.subset(train | test), test[train | test]
-    sampled = _at_random(source_patches.ids, options.max_patches, options.selection.seed)
+    sampled = _at_random(source_patches.ids, options.max_samples, options.selection.seed)
     source_patches, test = source_patches.subset(sampled), test[sampled]
     target_patches = PatchGrid.of(
         target.rasters(model.scheme, model.gsd, labelled=False), net.stride
     )
     target_patches = target_patches.subset(
-        _at_random(target_patches.ids, options.max_patches, options.selection.seed)
+        _at_random(target_patches.ids, options.max_samples, options.selection.seed)
     )
     if len(target_patches) < options.thresholds.samples:
         log.warning(
@@ -232,7 +231,7 @@ def train_round(
     if not len(selected):
         raise LabelError(
             "no target sample is kept, so there is nothing to train on",
-            "lower --threshold or --agreement",
+            "lower `threshold` or `agreement`",
         )
     patches = result.target.subset(selected).labelled(result.selected.labels[selected])
     if options.mix:

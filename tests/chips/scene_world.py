@@ -18,7 +18,7 @@ FROZEN = ["--model", "finetune:alexnet", "--frozen", *TINY]
 
 def run(*words, ok=True):
     """`geopipe chips` with these words, which must end as `ok` says."""
-    done = CliRunner().invoke(main, ["scenes", *map(str, words)])
+    done = CliRunner().invoke(main, ["chips", *map(str, words)])
     assert (done.exit_code == 0) == ok, done.output
     return done
 
@@ -83,6 +83,6 @@ def mosaic(tmp_path_factory):
 @pytest.fixture(scope="session")
 def model(chips, tmp_path_factory):
     out = tmp_path_factory.mktemp("model") / "land.model"
-    run("train", chips, "--out", out, *FROZEN, "--gsd", 2)
+    run("train", chips, "-o", out, *FROZEN, "--gsd", 2)
     assert [p.name for p in out.parent.iterdir()] == ["land.model"]
     return out

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def mapped(model, mosaic, tmp_path_factory):
     out = tmp_path_factory.mktemp("map") / "map"
-    done = run("classify", model, mosaic[0], "--out", out, "--device", "cpu", "--json")
+    done = run("classify", model, mosaic[0], "-o", out, "--device", "cpu", "--json")
     return out, json.loads(done.stdout)
 
 
@@ -43,7 +43,7 @@ def test_every_kind_is_trained_saved_and_used(kind, chips, tmp_path):
     done = run(
         "train",
         chips,
-        "--out",
+        "-o",
         out,
         "--model",
         kind,
@@ -58,31 +58,31 @@ def test_every_kind_is_trained_saved_and_used(kind, chips, tmp_path):
     )
     assert json.loads(done.stdout)["held_out"]["pixels"] == 8
     table = tmp_path / "t"
-    run("classify", out, chips / "tank", "--out", table, "--device", "cpu")
+    run("classify", out, chips / "tank", "-o", table, "--device", "cpu")
     found = pd.read_csv(table / "chips.csv")
     columns = found[[f"p:{n}" for n in NAMES]]
     assert np.allclose(columns.sum(axis=1), 1, atol=1e-3)
     assert (columns.idxmax(axis=1).str[2:] == found["class"]).all()
-    run("heat", out, chips / "tank" / "tank0.png", "--out", tmp_path / "h", "--device", "cpu")
+    run("attention", out, chips / "tank" / "tank0.png", "-o", tmp_path / "h", "--device", "cpu")
     assert Image.open(tmp_path / "h" / "tank0.png").size == (PX, PX)
 
 
 def test_a_model_is_replaced_where_that_is_asked_for(chips, tmp_path):
     out = tmp_path / "m.model"
     out.write_bytes(b"an older one")
-    assert "exists already" in run("train", chips, "--out", out, *FROZEN, ok=False).stderr
+    assert "exists already" in run("train", chips, "-o", out, *FROZEN, ok=False).stderr
     assert out.read_bytes() == b"an older one"
-    run("train", chips, "--out", out, *FROZEN, "--overwrite")
+    run("train", chips, "-o", out, *FROZEN, "--overwrite")
     assert Checkpoint.load(out).scheme.names == NAMES
 
 
 def test_a_training_in_the_cache_is_not_taken_for_another_model(chips, tmp_path):
     words = ["--model", "finetune:alexnet", *TINY, "--epochs", 1, "--cache", tmp_path / "cache"]
-    run("train", chips, "--out", tmp_path / "a", *words, "--gsd", 2)
+    run("train", chips, "-o", tmp_path / "a", *words, "--gsd", 2)
     renamed = tmp_path / "other"
     shutil.copytree(chips, renamed)
     (renamed / "field").rename(renamed / "acre")  # still the first
-    run("train", renamed, "--out", tmp_path / "b", *words, "--gsd", 3)
+    run("train", renamed, "-o", tmp_path / "b", *words, "--gsd", 3)
     assert len(list((tmp_path / "cache").glob("trained-*"))) == 1
     made = Checkpoint.load(tmp_path / "b")
     assert (made.gsd, made.scheme.names[0]) == (3, "acre")
@@ -93,15 +93,15 @@ def test_a_training_in_the_cache_is_not_taken_for_another_model(chips, tmp_path)
 
 def test_a_folder_of_chips_becomes_a_table(model, chips, tmp_path):
     out = tmp_path / "t"
-    done = run("classify", model, chips, "--out", out, "--device", "cpu", "--json")
+    done = run("classify", model, chips, "-o", out, "--device", "cpu", "--json")
     assert sum(json.loads(done.stdout)["classes"].values()) == 32
     table, places = pd.read_csv(out / "chips.csv"), gpd.read_parquet(out / "chips.parquet")
     assert (table["class"] == table["folder"]).mean() > 0.9
     assert list(table["chip"]) == list(places["chip"])
     assert places.geometry.isna().all()
     assert sorted(p.name for p in out.iterdir()) == ["chips.csv", "chips.parquet"]
-    assert "exists already" in run("classify", model, chips, "--out", out, ok=False).stderr
-    run("classify", model, chips, "--out", out, "--device", "cpu", "--overwrite")
+    assert "exists already" in run("classify", model, chips, "-o", out, ok=False).stderr
+    run("classify", model, chips, "-o", out, "--device", "cpu", "--overwrite")
 
 
 def test_chips_with_a_place_have_their_outline(model, tmp_path, make_raster):
@@ -111,7 +111,7 @@ def test_chips_with_a_place_have_their_outline(model, tmp_path, make_raster):
         place = Affine(2, 0, 500_000 + 80 * n, 0, -2, 4_700_000)
         make_raster(pixels, f"{n}.tif", crs="EPSG:32631", transform=place)
     Image.fromarray(ground(0, rng)).save(tmp_path / "z.png")
-    run("classify", model, tmp_path, "--out", tmp_path / "t", "--device", "cpu")
+    run("classify", model, tmp_path, "-o", tmp_path / "t", "--device", "cpu")
     table = gpd.read_parquet(tmp_path / "t" / "chips.parquet")
     assert table.crs.to_epsg() == 32631
     assert table.geometry[1].bounds == (500_080, 4_700_000 - 80, 500_160, 4_700_000)
@@ -166,7 +166,7 @@ def test_a_map_agrees_with_the_chips_cut_from_the_scene(mapped, model, mosaic, t
         for col in range(5):
             cut = pixels[(slice(None), *Window(row * PX, col * PX, PX, PX).slices)]
             Image.fromarray(cut.transpose(1, 2, 0)).save(tmp_path / "cut" / f"{row}-{col}.png")
-    run("classify", model, tmp_path / "cut", "--out", tmp_path / "t", "--device", "cpu")
+    run("classify", model, tmp_path / "cut", "-o", tmp_path / "t", "--device", "cpu")
     table = pd.read_csv(tmp_path / "t" / "chips.csv").set_index("chip")
     chips = gpd.read_file(mapped[0] / "chips.gpkg").set_index(["row", "column"])
     for name, chip in table.iterrows():
@@ -182,7 +182,7 @@ def test_other_steps_and_metres_are_for_use(model, mosaic, tmp_path):
         "classify",
         model,
         mosaic[0],
-        "--out",
+        "-o",
         tmp_path / "a",
         "--step",
         20,
@@ -191,9 +191,9 @@ def test_other_steps_and_metres_are_for_use(model, mosaic, tmp_path):
         "--json",
     )
     assert sum(json.loads(done.stdout)["classes"].values()) == 10 * 12
-    run("classify", model, mosaic[0], "--out", tmp_path / "b", "--gsd", 3, "--device", "cpu")
+    run("classify", model, mosaic[0], "-o", tmp_path / "b", "--gsd", 3, "--device", "cpu")
     assert len(gpd.read_file(tmp_path / "b" / "chips.gpkg")) == 4 * 4
-    wrong = run("classify", model, mosaic[0], "--out", tmp_path / "c", "--step", 39, ok=False)
+    wrong = run("classify", model, mosaic[0], "-o", tmp_path / "c", "--step", 39, ok=False)
     assert "chips of 40 px every 39 px" in wrong.stderr
     assert not (tmp_path / "c").exists()
 
@@ -208,13 +208,13 @@ def test_killed_before_its_chips_are_written_there_is_no_map_and_it_goes_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(classify, "write_footprints", dying)
-    run("classify", model, mosaic[0], "--out", out, "--device", "cpu", ok=False)
+    run("classify", model, mosaic[0], "-o", out, "--device", "cpu", ok=False)
     assert not out.exists()
     monkeypatch.setattr(classify, "write_footprints", write)
-    run("classify", model, mosaic[0], "--out", out, "--device", "cpu")
+    run("classify", model, mosaic[0], "-o", out, "--device", "cpu")
     ours, theirs = (gpd.read_file(p / "chips.gpkg") for p in (out, mapped[0]))
     assert ours.equals(theirs)
-    again = run("classify", model, mosaic[0], "--out", out, "--device", "cpu", ok=False)
+    again = run("classify", model, mosaic[0], "-o", out, "--device", "cpu", ok=False)
     assert "exists already" in again.stderr
 
 
@@ -226,7 +226,7 @@ def test_of_holes_nothing_is_told(model, tmp_path, make_raster):
     valid[PX : PX + 30, :PX] = False
     place = Affine(2, 0, 500_000, 0, -2, 4_700_000)
     path = make_raster(pixels, mask=valid, crs="EPSG:32631", transform=place)
-    run("classify", model, path, "--out", tmp_path / "m", "--device", "cpu")
+    run("classify", model, path, "-o", tmp_path / "m", "--device", "cpu")
     chips = gpd.read_file(tmp_path / "m" / "chips.gpkg")
     assert list(zip(chips["row"], chips["column"], strict=True)) == [(0, 1), (1, 0), (1, 1)]
     assert chips["valid"].tolist() == [1, 0.25, 1]
@@ -243,7 +243,7 @@ def test_heat_lies_over_the_chip_and_in_its_place(model, chips, tmp_path, make_r
     )
     out = tmp_path / "h"
     plain = chips / "tank" / "tank0.png"
-    done = run("heat", model, plain, placed, "--out", out, "--class", "tank", "--device", "cpu")
+    done = run("attention", model, plain, placed, "-o", out, "--class", "tank", "--device", "cpu")
     assert done.stdout.count("tank ") == 2
     rasters = list(out.glob("*.tif"))
     assert len(rasters) == 1
@@ -253,7 +253,7 @@ def test_heat_lies_over_the_chip_and_in_its_place(model, chips, tmp_path, make_r
         heat = src.read(1)
     assert heat.min() >= 0
     assert 0 < heat.max() <= 1
-    table = pd.read_csv(out / "heat.csv")
+    table = pd.read_csv(out / "attention.csv")
     assert list(table["chip"]) == [str(plain), str(placed)]
     assert table["raster"].notna().tolist() == [False, True]
 
@@ -264,14 +264,16 @@ def test_heat_replaces_its_own_files_and_no_others(model, chips, tmp_path):
     for name in ("tank0.png", "tank1.png"):
         shutil.copy(chips / "tank" / name, own / name)
     before = {p.name: p.read_bytes() for p in own.iterdir()}
-    said = run("heat", model, own, "--out", own, "--overwrite", "--device", "cpu", ok=False).stderr
+    said = run(
+        "attention", model, own, "-o", own, "--overwrite", "--device", "cpu", ok=False
+    ).stderr
     assert "holds files that this command did not make" in said
     assert {p.name: p.read_bytes() for p in own.iterdir()} == before
     out = tmp_path / "h"
-    run("heat", model, own, "--out", out, "--device", "cpu")
+    run("attention", model, own, "-o", out, "--device", "cpu")
     (own / "bad.png").write_bytes(b"no image")
-    words = [own / "tank1.png", own / "bad.png", "--out", out, "--overwrite", "--device", "cpu"]
-    assert "bad.png" in run("heat", model, *words, ok=False).stderr
+    words = [own / "tank1.png", own / "bad.png", "-o", out, "--overwrite", "--device", "cpu"]
+    assert "bad.png" in run("attention", model, *words, ok=False).stderr
     assert (out / "tank0.png").exists()
-    run("heat", model, *words, "--skip-bad")
-    assert sorted(p.name for p in out.iterdir()) == ["heat.csv", "tank1.png"]
+    run("attention", model, *words, "--skip-bad")
+    assert sorted(p.name for p in out.iterdir()) == ["attention.csv", "tank1.png"]

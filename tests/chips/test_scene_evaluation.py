@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_an_evaluation_tells_what_was_right(chips, tmp_path):
     out = tmp_path / "e"
-    done = run("evaluate", chips, "--out", out, *FROZEN, "--folds", 4, "--json")
+    done = run("evaluate", chips, "-o", out, *FROZEN, "--folds", 4, "--json")
     said = json.loads(done.stdout)
     told = json.loads((out / "evaluation.json").read_text())
     assert sorted(p.name for p in out.iterdir()) == [
@@ -43,19 +43,19 @@ def test_an_evaluation_tells_what_was_right(chips, tmp_path):
 
 def test_another_evaluation_leaves_nothing_of_the_one_before(chips, tmp_path):
     out = tmp_path / "e"
-    run("evaluate", chips, "--out", out, *FROZEN, "--folds", 2)
+    run("evaluate", chips, "-o", out, *FROZEN, "--folds", 2)
     assert (out / "tsne.png").exists()
-    run("evaluate", chips, "--out", out, *FROZEN, "--folds", 2, "--no-tsne", "--overwrite")
+    run("evaluate", chips, "-o", out, *FROZEN, "--folds", 2, "--no-tsne", "--overwrite")
     assert not (out / "tsne.png").exists()
     (out / "notes.txt").write_text("mine")
-    words = ["evaluate", chips, "--out", out, *FROZEN, "--folds", 2, "--overwrite"]
+    words = ["evaluate", chips, "-o", out, *FROZEN, "--folds", 2, "--overwrite"]
     assert "did not make, such as notes.txt" in run(*words, ok=False).stderr
     assert (out / "notes.txt").read_text() == "mine"
 
 
 def test_killed_it_goes_on_with_its_fold_and_gives_the_same(chips, tmp_path, monkeypatch):
     words = ["evaluate", chips, *FROZEN, "--share", 0.75, "--repeats", 3, "--no-tsne"]
-    run(*words, "--out", tmp_path / "whole")
+    run(*words, "-o", tmp_path / "whole")
     judge, done = evaluate.predict, []
 
     def dying(*args):
@@ -65,11 +65,11 @@ def test_killed_it_goes_on_with_its_fold_and_gives_the_same(chips, tmp_path, mon
         return judge(*args)
 
     monkeypatch.setattr(evaluate, "predict", dying)
-    run(*words, "--out", tmp_path / "e", ok=False)
+    run(*words, "-o", tmp_path / "e", ok=False)
     assert not (tmp_path / "e").exists()
     assert len(list((tmp_path / "e.work").glob("fold-*"))) == 2
     done[:] = [1]
-    run(*words, "--out", tmp_path / "e")
+    run(*words, "-o", tmp_path / "e")
     assert len(done) == 2  # only the last split was computed
     for name in ("evaluation.json", "predictions.csv"):
         assert (tmp_path / "e" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -77,7 +77,7 @@ def test_killed_it_goes_on_with_its_fold_and_gives_the_same(chips, tmp_path, mon
 
 
 def test_an_error_costs_no_fold_that_is_done(chips, tmp_path, monkeypatch, caplog):
-    words = ["evaluate", chips, "--out", tmp_path / "e", *FROZEN, "--folds", 2, "--no-tsne"]
+    words = ["evaluate", chips, "-o", tmp_path / "e", *FROZEN, "--folds", 2, "--no-tsne"]
     judge, done = evaluate.predict, []
 
     def failing(*args):
@@ -100,7 +100,7 @@ def test_with_a_center_loss_features_are_drawn_without_it_too(chips, tmp_path, m
     run(
         "evaluate",
         chips,
-        "--out",
+        "-o",
         tmp_path / "e",
         "--model",
         "finetune:alexnet",
@@ -119,6 +119,6 @@ def test_with_a_center_loss_features_are_drawn_without_it_too(chips, tmp_path, m
 
 
 def test_repeats_are_of_random_splits(chips, tmp_path):
-    done = run("evaluate", chips, "--out", tmp_path / "e", *FROZEN, "--repeats", 3, ok=False)
+    done = run("evaluate", chips, "-o", tmp_path / "e", *FROZEN, "--repeats", 3, ok=False)
     assert done.exit_code == 2
     assert "--repeats is for --share" in done.stderr

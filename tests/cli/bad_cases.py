@@ -59,10 +59,10 @@ class Box:
         return self.inputs / name
 
     def map(self, scene=None, model=None, *more):
-        return ["map", scene or self.scene, model or self.model, self.out / "map", *more]
+        return ["map", scene or self.scene, model or self.model, "-o", self.out / "map", *more]
 
     def labels(self, scene=None, osm=None, *more):
-        return ["labels", scene or self.scene, osm or self.osm, self.out / "l.tif", *more]
+        return ["labels", scene or self.scene, osm or self.osm, "-o", self.out / "l.tif", *more]
 
     def run(self, *more, **tables):
         """A workflow of one scene; ``train={...}`` replaces its table."""

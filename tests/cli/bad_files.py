@@ -202,7 +202,7 @@ def labels_of_classes_half_described(box):
 # -- models
 
 
-@case(r"there is no model none.safetensors - give the file of a model; geopipe run, .* makes one")
+@case(r"there is no model none.safetensors - give the file of a model; geopipe train, .* makes one")
 def map_with_no_model(box):
     return box.map(None, "none.safetensors")
 

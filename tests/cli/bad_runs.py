@@ -12,23 +12,23 @@ case = Cases()
 
 @case(r"l.png would hold a GeoTIFF - call it .tif")
 def labels_that_are_called_a_picture(box):
-    return ["labels", box.scene, box.osm, box.out / "l.png"]
+    return ["labels", box.scene, box.osm, "-o", box.out / "l.png"]
 
 
-@case(r"l.tif exists already - give another name or --overwrite", stays=["l.tif"])
+@case(r"l.tif exists already - give another name, or set --overwrite", stays=["l.tif"])
 def labels_onto_a_file(box):
     (box.out / "l.tif").write_text("mine")
     return box.labels()
 
 
-@case(r"scene.tif is the scene itself - give the labels another name")
+@case(r"scene.tif is what it would be made from - give another name")
 def labels_onto_the_scene(box):
-    return ["labels", box.scene, box.osm, box.scene, "--overwrite"]
+    return ["labels", box.scene, box.osm, "-o", box.scene, "--overwrite"]
 
 
 @case(r"there is no folder .*none - make it first")
 def labels_into_no_folder(box):
-    return ["labels", box.scene, box.osm, box.out / "none" / "l.tif"]
+    return ["labels", box.scene, box.osm, "-o", box.out / "none" / "l.tif"]
 
 
 @case(r"map holds files that are no map of geopipe's - give a new folder", stays=["map/a.doc"])
@@ -38,7 +38,7 @@ def map_onto_a_folder_of_others(box):
     return box.map(None, None, "--overwrite")
 
 
-@case(r"map exists already - give another folder, or set overwrite", stays=["map/item.json"])
+@case(r"map exists already - give another folder, or set --overwrite", stays=["map/item.json"])
 def map_onto_a_map(box):
     (box.out / "map").mkdir()
     (box.out / "map" / "item.json").write_text("{}")
@@ -54,12 +54,12 @@ def map_onto_a_file(box):
 @case(r"cannot write .*Not a directory - choose", stays=["file"])
 def map_below_a_file(box):
     (box.out / "file").write_text("mine")
-    return ["map", box.scene, box.model, box.out / "file" / "map"]
+    return ["map", box.scene, box.model, "-o", box.out / "file" / "map"]
 
 
 @case(r"cannot write .* - choose")
 def map_below_proc(box):
-    return ["map", box.scene, box.model, "/proc/1/map"]
+    return ["map", box.scene, box.model, "-o", "/proc/1/map"]
 
 
 @case(r"cannot write .*: .* - choose", stays=["file"])
@@ -75,15 +75,15 @@ def run_below_proc(box):
 
 @case(r"(there is no folder|cannot write) .* - ")
 def labels_below_proc(box):
-    return ["labels", box.scene, box.osm, "/proc/1/l.tif"]
+    return ["labels", box.scene, box.osm, "-o", "/proc/1/l.tif"]
 
 
 # -- where it runs
 
 
-@case(r"core=300 is not a multiple of 256; try 256")
+@case(r"a tile size of 300 is not a multiple of 256; try 256")
 def map_with_an_odd_core(box):
-    return box.map(None, None, "--core", 300)
+    return box.map(None, None, "--tile-size", 300)
 
 
 @case(r"no device cuda:9: \d GPU\(s\) found - choose the device cpu")
@@ -165,9 +165,9 @@ def run_with_a_setting_without_a_value(box):
     return box.run("--set", "base.steps")
 
 
-@case(r"core=300 is not a multiple of 256; try 256")
+@case(r"a tile size of 300 is not a multiple of 256; try 256")
 def run_with_an_odd_core(box):
-    return box.run("--set", "map.core=300")
+    return box.run("--set", "map.tile_size=300")
 
 
 @case(r"100 % of the \[test\] region is part of \[train\] too - move them apart")

@@ -135,7 +135,7 @@ def test_a_traceback_only_for_those_who_ask(geopipe, box):
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (MemoryError(), 1, "error: out of memory - use a smaller --core or fewer workers"),
+        (MemoryError(), 1, "error: out of memory - use smaller tiles or fewer workers"),
         (KeyboardInterrupt(), 130, "stopped"),
         (OSError(28, "No space left on device"), 1, "error: .*No space left on device"),
     ],

@@ -40,7 +40,7 @@ def tiles(tmp_path):
 def made(drawn, tmp_path_factory):
     """A bundle, made in another process: no test of this one pays for a warm cache."""
     folder = tmp_path_factory.mktemp("made") / "map"
-    words = ["map", drawn.scene, drawn.model, folder, "--device", "cpu"]
+    words = ["map", drawn.scene, drawn.model, "-o", folder, "--device", "cpu"]
     done = subprocess.run(
         [sys.executable, "-c", "from geopipe.cli import main; main()", *map(str, words)],
         capture_output=True,
@@ -90,14 +90,21 @@ def test_help_names_the_commands(geopipe):
     [
         ["draw"],
         ["map"],
-        ["map", "a", "b", "c", "--colour", "red"],
-        ["map", "a", "b", "c", "--core", "many"],
-        ["map", "a", "b", "c", "--bands", "red"],
+        ["map", "a", "b"],
+        ["map", "a", "b", "-o", "c", "--colour", "red"],
+        ["map", "a", "b", "-o", "c", "--tile-size", "many"],
+        ["map", "a", "b", "-o", "c", "--bands", "red"],
         ["evaluate", "a"],
         ["labels", "a"],
         ["labels", "a", "b"],
+        ["labels", "a", "-o", "b"],
         ["labels", "--fetch", "a"],
-        ["labels", "--fetch", "a", "b", "c"],
+        ["labels", "--fetch", "a", "b", "-o", "c"],
+        ["train", "a", "-o", "m"],
+        ["train", "a", "b", "--fetch", "-o", "m"],
+        ["train", "a", "b", "-o", "m", "--tile", "t"],
+        ["train", "a", "b", "-o", "m", "--truth", "t"],
+        ["train", "a", "b", "-o", "m", "--refinement-steps", "3"],
         ["run"],
     ],
     ids=" ".join,
@@ -115,7 +122,7 @@ def test_wrong_usage_is_2_and_shows_the_usage(geopipe, words):
 
 def test_labels_counts_the_pixels_of_each_class(geopipe, drawn, tmp_path):
     out = tmp_path / "labels.tif"
-    said = geopipe("labels", drawn.scene, drawn.osm, out)
+    said = geopipe("labels", drawn.scene, drawn.osm, "-o", out)
     assert (said.code, said.err) == (0, "")
     *rows, last = said.out.splitlines()
     assert last == str(out)
@@ -133,7 +140,7 @@ def test_labels_counts_the_pixels_of_each_class(geopipe, drawn, tmp_path):
 
 def test_labels_in_json(geopipe, drawn, tmp_path):
     out = tmp_path / "labels.tif"
-    said = geopipe("labels", drawn.scene, drawn.osm, out, "--json", "--classes", "buildings")
+    said = geopipe("labels", drawn.scene, drawn.osm, "-o", out, "--json", "--classes", "buildings")
     told = json.loads(said.out)
     assert (said.code, said.err) == (0, "")
     assert told["out"] == str(out)
@@ -150,7 +157,7 @@ def test_labels_warns_of_a_class_without_a_pixel(geopipe, drawn, tmp_path):
         shipped.read_text() + '\n[[classes]]\nname = "water"\ncolor = "#0000ff"\n'
         '[[classes.rules]]\ngeometry = "polygon"\ntags = { natural = ["water"] }\n'
     )
-    said = geopipe("labels", drawn.scene, drawn.osm, tmp_path / "l.tif", "--classes", scheme)
+    said = geopipe("labels", drawn.scene, drawn.osm, "-o", tmp_path / "l.tif", "--classes", scheme)
     assert said.code == 0
     assert said.err == "warning: no pixel of class water\n"
 
@@ -159,7 +166,7 @@ def test_labels_warns_of_a_class_without_a_pixel(geopipe, drawn, tmp_path):
 
 
 def test_map_tells_areas_and_where_it_lies(geopipe, drawn, tmp_path, made):
-    said = geopipe("map", drawn.scene, drawn.model, tmp_path / "map", "--device", "cpu")
+    said = geopipe("map", drawn.scene, drawn.model, "-o", tmp_path / "map", "--device", "cpu")
     assert (said.code, said.err) == (0, "")
     *areas, where, report = said.out.splitlines()
     assert where == f"map:    {tmp_path}/map/classes.tif"
@@ -176,11 +183,12 @@ def test_map_in_json_with_scores_and_vectors(geopipe, drawn, tmp_path):
         "map",
         drawn.scene,
         drawn.model,
+        "-o",
         out,
         "--scores",
         "--vectors",
         "--json",
-        "--core",
+        "--tile-size",
         256,
         "--bands",
         "3,2,1",
@@ -199,14 +207,14 @@ def test_map_in_json_with_scores_and_vectors(geopipe, drawn, tmp_path):
 
 
 def test_map_with_workers_says_the_same(geopipe, drawn, tmp_path, made):
-    said = geopipe("map", drawn.scene, drawn.model, tmp_path / "map", "--workers", 1)
+    said = geopipe("map", drawn.scene, drawn.model, "-o", tmp_path / "map", "--workers", 1)
     assert (said.code, said.err) == (0, "")
     assert (tmp_path / "map/classes.tif").read_bytes() == (made / "classes.tif").read_bytes()
 
 
 def test_a_dry_run_writes_nothing(geopipe, drawn, tmp_path):
     before = fingerprints(drawn.scene.parent)
-    words = ["map", drawn.scene, drawn.model, tmp_path / "map", "--dry-run", "--scores"]
+    words = ["map", drawn.scene, drawn.model, "-o", tmp_path / "map", "--dry-run", "--scores"]
     said = geopipe(*words)
     assert (said.code, said.err) == (0, "")
     rows = {line[:28].strip(): line[29:] for line in said.out.splitlines()}
@@ -220,7 +228,7 @@ def test_a_dry_run_writes_nothing(geopipe, drawn, tmp_path):
 
 
 def test_overwrite_replaces_a_map(geopipe, drawn, tmp_path):
-    words = ["map", drawn.scene, drawn.model, tmp_path / "map"]
+    words = ["map", drawn.scene, drawn.model, "-o", tmp_path / "map"]
     assert geopipe(*words, "--vectors").code == 0
     assert geopipe(*words).code == 1
     assert (tmp_path / "map/classes.gpkg").exists()
@@ -232,7 +240,7 @@ def test_overwrite_replaces_a_map(geopipe, drawn, tmp_path):
 
 
 def test_evaluate_of_labels_against_themselves_is_right_everywhere(geopipe, drawn, tmp_path):
-    geopipe("labels", drawn.scene, drawn.osm, tmp_path / "l.tif")
+    geopipe("labels", drawn.scene, drawn.osm, "-o", tmp_path / "l.tif")
     for truth in (tmp_path / "l.tif", drawn.osm):
         words = ["evaluate", tmp_path / "l.tif", truth, "--classes", "buildings-roads"]
         said = geopipe(*words, "--json")
@@ -283,7 +291,7 @@ def test_verbose_names_the_steps_on_stderr(geopipe, tiles):
 
 def test_progress_of_a_long_command_is_on_stderr(geopipe, drawn, tmp_path, monkeypatch):
     monkeypatch.setattr("geopipe.progress._QUIET_S", 0)
-    said = geopipe("map", drawn.scene, drawn.model, tmp_path / "map", "--json")
+    said = geopipe("map", drawn.scene, drawn.model, "-o", tmp_path / "map", "--json")
     json.loads(said.out)
     assert said.err.startswith("mapping: 1/1, ")
 

@@ -128,7 +128,7 @@ def test_check_prints_a_table(geopipe, here):
 
 
 def test_align_brings_the_map_to_the_image(geopipe, here, out):
-    said = geopipe("labels", "align", here.scene, here.osm, out, "--json")
+    said = geopipe("labels", "align", here.scene, here.osm, "-o", out, "--json")
     told = json.loads(said.out)
     assert (said.code, said.err) == (0, "")
     before, after = gpd.read_file(here.osm), gpd.read_file(out, layer="osm")
@@ -139,8 +139,10 @@ def test_align_brings_the_map_to_the_image(geopipe, here, out):
     assert nearer(np.median(went, axis=0))
     assert told["longest_m"] <= 8
     assert told["estimates"]["building"]["believed"] > 20
-    assert geopipe("labels", "align", here.scene, here.osm, out).code == 1
-    said = geopipe("labels", "align", here.scene, here.osm, out, "--overwrite", "--max-shift", 2)
+    assert geopipe("labels", "align", here.scene, here.osm, "-o", out).code == 1
+    said = geopipe(
+        "labels", "align", here.scene, here.osm, "-o", out, "--overwrite", "--max-shift", 2
+    )
     assert re.search(r"(\d+) of \1|\d+ of \d+ features moved", said.out)
     assert re.search(r"building: \d+ of \d+ estimates of the shift believed", said.out)
     shifts = gpd.read_file(out)[["shift_east", "shift_north"]].to_numpy()
@@ -174,7 +176,7 @@ def test_osm_files_are_checked_and_aligned(geopipe, here, tmp_path, out):
     source = tmp_path / "in" / "a.osm"
     # Nodes first, as OSM files have it.
     source.write_text("\n".join([text[0], *sorted(text[1:], key=lambda t: t[1] != "n"), "</osm>"]))
-    said = geopipe("labels", "align", here.scene, source, out)
+    said = geopipe("labels", "align", here.scene, source, "-o", out)
     assert said.code == 0, said.err
     areas = gpd.read_file(out, layer="areas")
     assert areas["source_id"].str.match(r"way/\d+").all()
@@ -186,7 +188,7 @@ def test_osm_files_are_checked_and_aligned(geopipe, here, tmp_path, out):
 def test_a_band_is_not_labelled(geopipe, here, tmp_path):
     counts = {}
     for metres in (0, 2):
-        words = ["labels", here.scene, here.osm, tmp_path / "out" / f"{metres}.tif", "--json"]
+        words = ["labels", here.scene, here.osm, "-o", tmp_path / "out" / f"{metres}.tif", "--json"]
         told = json.loads(geopipe(*words, "--ignore-buffer", metres).out)
         counts[metres] = told["ignored"]
         assert "OpenStreetMap" in told["credit"]
@@ -279,7 +281,7 @@ def test_what_is_not_used_is_counted(geopipe, here, tmp_path, out):
     more.to_file(tmp_path / "in" / "osm.gpkg", layer="osm")
     for words in (
         ["check", here.scene, tmp_path / "in" / "osm.gpkg"],
-        ["align", here.scene, tmp_path / "in" / "osm.gpkg", out],
+        ["align", here.scene, tmp_path / "in" / "osm.gpkg", "-o", out],
     ):
         said = geopipe("labels", *words, "--classes", "buildings")
         assert said.code == 0
@@ -322,7 +324,7 @@ def bad_empty_scene(here, folder):
 BAD = {
     bad_raster_labels: r"a raster of labels has no outlines to move - give the vectors",
     bad_tiny_scene: r"too few labelled pixels of .* to learn .* - give a model",
-    bad_no_roads: r"too few labelled pixels of road to learn .*--classes",
+    bad_no_roads: r"too few labelled pixels of road to learn .*`classes`",
     bad_elsewhere: r"OSM does not overlap the scene: .* - ",
     bad_empty_scene: r"too few labelled pixels of background, building, road",
 }
@@ -333,7 +335,7 @@ BAD = {
 def test_bad_input_is_one_line(geopipe, here, tmp_path, out, make, command):
     scene, osm = make(here, tmp_path / "in")
     before = fingerprints(tmp_path / "in")
-    said = geopipe("labels", command, scene, osm, *(["-o"] if command == "check" else []), out)
+    said = geopipe("labels", command, scene, osm, "-o", out)
     assert (said.code, said.out) == (1, "")
     assert re.fullmatch(rf"error: .*{BAD[make]}.*\n", said.err), said.err
     assert fingerprints(tmp_path / "in") == before
@@ -357,12 +359,11 @@ def test_where_it_must_not_go(geopipe, here, tmp_path, out, command, monkeypatch
         "labels.tif": "would be a GeoPackage",
     }
     out.write_text("old")
-    option = ["-o"] if command == "check" else []
     for name, expected in made.items():
-        said = geopipe("labels", command, here.scene, here.osm, *option, out.parent / name)
+        said = geopipe("labels", command, here.scene, here.osm, "-o", out.parent / name)
         assert (said.code, said.out) == (1, "")
         assert re.fullmatch(rf"error: .*{expected}.* - .*\n", said.err)
-    words = [*option, here.osm, "--overwrite"]
+    words = ["-o", here.osm, "--overwrite"]
     said = geopipe("labels", command, here.scene, here.osm, *words)
     assert said.code == 1
     assert "is what it would be made from" in said.err
@@ -378,8 +379,7 @@ def test_ctrl_c_leaves_nothing(geopipe, here, out, command, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pyogrio, "write_dataframe", stopped)
-    option = ["-o"] if command == "check" else []
-    said = geopipe("labels", command, here.scene, here.osm, *option, out, "--classes", "buildings")
+    said = geopipe("labels", command, here.scene, here.osm, "-o", out, "--classes", "buildings")
     assert (said.code, said.err) == (130, "stopped\n")
     assert not list(out.parent.iterdir())
 

@@ -44,7 +44,7 @@ def model(request, tmp_path_factory, make_model):
 
 def test_tiles_make_up_the_map_that_the_scene_at_once_gives(geopipe, drawn, model, tmp_path):
     scene, out = Scene.open(str(drawn.scene)), tmp_path / "map"
-    said = geopipe("map", drawn.scene, model, out, "--device", "cpu", "--core", "256")
+    said = geopipe("map", drawn.scene, model, "-o", out, "--device", "cpu", "--tile-size", "256")
     assert said.code == 0, said.err
     (scores,) = score_window(Checkpoint.load(model), scene, Window.of_shape(scene.shape))
     with rasterio.open(out / "classes.tif") as src:
@@ -67,7 +67,7 @@ def test_its_tiles_have_no_seams(geopipe, drawn, model):
 
 
 def test_its_memory_is_planned(geopipe, drawn, model, tmp_path):
-    words = ("map", drawn.scene, model, tmp_path / "map", "--device", "cpu")
+    words = ("map", drawn.scene, model, "-o", tmp_path / "map", "--device", "cpu")
     little = geopipe(*words, "--ram", "300")
     assert little.code == 1
-    assert "--ram 300 MB is too little" in little.err
+    assert "300 MB of memory are too little" in little.err

@@ -34,7 +34,7 @@ def test_tiles_that_agree_are_said_to(geopipe, drawn):
 
 
 def test_figures_for_machines(geopipe, drawn):
-    said = verify(geopipe, drawn, "--json", "--core", "256", "--crop", "64", "--at", "90,100")
+    said = verify(geopipe, drawn, "--json", "--tile-size", "256", "--crop", "64", "--at", "90,100")
     assert said.code == 0, said.err
     assert said.err == ""
     report = json.loads(said.out)
@@ -47,7 +47,9 @@ def test_figures_for_machines(geopipe, drawn):
 
 
 def test_cores_may_be_chosen(geopipe, drawn):
-    said = verify(geopipe, drawn, "--json", "--core", "512", "--core", "768", "--crop", "40")
+    said = verify(
+        geopipe, drawn, "--json", "--tile-size", "512", "--tile-size", "768", "--crop", "40"
+    )
     assert [w["core"] for w in json.loads(said.out)["tilings"]] == [40, 512, 768, 512]
 
 
@@ -77,7 +79,7 @@ def broken(drawn, monkeypatch):
 @pytest.mark.parametrize("net", [(Tiny(4), 0, Blind), (Padding(4), 0)])
 @pytest.mark.parametrize("words", [[], ["--json"]], ids=["text", "json"])
 def test_seams_are_an_error_after_the_figures(geopipe, broken, net, words):
-    said = verify(geopipe, broken(tiny_net(*net)), "--core", "256", *words)
+    said = verify(geopipe, broken(tiny_net(*net)), "--tile-size", "256", *words)
     assert said.code == 1
     assert said.err.count("\n") == 1
     assert said.err.startswith("error: tiles and the whole image do not match: ")
@@ -91,7 +93,7 @@ def test_seams_are_an_error_after_the_figures(geopipe, broken, net, words):
 
 def test_layers_that_look_everywhere_are_told(geopipe, broken):
     net = tiny_net(Squeezing(4, nn.InstanceNorm2d(6)))
-    said = verify(geopipe, broken(net), "--core", "256")
+    said = verify(geopipe, broken(net), "--tile-size", "256")
     assert said.code == 1
     assert "looks at all of a tile: base.conv2.1: InstanceNorm2d" in said.out
     assert "the map of this model has seams" in said.err
@@ -100,7 +102,7 @@ def test_layers_that_look_everywhere_are_told(geopipe, broken):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--core", "300"], "core=300 is not a multiple of 256; try 256"),
+        (["--tile-size", "300"], "a tile size of 300 is not a multiple of 256; try 256"),
         (["--crop", "9999"], "take 1 to"),
         (["--crop", "20", "--at", "180,0"], "not in the scene of 180 x 200 px"),
         (["--crop", "9", "--at", "5,5"], "no valid pixel - compare another place"),

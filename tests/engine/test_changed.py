@@ -58,7 +58,7 @@ CHANGES = {
     "rewritten": ("nodata, scene files", rewritten, ()),
     "touched": ("scene files", touched, ()),
     "model": ("model", another_model, ()),
-    "core": ("core", same_files, ("--core", 512)),
+    "core": ("core", same_files, ("--tile-size", 512)),
     "precision": ("precision", same_files, ("--precision", "bfloat16")),
     "bands": ("bands", same_files, ("--bands", "3,2,1")),
     "holes": ("nodata", same_files, ("--nodata", 7)),

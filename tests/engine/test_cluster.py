@@ -182,7 +182,7 @@ def test_a_worker_near_its_limit_works_on_and_one_beyond_it_is_told_with_its_til
     ):
         work()
     assert set(found) == {0, 1, 2, 3, 4, 5}
-    assert "smaller core" in caught.value.hint
+    assert "smaller tiles" in caught.value.hint
 
 
 def test_memory_that_is_out_names_tile_place_and_scene(place, geopipe, tmp_path, monkeypatch):
@@ -198,5 +198,5 @@ def test_memory_that_is_out_names_tile_place_and_scene(place, geopipe, tmp_path,
     assert said.exit_code == 1
     assert said.stderr == (
         f"error: {place.scene}: tile 4 (rows 256-300, columns 256-512): out of memory - "
-        "use a smaller core or less ram\n"
+        "use smaller tiles or less memory\n"
     )

@@ -17,7 +17,7 @@ from geopipe.mapping.tile import TileJob
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CORE = ("--core", 256)
+CORE = ("--tile-size", 256)
 
 
 @pytest.fixture
@@ -58,7 +58,17 @@ def names(folder):
 def test_a_scene_that_fails_stops_no_other_and_the_same_command_makes_what_is_missing(
     place, scenes, geopipe, computed
 ):
-    words = ("map", "in/a.tif", "in/d.tif", "in/b.tif", "in/list.txt", place.model, "out", *CORE)
+    words = (
+        "map",
+        "in/a.tif",
+        "in/d.tif",
+        "in/b.tif",
+        "in/list.txt",
+        place.model,
+        "-o",
+        "out",
+        *CORE,
+    )
     said = geopipe(*words)
     assert (said.exit_code, said.stdout) == (1, "")
     assert said.stderr == (
@@ -80,12 +90,12 @@ def test_a_scene_that_fails_stops_no_other_and_the_same_command_makes_what_is_mi
     assert before.items() <= fingerprints("out").items()
     for name in "ac":
         alone = Path("alone", name)
-        assert geopipe("map", f"in/{name}.tif", place.model, alone, *CORE).exit_code == 0
+        assert geopipe("map", f"in/{name}.tif", place.model, "-o", alone, *CORE).exit_code == 0
         assert (alone / "classes.tif").read_bytes() == Path(f"out/{name}/classes.tif").read_bytes()
 
 
 def test_every_scene_goes_on_where_it_stopped(place, scenes, geopipe, computed):
-    words = ("map", "in/a.tif", "in/b.tif", place.model, "out", *CORE)
+    words = ("map", "in/a.tif", "in/b.tif", place.model, "-o", "out", *CORE)
     with stopped_at(1):
         assert geopipe(*words).exit_code == 1
     assert names(Path("out")) == {"a.part", "b.part"}
@@ -110,17 +120,19 @@ def test_a_mosaic_and_a_stac_collection_are_scenes(place, scenes, geopipe):
         )
         collection.add_item(item)
     collection.normalize_and_save("in/stac", pystac.CatalogType.SELF_CONTAINED)
-    said = geopipe("map", "in/mosaic.vrt", "in/stac/collection.json", place.model, "out", *CORE)
+    said = geopipe(
+        "map", "in/mosaic.vrt", "in/stac/collection.json", place.model, "-o", "out", *CORE
+    )
     assert said.exit_code == 0, said.stderr
     assert names(Path("out")) == {"mosaic", "b", "c"}
     for name, scene in {"mosaic": "a", "b": "b"}.items():
         alone = Path("alone", name)
-        assert geopipe("map", f"in/{scene}.tif", place.model, alone, *CORE).exit_code == 0
+        assert geopipe("map", f"in/{scene}.tif", place.model, "-o", alone, *CORE).exit_code == 0
         np.testing.assert_array_equal(read(f"out/{name}/classes.tif"), read(alone / "classes.tif"))
 
 
 def test_what_is_there_is_made_again_only_when_asked(place, scenes, geopipe, computed):
-    words = ("map", "in/a.tif", "in/b.tif", place.model, "out", *CORE)
+    words = ("map", "in/a.tif", "in/b.tif", place.model, "-o", "out", *CORE)
     assert geopipe(*words).exit_code == 0
     computed.clear()
     said = geopipe(*words, "--scores")
@@ -134,8 +146,8 @@ def test_what_is_there_is_made_again_only_when_asked(place, scenes, geopipe, com
 
 
 def test_a_dry_run_plans_each_scene_and_writes_nothing(place, scenes, geopipe):
-    words = ("map", "in/a.tif", "in/list.txt", place.model, "out", *CORE)
-    assert geopipe("map", "in/a.tif", "in/b.tif", place.model, "out", *CORE).exit_code == 0
+    words = ("map", "in/a.tif", "in/list.txt", place.model, "-o", "out", *CORE)
+    assert geopipe("map", "in/a.tif", "in/b.tif", place.model, "-o", "out", *CORE).exit_code == 0
     shutil.rmtree("out/a")
     before = fingerprints(".")
     said = geopipe(*words, "--dry-run", "--json")

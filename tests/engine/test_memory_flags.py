@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def plan(geopipe, place, folder, *more):
-    words = ["map", place.scene, place.model, folder / "map", "--dry-run", "--json", *more]
+    words = ["map", place.scene, place.model, "-o", folder / "map", "--dry-run", "--json", *more]
     said = geopipe(*words)
     assert said.exit_code == 0, said.stderr
     return json.loads(said.stdout)
@@ -38,13 +38,23 @@ def test_sizes_are_read_as_they_are_written(place, geopipe, tmp_path, monkeypatc
         raise ConfigError(f"{budget.ram_mb} and {budget.vram_mb}")
 
     monkeypatch.setattr(Budget, "fit", fit)
-    words = ["map", place.scene, place.model, tmp_path / "map", "--ram", text, "--vram", "6GB"]
+    words = [
+        "map",
+        place.scene,
+        place.model,
+        "-o",
+        tmp_path / "map",
+        "--ram",
+        text,
+        "--vram",
+        "6GB",
+    ]
     assert geopipe(*words).stderr == f"error: {megabytes} and 6000\n"
 
 
 @pytest.mark.parametrize("text", ["", "lots", "4TB", "-1GB", "0", "1,5GB", "GB", "4 GB more"])
 def test_other_words_are_wrong_usage(place, geopipe, tmp_path, text):
-    said = geopipe("map", place.scene, place.model, tmp_path / "map", "--ram", text)
+    said = geopipe("map", place.scene, place.model, "-o", tmp_path / "map", "--ram", text)
     assert said.exit_code == 2
     assert "4GB or 800MB" in said.stderr
     assert not list(tmp_path.iterdir())
@@ -62,7 +72,7 @@ def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(place, geopipe,
     assert small["vram_mb"] == 0
     assert not list(tmp_path.iterdir())
     assert fingerprints(place.scene.parent) == before
-    said = geopipe("map", place.scene, place.model, tmp_path / "map", "--dry-run")
+    said = geopipe("map", place.scene, place.model, "-o", tmp_path / "map", "--dry-run")
     assert [line.split()[:2] for line in said.stdout.splitlines() if "tiles" in line] == [
         ["tiles", "1"],
         ["tiles_at_once", "1"],
@@ -79,17 +89,17 @@ def test_a_run_keeps_to_what_its_plan_says(place, geopipe, tmp_path, monkeypatch
         return works(job, tiles, workers, *more)
 
     monkeypatch.setattr(mapping, "run_tiles", looks)
-    said = geopipe("map", place.scene, place.model, tmp_path / "map", *ram)
+    said = geopipe("map", place.scene, place.model, "-o", tmp_path / "map", *ram)
     assert said.exit_code == 0, said.stderr
     assert seen == [(told["tiles"], told["core_px"], told["tiles_at_once"])]
 
 
 def test_too_little_is_an_error_with_what_is_needed(place, geopipe, tmp_path):
-    for ram, more in (("300MB", ()), ("700MB", ("--workers", 4)), ("440MB", ("--core", 1024))):
-        said = geopipe("map", place.scene, place.model, tmp_path / "map", "--ram", ram, *more)
+    for ram, more in (("300MB", ()), ("700MB", ("--workers", 4)), ("440MB", ("--tile-size", 1024))):
+        said = geopipe("map", place.scene, place.model, "-o", tmp_path / "map", "--ram", ram, *more)
         assert (said.exit_code, said.stdout) == (1, "")
-        assert said.stderr.startswith(f"error: --ram {ram[:3]} MB is too little: tiles of ")
-        assert f"tiles of {1024 if '--core' in more else 256} px take " in said.stderr
+        assert said.stderr.startswith(f"error: {ram[:3]} MB of memory are too little: tiles of ")
+        assert f"tiles of {1024 if '--tile-size' in more else 256} px take " in said.stderr
         assert " - give more" in said.stderr
         assert ("fewer --workers" in said.stderr) == ("--workers" in more)
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from affine import Affine
 from town_map import SCHEME, TEN, class_map, fill, pixels_of, planned, town
 
 from geopipe.classes import IGNORE
-from geopipe.errors import ConfigError, GeopipeError, LabelError
+from geopipe.errors import ConfigError, GeopipeError, LabelError, OutputError
 from geopipe.evaluation.assess import pixels as module
 from geopipe.evaluation.assess.design import read_points
 from geopipe.evaluation.assess.interpretation import assess_map
@@ -199,7 +199,7 @@ def test_maps_that_cannot_be_planned_on(class_map, make_raster, tmp_path):
 def test_work_is_not_overwritten(planned, tmp_path):
     path, points, _ = planned
     fill(points, np.zeros((130, 170), np.uint8))
-    with pytest.raises(LabelError, match=r"exists already, with the truth of 30 of its 30 points"):
+    with pytest.raises(OutputError, match=r"exists already, with the truth of 30 of its 30 points"):
         plan_points(path, points, TEN, scheme=SCHEME)
     plan_points(path, points, TEN, scheme=SCHEME, overwrite=True)
     assert read_points(points)[1]["truth"].isna().all()

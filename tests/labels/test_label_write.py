@@ -9,7 +9,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geopipe.classes import IGNORE
-from geopipe.errors import GeopipeError, LabelError
+from geopipe.errors import GeopipeError, LabelError, OutputError
 from geopipe.labels import LabelCounts, open_labels, write_label_raster
 from geopipe.raster import Scene
 
@@ -91,12 +91,12 @@ def test_classes_without_a_pixel_are_told(scheme):
 def test_files_are_not_overwritten_unasked(tmp_path, scene, source):
     out = tmp_path / "labels.tif"
     out.write_text("mine")
-    with pytest.raises(LabelError, match="exists"):
+    with pytest.raises(OutputError, match="exists"):
         write_label_raster(scene, source, out)
     assert out.read_text() == "mine"
     write_label_raster(scene, source, out, overwrite=True)
     assert rasterio.open(out).count == 1
-    with pytest.raises(LabelError, match="is the scene itself"):
+    with pytest.raises(OutputError, match="is what it would be made from"):
         write_label_raster(scene, source, tmp_path / "scene.tif", overwrite=True)
 
 
@@ -125,7 +125,7 @@ def test_a_failure_leaves_nothing(tmp_path, scene, scheme):
 
 
 def test_folders_that_cannot_be_written(tmp_path, scene, source):
-    with pytest.raises(LabelError, match="no folder"):
+    with pytest.raises(OutputError, match="no folder"):
         write_label_raster(scene, source, tmp_path / "nowhere" / "labels.tif")
     closed = tmp_path / "closed"
     closed.mkdir()

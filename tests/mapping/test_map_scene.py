@@ -222,7 +222,7 @@ def test_a_disk_without_room_is_told_before_the_first_tile(place, tmp_path, monk
 
 
 def test_a_core_off_the_blocks_is_an_error_that_names_a_good_one(place, tmp_path):
-    with pytest.raises(GridError, match="core=300 is not a multiple of 256; try 256"):
+    with pytest.raises(GridError, match="a tile size of 300 is not a multiple of 256; try 256"):
         mapped(place, tmp_path / "m", core=300)
 
 

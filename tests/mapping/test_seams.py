@@ -270,7 +270,7 @@ def test_a_place_outside_the_scene_is_refused(large, at):
 
 def test_cores_off_the_block_and_bands_that_do_not_fit(large, make_model, held):
     scene, path = large
-    with pytest.raises(GridError, match="core=300"):
+    with pytest.raises(GridError, match="a tile size of 300"):
         verify_seams(scene, path, cores=(300,), crop_px=64)
     with pytest.raises(CheckpointError, match="4 bands"):
         verify_seams(scene, held(make_model(bands=4)), crop_px=64)

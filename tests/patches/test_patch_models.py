@@ -34,6 +34,7 @@ def trained(chips, tmp_path_factory):
         "patches",
         "train",
         chips,
+        "-o",
         out,
         *QUICK,
         "--steps",
@@ -63,7 +64,7 @@ def test_the_model_says_what_it_was_made_from(trained):
 
 def test_a_scene_is_mapped_into_a_bundle_with_its_confidence(trained, mosaic, tmp_path):
     path, ids = mosaic
-    run("map", path, trained[0], tmp_path / "map", "--device", "cpu")
+    run("map", path, trained[0], "-o", tmp_path / "map", "--device", "cpu")
     with rasterio.open(tmp_path / "map" / "classes.tif") as src:
         assert src.crs.to_epsg() == 32631
         mapped = src.read(1)
@@ -82,7 +83,7 @@ def test_tiles_of_a_patch_model_show_no_seams(design, scheme, mosaic, tmp_path):
     """Four tiles, and four off the grid: larger ones would be the whole crop again."""
     large_cells = replace(design, sizes=(32, 64), cell=32)
     untrained(large_cells, scheme).save(tmp_path / "m.model")
-    words = ["--core", 256, "--crop", 272, "--json"]
+    words = ["--tile-size", 256, "--crop", 272, "--json"]
     done = run("verify-seams", mosaic[0], tmp_path / "m.model", *words)
     said = json.loads(done.stdout)
     assert said["ok"]
@@ -104,7 +105,20 @@ def test_labels_of_a_scene_train_too(mosaic, tmp_path, make_raster):
         )
     )
     out = tmp_path / "m.model"
-    run("patches", "train", path, out, *QUICK, "--labels", truth, "--classes", scheme, "--steps", 2)
+    run(
+        "patches",
+        "train",
+        path,
+        "-o",
+        out,
+        *QUICK,
+        "--labels",
+        truth,
+        "--classes",
+        scheme,
+        "--steps",
+        2,
+    )
     assert Checkpoint.load(out).net.postprocessor is not None
 
 
@@ -115,7 +129,7 @@ def test_a_class_without_a_cell_is_named_and_never_mapped(mosaic, tmp_path, make
         truth = make_raster(known[None], "i.tif", crs=src.crs, transform=src.transform, nodata=255)
     out = tmp_path / "m.model"
     words = ["--labels", truth, "--classes", "land-cover", "--steps", 10, "--hold-out", 0.3]
-    run("patches", "train", path, out, *QUICK, *words)
+    run("patches", "train", path, "-o", out, *QUICK, *words)
     lost = Checkpoint.load(out).scheme.names[2]
     assert f"no cell is of class {lost}: the model cannot tell it" in caplog.text
 
@@ -123,9 +137,9 @@ def test_a_class_without_a_cell_is_named_and_never_mapped(mosaic, tmp_path, make
 def test_chips_without_classes_are_told(chips, tmp_path):
     (tmp_path / "one").mkdir()
     shutil.copytree(chips / "water", tmp_path / "one" / "water")
-    said = run("patches", "train", tmp_path / "one", tmp_path / "m", *QUICK, ok=False).stderr
+    said = run("patches", "train", tmp_path / "one", "-o", tmp_path / "m", *QUICK, ok=False).stderr
     assert "all chips are of one class, water" in said
-    said = run("patches", "train", chips / "water", tmp_path / "m", *QUICK, ok=False).stderr
+    said = run("patches", "train", chips / "water", "-o", tmp_path / "m", *QUICK, ok=False).stderr
     assert "give the folder above" in said
 
 
@@ -140,7 +154,7 @@ def test_chips_without_classes_are_told(chips, tmp_path):
     ],
 )
 def test_wrong_options_are_told_in_one_line(chips, tmp_path, words, says):
-    done = run("patches", "train", chips, tmp_path / "m.model", *QUICK, *words, ok=False)
+    done = run("patches", "train", chips, "-o", tmp_path / "m.model", *QUICK, *words, ok=False)
     assert done.exit_code == 1
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
@@ -155,6 +169,7 @@ def test_scenes_of_16_bits_are_refused(mosaic, tmp_path, make_raster):
         "patches",
         "train",
         path,
+        "-o",
         tmp_path / "m.model",
         *QUICK,
         "--labels",
@@ -171,7 +186,7 @@ def test_an_unreadable_chip_stops_it_or_is_left_out(chips, tmp_path):
 
     shutil.copytree(chips, tmp_path / "c")
     (tmp_path / "c" / "water" / "bad.png").write_bytes(b"no image")
-    words = ["patches", "train", tmp_path / "c", tmp_path / "m.model", *QUICK, "--steps", 1]
+    words = ["patches", "train", tmp_path / "c", "-o", tmp_path / "m.model", *QUICK, "--steps", 1]
     assert "bad.png" in run(*words, ok=False).stderr
     run(*words, "--skip-bad")
 
@@ -190,10 +205,10 @@ def read(path):
 def test_scenes_without_three_bands_are_refused(mosaic, tmp_path, make_raster, bands):
     truth = scene_of(mosaic[1][None], "t.tif", make_raster, mosaic[0])
     words = ["--labels", truth, "--classes", "land-cover", "--bands", ",".join(map(str, bands))]
-    done = run("patches", "train", mosaic[0], tmp_path / "o" / "m.model", *QUICK, *words, ok=False)
+    done = run("patches", "train", mosaic[0], "-o", tmp_path / "m.model", *QUICK, *words, ok=False)
     assert f"gives {len(bands)} bands" in done.stderr
     assert "--bands" in done.stderr
-    assert not (tmp_path / "o").exists()
+    assert not (tmp_path / "m.model").exists()
 
 
 def in_four_bands(chips, root):
@@ -219,10 +234,10 @@ def in_four_bands(chips, root):
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_bands_of_chips_are_chosen_and_a_transfer_reads_them_so(transfer, chips, tmp_path):
     four, out = in_four_bands(chips, tmp_path / "four"), tmp_path / "m.model"
-    assert "4 bands, 3" in run("patches", "train", four, out, *QUICK, ok=False).stderr
+    assert "4 bands, 3" in run("patches", "train", four, "-o", out, *QUICK, ok=False).stderr
     words = [*QUICK, "--steps", 2, "--json"]
-    done = run("patches", "train", four, out, *words, "--bands", "3,2,1")
-    same = run("patches", "train", chips, tmp_path / "same.model", *words)
+    done = run("patches", "train", four, "-o", out, *words, "--bands", "3,2,1")
+    same = run("patches", "train", chips, "-o", tmp_path / "same.model", *words)
     assert json.loads(done.stdout)["held_out"] == json.loads(same.stdout)["held_out"]
     moved = transfer(out, four, chips, tmp_path / "n.model", "--json")
     assert json.loads(moved.stdout)["model"]
@@ -230,7 +245,15 @@ def test_bands_of_chips_are_chosen_and_a_transfer_reads_them_so(transfer, chips,
 
 def test_labels_belong_to_a_scene_and_not_to_chips(chips, mosaic, tmp_path):
     done = run(
-        "patches", "train", chips, tmp_path / "m.model", *QUICK, "--labels", mosaic[0], ok=False
+        "patches",
+        "train",
+        chips,
+        "-o",
+        tmp_path / "m.model",
+        *QUICK,
+        "--labels",
+        mosaic[0],
+        ok=False,
     )
     assert "cannot belong to" in done.stderr
     assert "--masks" in done.stderr
@@ -245,7 +268,7 @@ def test_masks_are_found_beside_other_files_and_bad_ones_skipped(chips, tmp_path
         Image.fromarray(np.full(side, NAMES.index(path.parent.name), np.uint8)).save(out)
     (masks / "water" / "0.tif.aux.xml").write_text("<PAMDataset/>")
     out = tmp_path / "m.model"
-    words = ["patches", "train", chips, out, *QUICK, "--masks", masks, "--steps", 1]
+    words = ["patches", "train", chips, "-o", out, *QUICK, "--masks", masks, "--steps", 1]
     run(*words)
     (masks / "water" / "1.tif").write_bytes(b"no image")
     assert "1.tif" in run(*words, "--overwrite", ok=False).stderr
@@ -258,7 +281,7 @@ def test_a_chip_of_16_bits_is_left_out_as_any_that_is_no_use(chips, tmp_path, ca
 
     shutil.copytree(chips, tmp_path / "c")
     Image.fromarray(np.full((48, 48), 900, np.uint16)).save(tmp_path / "c" / "water" / "deep.png")
-    words = ["patches", "train", tmp_path / "c", tmp_path / "m.model", *QUICK, "--steps", 1]
+    words = ["patches", "train", tmp_path / "c", "-o", tmp_path / "m.model", *QUICK, "--steps", 1]
     assert "deep.png is uint16" in run(*words, ok=False).stderr
     run(*words, "--skip-bad")
     assert "deep.png" in caplog.text
@@ -298,7 +321,7 @@ def carry(trained, chips, target, out, *words, cache=None, ok=True):
         chips,
         "--target",
         target,
-        "--out",
+        "-o",
         out,
         "--steps",
         3,
@@ -385,6 +408,7 @@ def test_pseudo_labels_of_a_scene_are_labels_like_any(transfer, trained, chips, 
         "patches",
         "train",
         path,
+        "-o",
         tmp_path / "again.model",
         *QUICK,
         "--labels",
@@ -407,10 +431,10 @@ def test_nothing_survives_the_threshold(transfer, trained, chips, elsewhere, tmp
 
 @pytest.mark.parametrize("bands", ["1", "1,2"])
 def test_a_target_without_three_bands_is_refused(transfer, trained, chips, mosaic, tmp_path, bands):
-    out = tmp_path / "o" / "n.model"
+    out = tmp_path / "n.model"
     done = transfer(trained[0], chips, mosaic[0], out, "--bands", bands, ok=False)
     assert "choose 3 with --bands" in done.stderr
-    assert not out.parent.exists()
+    assert not out.exists()
 
 
 def test_the_sheet_shows_what_was_learnt_last(

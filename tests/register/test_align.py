@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-from geopipe.errors import LabelError
+from geopipe.errors import LabelError, OutputError
 from geopipe.labels import open_labels
 from geopipe.labels.extent import Extent
 from geopipe.labels.tables import open_tables
@@ -282,7 +282,7 @@ def test_it_is_written_whole_or_not_at_all(plane, tmp_path, monkeypatch):
     terrace().to_file(tmp_path / "osm.gpkg")
     tables, shifts = tables_of(tmp_path / "osm.gpkg", plane), grown(plane, even(1, 1))
     out = tmp_path / "made" / "out.gpkg"
-    with pytest.raises(LabelError, match="there is no folder"):
+    with pytest.raises(OutputError, match="there is no folder"):
         write_aligned(tables, shifts, out)
     out.parent.mkdir()
     write = pyogrio.write_dataframe
@@ -298,7 +298,7 @@ def test_it_is_written_whole_or_not_at_all(plane, tmp_path, monkeypatch):
     monkeypatch.setattr(pyogrio, "write_dataframe", write)
     write_aligned(tables, shifts, out)
     before = out.read_bytes()
-    with pytest.raises(LabelError, match="exists already"):
+    with pytest.raises(OutputError, match="exists already"):
         write_aligned(tables, shifts, out)
     assert out.read_bytes() == before
     write_aligned(tables, shifts, out, overwrite=True)

@@ -291,7 +291,18 @@ def test_a_build_that_stopped_is_told(built, tmp_path, chips):
 @pytest.mark.parametrize("as_bytes", [False, True])
 def test_the_heatmap_is_warm_where_it_should_be(tmp_path, built, chips, scene, as_bytes):
     out = tmp_path / "heat.tif"
-    words = ["heatmap", built, chips / "roofs" / "0.png", scene, out, "--step", 16, "--size", 32]
+    words = [
+        "heatmap",
+        built,
+        chips / "roofs" / "0.png",
+        scene,
+        "-o",
+        out,
+        "--step",
+        16,
+        "--size",
+        32,
+    ]
     found = run(*words, *["--uint8"] * as_bytes, "--json")
     assert found.exit_code == 0, found.output
     told = json.loads(found.stdout)
@@ -310,4 +321,4 @@ def test_the_heatmap_is_warm_where_it_should_be(tmp_path, built, chips, scene, a
     assert int(np.argmax(strips)) == 2
     assert heat.max() == pytest.approx(told["highest"], abs=0.003)
     refused("exists already", *words)
-    refused("is the scene itself", *words[:4], scene, "--overwrite")
+    refused("is what it would be made from", *words[:5], scene, "--overwrite")

@@ -213,7 +213,9 @@ def test_a_map_is_replaced_only_when_asked_for(place, scene, tmp_path):
     folder = tmp_path / "map"
     write_bundle(scene, place.refined, folder, ALL)
     before = fingerprints(tmp_path)
-    with pytest.raises(SceneError, match=r"exists already \(give another folder, or set overwrite"):
+    with pytest.raises(
+        SceneError, match=r"exists already \(give another folder, or set `overwrite`"
+    ):
         write_bundle(scene, place.base, folder, MapOptions(Engine("cpu")))
     assert fingerprints(tmp_path) == before
     write_bundle(scene, place.base, folder, MapOptions(Engine("cpu"), overwrite=True))

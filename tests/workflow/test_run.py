@@ -430,7 +430,7 @@ def test_a_class_without_a_label_is_named(run, tiles):
         ({"device": "cuda:7"}, ConfigError, "no device cuda:7"),
         ({"classes": "nonsense"}, ConfigError, "no class scheme 'nonsense'"),
         ({"test__bands": "[1, 2, 9]"}, SceneError, "bands 1 to 3, not 9"),
-        ({"map__core": 300}, GeopipeError, "core=300 is not a multiple of 256"),
+        ({"map__tile_size": 300}, GeopipeError, "a tile size of 300 is not a multiple of 256"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_made(run, tiles, settings, kind, text):

@@ -11,6 +11,7 @@ import numpy as np
 from geopipe.errors import LabelError
 from geopipe.evaluation.assess.design import SampleDesign
 from geopipe.evaluation.assess.olofsson import Estimate, Estimates
+from geopipe.files import check_new_file
 
 _METHOD = (
     "Stratified estimators of Olofsson et al. 2014 (Remote Sensing of Environment 148:42-57),"
@@ -150,11 +151,8 @@ class Assessment:
 
 
 def check_report(path: Path, overwrite: bool) -> None:
-    """Raise LabelError where `write_report` would fail, before the work."""
-    if not path.parent.is_dir():
-        raise LabelError(f"there is no folder {path.parent}", "make it first")
-    if path.exists() and not overwrite:
-        raise LabelError(f"{path} exists already", "give another name or --overwrite")
+    """Raise OutputError where `write_report` would fail, before the work."""
+    check_new_file(path, overwrite=overwrite)
 
 
 def write_report(path: Path, assessment: Assessment) -> None:

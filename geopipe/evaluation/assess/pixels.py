@@ -76,7 +76,7 @@ class ClassPixels:
             raise SceneError(
                 f"{self.scene.path} holds the class id {invalid.flat[0]}, not of"
                 f" {', '.join(self.names)}",
-                "give the classes it was made with (--classes)",
+                "give the `classes` it was made with",
             )
         return ids.astype(np.uint8)
 

@@ -7,10 +7,11 @@ import numpy as np
 
 from geopipe import __version__
 from geopipe.classes import ClassScheme
-from geopipe.errors import ConfigError, LabelError
+from geopipe.errors import ConfigError, LabelError, OutputError
 from geopipe.evaluation.assess.design import SampleDesign, read_points, write_points
 from geopipe.evaluation.assess.pixels import Census, ClassPixels, census
 from geopipe.evaluation.assess.sampling import SampleSize, allocate
+from geopipe.files import OTHER_NAME, check_new_file
 from geopipe.labels.extent import Extent
 from geopipe.raster.cog import read_scheme
 
@@ -39,8 +40,8 @@ def plan_points(
     The map is read twice, window by window. The same pixels, size, area and seed give the same
     points, however the map is stored. `area`: polygons to which the map is limited. `scheme`: by
     default the names in the map. Raises SceneError without a CRS, ConfigError without a scheme or
-    for an impossible size, LabelError when `target` exists (unless `overwrite`) or the area holds
-    no pixel with a class.
+    for an impossible size, OutputError when `target` exists (unless `overwrite`), LabelError when
+    the area holds no pixel with a class.
     """
     _check_target(class_map, target, overwrite)
     pixels, scheme = _open(class_map, scheme, area)
@@ -87,23 +88,17 @@ def _open(
     if len(set(folded)) < len(folded):
         raise ConfigError(
             f"class names differ in capitals alone: {', '.join(scheme.names)}",
-            "give them other names (--classes)",
+            "give them other names by `classes`",
         )
     return ClassPixels(pixels.scene, scheme.names, pixels.windows, pixels.area), scheme
 
 
 def _check_target(class_map: Path, target: Path, overwrite: bool) -> None:
     if target.suffix.lower() != ".gpkg":
-        raise ConfigError(f"{target} is no name of a GeoPackage", "let it end in .gpkg")
-    if not target.parent.is_dir():
-        raise LabelError(f"there is no folder {target.parent}", "make it first")
-    if target.exists() and target.resolve() == class_map.resolve():
-        raise LabelError(f"{target} is the map itself", "give the points another name")
+        raise OutputError(f"{target} is no name of a GeoPackage", "let it end in .gpkg")
+    check_new_file(target, overwrite=True, sources=[class_map])
     if target.exists() and not overwrite:
-        raise LabelError(
-            f"{target} exists already{_interpreted_text(target)}",
-            "give another name or --overwrite",
-        )
+        raise OutputError(f"{target} exists already{_interpreted_text(target)}", OTHER_NAME)
 
 
 def _interpreted_text(target: Path) -> str:

@@ -27,7 +27,7 @@ from geopipe.raster.chips import Chip, ChipFolder, require_bytes
 
 log = logging.getLogger(__name__)
 
-TABLE = "heat.csv"
+TABLE = "attention.csv"
 """Lists what was made; a folder with other files is not overwritten."""
 _OPACITY = 0.55
 """Of the colours over the chip, where the map is highest."""
@@ -58,7 +58,7 @@ def attention_maps(
 ) -> list[AttentionMap]:
     """Write the Grad-CAM of each chip into `out`: a picture over the chip, and a raster.
 
-    ``heat.csv`` lists them: chip, class, probability, picture, raster.
+    ``attention.csv`` lists them: chip, class, probability, picture, raster.
     `paths`: chips or folders of them; `class_name`: whose map, by default of the predicted class
     of each chip. The raster (float32, 0 to 1) has the chip's own pixels and
     place; there is none of a chip without. Raises SceneError for chips that cannot be read, or

@@ -67,7 +67,7 @@ class DecodedChips:
                 if other_names
                 else ""
             )
-            skip = "" if "--skip-bad" in hint else "; --skip-bad leaves such chips out"
+            skip = "" if "`skip_bad`" in hint else "; `skip_bad` leaves such chips out"
             raise SceneError(message.rstrip(".") + suffix, hint + skip)
         if bad:
             reasons = "; ".join(m for m, _ in list(bad.values())[:_MAX_LISTED])
@@ -170,7 +170,7 @@ def _decoded(chip: Chip, side: int) -> tuple[np.ndarray, str, list[int]] | Scene
         return e
     except UnicodeEncodeError:  # GDAL takes no other
         name = os.fsencode(chip.path).decode(errors="replace")
-        return SceneError(f"the name of {name} is no text (UTF-8)", "rename it, or --skip-bad")
+        return SceneError(f"the name of {name} is no text (UTF-8)", "rename it, or set `skip_bad`")
     digest = hashlib.sha256(repr(pixels.shape).encode())
     own = np.array(pixels, order="C")  # grey is one band, seen three times
     digest.update(own.data)

@@ -12,8 +12,9 @@ import torch
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import load_backbone, weights_hash
 from geopipe.classes import IGNORE, ClassScheme
+from geopipe.colors import default_colors
 from geopipe.errors import ConfigError, LabelError
-from geopipe.files import work_folder
+from geopipe.files import check_new_file, work_folder
 from geopipe.learn.chips import (
     ChipTrainingPlan,
     DecodedChips,
@@ -32,7 +33,6 @@ from geopipe.nets.backbones import BackboneNet
 from geopipe.nets.chips import AttentionNet, BackboneFeature, ChipNet, ModelSpec
 from geopipe.raster.chip_location import ground_sample_distance
 from geopipe.raster.chips import Chip, ChipFolder
-from geopipe.raster.cog import color_of
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class ChipModelSpec:
     def __post_init__(self) -> None:
         if self.flat and self.model_spec.kind != "ddrl-am":
             raise ConfigError(
-                f"{self.model} has no product of streams to take flat", "--flat is for ddrl-am"
+                f"{self.model} has no product of streams to take flat", "`flat` is for ddrl-am"
             )
 
     @property
@@ -231,10 +231,11 @@ def open_labels_of(root: Path, side: int, folder: Path, *, skip_bad: bool) -> Ch
 
 
 def scheme_of(names: list[str]) -> ClassScheme:
-    """Classes of these names, each with a colour of its own."""
+    """Classes of these names, each with a colour of its own that fits its name."""
     if len(names) > IGNORE:
         raise LabelError(f"{len(names)} classes", f"at most {IGNORE}")
-    classes = [{"name": n, "color": color_of(None, i)} for i, n in enumerate(names)]
+    colors = zip(names, default_colors(names), strict=True)
+    classes = [{"name": name, "color": color} for name, color in colors]
     return ClassScheme.from_dict({"name": "scenes", "classes": classes})
 
 
@@ -281,10 +282,7 @@ def train_chip_model(
     `hold_out`: share of each class that is not learnt from; the model is judged by it. A training
     that was killed goes on when the same command is given again.
     """
-    if out.is_dir():
-        raise ConfigError(f"{out} is a folder", "give the name of a file")
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out} exists already", "give another name or --overwrite")
+    check_new_file(out, overwrite=overwrite)
     design, plan = training.design, training.plan
     parts = design.backbones()
     with work_folder(out, training.cache) as work:

@@ -109,7 +109,7 @@ class PatchGrid:
             raise LabelError(
                 f"labels hold the class id {max_count}, classes are 0 to {len(scheme) - 1}: "
                 f"{', '.join(scheme.names)}",
-                f"give --unlabelled {max_count} if it says that nothing is known there",
+                f"give `unlabelled` {max_count} if it says that nothing is known there",
             )
         if len(self.by_class) < 2:
             present = ", ".join(scheme.names[i] for i in self.by_class) or "any class"

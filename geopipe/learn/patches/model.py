@@ -14,7 +14,9 @@ import torch
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.checkpoint.weights import load_backbone, weights_hash
 from geopipe.classes import IGNORE, ClassScheme, load_scheme
+from geopipe.colors import default_colors
 from geopipe.errors import ConfigError, LabelError, SceneError
+from geopipe.files import check_new_file
 from geopipe.labels import open_labels
 from geopipe.learn.patches import (
     ChipRaster,
@@ -31,7 +33,7 @@ from geopipe.nets import PatchNet, SegmentationModel, SegmentVote
 from geopipe.nets.backbones import backbone
 from geopipe.raster import Scene
 from geopipe.raster.chips import SUFFIXES, Chip, ChipFolder, require_bytes
-from geopipe.raster.cog import color_of, read_scheme
+from geopipe.raster.cog import read_scheme
 
 log = logging.getLogger(__name__)
 
@@ -113,12 +115,12 @@ class PatchSource:
         if scheme is None and any(Path(p).is_dir() for p in self.paths) and not self.masks:
             raise ConfigError(
                 f"chips lie in {', '.join(self.paths)} itself, in no folder of a class",
-                "give the folder above, or --masks and --classes",
+                "give the folder above, or `masks` and `classes`",
             )
         if scheme is None:
             raise ConfigError(
                 "nothing tells which classes there are",
-                "give --classes, and of a scene --labels" if not self.labels else "give --classes",
+                "give `classes`, and of a scene `labels`" if not self.labels else "give `classes`",
             )
         return scheme
 
@@ -132,7 +134,7 @@ class PatchSource:
         if self.labels and (folders or len(self.paths) > 1):
             raise LabelError(
                 f"{self.labels} cannot belong to {', '.join(self.paths)}",
-                "--labels are of a single scene; chips have --masks, or a folder per class",
+                "`labels` are of a single scene; chips have `masks`, or a folder per class",
             )
         rasters: list[PatchRaster] = []
         for path in self.paths:
@@ -148,11 +150,11 @@ class PatchSource:
         if len(scene.bands) != 3:
             raise SceneError(
                 f"{path} gives {len(scene.bands)} bands, a pretrained net sees 3",
-                "choose 3 with --bands",
+                "choose 3 with `bands`",
             )
         source = open_labels(self.labels, scheme, scene.geobox) if self.labels else None
         if labelled and source is None:
-            raise LabelError(f"{path} is a scene without labels", "give --labels")
+            raise LabelError(f"{path} is a scene without labels", "give its `labels`")
         return SceneRaster(scene, gsd, source)
 
     def _chips(self, root: Path, scheme: ClassScheme, *, labelled: bool) -> list[ChipRaster]:
@@ -215,7 +217,8 @@ def named_scheme(names: Sequence[str]) -> ClassScheme:
             f"all chips are of one class, {names[0]}",
             "give a folder for each of two or more",
         )
-    classes = [{"name": n, "color": color_of(None, i)} for i, n in enumerate(names)]
+    colors = zip(names, default_colors(names), strict=True)
+    classes = [{"name": name, "color": color} for name, color in colors]
     return ClassScheme.from_dict({"name": "folders", "classes": classes})
 
 
@@ -261,8 +264,7 @@ def train_patch_model(
 
     A training that was killed goes on when the same command is given again.
     """
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out} exists already", "give another name or --overwrite")
+    check_new_file(out, overwrite=overwrite)
     design, plan = training.design, training.plan
     patches = PatchGrid.of(source.rasters(scheme, design.gsd, labelled=True), design.cell)
     patches = patches.subset(patches.ids != IGNORE)
@@ -301,7 +303,7 @@ def split(
         raise LabelError(
             f"{len(patches)} labelled cells leave {train.sum()} to learn from and {test.sum()} to "
             "judge by",
-            "give more images, or a smaller --cell where chips are smaller than half of one",
+            "give more images, or a smaller `cell` where chips are smaller than half of one",
         )
     return train, test
 

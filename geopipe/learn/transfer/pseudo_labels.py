@@ -18,7 +18,7 @@ def write_pseudo_labels(
 ) -> tuple[Path, ...]:
     """For each scene among the planes, the kept cells' classes on the net's grid, beside `out`.
 
-    All else is nodata: nothing is known there. `geopipe patches train` takes them as --labels.
+    All else is nodata: nothing is known there. `geopipe patches train` takes them as its labels.
     """
     written = []
     labelled = patches.subset(selection.selected).labelled(selection.labels[selection.selected])

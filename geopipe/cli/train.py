@@ -1,0 +1,170 @@
+"""``geopipe train``: a segmentation model from a scene and its labels."""
+
+import json
+from pathlib import Path
+
+import click
+
+from geopipe.cli.commands import Command
+from geopipe.cli.options import (
+    AREA,
+    AS_JSON,
+    BANDS,
+    DEVICE,
+    FETCH,
+    IGNORE_BUFFER,
+    LAYER,
+    MAX_SHIFT,
+    METRES,
+    NODATA,
+    OVERWRITE,
+    PATH,
+    SEED,
+    classes_option,
+    out_option,
+)
+
+
+@click.command(cls=Command)
+@click.argument("scene")
+@click.argument("labels", type=PATH, required=False)
+@out_option("The file of the model to write.", "MODEL")
+@FETCH
+@click.option("--tile", metavar="TILE", help="A small scene with accurate labels, for outlines.")
+@click.option("--truth", type=PATH, metavar="TRUTH", help="The accurate labels of --tile.")
+@classes_option("buildings-roads")
+@click.option(
+    "--gsd",
+    type=METRES,
+    default=1.0,
+    show_default=True,
+    metavar="METRES",
+    help="Ground sample distance of the networks.",
+)
+@click.option(
+    "--net",
+    type=click.Choice(["cnn", "unet", "lite-unet"]),
+    default="cnn",
+    show_default=True,
+    help="The base network.",
+)
+@click.option(
+    "--refinement",
+    type=click.Choice(["rnn", "finetune"]),
+    default="rnn",
+    show_default=True,
+    help="What --tile trains: a recurrent network, or the base network once more.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    help="Training steps of the base network  [default: by network and schedule]",
+)
+@click.option(
+    "--refinement-steps",
+    type=click.IntRange(1),
+    help="Training steps of the refinement  [default: by its kind and schedule]",
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(["short", "paper"]),
+    default="short",
+    show_default=True,
+    help="How cnn and rnn are trained: short, for a CPU, or as in the paper.",
+)
+@SEED
+@click.option(
+    "--align/--no-align",
+    default=True,
+    show_default=True,
+    help="Move vector LABELS to where the image shows them, first.",
+)
+@MAX_SHIFT
+@AREA
+@LAYER
+@IGNORE_BUFFER
+@BANDS
+@NODATA
+@DEVICE
+@OVERWRITE
+@AS_JSON
+def train(
+    scene: str,
+    labels: Path | None,
+    out: Path,
+    fetch: bool,
+    tile: str | None,
+    truth: Path | None,
+    classes: str,
+    gsd: float,
+    net: str,
+    refinement: str,
+    steps: int | None,
+    refinement_steps: int | None,
+    schedule: str,
+    seed: int,
+    align: bool,
+    max_shift: float,
+    area: Path | None,
+    layer: str | None,
+    ignore_buffer: float,
+    bands: tuple[int, ...] | None,
+    nodata: float | None,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Train a segmentation model on a scene and its labels.
+
+    LABELS are those of `geopipe labels` and may have errors. With a small TILE and its accurate
+    labels TRUTH a second training sharpens the outlines. --bands and --nodata tell how SCENE and
+    TILE are read; --layer, --area, --ignore-buffer and --align are for LABELS. The same command
+    goes on with a training that stopped, from the folder MODEL.work.
+
+    Example: geopipe train scene.tif osm.gpkg -o model.safetensors
+    """
+    if (labels is None) != fetch:
+        raise click.UsageError("Give LABELS, or --fetch without LABELS.")
+    if (tile is None) != (truth is None):
+        raise click.UsageError("Give --tile and --truth, its labels, together.")
+    if refinement_steps and not tile:
+        raise click.UsageError("--refinement-steps is for --tile.")
+    from geopipe.files import check_new_file
+
+    sources = [Path(p) for p in (scene, labels, tile, truth) if p]
+    check_new_file(out, overwrite=overwrite, sources=sources)
+    from geopipe.workflow.schema import FETCH as BY_NAME
+    from geopipe.workflow.schema import LabelledScene
+    from geopipe.workflow.train import TrainingSettings, train_model
+
+    noisy = LabelledScene(
+        scene=scene,
+        labels=labels or Path(BY_NAME),
+        bands=bands,
+        nodata=nodata,
+        layer=layer,
+        area=area,
+        align=align,
+        max_shift=max_shift,
+        ignore_buffer=ignore_buffer,
+    )
+    accurate = None
+    if tile and truth:
+        accurate = LabelledScene(scene=tile, labels=truth, bands=bands, nodata=nodata)
+    settings = TrainingSettings(
+        classes,
+        gsd,
+        net,  # type: ignore[arg-type]  # click has checked it
+        steps,
+        refinement,  # type: ignore[arg-type]
+        refinement_steps,
+        schedule=schedule,  # type: ignore[arg-type]
+        seed=seed,
+        device=device,
+    )
+    model = train_model(noisy, out, settings, accurate=accurate, overwrite=overwrite)
+    if as_json:
+        names = list(model.scheme.names)
+        click.echo(json.dumps({"model": str(out), "classes": names, "gsd": model.gsd}))
+        return
+    click.echo(f"model: {out}")

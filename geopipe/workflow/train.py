@@ -1,0 +1,103 @@
+"""Training on its own: the steps of a workflow up to its model."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.config import parse
+from geopipe.errors import CheckpointError
+from geopipe.files import check_new_file, work_folder
+from geopipe.learn.schedule import Schedule
+from geopipe.nets import BaseNetworkName
+from geopipe.workflow.run import train_workflow
+from geopipe.workflow.schema import LabelledScene, Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How a base network and its refinement are trained; the defaults are a workflow's."""
+
+    classes: str = "buildings-roads"
+    """A scheme that ships with geopipe, or a TOML file."""
+    gsd: float = 1.0
+    """Metres on the ground per pixel of the networks."""
+    net: BaseNetworkName = "cnn"
+    steps: int | None = None
+    """Training steps of the base network; None: as the network and the schedule say."""
+    refinement: Literal["rnn", "finetune"] = "rnn"
+    """A recurrent network, or all weights of the base network trained on."""
+    refinement_steps: int | None = None
+    batch: int | None = None
+    """Patches of a step of either; None: as the network and the schedule say."""
+    schedule: Schedule = "short"
+    seed: int = 0
+    device: str = "auto"
+
+    def workflow(
+        self, train: LabelledScene, accurate: LabelledScene | None, folder: Path
+    ) -> Workflow:
+        """The workflow that trains so in `folder`; raises ConfigError for impossible values."""
+        tables: dict[str, Any] = {
+            "name": "training",
+            "out": folder,
+            "classes": self.classes,
+            "gsd": self.gsd,
+            "seed": self.seed,
+            "schedule": self.schedule,
+            "device": self.device,
+            "train": train.model_dump(exclude_none=True),
+            "base": {"net": self.net, "steps": self.steps, "batch": self.batch},
+            "refinement": {
+                "kind": self.refinement,
+                "steps": self.refinement_steps,
+                "batch": self.batch,
+            },
+        }
+        if accurate:
+            tables["enhance"] = accurate.model_dump(exclude_none=True)
+        return parse(tables, Workflow, "settings of the training")
+
+
+def train_model(
+    train: LabelledScene,
+    out: Path,
+    settings: TrainingSettings,
+    *,
+    accurate: LabelledScene | None = None,
+    overwrite: bool = False,
+) -> Checkpoint:
+    """Train a base network and, with an accurate tile, its refinement; write the model `out`.
+
+    By the code of a workflow, so equal settings give equal weights. What is made on the way lies in
+    the folder ``OUT.work``; it is kept when the training is stopped, and the same call goes on from
+    there.
+
+    Args:
+        train: The scene that the base network is trained on, and its labels, which may have errors.
+        out: The file of the model (safetensors); it appears complete.
+        settings: How to train.
+        accurate: A tile with accurate labels, which the refinement is trained on.
+        overwrite: Replace `out` where it exists.
+
+    Raises:
+        OutputError: `out` exists, or its folder does not.
+        SceneError: A scene cannot be read, or is smaller than a training patch.
+        LabelError: Labels cannot be read, do not overlap their scene, or lack a class.
+        ConfigError: An impossible setting.
+    """
+    read = [x for choice in (train, accurate) if choice for x in (choice.scene, choice.labels)]
+    check_new_file(out, overwrite=overwrite, sources=map(Path, read))
+    out = out.absolute()
+    with work_folder(out, None) as work:
+        made = train_workflow(settings.workflow(train, accurate, work))
+        part = out.with_name(out.name + ".part")
+        try:
+            shutil.copyfile(made, part)
+            part.replace(out)
+        except OSError as e:
+            raise CheckpointError(f"cannot write {out}: {e}", "is the folder writable?") from e
+        finally:
+            part.unlink(missing_ok=True)
+    return Checkpoint.load(out)
