@@ -43,12 +43,12 @@ def default_colors(names: Sequence[str]) -> list[str]:
     hue that is far from the others. Equal names in equal order get equal colours.
     """
     chosen: dict[int, Rgb] = {}
-    told = {i: color for i, name in enumerate(names) if (color := _color_of(name))}
-    for i, color in told.items():
+    named = {i: color for i, name in enumerate(names) if (color := _color_of(name))}
+    for i, color in named.items():
         chosen[i] = _first_distinct(_shades(color), list(chosen.values()))
     wheel = _wheel(0.0)
     for i in range(len(names)):
-        if i not in told:
+        if i not in named:
             chosen[i] = _first_distinct(wheel, list(chosen.values()))
     return ["#" + bytes(chosen[i]).hex() for i in range(len(names))]
 

@@ -57,14 +57,14 @@ def evaluate(
     path = class_map.classes if isinstance(class_map, MapResult) else class_map
     if isinstance(truth, Labels):
         layer, area, truth = layer or truth.layer, area or truth.area, truth.path
-    found = raster_evaluation.evaluate_map(
+    metrics = raster_evaluation.evaluate_map(
         Path(path),
         Path(truth),
         scheme=load_scheme(classes) if classes else None,
         area=Path(area) if area else None,
         layer=layer,
     )
-    return MapAccuracy(found.names, found.matrix, found.ignored)
+    return MapAccuracy(metrics.names, metrics.matrix, metrics.ignored)
 
 
 def _percent(share: float) -> str:

@@ -38,7 +38,7 @@ class ChipIndex(store.ChipIndex):
         return replace(super().open(Path(folder)), weights=weights, device=device)
 
     @cached_property
-    def _asker(self) -> Retriever:
+    def _retriever(self) -> Retriever:
         return Retriever.open(self.folder, self.weights, choose_device(self.device))
 
     def query(
@@ -63,12 +63,12 @@ class ChipIndex(store.ChipIndex):
             A row per hit, nearest first: rank, distance, similarity (-1 to 1), chip, class, source
             file and window; its footprint as geometry, None for a chip without a place on Earth.
         """
-        asked = Query(
+        query_spec = Query(
             None if image is None else str(image),
             like=tuple(map(str, like)),
             unlike=tuple(map(str, unlike)),
         )
-        return hits_frame(self._asker.query(asked, SearchOptions(k, overlap)).hits)
+        return hits_frame(self._retriever.query(query_spec, SearchOptions(k, overlap)).hits)
 
     def _facts(self) -> Facts:
         header = self.header

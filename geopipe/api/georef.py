@@ -140,14 +140,14 @@ def _from_coordinates(array: xr.DataArray, x: Any, y: Any, written: Affine | Non
         _regular(np.asarray(array.coords[d].values), str(d), size)
         for d, size in ((x, written.a if written else None), (y, written.e if written else None))
     )
-    found = Affine(width, 0, left - width / 2, 0, height, top - height / 2)
+    regular = Affine(width, 0, left - width / 2, 0, height, top - height / 2)
     if written is None:
-        return found
+        return regular
     rows, cols = array.sizes[y], array.sizes[x]
     strays = np.subtract(
-        [~found * (written * corner) for corner in ((0, 0), (cols, rows))], ((0, 0), (cols, rows))
+        [~regular * (written * corner) for corner in ((0, 0), (cols, rows))], ((0, 0), (cols, rows))
     )
-    return written if np.abs(strays).max() < _STRAY else found
+    return written if np.abs(strays).max() < _STRAY else regular
 
 
 def _regular(values: np.ndarray, name: str, size: float | None) -> tuple[float, float]:

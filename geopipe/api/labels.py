@@ -230,7 +230,7 @@ def _contents(path: Path, layer: str | None) -> str:
         return ""
     try:
         layers: Sequence[str] = [layer] if layer else [str(n) for n, _ in pyogrio.list_layers(path)]
-        found = {name: pyogrio.read_info(path, name)["features"] for name in layers}
+        counts = {name: pyogrio.read_info(path, name)["features"] for name in layers}
     except (DataSourceError, ValueError):
         return ""
-    return listed(f"{n} features in layer {name}" for name, n in found.items())
+    return listed(f"{n} features in layer {name}" for name, n in counts.items())

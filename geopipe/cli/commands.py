@@ -28,7 +28,7 @@ class Command(click.Command):
 
     def _with_flags(self, text: str) -> str:
         flags = {p.name: max(p.opts, key=len) for p in self.params if isinstance(p, click.Option)}
-        return _PARAMETER.sub(lambda found: flags.get(found[1], found[0]), text)
+        return _PARAMETER.sub(lambda match: flags.get(match[1], match[0]), text)
 
 
 class Group(click.Group):
@@ -48,15 +48,15 @@ class Group(click.Group):
             super().format_commands(ctx, formatter)
             return
         width = max(len(words) for section in self.sections.values() for words in section)
-        room = formatter.width - 6 - width
+        width = formatter.width - 6 - width
         for title, section in self.sections.items():
             rows = [(f"{words:{width}s}", self._find(words)) for words in section]
             with formatter.section(title):
-                formatter.write_dl([(words, c.get_short_help_str(room)) for words, c in rows])
+                formatter.write_dl([(words, c.get_short_help_str(width)) for words, c in rows])
 
     def _find(self, words: str) -> click.Command:
-        found: click.Command = self
+        command: click.Command = self
         for word in words.split():
-            assert isinstance(found, click.Group)
-            found = found.commands[word]
-        return found
+            assert isinstance(command, click.Group)
+            command = command.commands[word]
+        return command

@@ -40,12 +40,12 @@ def parse_numbers(
     if text is None:
         return None
     try:
-        found = tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError as e:
         raise click.BadParameter("give numbers with commas between them") from e
-    if option.name == "box" and len(found) != 4:
+    if option.name == "box" and len(numbers) != 4:
         raise click.BadParameter("give minx,miny,maxx,maxy")
-    return found
+    return numbers
 
 
 # -- outputs

@@ -120,21 +120,21 @@ def query(
         check_target(out, overwrite=overwrite)
     if page:
         check_new_file(page, overwrite=overwrite)
-    asked = Query(image, Box(box, box_crs) if box else None, scene, like, unlike)
-    asker = Retriever.open(folder, weights, choose_device(device))
-    result = asker.query(asked, SearchOptions(k, overlap, with_self, expand, exact))
+    query_spec = Query(image, Box(box, box_crs) if box else None, scene, like, unlike)
+    retriever = Retriever.open(folder, weights, choose_device(device))
+    result = retriever.query(query_spec, SearchOptions(k, overlap, with_self, expand, exact))
     if out:
         write_hits(result, out)
     if page:
-        write_result(page, result, asker)
-    click.echo(json.dumps(_told(result, asker, out, page)) if as_json else _table(result))
+        write_result(page, result, retriever)
+    click.echo(json.dumps(_as_json(result, retriever, out, page)) if as_json else _table(result))
     for path in (out, page) if not as_json else ():
         if path:
             click.echo(path)
 
 
-def _told(
-    result: "SearchResult", asker: "Retriever", out: Path | None, page: Path | None
+def _as_json(
+    result: "SearchResult", retriever: "Retriever", out: Path | None, page: Path | None
 ) -> dict[str, Any]:
     """The result as JSON values."""
     hits = [
@@ -151,7 +151,7 @@ def _told(
         }
         for h in result.hits
     ]
-    searched = asker.index.header.search
+    searched = retriever.index.header.search
     return {
         "hits": hits,
         "chips": result.chips,

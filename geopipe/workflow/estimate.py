@@ -67,11 +67,12 @@ class TimeEstimate:
             "mapping and reports": self.mapping + self.rest,
         }
         breakdown = ", ".join(f"{name} {duration(s)}" for name, s in parts.items() if s)
-        longest = "base network" if self.base_network >= self.sharpening else "refinement"
+        base = self.base_network >= self.sharpening
+        longest, table = ("base network", "base") if base else ("refinement", "refinement")
         return (
             f"this takes about {duration(self.total)} on this machine "
             f"({useful_threads(torch.get_num_threads())} threads): {breakdown}; fewer steps of the "
-            f"{longest} shorten it"
+            f"{longest} shorten it ({table}.steps in a workflow)"
         )
 
 

@@ -67,7 +67,15 @@ def mapped(request, tmp_path_factory, model_path):
         data = np.random.default_rng(0).integers(1, 255, (3, 97, 1101)).astype(np.uint8)
         data[:, 30:60, 40:99] = 0
         write_scene(path, data, crs=crs, transform=transform, nodata=0)
-    command = ["map", str(path), str(model_path), str(folder / "map"), "--scores", "--confidence"]
+    command = [
+        "map",
+        str(path),
+        str(model_path),
+        "-o",
+        str(folder / "map"),
+        "--scores",
+        "--confidence",
+    ]
     done = CliRunner().invoke(main, [*command, "--device", "cpu"])
     assert done.exit_code == 0, done.output
     return Mapped(path, folder / "map")

@@ -32,6 +32,7 @@ def test_the_map_is_the_command_lines(town, model_path, result, tmp_path):
         "map",
         town / "test.tif",
         model_path,
+        "-o",
         tmp_path / "map",
         "--scores",
         "--vectors",
@@ -77,7 +78,7 @@ def test_a_dask_client_computes_the_same_map(town, model, result, tmp_path):
 
 
 def test_a_map_that_is_there_is_kept(town, model, result):
-    with pytest.raises(SceneError, match=r"exists already .*set overwrite"):
+    with pytest.raises(SceneError, match=r"exists already .*set `overwrite`"):
         gp.map_scene(model, town / "test.tif", result.folder)
     with pytest.raises(ConfigError, match="polygons=True"):
         gp.map_scene(model, town / "test.tif", result.folder, orthogonalize=True)

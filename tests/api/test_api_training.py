@@ -81,7 +81,7 @@ def test_labels_on_the_scenes_grid_are_the_command_lines(town, tmp_path):
     array = labels.to_xarray(scene)
     assert array.chunks is not None
     out = tmp_path / "l.tif"
-    ran("labels", scene.path, labels.path, out, "--ignore-buffer", 1)
+    ran("labels", scene.path, labels.path, "-o", out, "--ignore-buffer", 1)
     with rasterio.open(out) as src:
         np.testing.assert_array_equal(array, src.read(1))
     assert set(np.unique(array)) == {0, 1, 2, 255}
@@ -94,7 +94,7 @@ def test_aligned_labels_are_the_command_lines(town, tmp_path):
     scene, labels = town / "train.tif", gp.open_labels(town / "train.gpkg")
     aligned = gp.align_labels(labels, scene, max_shift=2)
     path = aligned.path
-    ran("labels", "align", scene, labels.path, tmp_path / "cli.gpkg", "--max-shift", 2)
+    ran("labels", "align", scene, labels.path, "-o", tmp_path / "cli.gpkg", "--max-shift", 2)
     assert gpd.read_file(path).equals(gpd.read_file(tmp_path / "cli.gpkg"))
     assert "aligned, not saved" in repr(aligned)
     del aligned

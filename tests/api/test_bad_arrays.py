@@ -126,7 +126,7 @@ def test_a_model_of_another_format(model_path, tmp_path):
         state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     header |= {"format": 0, "geopipe": "0.0.9"}
     save_file(state, tmp_path / "old.safetensors", {"geopipe": json.dumps(header)})
-    with pytest.raises(CheckpointError, match=r"old.* has format 0, .* reads 1 \(.*0.0.9"):
+    with pytest.raises(CheckpointError, match=r"old.* has format 0, .* reads 2 \(.*0.0.9"):
         gp.load_model(tmp_path / "old.safetensors")
 
 

@@ -57,7 +57,7 @@ def test_labels_that_stay_and_a_tile_that_is_missing_cost_nothing(pace):
 )
 def test_the_setting_that_is_named_is_that_of_the_longest_part(base, sharpening, setting):
     told = TimeEstimate(10, base, sharpening, 10).sentence()
-    assert f"--set {setting}.steps=" in told
+    assert f"({setting}.steps in a workflow)" in told
     assert f"{torch.get_num_threads()} threads" in told
 
 
