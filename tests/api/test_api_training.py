@@ -10,7 +10,7 @@ import geopipe as gp
 from geopipe.checkpoint import file_hash
 from geopipe.cli import main
 from geopipe.config import parse
-from geopipe.errors import CheckpointError, ConfigError, LabelError, SceneError
+from geopipe.errors import ConfigError, LabelError, OutputError, SceneError
 from geopipe.workflow.run import train_workflow
 from geopipe.workflow.schema import Workflow
 
@@ -62,11 +62,11 @@ def test_without_an_accurate_tile_and_a_file_there_is_a_base_network(town, tmp_p
 
 def test_settings_that_cannot_be(town, trained):
     scene, labels = town / "train.tif", town / "train.gpkg"
-    with pytest.raises(CheckpointError, match="exists already"):
+    with pytest.raises(OutputError, match="exists already"):
         gp.train(scene, labels, out=trained.path)
-    with pytest.raises(ConfigError, match=r"train: base.steps: .*greater than 0"):
+    with pytest.raises(ConfigError, match=r"base.steps: .*greater than 0"):
         gp.train(scene, labels, steps=0)
-    with pytest.raises(ConfigError, match=r"coarse\.net"):
+    with pytest.raises(ConfigError, match=r"base\.net"):
         gp.train(scene, labels, net="resnet")
     other = gp.open_labels(labels, "buildings")
     with pytest.raises(ConfigError, match="open both with the same classes"):
@@ -99,7 +99,7 @@ def test_aligned_labels_are_the_command_lines(town, tmp_path):
     assert "aligned, not saved" in repr(aligned)
     del aligned
     assert not path.exists()
-    with pytest.raises(LabelError, match=r"exists already .*set overwrite"):
+    with pytest.raises(OutputError, match=r"exists already .*set `overwrite`"):
         gp.align_labels(labels, scene, tmp_path / "cli.gpkg")
 
 

@@ -302,4 +302,4 @@ def test_a_warning_is_on_stderr(geopipe, tiles):
     said = geopipe("run", tiles / "tiny.toml", "--json", "--set", "refinement.steps=1")
     json.loads(said.out)
     assert said.code == 0
-    assert said.err.startswith("WARNING: no tile with accurate labels")
+    assert said.err.startswith("WARNING: no [enhance] tile with accurate labels")
