@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geopipe.errors import ConfigError
+from geopipe.regularfile import require_regular
+
+_MOST_BYTES = 16 << 20
 
 
 class Section(BaseModel):
@@ -21,6 +24,8 @@ T = TypeVar("T", bound=Section)
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of `path`; raises ConfigError when it is missing, empty or not TOML."""
+    if require_regular(path, ConfigError) and path.stat().st_size > _MOST_BYTES:
+        raise ConfigError(f"{path} has more than {_MOST_BYTES >> 20} MB", "give a TOML file")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as e:

@@ -24,6 +24,10 @@ class SceneError(GeopipeError, OSError):
     """A raster cannot be opened, read or written, or lacks what a scene needs."""
 
 
+class UnsafeFileError(SceneError):
+    """A raster is no regular file, or refers to what a file may not refer to."""
+
+
 class GridError(GeopipeError, ValueError):
     """A pixel plane, window or tiling is impossible or does not match another one."""
 

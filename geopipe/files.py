@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from geopipe.errors import ConfigError, GeopipeError, OutputError, SceneError
+from geopipe.regularfile import MARK, require_own
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +63,13 @@ def atomic_folder(out: Path, own: Collection[str], *, overwrite: bool) -> Iterat
     """
     refuse_existing(out, own, overwrite=overwrite)
     part = out.with_name(out.name + ".part")
+    require_own(part)
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
+        (part / MARK).touch()
         yield part
+        (part / MARK).unlink()
         if not out.exists():
             part.rename(out)
             return

@@ -4,6 +4,7 @@ Every tile is computed by one torch thread, so its bytes do not depend on how ma
 where; with as many at once as there are cores, one thread decodes while another computes.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -40,6 +41,10 @@ GROUP = 8
 decoded blocks."""
 
 
+MOST_AT_ONCE = max(64, 4 * (os.cpu_count() or 1))
+"""Processes or threads here; more than four for each processor only take memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workers:
     """Where tiles run: in this process, in `count` local ones, or on the cluster at `scheduler`."""
@@ -57,6 +62,13 @@ class Workers:
     def __post_init__(self) -> None:
         if self.count < 0:
             raise ConfigError(f"workers={self.count} is negative", "0 runs in this process")
+        for name, number in (("workers", self.count), ("threads", self.threads or 0)):
+            if number > MOST_AT_ONCE:
+                raise ConfigError(
+                    f"{name}={number} is more than {MOST_AT_ONCE}; this machine has "
+                    f"{os.cpu_count()} processors",
+                    "give at most as many as it has",
+                )
         if bool(self.count) + bool(self.scheduler) + (self.client is not None) > 1:
             raise ConfigError("give one of `workers`, `scheduler` and `client`")
         if self.threads is not None and self.threads < 1:

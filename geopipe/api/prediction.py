@@ -162,7 +162,9 @@ def _in_memory(
         valid = valid & np.isfinite(pixels).all(axis=0)
     if not valid.all():
         pixels = np.where(valid, pixels, pixels.dtype.type(0))
-    return ArrayScene(scene.path, scene.geobox, scene.bands, scene.dtype, None, pixels, valid, held)
+    return ArrayScene(
+        scene.path, scene.geobox, scene.bands, scene.dtype, pixels=pixels, mask=valid, held=held
+    )
 
 
 def _job(

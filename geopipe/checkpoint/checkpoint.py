@@ -16,6 +16,7 @@ from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError
 from geopipe.nets import SegmentationModel, build_base_network, build_postprocessor
 from geopipe.raster import Scene
+from geopipe.regularfile import part_of, require_regular
 
 _FORMAT = 2
 TRAINING = "geopipe train, run, patches train or chips train"
@@ -100,7 +101,7 @@ class Checkpoint:
             "provenance": self.provenance,
         }
         state = {k: v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
-        part = path.with_name(path.name + ".part")
+        part = part_of(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # written here, as safetensors itself makes files that only their owner may read
@@ -119,7 +120,8 @@ class Checkpoint:
         `command`: what makes models of the kind that is asked for, for the hint of an error.
         """
         if not path.is_file():
-            problem = f"{path} is a folder" if path.is_dir() else f"there is no model {path}"
+            require_regular(path, CheckpointError)
+            problem = f"there is no model {path}"
             raise CheckpointError(problem, f"give the file of a model; {command} makes one")
         try:
             with safe_open(path, "pt") as file:
@@ -154,6 +156,7 @@ class Checkpoint:
         bands, postprocessor = header["bands"], header["postprocessor"]
         if postprocessor and not 1 <= postprocessor.get("iterations", 1) <= _MAX_ITERATIONS:
             raise ValueError(f"{postprocessor['iterations']} iterations")
+        _require_weights(header, len(scheme), state)
         net = SegmentationModel(
             build_base_network(bands, len(scheme), **header.get("architecture", {})),
             build_postprocessor(bands, len(scheme), **postprocessor) if postprocessor else None,
@@ -170,6 +173,20 @@ class Checkpoint:
             header["gsd"],
             header["provenance"],
         )
+
+
+def _require_weights(header: dict[str, Any], classes: int, state: dict[str, Tensor]) -> None:
+    """ValueError where the net that the header names has more weights than the file.
+
+    A header of a few bytes may ask for a net of gigabytes; on torch's device without memory it is
+    counted first.
+    """
+    with torch.device("meta"):
+        net = build_base_network(header["bands"], classes, **header.get("architecture", {}))
+        asked = sum(t.numel() for t in net.state_dict().values())
+    there = sum(t.numel() for t in state.values())
+    if asked > there:
+        raise ValueError(f"it asks for {asked} weights, the file holds {there}")
 
 
 def file_hash(path: Path) -> str:

@@ -50,7 +50,11 @@ _LEARNING = (
         "--epochs", type=click.IntRange(1), default=10, show_default=True, help="Training epochs."
     ),
     click.option(
-        "--batch", type=click.IntRange(1), default=32, show_default=True, help="Chips in a batch."
+        "--batch",
+        type=click.IntRange(1, 4096),
+        default=32,
+        show_default=True,
+        help="Chips in a batch.",
     ),
     click.option(
         "--lr",
@@ -85,7 +89,7 @@ _LEARNING = (
     click.option("--no-augment", is_flag=True, help="Train without flips and rotations."),
     click.option(
         "--side",
-        type=click.IntRange(64),
+        type=click.IntRange(64, 2048),
         default=224,
         show_default=True,
         metavar="PX",

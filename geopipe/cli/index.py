@@ -90,7 +90,7 @@ def index() -> None:
 )
 @click.option(
     "--side",
-    type=click.IntRange(32),
+    type=click.IntRange(32, 4096),
     metavar="PX",
     help="Pixels a side that chips are resized to  [default: the network's own]",
 )

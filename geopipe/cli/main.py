@@ -17,6 +17,7 @@ from geopipe.cli.evaluate import evaluate
 from geopipe.cli.index import index
 from geopipe.cli.labels import labels
 from geopipe.cli.map import map_
+from geopipe.cli.options import with_consent
 from geopipe.cli.patches import patches
 from geopipe.cli.run import run
 from geopipe.cli.seams import verify_seams
@@ -113,3 +114,5 @@ COMMANDS = (
 )
 for command in COMMANDS:
     main.add_command(command)
+    if command is not doctor:
+        with_consent(command)

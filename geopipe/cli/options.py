@@ -1,6 +1,7 @@
 """The options that several commands share: one word for one thing."""
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,31 @@ OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an output th
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 # -- images
+
+
+def _consent(_: click.Context, __: click.Parameter, allowed: bool) -> None:
+    if allowed or "geopipe.raster.remote" in sys.modules:
+        from geopipe.raster.remote import allow_remote
+
+        allow_remote(allowed)
+
+
+def with_consent(command: click.Command) -> None:
+    """Give `command`, or each command of a group, the option --allow-remote."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            with_consent(inner)
+        return
+    command.params.append(
+        click.Option(
+            ["--allow-remote"],
+            is_flag=True,
+            expose_value=False,
+            callback=_consent,
+            help="Let a local VRT refer to files on a network.",
+        )
+    )
+
 
 BANDS = click.option(
     "--bands",

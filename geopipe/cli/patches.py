@@ -78,7 +78,7 @@ def patches() -> None:
 )
 @click.option(
     "--side",
-    type=click.IntRange(32),
+    type=click.IntRange(32, 4096),
     default=128,
     show_default=True,
     metavar="PX",

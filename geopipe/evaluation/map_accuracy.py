@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.windows import Window as RioWindow
@@ -22,6 +23,7 @@ from geopipe.metrics import Metrics
 from geopipe.progress import progress
 from geopipe.raster.cog import read_scheme
 from geopipe.raster.scene import opened, window_geobox
+from geopipe.raster.virtual import check_input
 
 _SIDE = 2048
 """Windows hold at most about _SIDE x _SIDE pixels."""
@@ -159,13 +161,17 @@ def _is_mask(src: rasterio.DatasetReader) -> bool:
 def _mask_as_ids(stack: ExitStack, src: rasterio.DatasetReader) -> Path:
     """A VRT in which the 255 of the mask `src` is 1, so that it passes for class ids."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    mask_file = Path(src.name).absolute()
+    if src.driver != "GTiff":  # a VRT may refer to a PNG in its own folder alone
+        mask_file = folder / "mask.tif"
+        rasterio.shutil.copy(src, str(mask_file), driver="GTiff", COMPRESS="DEFLATE")
     vrt = ET.Element("VRTDataset", rasterXSize=str(src.width), rasterYSize=str(src.height))
     ET.SubElement(vrt, "SRS").text = src.crs.to_wkt()
     ET.SubElement(vrt, "GeoTransform").text = ", ".join(map(repr, src.transform.to_gdal()))
     band = ET.SubElement(vrt, "VRTRasterBand", dataType="Byte", band="1")
     source = ET.SubElement(band, "ComplexSource")
     name = ET.SubElement(source, "SourceFilename", relativeToVRT="0")
-    name.text = str(Path(src.name).absolute())
+    name.text = str(mask_file)
     ET.SubElement(source, "SourceBand").text = "1"
     ET.SubElement(source, "LUT").text = f"0:0,{IGNORE}:1"
     ET.ElementTree(vrt).write(folder / "mask.vrt", encoding="utf-8")
@@ -199,6 +205,7 @@ def _as_raster(stack: ExitStack, path: Path) -> rasterio.DatasetReader | None:
     """`path` opened, or None where it holds no raster (then its LabelSource decides)."""
     if not path.exists():
         raise LabelError(f"there is no file {path}", "check the path")
+    check_input(path, LabelError)
     try:
         return stack.enter_context(_raster(path))
     except SceneError:

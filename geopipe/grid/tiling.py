@@ -7,6 +7,7 @@ from geopipe.errors import GridError
 from geopipe.grid.window import Window
 
 BLOCK = 256
+MOST_CORE = 16384
 """Side of an output block: cores are multiples of it, so that no block is written twice."""
 
 
@@ -39,6 +40,8 @@ class Tiling:
             raise GridError(
                 f"a tile size of {self.core} is not a multiple of {BLOCK}; try {nearest_multiple}"
             )
+        if self.core > MOST_CORE:
+            raise GridError(f"core={self.core} px is more than {MOST_CORE}; try 1024")
         if self.halo < 0:
             raise GridError(f"halo={self.halo} is negative")
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pyogrio
 import pyogrio.errors
 import shapely
 from geopandas import GeoSeries
@@ -16,6 +15,7 @@ from shapely import STRtree
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.extent import Extent
+from geopipe.labels.openvector import read_dataframe
 from geopipe.labels.source import LabelSource
 
 
@@ -33,7 +33,7 @@ class Area:
         if not path.exists():
             raise LabelError(f"there is no file {path}", "check the path")
         try:
-            shapes: GeoSeries = pyogrio.read_dataframe(path, columns=[]).geometry
+            shapes: GeoSeries = read_dataframe(path, columns=[]).geometry
         except (pyogrio.errors.DataSourceError, AttributeError) as e:
             raise LabelError(f"cannot read polygons from {path}: {e}") from e
         if shapes.crs is None:

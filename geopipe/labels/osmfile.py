@@ -18,6 +18,7 @@ from geopipe.errors import LabelError
 from geopipe.labels.extent import LONLAT, Extent
 from geopipe.labels.features import FeatureCollector, Features
 from geopipe.labels.tags import all_keys, matching, naming_keys
+from geopipe.regularfile import require_regular
 
 SUFFIXES = (".osm", ".osm.bz2", ".osm.gz", ".osm.pbf", ".pbf")
 
@@ -45,6 +46,7 @@ def read_osm_file(path: Path, scheme: ClassScheme, extent: Extent) -> Features:
 def collect_osm_features(path: Path, collector: FeatureCollector) -> None:
     """Give `collector` what it wants of `path`; errors as above."""
     scheme = collector.scheme
+    require_regular(path, LabelError)
     keys = naming_keys(scheme)
     if not keys:
         raise LabelError(f"no class of the scheme '{scheme.name}' has rules for OSM tags")

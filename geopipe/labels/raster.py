@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,9 +16,10 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RioWindow
 
 from geopipe.classes import IGNORE, ClassScheme
-from geopipe.errors import LabelError
+from geopipe.errors import LabelError, SceneError
 from geopipe.grid import Window, ground_gsd
 from geopipe.labels.extent import Extent
+from geopipe.raster.opening import opened
 
 _ALIGNED = 1e-3
 """Planes whose pixels match to a thousandth are the same plane."""
@@ -187,8 +189,11 @@ def _window_of(source: GeoBox, geobox: GeoBox) -> Window | None:
     return Window(row, col, height, width)
 
 
-def _opened(path: str | Path) -> rasterio.DatasetReader:
-    try:
-        return rasterio.open(path)
-    except RasterioError as e:
-        raise LabelError(f"{path} is not a raster that GDAL can open: {e}", "check the path") from e
+@contextmanager
+def _opened(path: str | Path) -> Iterator[rasterio.DatasetReader]:
+    with ExitStack() as stack:
+        try:
+            src = stack.enter_context(opened(path))
+        except SceneError as e:
+            raise LabelError(e.message, e.hint) from e
+        yield src

@@ -4,20 +4,20 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import pyogrio
-import rasterio
 import shapely
 from odc.geo.geobox import GeoBox
 from pyogrio.errors import DataSourceError
-from rasterio.errors import RasterioError
 
 from geopipe.classes import ClassScheme
-from geopipe.errors import LabelError
+from geopipe.errors import LabelError, SceneError
 from geopipe.labels.extent import Extent
+from geopipe.labels.openvector import list_layers
 from geopipe.labels.osmfile import is_osm_file, read_osm_file
 from geopipe.labels.raster import RasterLabels
 from geopipe.labels.vector import VectorLabels
 from geopipe.labels.vectorfile import OSM_CREDIT, read_vector_file
+from geopipe.raster.opening import opened
+from geopipe.raster.virtual import check_input
 
 _VECTOR_ONLY = (".geojson", ".json", ".parquet", ".geoparquet", ".shp", ".fgb")
 
@@ -52,6 +52,7 @@ def open_labels(
     path, extent = Path(path), Extent(geobox)
     if not path.exists() and not str(path).startswith("/vsi"):
         raise LabelError(f"there is no file {path}", "check the path")
+    check_input(path, LabelError)
     if is_osm_file(path):
         if layer is not None:
             raise LabelError(f"{path} is OSM data, which has no layers", "leave the layer out")
@@ -70,13 +71,13 @@ def _is_raster(path: Path) -> bool:
     if path.suffix.lower() in _VECTOR_ONLY:
         return False
     try:
-        with rasterio.open(path) as src:
+        with opened(path) as src:
             is_raster = bool(src.count)
-    except RasterioError:
+    except SceneError:
         return False
     if path.suffix.lower() == ".gpkg":
         try:
-            return not any(geometry is not None for _, geometry in pyogrio.list_layers(path))
+            return not any(geometry is not None for _, geometry in list_layers(path))
         except DataSourceError:
             pass
     return is_raster

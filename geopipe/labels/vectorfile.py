@@ -10,7 +10,6 @@ from pathlib import Path
 import geopandas as gpd
 import pandas as pd
 import pyarrow.parquet
-import pyogrio
 from pyarrow import ArrowException
 from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import CRS
@@ -20,7 +19,9 @@ from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.extent import Bounds, Extent
 from geopipe.labels.features import FeatureCollector, Features, class_of
+from geopipe.labels.openvector import list_layers, read_dataframe, read_info
 from geopipe.labels.tags import all_keys, cleaned_text, matching, naming_keys, parse_tags
+from geopipe.regularfile import require_regular
 
 OSM_CREDIT = "(c) OpenStreetMap contributors, ODbL 1.0"
 
@@ -157,11 +158,11 @@ def _layers(path: Path, requested: str | None) -> Iterator[Layer]:
         yield _parquet(path)
         return
     try:
-        names = [str(n) for n, geometry in pyogrio.list_layers(path) if geometry is not None]
+        names = [n for n, geometry in list_layers(path) if geometry is not None]
         if requested is not None and requested not in names:
             raise LabelError(f"{path} has no layer '{requested}'", "layers: " + ", ".join(names))
         for name in [requested] if requested is not None else names:
-            info = pyogrio.read_info(path, layer=name, force_total_bounds=True)
+            info = read_info(path, layer=name, force_total_bounds=True)
             about = f"{info.get('dataset_metadata')} {info.get('layer_metadata')}"
             crs = CRS.from_user_input(info["crs"]) if info["crs"] else None
             columns = tuple(str(f) for f in info["fields"])
@@ -173,6 +174,7 @@ def _layers(path: Path, requested: str | None) -> Iterator[Layer]:
 
 
 def _parquet(path: Path) -> Layer:
+    require_regular(path, LabelError)
     try:
         schema = pyarrow.parquet.read_schema(path)
     except (ArrowException, OSError) as e:
@@ -273,7 +275,7 @@ def _frame(
     try:
         if layer.name is None:
             return gpd.read_parquet(layer.path, columns=[*columns, layer.geometry])
-        return pyogrio.read_dataframe(
+        return read_dataframe(
             layer.path,
             layer=layer.name,
             columns=columns,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from geopipe.errors import ConfigError
 from geopipe.learn.schedule import constant
 from geopipe.progress import progress
+from geopipe.regularfile import part_of
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class TrainingHistory:
 
     def save(self, path: Path) -> None:
         """Write `path` (JSON), whole or not at all."""
-        part = path.with_name(path.name + ".part")
+        part = part_of(path)
         part.write_text(json.dumps(asdict(self)))
         part.replace(path)
 
@@ -145,7 +146,7 @@ def _save(
         "checks": record.checks,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = part_of(path)
     save_file(tensors, part, {"fit": json.dumps(header)})
     part.replace(path)
 

@@ -15,10 +15,14 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from geopipe.errors import SceneError
 from geopipe.raster.opening import GDAL_ERRORS, collect_gdal_errors, opened
+from geopipe.regularfile import require_regular
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jp2"})
+
+MOST_PIXELS = 64 << 20
+"""A chip is read whole. Files of a few kB may say that they hold more than the memory does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,12 @@ class Chip:
                     raise SceneError(
                         f"{self.path} has {src.count - alpha} bands, {bands} are needed{requested}",
                         f"choose {bands} with `bands`, or write chips of so many",
+                    )
+                if src.width * src.height > MOST_PIXELS:
+                    raise SceneError(
+                        f"{self.path} has {src.width} x {src.height} pixels, too many for a chip",
+                        f"a chip has at most {MOST_PIXELS >> 20} million: cut it, or map it as a "
+                        "scene",
                     )
                 pixels = np.asarray(src.read(list(selected)))
                 if bands == 3 and src.colorinterp[0] == ColorInterp.palette:
@@ -112,6 +122,7 @@ class ChipFolder:
         """
         first: dict[bytes, Chip] = {}
         for chip in self.chips:
+            require_regular(chip.path)
             with Path(chip.path).open("rb") as file:
                 first.setdefault(hashlib.file_digest(file, "sha256").digest(), chip)
         copies = len(self.chips) - len(first)

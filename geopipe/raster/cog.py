@@ -20,6 +20,7 @@ from geopipe.colors import default_colors
 from geopipe.errors import SceneError
 from geopipe.grid import Window
 from geopipe.raster.scene import opened
+from geopipe.regularfile import part_of
 
 SCORE_STEPS = 250
 """A score of 1.0 as stored in scores.tif: score = value / 250, 255 = no value."""
@@ -185,7 +186,7 @@ def _translate(
 @contextmanager
 def _parts(target: Path) -> Iterator[Path]:
     """A ``.part`` name, renamed with its PAM file on success; on failure nothing of it stays."""
-    part = target.with_name(target.name + ".part")
+    part = part_of(target)
     pam, part_pam = (p.with_name(p.name + ".aux.xml") for p in (target, part))
     if not target.parent.is_dir():
         raise SceneError(f"there is no folder {target.parent}", "make it first")

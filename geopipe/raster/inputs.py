@@ -17,6 +17,7 @@ from pystac.serialization import identify_stac_object_type
 
 from geopipe.errors import SceneError
 from geopipe.raster.remote import display_name, is_remote
+from geopipe.regularfile import require_regular
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,7 @@ def _require_existing(path: str, source: str) -> None:
 
 
 def _text(file: Path) -> str:
+    require_regular(file)
     try:
         with file.open("rb") as f:
             content = f.read(_MAX_BYTES + 1)

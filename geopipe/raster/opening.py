@@ -16,7 +16,16 @@ from rasterio.env import get_gdal_config, getenv, hasenv, set_gdal_config
 from rasterio.errors import RasterioError
 
 from geopipe.errors import SceneError
-from geopipe.raster.remote import display_name, gdal_options, is_remote, redacted, with_retries
+from geopipe.raster.drivers import network
+from geopipe.raster.remote import (
+    display_name,
+    gdal_options,
+    is_remote,
+    redacted,
+    remote_allowed,
+    with_retries,
+)
+from geopipe.raster.virtual import check_local, check_text, check_virtual
 
 CACHE_MB = 48
 """GDAL's cache of decoded blocks, per process.
@@ -105,30 +114,37 @@ def opened(path: str | Path) -> Iterator[rasterio.DatasetReader]:
 
     Masks, nodata and georeferencing are complete: a file that is cut off where it says them is
     refused. Of a file on a network the files beside it (.msk, .aux.xml) are not looked for.
+    Only the drivers of `geopipe.raster.drivers` open it, and what a VRT refers to is checked.
     """
-    with rasterio.Env(**gdal_options(path)), with_retries(path, lambda: _open(path)) as src:
+    remote = remote_allowed()
+    with (
+        network(remote or is_remote(path)),
+        rasterio.Env(**gdal_options(path)),
+        with_retries(path, lambda: _open(path, remote)) as src,
+    ):
         yield src
 
 
 @contextmanager
-def pooled(path: str, purpose: str) -> Iterator[rasterio.DatasetReader]:
+def pooled(path: str, purpose: str, *, remote: bool = False) -> Iterator[rasterio.DatasetReader]:
     """As `opened`, but tried once, and the dataset stays open for the next call.
 
-    `purpose`: what of it, for the message when it cannot be opened.
+    `purpose`: what of it, for the message when it cannot be opened. `remote`: whether a VRT may
+    refer to files on a network.
 
     A local file that was rewritten, or one that a VRT refers to, is opened anew; so is any after
     an exception in the block.
     """
-    with rasterio.Env(**gdal_options(path)):
+    with network(remote or is_remote(path)), rasterio.Env(**gdal_options(path)):
         key = os.getpid(), path if is_remote(path) else os.path.abspath(path)  # noqa: PTH100
         dataset = _POOL.take(key)
         if dataset and dataset.is_stale():
             dataset.src.close()
             dataset = None
         try:
-            dataset = dataset or _PooledDataset(_open(path), path)
+            dataset = dataset or _PooledDataset(_open(path, remote), path)
         except SceneError as e:
-            raise SceneError(f"{e.message}; wanted were its {purpose}", e.hint) from e
+            raise type(e)(f"{e.message}; wanted were its {purpose}", e.hint) from e
         try:
             yield dataset.src
         except BaseException:
@@ -215,12 +231,17 @@ class _DatasetPool:
 _POOL = _DatasetPool()
 
 
-def _open(path: str | Path) -> rasterio.DatasetReader:
+def _open(path: str | Path, remote: bool) -> rasterio.DatasetReader:
     _bound_cache()
+    text = str(path)
+    if not is_remote(text):
+        check_local(text, remote=remote)
     try:
         with collect_gdal_errors() as messages:
             src = rasterio.open(path)
             try:
+                if src.driver == "VRT":
+                    _check_virtual(src, text, remote)
                 _ = src.mask_flag_enums  # GDAL looks for masks only when it is asked
             except BaseException:
                 src.close()
@@ -235,6 +256,15 @@ def _open(path: str | Path) -> rasterio.DatasetReader:
             "the file is truncated or damaged",
         )
     return src
+
+
+def _check_virtual(src: rasterio.DatasetReader, path: str, remote: bool) -> None:
+    """Check a VRT that had another name, lies in an archive or comes from a network."""
+    if is_remote(path) or path.startswith("/vsi"):
+        text = "".join(src.tags(ns="xml:VRT").values())
+        check_text(text, "", display_name(path), remote=remote or is_remote(path))
+    elif not path.lstrip().startswith("<"):
+        check_virtual(path, remote=remote)
 
 
 def _opening_error(path: str | Path, reason: str) -> SceneError:

@@ -7,14 +7,16 @@ fails is tried again here with a fresh dataset.
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import TypeVar
 
 from rasterio.env import get_gdal_config
 
-from geopipe.errors import SceneError
+from geopipe.errors import SceneError, UnsafeFileError
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,31 @@ _HINTS = dict.fromkeys(
 )
 
 
+_allowed = False
+
+
+def allow_remote(allowed: bool) -> None:
+    """Say whether a local VRT may refer to files on a network, from now on in this process."""
+    global _allowed
+    _allowed = allowed
+
+
+@contextmanager
+def consent(allowed: bool) -> Iterator[None]:
+    """`allow_remote` for a block, where it is not said already."""
+    before = _allowed
+    allow_remote(before or allowed)
+    try:
+        yield
+    finally:
+        allow_remote(before)
+
+
+def remote_allowed() -> bool:
+    """Whether a local VRT may refer to files on a network."""
+    return _allowed
+
+
 def is_remote(path: str | Path) -> bool:
     """Whether `path` is an address: ``https://``, ``s3://``, ``gs://``, ``/vsicurl/``."""
     return _REMOTE.match(str(path)) is not None
@@ -83,6 +110,8 @@ def on_network(path: str | Path) -> bool:
     try:
         stat = Path(text).stat()
     except OSError:
+        return False
+    if not S_ISREG(stat.st_mode):  # reading a named pipe would wait for ever
         return False
     return _names_remote(text, stat.st_mtime_ns, stat.st_size)
 
@@ -123,6 +152,8 @@ def with_retries(path: str | Path, read: Callable[[], T]) -> T:
         attempts += 1
         try:
             return read()
+        except UnsafeFileError:
+            raise
         except SceneError as e:
             elapsed = time.monotonic() - start
             if final_error := _FINAL.search(e.message):

@@ -16,7 +16,7 @@ from rasterio.windows import Window as RioWindow
 from geopipe.errors import GridError, SceneError
 from geopipe.grid import Window
 from geopipe.raster.opening import GDAL_ERRORS, GdalMessages, collect_gdal_errors, opened, pooled
-from geopipe.raster.remote import display_name, redacted, with_retries
+from geopipe.raster.remote import display_name, redacted, remote_allowed, with_retries
 from geopipe.raster.undeclared_nodata import MARGIN_PX, undeclared_nodata_mask
 
 __all__ = ["Raster", "Scene", "opened", "window_geobox"]
@@ -50,6 +50,8 @@ class Scene:
     dtype: str
     nodata: float | None = None
     """A value that means nodata although the file does not say so."""
+    remote: bool = False
+    """Whether a VRT may refer to files on a network: the user's consent, also for workers."""
 
     @classmethod
     def open(
@@ -85,7 +87,9 @@ class Scene:
                     f"{name} holds complex numbers, not an image", "give a detected image"
                 )
             geobox = GeoBox((src.height, src.width), src.transform, src.crs)
-            return cls(str(path), geobox, selected, np.result_type(*dtypes).name, nodata)
+            return cls(
+                str(path), geobox, selected, np.result_type(*dtypes).name, nodata, remote_allowed()
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -135,7 +139,10 @@ class Scene:
     def _read(self, inside: Window) -> tuple[np.ndarray, np.ndarray]:
         """Pixels and validity of a window that lies in the scene."""
         where = f"rows {inside.row}-{inside.bottom}, columns {inside.col}-{inside.right}"
-        with pooled(self.path, where) as src, collect_gdal_errors() as messages:
+        with (
+            pooled(self.path, where, remote=self.remote) as src,
+            collect_gdal_errors() as messages,
+        ):
             if src.shape != self.shape or max(self.bands) > src.count:
                 raise SceneError(
                     f"{display_name(self.path)} has {src.count} bands of "

@@ -20,6 +20,7 @@ from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import SceneError
 from geopipe.grid import ground_gsd
 from geopipe.raster.cog import CONFIDENCE, SCORE_STEPS
+from geopipe.regularfile import part_of
 
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 _DEGREES = 1e-7
@@ -162,7 +163,7 @@ def _instant(text: str) -> datetime:
 
 
 def _write(path: Path, tables: dict[str, Any]) -> Path:
-    part = path.with_name(path.name + ".part")
+    part = part_of(path)
     try:
         part.write_text(json.dumps(tables, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         part.replace(path)

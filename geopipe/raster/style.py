@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from geopipe.classes import ClassScheme
+from geopipe.regularfile import part_of
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _ATTRIBUTE = "class_id"
@@ -40,7 +41,7 @@ def write_qml(path: Path, scheme: ClassScheme) -> None:
         row = {"value": str(value), "color": c.color, "alpha": "255", "label": c.name}
         ET.SubElement(palette, "paletteEntry", row)
     ET.SubElement(root, "blendMode").text = "0"
-    part = path.with_name(path.name + ".part")
+    part = part_of(path)
     try:
         part.write_text(_document(root), encoding="utf-8")
         part.replace(path)

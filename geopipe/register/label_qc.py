@@ -20,7 +20,7 @@ from geopipe.labels.extent import Extent, reproject
 from geopipe.labels.tables import Table, open_tables
 from geopipe.mapping.tile import score_window
 from geopipe.raster import Raster, Scene
-from geopipe.raster.scene import window_geobox
+from geopipe.raster.scene import opened, window_geobox
 from geopipe.register import (
     ClassLikelihood,
     DisplacementField,
@@ -238,9 +238,7 @@ def ignore_buffer_width(tiles: tuple[QCTile, ...], scene: Scene) -> float:
 
 def image_date(scene: Scene) -> date | None:
     """When the image was taken, if its tags say."""
-    import rasterio
-
-    with rasterio.open(scene.path) as src:
+    with opened(scene.path) as src:
         tags = {k.casefold(): v for k, v in {**src.tags(), **src.tags(ns="IMAGERY")}.items()}
     for name in ("acquisitiondatetime", "acquisition_date", "acquisitiondate", "datetime"):
         for key in (name, f"tifftag_{name}"):

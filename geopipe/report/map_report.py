@@ -24,6 +24,7 @@ from geopipe.errors import SceneError
 from geopipe.metrics import Metrics
 from geopipe.raster import Scene
 from geopipe.raster.scene import opened
+from geopipe.regularfile import part_of
 from geopipe.report.figures import Curve, chart, panel, photo
 from geopipe.report.page import render
 
@@ -79,7 +80,7 @@ def write_report(folder: Path, report: Report) -> tuple[Path, Path, Path]:
         "report.md": _markdown(report),
     }
     paths = [folder / name for name in texts]
-    parts = [path.with_name(path.name + ".part") for path in paths]
+    parts = [part_of(path) for path in paths]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for part, text in zip(parts, texts.values(), strict=True):

@@ -1,5 +1,8 @@
 """Self-contained HTML pages: one style, templates beside this file."""
 
+import base64
+import hashlib
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.resources import files
@@ -10,6 +13,7 @@ from typing import Any
 import jinja2
 
 from geopipe.errors import SceneError
+from geopipe.regularfile import part_of
 
 
 def render(
@@ -26,12 +30,27 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters.update(filters)
-    return environment.get_template(template).render(**context)
+    return environment.get_template(template).render(csp=_policy(_read(template)), **context)
+
+
+def _policy(template: str) -> str:
+    """A Content-Security-Policy under which a page loads nothing and runs no script but its own.
+
+    The scripts are those of the template, by their digests: whatever a text from a file says, it
+    is no script. Styles are free: they load nothing, as pictures come from the page alone.
+    """
+    scripts = re.findall(r"<script>(.*?)</script>", template, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    allowed = " ".join(f"'sha256-{d}'" for d in digests) or "'none'"
+    return (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src {allowed}; base-uri 'none'; form-action 'none'"
+    )
 
 
 def write_page(path: Path, text: str, kind: str) -> None:
     """Write `path`, its folder too, whole or not at all; SceneError says `kind` could not be."""
-    part = path.with_name(path.name + ".part")
+    part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text, encoding="utf-8")

@@ -6,6 +6,7 @@ before or after an addition, whatever a writer is doing or was doing when it was
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from odc.geo.geobox import GeoBox
 from geopipe import __version__
 from geopipe.errors import ChipIndexError
 from geopipe.raster import Scene
+from geopipe.raster.remote import remote_allowed
+from geopipe.regularfile import require_regular
 
 NAME = "index.json"
 VECTORS = "vectors.bin"
@@ -58,7 +61,7 @@ class SceneEntry:
     def scene(self) -> Scene:
         """The scene, as it was described when it was cut."""
         geobox = GeoBox(self.shape, Affine(*self.affine), self.crs)
-        return Scene(self.path, geobox, self.bands, self.dtype, self.nodata)
+        return Scene(self.path, geobox, self.bands, self.dtype, self.nodata, remote_allowed())
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class Header:
     def read(cls, folder: Path) -> "Header":
         """The header of the index `folder`; ChipIndexError where there is none that is whole."""
         path = folder / NAME
+        require_regular(path, ChipIndexError)
         if not path.is_file():
             reason = "its build had hardly begun" if folder.is_dir() else "there is no such folder"
             raise ChipIndexError(
@@ -127,6 +131,9 @@ class Header:
         parts = tuple(IndexPart(**p) for p in values["parts"])
         if sum(p.count for p in parts) != count or values["dtype"] not in ("float32", "float16"):
             raise ValueError(f"{count} chips in parts of {[p.count for p in parts]}")
+        search = values["search"]
+        if search and not re.fullmatch(r"[\w-]+\.faiss", str(search["file"])):
+            raise ValueError(f"search file {search['file']!r}")
         return cls(
             dict(values["model"]),
             values["dtype"],
@@ -135,7 +142,7 @@ class Header:
             parts,
             scenes,
             unfinished,
-            values["search"],
+            search,
         )
 
     def write(self, folder: Path) -> None:

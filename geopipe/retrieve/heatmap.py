@@ -17,6 +17,7 @@ from geopipe.files import check_new_file
 from geopipe.grid import Window
 from geopipe.mapping import Workers, run_tiles
 from geopipe.progress import progress
+from geopipe.regularfile import part_of
 from geopipe.retrieve.batches import Batch, chip_shape, mean_colour, read_windows
 from geopipe.retrieve.embedding import EmbeddingModel
 from geopipe.retrieve.header import SceneEntry
@@ -112,7 +113,7 @@ def write_similarity_map(
         data, nodata = np.where(np.isnan(values), 255, scaled).astype(np.uint8), 255.0
     else:
         data, nodata = values, float("nan")
-    part = out.with_name(out.name + ".part")
+    part = part_of(out)
     try:
         with rasterio.MemoryFile() as memory:
             with memory.open(

@@ -14,6 +14,7 @@ import faiss
 import numpy as np
 
 from geopipe.errors import ChipIndexError, ConfigError
+from geopipe.regularfile import part_of
 
 Kind = Literal["exact", "ivf", "hnsw", "pq"]
 APPROXIMATE_FROM = 200_000
@@ -158,7 +159,7 @@ def _empty(kind: Kind, count: int, width: int) -> Any:
 
 def save(index: Any, path: Path) -> int:
     """Write `path`, whole or not at all; returns its bytes."""
-    part = path.with_name(path.name + ".part")
+    part = part_of(path)
     try:
         faiss.write_index(index, str(part))
         size = part.stat().st_size

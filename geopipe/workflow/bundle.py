@@ -38,6 +38,7 @@ from geopipe.raster.remote import display_name
 from geopipe.raster.scene import opened
 from geopipe.raster.stac import write_item
 from geopipe.raster.style import write_qml
+from geopipe.regularfile import MARK, require_own
 from geopipe.report.map_report import Report, downscale, to_bytes, write_report
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ def write_bundle(
     start = time.monotonic()
     target = folder.resolve()  # also of a link or of "."
     part = target.with_name(target.name + ".part")
+    require_own(part, (*WORK, _ASSEMBLY_FOLDER))
     new_parents = [p for p in target.parents if not p.exists()]
     try:
         with lock_folder(part):
@@ -125,6 +127,7 @@ def write_bundle(
                 _put_back(target)
                 check_target(folder, overwrite=options.overwrite)
                 _keep_tiles_only(part)
+                (part / MARK).touch()
                 bundle = _build(scene, model_path, part, options, extra_files)
                 _move(part / _ASSEMBLY_FOLDER, target)
                 forget_tiles(part)  # only now: a run that is killed before goes on with them

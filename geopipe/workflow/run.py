@@ -27,6 +27,7 @@ from geopipe.learn.sampler import PatchPool, build_pool
 from geopipe.mapping import Budget, Engine, Workers, choose_device
 from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
 from geopipe.progress import announce
+from geopipe.raster.remote import consent
 from geopipe.report.closeups import close_up, select_windows
 from geopipe.report.map_report import CloseUp, Report, write_report
 from geopipe.report.summary import curves, methods, summary_text
@@ -70,6 +71,11 @@ class WorkflowResult:
 
 def run_workflow(workflow: Workflow) -> WorkflowResult:
     """Run every step of `workflow` whose inputs, parameters or outputs changed."""
+    with consent(workflow.remote):
+        return _run(workflow)
+
+
+def _run(workflow: Workflow) -> WorkflowResult:
     chain = WorkflowRun(workflow)
     chain.check()
     if not workflow.enhance:

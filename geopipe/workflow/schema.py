@@ -50,7 +50,7 @@ class MapSettings(Section):
     """Both by default as where the scene is trained on, else as in [train]."""
     scores: bool = False
     vectors: bool = False
-    tile_size: int = Field(default=1024, gt=0)
+    tile_size: int = Field(default=1024, gt=0, le=16384)
     """Scene pixels a side of a tile."""
 
     @field_validator("scenes", mode="before")
@@ -68,7 +68,7 @@ class BaseNetworkSettings(Section):
     steps: int | None = Field(default=None, gt=0)
     """Default 600, where less than 4 million net pixels are labelled down to 200 (`schedule =
     "paper"`: 1200), of a U-Net 600, of a lite-unet 200: with more it learns the labels' errors."""
-    batch: int | None = Field(default=None, gt=0)
+    batch: int | None = Field(default=None, gt=0, le=4096)
     """Default 4 patches of 256 px ("paper": 64 of 64 px), of a U-Net 16 of 64, of a lite-unet 4 of
     256."""
     lr: float | None = Field(default=None, gt=0)
@@ -92,7 +92,7 @@ class RefinementSettings(Section):
     most); of what follows ``finetune`` takes steps, batch, lr, augment, jitter, balanced."""
     steps: int | None = Field(default=None, gt=0)
     """Default 500 (`schedule = "paper"`: 1500), of fine-tuning 300, of a lite-unet 150."""
-    batch: int | None = Field(default=None, gt=0)
+    batch: int | None = Field(default=None, gt=0, le=4096)
     """Default 4 patches of 128 px ("paper": 16 of 64 px), of fine-tuning 16 of 64, of a lite-unet 8
     of 128."""
     lr: float | None = Field(default=None, gt=0)
@@ -137,6 +137,8 @@ class Workflow(Section):
     schedule: Schedule = "short"
     """How the CNN and the RNN are trained: ``short``, for a CPU, or as in the ``paper``. [base]
     and [refinement] change single values of it."""
+    remote: bool = False
+    """Whether a local VRT may refer to files on a network."""
     device: str = "auto"
     workers: int = Field(default=0, ge=0)
     train: NoisyLabelSettings

@@ -37,6 +37,7 @@ from geopipe.learn.transfer import (
     select,
 )
 from geopipe.learn.transfer.pseudo_labels import write_pseudo_labels
+from geopipe.regularfile import part_of
 from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, select_rows, write_sheet
 
 log = logging.getLogger(__name__)
@@ -392,6 +393,6 @@ def _save_result(outcome: TransferResult, model: Checkpoint, options: TransferSe
     note = {"transfer": {"trained": outcome.trained, "abstained": list(outcome.reasons)}}
     replace(model, provenance={**model.provenance, **note}).save(out)
     report_path = out.with_name(out.name + ".json")
-    part = report_path.with_name(report_path.name + ".part")
+    part = part_of(report_path)
     part.write_text(json.dumps(report, indent=1) + "\n")
     part.replace(report_path)

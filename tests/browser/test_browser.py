@@ -1,11 +1,14 @@
 """The report in a real browser: it renders, asks nobody for anything, and shows the classes."""
 
+import base64
+import hashlib
 import html
 import io
 import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,10 +138,53 @@ def chromium(tmp_path: Path, page: Path, *options: str) -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
+def _with_probe(text: str) -> str:
+    """The page with PROBE, which its policy allows by its digest like the page's own scripts."""
+    script = re.search("<script>(.*?)</script>", PROBE, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    text = text.replace("script-src ", f"script-src &#39;sha256-{digest}&#39; ")
+    return text.replace("</body>", PROBE + "</body>")
+
+
+def test_no_text_of_a_file_is_run(tmp_path):
+    """`<script>` and `javascript:` wherever a report shows text: nothing happens."""
+    harm = "<script>document.title='HARM'</script><img src=x onerror=\"document.title='HARM'\">"
+    harm += "<a id=harm href=\"javascript:document.title='HARM'\">x</a>"
+    shown = replace(
+        report(),
+        title=harm,
+        summary=harm,
+        facts=((harm, harm),),
+        notes=(harm,),
+        timings=((harm, 1.0),),
+    )
+    page = write_report(tmp_path, shown)[0]
+    probed = tmp_path / "probed.html"
+    click = PROBE.replace("const broken", "document.getElementById('harm')?.click(); const broken")
+    global_probe = click.replace("JSON.stringify([", "JSON.stringify([document.title, ")
+    script = re.search("<script>(.*?)</script>", global_probe, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    text = page.read_text().replace("script-src ", f"script-src &#39;sha256-{digest}&#39; ")
+    probed.write_text(text.replace("</body>", global_probe + "</body>"))
+    done = chromium(tmp_path, probed, "--virtual-time-budget=3000", "--dump-dom")
+    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout)
+    assert found, done.stderr[-2000:]
+    title, _images, broken, *_ = json.loads(html.unescape(found[1]))
+    assert title == harm  # as text
+    assert broken == 0
+    assert 'id="harm"' not in done.stdout
+
+    # And were one not escaped, the policy would still refuse to run it.
+    raw = page.read_text().replace("</body>", "<script>document.title='HARM'</script></body>")
+    probed.write_text(raw)
+    done = chromium(tmp_path, probed, "--virtual-time-budget=3000", "--dump-dom")
+    assert "<title>HARM</title>" not in done.stdout
+
+
 def test_the_page_renders_alone(tmp_path):
     page = write_report(tmp_path, report())[0]
     probed = tmp_path / "probed.html"
-    probed.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
+    probed.write_text(_with_probe(page.read_text()))
     done = chromium(
         tmp_path, probed, "--window-size=1280,900", "--virtual-time-budget=3000", "--dump-dom"
     )

@@ -132,6 +132,13 @@ class Running:
         self.process.wait()
 
 
+@pytest.fixture
+def consented():
+    """A VRT may refer to files on a network."""
+    with remote.consent(True):
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, make_raster_at):
     """Files whose parts are asked for one by one.
@@ -333,6 +340,7 @@ def vrt(path, *sources):
 
 
 @pytest.mark.parametrize("fault", ["503", "short", "reset"])
+@pytest.mark.usefixtures("consented")
 def test_a_vrt_whose_sources_are_remote(server, folder, tmp_path, fault):
     names = ("deflate.tif", "masked.tif")
     far = vrt(tmp_path / "far.vrt", *(f"/vsicurl/{server.url}/{fault}-1/{n}" for n in names))
@@ -342,6 +350,7 @@ def test_a_vrt_whose_sources_are_remote(server, folder, tmp_path, fault):
     assert local.data.any()
 
 
+@pytest.mark.usefixtures("consented")
 def test_only_what_needs_the_network_is_tried_again(make_raster, tmp_path, monkeypatch):
     def refuse(seconds):
         raise AssertionError("a local file was read again")

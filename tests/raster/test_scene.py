@@ -384,7 +384,7 @@ def test_a_file_that_only_calls_itself_tif(tmp_path, content):
 
 
 def test_a_folder(tmp_path):
-    with pytest.raises(SceneError, match="not a raster"):
+    with pytest.raises(SceneError, match="is a folder, not a file"):
         Scene.open(tmp_path)
 
 

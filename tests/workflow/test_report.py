@@ -83,7 +83,9 @@ def test_the_page_holds_all_it_shows_and_escapes_what_it_is_told(tmp_path):
     html = page.read_text()
     found = Page(html)
     assert found.open == [], "a tag is not closed"
-    assert not [tag for tag, _ in found.tags if tag == "script"]
+    # Its own script alone, which has an overview to fade; the policy names it by its digest.
+    assert len([tag for tag, _ in found.tags if tag == "script"]) == 1
+    assert HARM not in html
     assert HARM in found.text
     for tag, attributes in found.tags:
         for key in ("src", "href", "xlink:href"):

@@ -200,7 +200,7 @@ def test_a_file_that_is_no_text_or_is_not_there(tmp_path):
         load_workflow(tmp_path / "w.toml")
     with pytest.raises(ConfigError, match=r"cannot read .*none.toml: No such file"):
         load_workflow(tmp_path / "none.toml")
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="is a folder, not a file"):
         load_workflow(tmp_path)
 
 

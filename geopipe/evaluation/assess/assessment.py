@@ -12,6 +12,7 @@ from geopipe.errors import LabelError
 from geopipe.evaluation.assess.design import SampleDesign
 from geopipe.evaluation.assess.olofsson import Estimate, Estimates
 from geopipe.files import check_new_file
+from geopipe.regularfile import part_of
 
 _METHOD = (
     "Stratified estimators of Olofsson et al. 2014 (Remote Sensing of Environment 148:42-57),"
@@ -157,7 +158,7 @@ def check_report(path: Path, overwrite: bool) -> None:
 
 def write_report(path: Path, assessment: Assessment) -> None:
     """Write the report as Markdown, whole or not at all."""
-    part = path.with_name(path.name + ".part")
+    part = part_of(path)
     try:
         part.write_text(assessment.to_markdown(), encoding="utf-8")
         part.replace(path)

@@ -16,6 +16,7 @@ from geopandas import GeoDataFrame
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
+from geopipe.labels.openvector import read_dataframe, read_info
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import points_qml
 
@@ -135,8 +136,8 @@ def read_points(path: Path) -> tuple[SampleDesign, GeoDataFrame]:
     if not path.exists():
         raise LabelError(f"there is no file {path}", "check the path")
     try:
-        stored_design = (pyogrio.read_info(path, layer=LAYER)["dataset_metadata"] or {}).get(_KEY)
-        table = pyogrio.read_dataframe(path, layer=LAYER, fid_as_index=True)
+        stored_design = (read_info(path, layer=LAYER)["dataset_metadata"] or {}).get(_KEY)
+        table = read_dataframe(path, layer=LAYER, fid_as_index=True)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, KeyError) as e:
         raise LabelError(
             f"cannot read the layer '{LAYER}' of {path}: {e}",

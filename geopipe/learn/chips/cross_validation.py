@@ -23,6 +23,7 @@ from geopipe.learn.chips.model import ChipLabels, ChipTraining, open_labels_of, 
 from geopipe.metrics import Metrics
 from geopipe.nets.chips import ChipNet
 from geopipe.progress import progress
+from geopipe.regularfile import part_of
 
 _FILES = (
     "evaluation.json",
@@ -180,7 +181,7 @@ def _fold(
     model = training.model(start, samples, plan, work)
     known_ids = labels.all.ids if plan.attention == "true" else None
     predictions = predict(model, labels.all.decoded, split.test, known_ids, training.device)
-    part = file.with_name(file.name + ".part")
+    part = part_of(file)
     try:
         save_file(
             {"features": predictions.features, "probabilities": predictions.probabilities}, part

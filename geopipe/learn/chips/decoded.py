@@ -21,6 +21,7 @@ from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 from geopipe.errors import SceneError
 from geopipe.progress import progress
 from geopipe.raster.chips import Chip, require_bytes
+from geopipe.regularfile import part_of
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class DecodedChips:
 
 
 def _decode_all(chips: Sequence[Chip], side: int, file: Path, metadata_file: Path) -> None:
-    part = file.with_name(file.name + ".part")
+    part = part_of(file)
     metadata: dict[str, object] = {}
     digests, shapes, bad = [""] * len(chips), [[0, 0]] * len(chips), {}
     try:
@@ -132,9 +133,9 @@ def _decode_all(chips: Sequence[Chip], side: int, file: Path, metadata_file: Pat
         out.flush()
         del out
         metadata = {"digests": digests, "shapes": shapes, "bad": bad}
-        metadata_file.with_name(metadata_file.name + ".part").write_text(json.dumps(metadata))
+        part_of(metadata_file).write_text(json.dumps(metadata))
         part.replace(file)
-        metadata_file.with_name(metadata_file.name + ".part").replace(metadata_file)
+        part_of(metadata_file).replace(metadata_file)
     except OSError as e:
         raise SceneError(f"cannot write {file}: {e}", "is the disk full?") from e
     finally:

@@ -20,6 +20,7 @@ from geopipe.nets import SegmentationModel
 from geopipe.nets.chips import VectorNet
 from geopipe.nets.patches import BATCH
 from geopipe.progress import progress
+from geopipe.regularfile import part_of
 
 _SAVE_EVERY = 40
 """Batches after which features are saved: a minute on a slow machine."""
@@ -99,7 +100,7 @@ def _load(file: Path) -> dict[str, np.ndarray]:
 
 
 def _store(file: Path, cached: dict[str, np.ndarray]) -> None:
-    part = file.with_name(file.name + ".part")
+    part = part_of(file)
     digests = np.stack([np.frombuffer(bytes.fromhex(d), np.uint8) for d in cached])
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

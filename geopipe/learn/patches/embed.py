@@ -16,6 +16,7 @@ from geopipe.learn.patches.rasters import read_patch
 from geopipe.learn.patches.train import patch_net
 from geopipe.learn.precision import training_autocast
 from geopipe.progress import progress
+from geopipe.regularfile import part_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +137,7 @@ def _load(file: Path) -> dict[str, np.ndarray] | None:
 
 
 def _store(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    part = file.with_name(file.name + ".part")
+    part = part_of(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, part)

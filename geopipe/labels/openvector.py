@@ -1,0 +1,56 @@
+"""Opening vectors: the one place that does so with GDAL.
+
+GDAL keeps the drivers of `geopipe.raster.drivers` alone, and what a virtual file refers to is
+looked at first: a file of labels comes from anybody, and opening it must not run what it says.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyogrio
+
+from geopipe.errors import GeopipeError, LabelError
+from geopipe.raster.drivers import vector_network
+from geopipe.raster.remote import is_remote, remote_allowed
+from geopipe.raster.virtual import check_input
+
+
+def list_layers(path: Path, *, error: type[GeopipeError] = LabelError) -> list[tuple[str, Any]]:
+    """Names and geometry types (None: a table) of the layers in `path`.
+
+    Raises:
+        GeopipeError: of the type `error`, where `path` is no file, or refers to what it may not.
+        pyogrio.errors.DataSourceError: GDAL cannot read it.
+    """
+    with _safe(path, error):
+        return [(str(name), kind) for name, kind in pyogrio.list_layers(path)]
+
+
+def read_info(
+    path: Path, *, error: type[GeopipeError] = LabelError, **options: Any
+) -> dict[str, Any]:
+    """What a layer says of itself, as pyogrio.read_info; errors as of `list_layers`."""
+    with _safe(path, error):
+        return dict(pyogrio.read_info(path, **options))
+
+
+def read_dataframe(path: Path, *, error: type[GeopipeError] = LabelError, **options: Any) -> Any:
+    """The features of a layer as pyogrio.read_dataframe; errors as of `list_layers`."""
+    with _safe(path, error):
+        return pyogrio.read_dataframe(path, **options)
+
+
+@contextmanager
+def _safe(path: Path, error: type[GeopipeError]) -> Iterator[None]:
+    text, allowed = str(path), remote_allowed()
+    if text.startswith("/vsi") or path.suffix.lower() == ".zip":
+        archive = not is_remote(text)
+    else:
+        archive = False
+        check_input(path, error)
+    with vector_network(allowed or is_remote(text)):
+        if archive and pyogrio.read_info(path).get("driver") == "OGR_VRT":
+            raise error(f"{path} is an OGR VRT in an archive", "unpack the archive")
+        yield
