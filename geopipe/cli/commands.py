@@ -48,11 +48,11 @@ class Group(click.Group):
             super().format_commands(ctx, formatter)
             return
         width = max(len(words) for section in self.sections.values() for words in section)
-        width = formatter.width - 6 - width
+        available = formatter.width - 6 - width
         for title, section in self.sections.items():
             rows = [(f"{words:{width}s}", self._find(words)) for words in section]
             with formatter.section(title):
-                formatter.write_dl([(words, c.get_short_help_str(width)) for words, c in rows])
+                formatter.write_dl([(words, c.get_short_help_str(available)) for words, c in rows])
 
     def _find(self, words: str) -> click.Command:
         command: click.Command = self

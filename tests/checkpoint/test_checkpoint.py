@@ -263,7 +263,7 @@ def scene(bands, dtype):
 
 
 def test_another_number_of_bands_is_refused():
-    with pytest.raises(CheckpointError, match=r"takes 3 bands, s\.tif gives 4 .*--bands"):
+    with pytest.raises(CheckpointError, match=r"takes 3 bands, s\.tif gives 4 .*`bands`"):
         model().check_fits(scene((1, 2, 3, 4), "uint16"))
 
 
