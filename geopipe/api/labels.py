@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pyogrio
 import xarray as xr
 from pyogrio.errors import DataSourceError
 
@@ -21,6 +20,7 @@ from geopipe.classes import IGNORE, ClassScheme, load_scheme
 from geopipe.errors import LabelError
 from geopipe.grid import Window
 from geopipe.labels import LabelSource
+from geopipe.labels.openvector import list_layers, read_info
 from geopipe.raster import scene as raster_scene
 from geopipe.raster.scene import window_geobox
 from geopipe.workflow.schema import FETCH, LabelledScene
@@ -229,8 +229,8 @@ def _contents(path: Path, layer: str | None) -> str:
     if path.suffix.lower() in (".osm", ".pbf", ".bz2") or str(path) == FETCH:
         return ""
     try:
-        layers: Sequence[str] = [layer] if layer else [str(n) for n, _ in pyogrio.list_layers(path)]
-        counts = {name: pyogrio.read_info(path, name)["features"] for name in layers}
+        layers: Sequence[str] = [layer] if layer else [n for n, _ in list_layers(path)]
+        counts = {name: read_info(path, layer=name)["features"] for name in layers}
     except (DataSourceError, ValueError):
         return ""
     return listed(f"{n} features in layer {name}" for name, n in counts.items())

@@ -90,7 +90,9 @@ def rasterize(
     if (labels is None) != fetch:
         raise click.UsageError("Give LABELS, or --fetch without LABELS.")
     from geopipe.classes import load_scheme
+    from geopipe.labels.raster import why_missing
     from geopipe.labels.write import check_label_raster, write_label_raster
+    from geopipe.raster.undeclared import warn_of_nodata
     from geopipe.workflow.schema import FETCH as BY_NAME
     from geopipe.workflow.schema import LabelledScene
     from geopipe.workflow.sources import label_source, open_scene
@@ -106,6 +108,7 @@ def rasterize(
         ignore_buffer=ignore_buffer,
     )
     place = open_scene(choice)
+    warn_of_nodata([place])
     source = label_source(choice, load_scheme(classes), place)
     counts = write_label_raster(place, source, out, overwrite=overwrite)
     pixels = dict(zip(source.scheme.names, counts.pixels, strict=True))
@@ -129,7 +132,8 @@ def rasterize(
     for reason, n in skipped.items():
         click.echo(f"left out: {n} x {reason}", err=True)
     for name in counts.missing:
-        click.echo(f"warning: no pixel of class {name}", err=True)
+        why = why_missing(source, [name])
+        click.echo(f"warning: no pixel of class {name}{why and ': '}{why}", err=True)
     click.echo(out)
 
 
@@ -327,6 +331,7 @@ def _label_qc(
     max_shift: float,
 ) -> "LabelQC":
     from geopipe.classes import load_scheme
+    from geopipe.raster.undeclared import warn_of_nodata
     from geopipe.register.label_qc import LabelQC
     from geopipe.workflow.schema import LabelledScene
     from geopipe.workflow.sources import label_source, open_scene
@@ -335,6 +340,7 @@ def _label_qc(
         scene=scene, bands=bands, nodata=nodata, labels=osm, layer=layer, area=area
     )
     opened_scene = open_scene(settings)
+    warn_of_nodata([opened_scene])
     qc = LabelQC(
         opened_scene, label_source(settings, load_scheme(classes), opened_scene), model, max_shift
     )

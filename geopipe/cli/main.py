@@ -1,5 +1,6 @@
 """Commands; everything heavy is imported inside them, so that ``--help`` is quick."""
 
+import io
 import logging
 import sys
 import traceback
@@ -63,6 +64,8 @@ def _one_line(e: BaseException) -> str:
         text = "out of memory - use smaller tiles or fewer workers"
     elif isinstance(e, OSError):
         text = str(e)
+    elif type(e).__module__.startswith("pyproj"):
+        text = f"PROJ: {e} - see geopipe doctor, or run again with -vv for where"
     else:
         text = f"unexpected {type(e).__name__}: {e} - run again with -vv for where"
     return " ".join(text.split())
@@ -77,8 +80,13 @@ def main(verbose: int) -> None:
     Inputs come first, in the order scene, labels or model; outputs follow -o. Each command explains
     itself: geopipe map --help
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show every name
+            stream.reconfigure(errors="backslashreplace")
     # A raster without a place: where one is needed, the error says so.
     warnings.filterwarnings("ignore", "Dataset has no geotransform")
+    # Alpha counts beside nodata as well: Scene reads it by itself.
+    warnings.filterwarnings("ignore", "The dataset's nodata attribute is shadowing")
     already = logging.getLogger().handlers[:]
     logging.basicConfig(
         level=[logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)],

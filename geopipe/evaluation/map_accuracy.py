@@ -1,8 +1,6 @@
 """Compare a class map with ground truth, window by window, in bounded memory."""
 
-import tempfile
 import warnings
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,9 +17,11 @@ from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.evaluation.assess.pixels import windows
 from geopipe.grid import Window
 from geopipe.labels import Area, open_labels
+from geopipe.labels.maskfile import is_mask
 from geopipe.metrics import Metrics
 from geopipe.progress import progress
 from geopipe.raster.cog import read_scheme
+from geopipe.raster.georeference import unplaced
 from geopipe.raster.scene import opened, window_geobox
 from geopipe.raster.virtual import check_input
 
@@ -95,6 +95,9 @@ def _truth(
 ) -> Reader:
     """How to read `truth` on the plane of `src`; LabelError or SceneError when they do not meet."""
     raster = _as_raster(stack, truth)
+    for one in (src, raster):
+        if one is not None and one.crs is not None and (wrong := unplaced(one, one.name)):
+            raise SceneError(*wrong)
     if raster is not None and (raster.crs is None or src.crs is None):
         if raster.shape != src.shape:
             raise SceneError(
@@ -106,8 +109,6 @@ def _truth(
     if src.crs is None:
         raise SceneError(f"{src.name} has no CRS, so vectors cannot be laid over it")
     geobox = GeoBox(src.shape, src.transform, src.crs)
-    if raster is not None and len(scheme) == 2 and _is_mask(raster):
-        truth = _mask_as_ids(stack, raster)
     labels = open_labels(truth, scheme, geobox, layer)
     return lambda window: np.asarray(labels.read(window_geobox(geobox, window)))
 
@@ -120,7 +121,7 @@ def _ids(src: rasterio.DatasetReader, scheme: ClassScheme) -> Reader:
             "give one band of whole numbers: class ids, not colours or scores",
         )
 
-    positive_id = IGNORE if len(scheme) == 2 and _is_mask(src) else None
+    positive_id = IGNORE if len(scheme) == 2 and is_mask(src) else None
 
     def read(window: Window) -> np.ndarray:
         values, valid = _values(src, window)
@@ -140,42 +141,6 @@ def _values(src: rasterio.DatasetReader, window: Window) -> tuple[np.ndarray, np
             f"cannot read {src.name} near row {window.row}, column {window.col}: {e}",
             "the file is truncated or damaged; copy it again",
         ) from e
-
-
-def _is_mask(src: rasterio.DatasetReader) -> bool:
-    """Whether a file without nodata holds 255 and nothing else but 0.
-
-    255 alone is a mask only where the file has no CRS: a map may well be without any class.
-    """
-    if src.nodata is not None:
-        return False
-    values_seen: set[int] = set()
-    for window in _windows(src):
-        values, valid = _values(src, window)
-        values_seen.update(np.unique(values[valid]).tolist())
-        if not values_seen <= {0, IGNORE}:
-            return False
-    return values_seen == {0, IGNORE} or (values_seen == {IGNORE} and src.crs is None)
-
-
-def _mask_as_ids(stack: ExitStack, src: rasterio.DatasetReader) -> Path:
-    """A VRT in which the 255 of the mask `src` is 1, so that it passes for class ids."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    mask_file = Path(src.name).absolute()
-    if src.driver != "GTiff":  # a VRT may refer to a PNG in its own folder alone
-        mask_file = folder / "mask.tif"
-        rasterio.shutil.copy(src, str(mask_file), driver="GTiff", COMPRESS="DEFLATE")
-    vrt = ET.Element("VRTDataset", rasterXSize=str(src.width), rasterYSize=str(src.height))
-    ET.SubElement(vrt, "SRS").text = src.crs.to_wkt()
-    ET.SubElement(vrt, "GeoTransform").text = ", ".join(map(repr, src.transform.to_gdal()))
-    band = ET.SubElement(vrt, "VRTRasterBand", dataType="Byte", band="1")
-    source = ET.SubElement(band, "ComplexSource")
-    name = ET.SubElement(source, "SourceFilename", relativeToVRT="0")
-    name.text = str(mask_file)
-    ET.SubElement(source, "SourceBand").text = "1"
-    ET.SubElement(source, "LUT").text = f"0:0,{IGNORE}:1"
-    ET.ElementTree(vrt).write(folder / "mask.vrt", encoding="utf-8")
-    return folder / "mask.vrt"
 
 
 def _area(path: Path, src: rasterio.DatasetReader) -> Reader:

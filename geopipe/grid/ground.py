@@ -3,9 +3,10 @@
 from functools import lru_cache
 
 from odc.geo.geobox import GeoBox
-from pyproj import Geod, Transformer
+from pyproj import Geod
 
 from geopipe.errors import GridError
+from geopipe.grid.crs import transformer
 
 _WGS84 = Geod(ellps="WGS84")
 
@@ -20,7 +21,7 @@ def ground_gsd(geobox: GeoBox) -> tuple[float, float]:
     if geobox.crs is None:
         raise GridError("the pixel plane has no CRS, so its pixels have no size on the ground")
     row, col = (n / 2 for n in geobox.shape)
-    to_lonlat = Transformer.from_crs(geobox.crs.proj, "EPSG:4326", always_xy=True)
+    to_lonlat = transformer(geobox.crs.proj, "EPSG:4326")
     # Half a pixel to each side of the centre, so that a scene's edge is never left.
     points = [(col, row - 0.5), (col, row + 0.5), (col - 0.5, row), (col + 0.5, row)]
     x, y = zip(*(geobox.affine * p for p in points), strict=True)

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pyogrio.errors
 import shapely
 from geopandas import GeoSeries
 from odc.geo.geobox import GeoBox
+from pyproj import CRS
 from rasterio.features import rasterize
 from shapely import STRtree
 
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import LabelError
+from geopipe.grid.crs import nowhere
 from geopipe.labels.extent import Extent
 from geopipe.labels.openvector import read_dataframe
 from geopipe.labels.source import LabelSource
@@ -34,13 +35,16 @@ class Area:
             raise LabelError(f"there is no file {path}", "check the path")
         try:
             shapes: GeoSeries = read_dataframe(path, columns=[]).geometry
-        except (pyogrio.errors.DataSourceError, AttributeError) as e:
+        except (RuntimeError, ValueError, AttributeError) as e:
             raise LabelError(f"cannot read polygons from {path}: {e}") from e
         if shapes.crs is None:
             raise LabelError(f"{path} has no CRS", "set it, or save the polygons as GeoPackage")
         polygons = shapes[shapes.geom_type.isin(["Polygon", "MultiPolygon"])]
         extent = Extent(geobox)
-        polygon_array = np.asarray(polygons.to_crs(extent.crs).array, object)
+        crs = CRS.from_user_input(shapes.crs)
+        if wrong := nowhere(crs, str(path), "ogr2ogr -a_srs {code} out.gpkg FILE"):
+            raise LabelError(*wrong)
+        polygon_array = extent.bring(np.asarray(polygons.array, object), crs)
         overlapping = polygon_array[shapely.intersects(extent.outline, polygon_array)]
         if not len(overlapping):
             raise LabelError(

@@ -7,11 +7,13 @@ from functools import cached_property
 import numpy as np
 import shapely
 from odc.geo.geobox import GeoBox
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from pyproj.exceptions import ProjError
 from shapely.geometry.base import BaseGeometry
 
 from geopipe.errors import GridError
+from geopipe.grid.crs import transformer
+from geopipe.labels.meridian import at_longitude, near
 
 Bounds = tuple[float, float, float, float]
 """(left, bottom, right, top)"""
@@ -43,7 +45,7 @@ class Extent:
         """
         height, width = self.geobox.shape
         x, y = self.geobox.affine * (width / 2, height / 2)
-        lon, lat = Transformer.from_crs(self.crs, LONLAT, always_xy=True).transform(x, y)
+        lon, lat = transformer(self.crs, LONLAT).transform(x, y)
         if not (math.isfinite(lon) and math.isfinite(lat)):
             raise GridError(
                 f"the scene's centre {x:g}, {y:g} is no place in {self.crs.to_string()}",
@@ -66,17 +68,33 @@ class Extent:
         None where bounds cannot say it: across the antimeridian, or out of the reach of `crs`.
         """
         try:
-            to_local = Transformer.from_crs(self.crs, self.local, always_xy=True)
+            to_local = transformer(self.crs, self.local)
             left, bottom, right, top = to_local.transform_bounds(*self.outline.bounds)
             expanded = (left - margin, bottom - margin, right + margin, top + margin)
-            bounds = Transformer.from_crs(self.local, crs, always_xy=True).transform_bounds(
-                *expanded
-            )
-        except ProjError:
+            bounds = transformer(self.local, crs).transform_bounds(*expanded)
+        except (ProjError, GridError):
             return None
         if not all(map(math.isfinite, bounds)) or bounds[0] > bounds[2]:
             return None
         return bounds
+
+    @cached_property
+    def longitude(self) -> float | None:
+        """Of the centre, as the scene counts it (181, say); None where units are no degrees."""
+        if not self.crs.is_geographic:
+            return None
+        height, width = self.geobox.shape
+        return float((self.geobox.affine * (width / 2, height / 2))[0])
+
+    def bring(self, shapes: np.ndarray, source: CRS) -> np.ndarray:
+        """`shapes` (n,) of `source` in the CRS of the scene, at the longitudes of the scene."""
+        moved = reproject(shapes, source, self.crs)
+        return moved if self.longitude is None else at_longitude(moved, self.longitude)
+
+    def meets(self, bounds: Bounds) -> bool:
+        """Whether `bounds` in the scene's CRS meet the scene."""
+        there = bounds if self.longitude is None else near(bounds, self.longitude)
+        return bool(self.outline.intersects(shapely.box(*there)))
 
     def lonlat(self) -> str:
         """The extent for a message."""
@@ -86,9 +104,9 @@ class Extent:
 def in_lonlat(bounds: Bounds, crs: CRS) -> str:
     """`bounds` for a message: in degrees, or as they are when `crs` cannot be right for them."""
     try:
-        to_lonlat = Transformer.from_crs(crs, LONLAT, always_xy=True)
+        to_lonlat = transformer(crs, LONLAT)
         left, bottom, right, top = to_lonlat.transform_bounds(*bounds)
-    except ProjError:
+    except (ProjError, GridError):
         left = math.inf
     if not math.isfinite(left):
         x, y = f"{bounds[0]:g} to {bounds[2]:g}", f"{bounds[1]:g} to {bounds[3]:g}"
@@ -101,7 +119,7 @@ def reproject(shapes: np.ndarray, source: CRS, target: CRS) -> np.ndarray:
     flat = shapely.force_2d(shapes)
     if source == target:
         return np.asarray(flat)
-    to = Transformer.from_crs(source, target, always_xy=True)
+    to = transformer(source, target)
     return np.asarray(
         shapely.transform(flat, lambda xy: np.column_stack(to.transform(xy[:, 0], xy[:, 1])))
     )

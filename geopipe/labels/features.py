@@ -13,7 +13,8 @@ from shapely.geometry.base import BaseGeometry
 
 from geopipe.classes import ClassScheme, TagRule
 from geopipe.labels.extent import Bounds
-from geopipe.labels.tags import Tags, matching, width_of
+from geopipe.labels.meridian import near
+from geopipe.labels.tags import Tags, matching, unwanted, width_of
 
 Kind = Literal["polygon", "line", "ring", "point", "collection"]
 """Of a geometry; a ring is a closed line, which serves polygon rules and line rules."""
@@ -21,6 +22,9 @@ Kind = Literal["polygon", "line", "ring", "point", "collection"]
 _KINDS: dict[int, Kind] = {0: "point", 1: "line", 2: "ring", 3: "polygon"}
 _KINDS |= {4: "point", 5: "line", 6: "polygon", 7: "collection"}
 _ACCEPTED_KINDS = {"polygon": {"polygon", "ring"}, "line": {"line", "ring"}}
+NO_RULE = "of a kind that no rule names"
+_LONG = 40
+"""Characters of a value that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,24 @@ class FeatureCollector:
     crs: CRS
     bounds: Bounds | None
     skipped: Counter[str] = field(default_factory=Counter)
+    _unwanted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Key and value -> features that no rule wants because of it."""
     _rows: list[tuple[BaseGeometry, int, float]] = field(default_factory=list)
     _extremes: list[float] = field(default_factory=lambda: [np.inf, np.inf, -np.inf, -np.inf])
 
+    def __post_init__(self) -> None:
+        self._degrees = bool(self.crs.is_geographic)
+
     def add(self, shape: BaseGeometry | None, tags: Tags) -> None:
         """Take a feature for every class whose rule its tags and its geometry meet."""
-        self.add_matches(shape, list(matching(self.scheme, tags)), tags)
+        matches = list(matching(self.scheme, tags))
+        if not matches:
+            self.count_unwanted(tags)
+        self.add_matches(shape, matches, tags)
+
+    def count_unwanted(self, tags: Tags) -> None:
+        """Remember values of keys that name a class where no rule names the value."""
+        self._unwanted.update(unwanted(self.scheme, tags))
 
     def add_matches(
         self,
@@ -101,6 +117,8 @@ class FeatureCollector:
         self._extremes = [min(e[0], left), min(e[1], bottom), max(e[2], right), max(e[3], top)]
         if self.bounds is not None:
             west, south, east, north = self.bounds
+            if self._degrees:
+                left, bottom, right, top = near(shape.bounds, (west + east) / 2)
             if left > east or right < west or bottom > north or top < south:
                 return
         if np.isnan(width) and kind_of(shape) == "ring":
@@ -118,8 +136,19 @@ class FeatureCollector:
             np.array([r[2] for r in self._rows], np.float64),
             self.crs,
             (left, bottom, right, top) if left <= right else None,
-            self.skipped,
+            self.skipped + self._counted_unwanted(),
         )
+
+    def _counted_unwanted(self) -> Counter[str]:
+        """By key: how many features no rule wants, with the values they have most often."""
+        counted: Counter[str] = Counter()
+        for key in dict.fromkeys(k for k, _ in self._unwanted):
+            found = Counter({v: n for (k, v), n in self._unwanted.items() if k == key})
+            often = [v if len(v) <= _LONG else v[:_LONG] + "..." for v, _ in found.most_common(4)]
+            more = ", ..." if len(found) > len(often) else ""
+            reason = f"{key} {NO_RULE} ({', '.join(often)}{more})"
+            counted[reason] = found.total()
+        return counted
 
 
 def kind_of(shape: BaseGeometry) -> Kind:

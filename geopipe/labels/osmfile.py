@@ -3,6 +3,8 @@
 GDAL gives up on an extract with one broken multipolygon; here a broken feature is skipped, counted.
 """
 
+import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from geopipe.classes import ClassScheme, TagRule
 from geopipe.errors import LabelError
 from geopipe.labels.extent import LONLAT, Extent
 from geopipe.labels.features import FeatureCollector, Features
+from geopipe.labels.osmorder import Kind, SortedFile, sorted_file
 from geopipe.labels.tags import all_keys, matching, naming_keys
 from geopipe.regularfile import require_regular
 
@@ -50,17 +53,20 @@ def collect_osm_features(path: Path, collector: FeatureCollector) -> None:
     keys = naming_keys(scheme)
     if not keys:
         raise LabelError(f"no class of the scheme '{scheme.name}' has rules for OSM tags")
+    if not path.exists():
+        raise LabelError(f"there is no file {path}", "check the path")
     try:
-        _collect(path, collector, keys)
-    except (RuntimeError, OSError) as e:
+        with tempfile.TemporaryDirectory(prefix="geopipe-osm-") as folder:
+            _collect(sorted_file(path, Path(folder)), collector, keys)
+    except (RuntimeError, OSError, EOFError, zlib.error) as e:
         raise LabelError(
             f"cannot read {path} as OSM data: {e}", "the file is damaged or cut short; get it again"
         ) from e
 
 
-def _collect(path: Path, collector: FeatureCollector, keys: tuple[str, ...]) -> None:
+def _collect(source: SortedFile, collector: FeatureCollector, keys: tuple[str, ...]) -> None:
     # The filters run in C++: Python sees only what has one of the keys.
-    processor = osmium.FileProcessor(str(path)).with_areas(KeyFilter(*keys))
+    processor = osmium.FileProcessor(str(source.path)).with_areas(KeyFilter(*keys))
     keys_filter = all_keys(collector.scheme)
     areas = _Areas()
     element: Any  # a union in the stubs, which is_area() and its like do not narrow
@@ -68,23 +74,26 @@ def _collect(path: Path, collector: FeatureCollector, keys: tuple[str, ...]) -> 
         tags = {k: v for k in keys_filter if (v := element.tags.get(k)) is not None}
         matches = list(matching(collector.scheme, tags))
         if not matches:
+            if element.is_way() or (element.is_relation() and _makes_area(element)):
+                collector.count_unwanted(tags)
             continue
         polygons = [m for m in matches if m[1].geometry == "polygon"]
         lines = [m for m in matches if m[1].geometry == "line"]
         if element.is_area():
             if polygons and (shape := areas.built(element)) is not None:
-                kind = "way" if element.from_way() else "relation"
-                about = _metadata(f"{kind}/{element.orig_id()}", element)
+                kind: Kind = "way" if element.from_way() else "relation"
+                about = _metadata(source.name(kind, element.orig_id()), element)
                 collector.add_matches(shape, polygons, tags, about)
         elif element.is_way():
             closed = element.is_closed() and len(element.nodes) > 1
             if polygons and closed:
                 areas.expect(2 * element.id)
             if lines or not closed:
-                _add_way(collector, element, matches if not closed else lines, tags)
+                about = _metadata(source.name("way", element.id), element)
+                _add_way(collector, element, matches if not closed else lines, tags, about)
         elif element.is_node():
             collector.add_matches(shapely.Point(0, 0), matches, tags)  # counted as a point
-        elif polygons and element.tags.get("type") in _AREA_RELATIONS:
+        elif polygons and _makes_area(element):
             areas.expect(2 * element.id + 1)
     if areas.missing():
         collector.skipped[_BROKEN] += areas.missing()
@@ -126,7 +135,11 @@ class _Areas:
 
 
 def _add_way(
-    collector: FeatureCollector, way: Any, matches: list[tuple[int, TagRule]], tags: dict[str, str]
+    collector: FeatureCollector,
+    way: Any,
+    matches: list[tuple[int, TagRule]],
+    tags: dict[str, str],
+    about: dict[str, str],
 ) -> None:
     """Take a way as a line; of one that leaves the extract, what the extract has."""
     segments = list(_way_segments(way))
@@ -136,7 +149,11 @@ def _add_way(
     shape = (
         shapely.LineString(segments[0]) if len(segments) == 1 else shapely.MultiLineString(segments)
     )
-    collector.add_matches(shape, matches, tags, _metadata(f"way/{way.id}", way))
+    collector.add_matches(shape, matches, tags, about)
+
+
+def _makes_area(relation: Any) -> bool:
+    return relation.tags.get("type") in _AREA_RELATIONS
 
 
 def _metadata(name: str, element: Any) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """RasterLabels: a raster of class ids as labels."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +11,30 @@ import numpy as np
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from pyproj import Transformer
+from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RioWindow
 
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import LabelError, SceneError
 from geopipe.grid import Window, ground_gsd
+from geopipe.grid.crs import transformer
 from geopipe.labels.extent import Extent
+from geopipe.labels.maskfile import mask_classes
+from geopipe.raster.georeference import unplaced
 from geopipe.raster.opening import opened
 
 _ALIGNED = 1e-3
 """Planes whose pixels match to a thousandth are the same plane."""
 _SAMPLES = 16
 """At most so many samples along each side of a coarse pixel."""
+_FEWEST = 5
+"""Samples along a pixel that is no whole number of the labels' pixels: 3 are too rough a measure of
+their shares (0.3 % of a town's area at a ratio of 1.5, measured)."""
 _SNAP = 0.01
-"""Ratios this near above a whole number are that number: projections stretch by less."""
+"""Ratios this near to a whole number are that number: projections stretch by less."""
+_DECIDE = 40
+"""Samples around the centre that decide ties; half powers of so many fit beside a count."""
 _AT_ONCE = 1 << 22
 """Samples taken at a time (some 150 MB with their coordinates)."""
 
@@ -40,44 +48,63 @@ class RasterLabels:
     geobox: GeoBox
     nodata: float | None
     credit: str = ""
+    is_mask: bool = False
+    """255 is class 1, not "not labelled"."""
 
     @classmethod
     def open(cls, path: str | Path, scheme: ClassScheme) -> Self:
-        """Describe the raster at `path`; LabelError unless it is one band with a CRS."""
+        """Describe the raster at `path`; LabelError unless it is one band with a CRS.
+
+        Of a scheme of two classes a raster of 0 and 255 alone without nodata is a mask: 255 is
+        class 1. LabelError for masks that cannot be labels.
+        """
         with _opened(path) as src:
-            if src.count != 1:
+            if src.count - (src.colorinterp[-1] == ColorInterp.alpha) != 1:
                 raise LabelError(
                     f"{path} has {src.count} bands; labels are one band of class ids",
                     "give a class map, not an image",
                 )
-            if src.crs is None or src.transform.is_identity:
-                raise LabelError(
-                    f"{path} has no CRS or geotransform",
-                    "georeference it, e.g. gdal_edit.py -a_srs EPSG:2154 FILE",
-                )
+            if wrong := unplaced(src, str(path)):
+                raise LabelError(*wrong)
             geobox = GeoBox((src.height, src.width), src.transform, src.crs)
-            return cls(scheme, str(path), geobox, src.nodata, src.tags().get("credit", ""))
+            try:
+                is_mask = mask_classes(src, path, scheme)
+            except RasterioError as e:
+                raise _damaged(path, e) from e
+            credit = src.tags().get("credit", "")
+            return cls(scheme, str(path), geobox, src.nodata, credit, is_mask)
 
     def read(self, geobox: GeoBox) -> np.ndarray:
         """Class ids (h, w) uint8 of `geobox`; IGNORE for nodata and outside the raster.
 
         Pixels on the raster's own plane are read as they are; on a coarser plane each pixel gets
-        the most frequent class under it (of two equals the lower id), on any other the nearest.
+        the most frequent class under it (of two equals the one nearer to its centre, so that no
+        class gains area), on any other the nearest.
         Raises LabelError naming values that are no class of the scheme.
         """
         window = _window_of(self.geobox, geobox)
         with _opened(self.path) as src:
-            if window is not None:
+            height, width = self.geobox.shape
+            inside = window is not None and window.clip((height, width)) == window
+            if window is not None and (inside or not self._turn):
                 return self._ids(src, window)
-            ratios = zip(ground_gsd(geobox), ground_gsd(self.geobox), strict=True)
-            k = min(_SAMPLES, max(1, *(math.ceil(a / b - _SNAP) for a, b in ratios)))
+            k = _sample_counts(self.geobox, geobox)
             out = np.empty(geobox.shape, np.uint8)
             for rows, x, y in _samples(self.geobox, geobox, k):
                 out[rows] = _most_frequent(self._sample(src, x, y), k, len(self.scheme))
             return out
 
+    @property
+    def _turn(self) -> float:
+        """Pixels once around the Earth along a row; 0 where longitudes are not along rows."""
+        a = self.geobox.affine
+        degrees = self.geobox.crs is not None and self.geobox.crs.geographic
+        return 360 / abs(a.a) if degrees and a.a and not (a.b or a.d) else 0.0
+
     def _sample(self, src: rasterio.DatasetReader, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Ids (n, m) at the points `x`, `y` (n, m), in pixels of the raster."""
+        if self._turn:
+            x = x % self._turn
         height, width = src.shape
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         ids = np.full(x.shape, IGNORE, np.uint8)
@@ -98,9 +125,9 @@ class RasterLabels:
         try:
             values, mask = src.read(1, window=rio), src.read_masks(1, window=rio)
         except RasterioError as e:
-            raise LabelError(
-                f"cannot read {self.path}: {e}", "the file is damaged; copy it again"
-            ) from e
+            raise _damaged(self.path, e) from e
+        if self.is_mask:
+            values = (values == IGNORE).astype(np.uint8)
         unknown = ~np.isfinite(values) | (values == IGNORE) | (mask == 0)
         if self.nodata is not None:
             unknown |= values == self.nodata
@@ -122,10 +149,39 @@ class RasterLabels:
             )
 
 
+def _sample_counts(plane: GeoBox, target: GeoBox) -> tuple[int, int]:
+    """How many samples a pixel of `target` gets, down and along, so that none of `plane` is missed.
+
+    As many as the pixels of `plane` where these are a whole number, else an odd number: then one is
+    in the middle. Measured at the centre of `plane`, so that all windows of a plane agree.
+    """
+    height, width = plane.shape
+    x, y = np.array([0.0, 0.0, 1.0]) + width / 2, np.array([0.0, 1.0, 0.0]) + height / 2
+    if target.crs == plane.crs:
+        link = ~target.affine * plane.affine
+        u, v = link.a * x + link.b * y, link.d * x + link.e * y
+    else:
+        u, v = (np.diagonal(at) for at in _sampled_across_crs(target, plane, x, y))
+    steps = np.array([[v[1] - v[0], v[2] - v[0]], [u[1] - u[0], u[2] - u[0]]])
+    if not np.isfinite(steps).all() or np.linalg.det(steps) == 0:
+        down, along = (a / b for a, b in zip(ground_gsd(target), ground_gsd(plane), strict=True))
+    else:
+        down, along = np.hypot(*np.linalg.inv(steps)).tolist()
+    return _count(down), _count(along)
+
+
+def _count(ratio: float) -> int:
+    """Samples along a pixel that is `ratio` pixels of the labels long."""
+    whole = max(1, round(ratio))
+    if abs(ratio - whole) <= _SNAP:
+        return whole if whole <= _SAMPLES else _SAMPLES - whole % 2
+    return 1 if ratio < 1 else min(max(_FEWEST, math.ceil(ratio) // 2 * 2 + 1), _SAMPLES - 1)
+
+
 def _samples(
-    source: GeoBox, target: GeoBox, k: int
+    source: GeoBox, target: GeoBox, k: tuple[int, int]
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Some rows of `target` and where their k x k samples a pixel lie in pixels of `source`.
+    """Some rows of `target` and where their k[0] x k[1] samples a pixel lie in pixels of `source`.
 
     GDAL's mode resampling is no help: it also counts pixels that merely touch, so that a coarse
     pixel right outside the raster gets a class. Positions are counted from the corner of `source`,
@@ -135,12 +191,12 @@ def _samples(
     link = ~target.affine * source.affine
     col, row = round(link.c), round(link.f)
     inverse = ~Affine(link.a, link.b, link.c - col, link.d, link.e, link.f - row)
-    step = max(1, _AT_ONCE // (width * k * k))
-    within = (np.arange(k) + 0.5) / k
-    u = (np.arange(width)[:, None] - col + within).ravel()
+    step = max(1, _AT_ONCE // (width * k[0] * k[1]))
+    down, along = ((np.arange(n) + 0.5) / n for n in k)
+    u = (np.arange(width)[:, None] - col + along).ravel()
     for top in range(0, height, step):
         rows = slice(top, min(top + step, height))
-        v = (np.arange(rows.start, rows.stop)[:, None] - row + within).ravel()
+        v = (np.arange(rows.start, rows.stop)[:, None] - row + down).ravel()
         if target.crs == source.crs:
             x = inverse.a * u + inverse.b * v[:, None] + inverse.c
             y = inverse.d * u + inverse.e * v[:, None] + inverse.f
@@ -154,25 +210,40 @@ def _sampled_across_crs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Columns `u` and rows `v` of `target` as x, y (v, u) in pixels of `source`, in another CRS."""
     a, b = target.affine, ~source.affine
-    to_plane = Transformer.from_crs(Extent(target).crs, Extent(source).crs, always_xy=True)
+    to_plane = transformer(Extent(target).crs, Extent(source).crs)
     east, north = to_plane.transform(
         a.a * u + a.b * v[:, None] + a.c, a.d * u + a.e * v[:, None] + a.f
     )
     return b.a * east + b.b * north + b.c, b.d * east + b.e * north + b.f
 
 
-def _most_frequent(ids: np.ndarray, k: int, classes: int) -> np.ndarray:
-    """(h, w) of `ids` (h k, w k): the class most samples have; IGNORE where none has a class."""
-    if k == 1:
+def _most_frequent(ids: np.ndarray, k: tuple[int, int], classes: int) -> np.ndarray:
+    """(h, w) of `ids` (h k[0], w k[1]): the class most samples have; IGNORE where none has one."""
+    if k == (1, 1):
         return ids
-    blocks = ids.reshape(ids.shape[0] // k, k, -1, k)
-    best = np.full(blocks.shape[::2], IGNORE, np.uint8)
-    max_count = np.zeros(best.shape, np.int32)
+    blocks = ids.reshape(ids.shape[0] // k[0], k[0], -1, k[1])
+    weights = _weights(k)
+    best = np.full((blocks.shape[0], blocks.shape[2]), IGNORE, np.uint8)
+    max_count = np.zeros(best.shape)
     for class_id in range(classes):
-        count = (blocks == class_id).sum(axis=(1, 3), dtype=np.int32)
+        count = np.einsum("ikjl,kl->ij", blocks == class_id, weights)
         best[count > max_count] = class_id
         np.maximum(max_count, count, out=max_count)
     return best
+
+
+def _weights(k: tuple[int, int]) -> np.ndarray:
+    """(k[0], k[1]): 1 for each sample, and so little more near the centre that it decides ties.
+
+    Ties that always went to one class would take a part of each outline from the others.
+    """
+    down, along = ((np.arange(n) + 0.5) / n - 0.5 for n in k)
+    far = np.hypot(down[:, None], along)
+    # Of samples equally near the last one: floor() of a place between pixels is the later one too.
+    rank = np.empty(far.size, int)
+    rank[np.lexsort((-np.arange(far.size), far.ravel().round(9)))] = np.arange(far.size)
+    more = np.where(rank < _DECIDE, 0.5 ** (rank + 2.0), 0.0)
+    return np.asarray(1 + more.reshape(k))
 
 
 def _window_of(source: GeoBox, geobox: GeoBox) -> Window | None:
@@ -197,3 +268,26 @@ def _opened(path: str | Path) -> Iterator[rasterio.DatasetReader]:
         except SceneError as e:
             raise LabelError(e.message, e.hint) from e
         yield src
+
+
+def _damaged(path: str | Path, error: Exception) -> LabelError:
+    return LabelError(f"cannot read {path}: {error}", "the file is damaged; copy it again")
+
+
+def why_missing(labels: object, names: Sequence[str]) -> str:
+    """Why classes `names` have no pixel in `labels`, where a label raster tells; else ""."""
+    while not isinstance(labels, RasterLabels):
+        labels = getattr(labels, "labels", None)
+        if labels is None:
+            return ""
+    nodata = labels.nodata
+    if nodata is None or nodata not in {IGNORE, *range(len(labels.scheme))}:
+        return ""
+    hidden = "" if nodata == IGNORE else labels.scheme.names[int(nodata)]
+    if nodata != IGNORE and hidden not in names:
+        return ""
+    what = hidden or "not labelled"
+    return (
+        f"the value {nodata:g} ({what}) is declared nodata in {labels.path}; if it is no nodata: "
+        f"gdal_edit.py -unsetnodata {labels.path}"
+    )

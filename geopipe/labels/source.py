@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import shapely
 from odc.geo.geobox import GeoBox
 from pyogrio.errors import DataSourceError
 
@@ -85,8 +84,9 @@ def _is_raster(path: Path) -> bool:
 
 def _require_overlap(labels: RasterLabels, extent: Extent) -> None:
     label_extent = Extent(labels.geobox)
-    bounds = label_extent.bounds_in(extent.crs, margin=0)
-    if bounds is not None and not extent.outline.intersects(shapely.box(*bounds)):
+    same = label_extent.crs == extent.crs  # then bounds say it across the 180th meridian as well
+    bounds = label_extent.outline.bounds if same else label_extent.bounds_in(extent.crs, margin=0)
+    if bounds is not None and not extent.meets(bounds):
         raise LabelError(
             f"the labels do not overlap the scene: {labels.path} lies at {label_extent.lonlat()}; "
             f"the scene at {extent.lonlat()}",

@@ -5,14 +5,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from geopipe.classes import ClassScheme, TagRule
+from geopipe.labels.cells import clean, meanings, pairs, says_something, values
+
+__all__ = ["Tags", "all_keys", "clean", "matching", "naming_keys", "parse_tags", "width_of"]
 
 Tags = Mapping[str, str]
-
-_NO_VALUE = {"", "none", "nan", "null", "<na>", "nat"}
-"""What converters write where a feature does not have the tag."""
 
 _PAIR = re.compile(r'"((?:[^"\\]|\\.)*)"\s*=>\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _NUMBER = r"(\d+(?:[.,]\d+)?|[.,]\d+)"
@@ -27,25 +25,6 @@ _WIDTHS = (0.5, 200.0)
 _LANES = (1, 24)
 
 
-def cleaned_text(value: Any) -> str | None:
-    """A cell of a table as the text of a tag; None where there is no tag."""
-    if value is None:
-        return None
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        if value != value:
-            return None
-        value = f"{value:g}" if abs(value) < 1e6 else f"{value:.0f}"
-    text = str(value).strip()
-    return None if text.casefold() in _NO_VALUE else text
-
-
-def values(text: str) -> list[str]:
-    """The single values of a semicolon list, lower case."""
-    return [part for part in (p.strip().casefold() for p in text.split(";")) if part]
-
-
 def parse_tags(value: Any) -> dict[str, str]:
     """Tags of an ``other_tags``/``tags`` cell: hstore, JSON, a mapping or pairs; {} if nonsense."""
     if isinstance(value, str):
@@ -55,11 +34,7 @@ def parse_tags(value: Any) -> dict[str, str]:
             value = json.loads(value)
         except json.JSONDecodeError:
             return {}
-    try:
-        pairs = dict(value).items()
-    except (TypeError, ValueError):
-        return {}
-    return {str(k): text for k, v in pairs if (text := cleaned_text(v)) is not None}
+    return dict(pairs(value))
 
 
 def _plain(text: str) -> str:
@@ -119,10 +94,22 @@ def matching(scheme: ClassScheme, tags: Tags) -> Iterator[tuple[int, TagRule]]:
 
 
 def _accepts(tags: Tags, key: str, accepted: tuple[str, ...]) -> bool:
-    tag_values = values(tags.get(key, ""))
-    return bool(tag_values) and (
-        "*" in accepted or any(a.casefold() in tag_values for a in accepted)
-    )
+    """Whether one of the values is accepted; ``*`` accepts any but ``no``, in all its spellings."""
+    text = tags.get(key, "")
+    if "*" in accepted and says_something(text):
+        return True
+    tag_values = meanings(text)
+    return any(a.casefold() in tag_values for a in accepted)
+
+
+def unwanted(scheme: ClassScheme, tags: Tags) -> Iterator[tuple[str, str]]:
+    """Keys that name a class, with values that no rule names: ("highway", "footway")."""
+    for key in naming_keys(scheme):
+        rules = [r for c in scheme.classes for r in c.rules if key in r.tags]
+        if says_something(tags.get(key, "")) and not any(
+            _accepts(tags, key, r.tags[key] + r.exclude.get(key, ())) for r in rules
+        ):
+            yield key, tags[key]
 
 
 def naming_keys(scheme: ClassScheme) -> tuple[str, ...]:

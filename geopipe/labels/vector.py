@@ -14,8 +14,8 @@ from shapely import STRtree
 from geopipe.classes import ClassScheme
 from geopipe.errors import GridError, LabelError
 from geopipe.labels.buffered_lines import buffered_lines
-from geopipe.labels.extent import Extent, in_lonlat, reproject
-from geopipe.labels.features import Features
+from geopipe.labels.extent import Extent, in_lonlat
+from geopipe.labels.features import NO_RULE, Features
 from geopipe.labels.rasterize import rasterize
 
 
@@ -107,7 +107,7 @@ def _to_scene(
     empty = shapely.is_empty(shapes)
     _count(reason_counts, "shape without area", empty)
     for part, crs in ((is_line, extent.local), (~is_line, layer.crs)):
-        shapes[part & ~empty] = reproject(shapes[part & ~empty], crs, extent.crs)
+        shapes[part & ~empty] = extent.bring(shapes[part & ~empty], crs)
     is_finite = np.isfinite(shapely.bounds(shapes)).all(axis=1)
     _count(reason_counts, "shape that the CRS of the scene cannot hold", ~is_finite & ~empty)
     kept_indices = np.flatnonzero(is_finite)
@@ -146,15 +146,28 @@ def _require_features(
     """Why not one shape is left."""
     layer_bounds = [(x.bounds, x.crs) for x in layers if x.bounds is not None]
     if not layer_bounds:
-        left_out = "; ".join(f"{n} x {reason}" for reason, n in _sorted(reason_counts))
-        return LabelError(
-            f"{source}: no feature has tags that the scheme '{scheme.name}' makes a class of"
-            + (f" (left out: {left_out})" if left_out else ""),
-            "check the rules of the scheme against the attributes of the labels",
-        )
+        return _no_class(scheme, reason_counts, source)
     where = "; ".join(in_lonlat(bounds, crs) for bounds, crs in layer_bounds)
     return LabelError(
         f"{'OSM does' if is_osm else 'the labels do'} not overlap the scene: "
         f"{source} lies at {where}; the scene at {extent.lonlat()}",
         "check the place and the CRS of both, or have OSM fetched for this scene",
+    )
+
+
+def _no_class(scheme: ClassScheme, tally: Counter[str], source: str) -> LabelError:
+    """Why no feature became a class: no tags for it, or something wrong with all that have them."""
+    left_out = "; ".join(f"{n} x {reason}" for reason, n in _sorted(tally))
+    if not tally or all(NO_RULE in reason for reason in tally):
+        return LabelError(
+            f"{source}: no feature has tags that the scheme '{scheme.name}' makes a class of"
+            + (f" (left out: {left_out})" if left_out else ""),
+            "check the rules of the scheme against the attributes of the labels",
+        )
+    return LabelError(
+        f"{source}: nothing is left of the features that the scheme '{scheme.name}' makes a class "
+        f"of (left out: {left_out})",
+        "get the file again with all nodes and ways"
+        if any("in the file" in reason for reason in tally)
+        else "look at them in QGIS",
     )

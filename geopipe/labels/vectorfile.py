@@ -1,6 +1,5 @@
 """Vector files with attribute tables: GeoPackage, GeoJSON, Shapefile, GeoParquet and others."""
 
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -8,24 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
-import pyarrow.parquet
-from pyarrow import ArrowException
 from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import CRS
+from pyproj.exceptions import CRSError
 from shapely.errors import ShapelyError
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
+from geopipe.grid.crs import nowhere
 from geopipe.labels.extent import Bounds, Extent
 from geopipe.labels.features import FeatureCollector, Features, class_of
 from geopipe.labels.openvector import list_layers, read_dataframe, read_info
-from geopipe.labels.tags import all_keys, cleaned_text, matching, naming_keys, parse_tags
-from geopipe.regularfile import require_regular
+from geopipe.labels.parquet import SUFFIXES, ParquetTable
+from geopipe.labels.tags import all_keys, clean, matching, naming_keys, parse_tags
 
 OSM_CREDIT = "(c) OpenStreetMap contributors, ODbL 1.0"
 
-_PARQUET = (".parquet", ".geoparquet", ".pq")
 _TAG_COLUMNS = ("other_tags", "all_tags", "tags")
 """Columns that hold many tags in one cell (GDAL's OSM driver, osm2geojson, Overture)."""
 _OSM_COLUMNS = {"osm_id", "osm_type", "osm_way_id", "osmid", "@id", "other_tags", "all_tags"}
@@ -48,7 +47,8 @@ class Layer:
     bounds: Bounds | None
     about: str
     """Everything the file says about itself, for the credit."""
-    geometry: str = "geometry"
+    table: ParquetTable | None = None
+    """Of a GeoParquet file."""
 
 
 def read_vector_file(
@@ -73,7 +73,10 @@ def read_vector_file(
                 f"{path}{_layer_text(layer_info)} has no CRS",
                 "set it, e.g. ogr2ogr -a_srs EPSG:2154 out.gpkg FILE, or add the .prj file",
             )
-        bounds = extent.bounds_in(layer_info.crs)
+        where = f"{path}{_layer_text(layer_info)}"
+        if wrong := nowhere(layer_info.crs, where, "ogr2ogr -a_srs {code} out.gpkg FILE"):
+            raise LabelError(*wrong)
+        bounds = _near(layer_info, extent)
         frame = _frame(layer_info, plan.names, bounds)
         class_ids = _class_ids(frame, plan, scheme)
         if class_ids is None and plan.only_class(scheme) and len(frame):
@@ -131,9 +134,7 @@ def read_tables(
         plan = _Columns.of(layer_info, scheme)
         if not plan.usable or layer_info.crs is None:
             continue
-        frame = _frame(
-            layer_info, list(layer_info.columns), extent.bounds_in(layer_info.crs), fid=True
-        )
+        frame = _frame(layer_info, list(layer_info.columns), _near(layer_info, extent), fid=True)
         assigned_ids = _class_ids(frame, plan, scheme)
         if assigned_ids is None:
             rows = zip(frame.geometry, _tags(frame, plan), strict=True)
@@ -143,9 +144,9 @@ def read_tables(
         id_column = next((c for c in _IDS if c in frame), None)
         source = [str(i) for i in frame.index]
         if id_column:
-            feature_ids = (cleaned_text(x) for x in frame[id_column])
+            feature_ids = (clean(x) for x in frame[id_column])
             source = [s if n is None else n for s, n in zip(source, feature_ids, strict=True)]
-        frame = frame.reset_index(drop=True).assign(source_id=source)
+        frame = _as_text(frame.reset_index(drop=True)).assign(source_id=source)
         osm = _is_osm(layer_info, frame, plan, has_osm_name=assigned_ids is None)
         tables.append(Table(layer_info.name or path.stem, frame, tuple(ids), osm))
     if not tables:
@@ -154,8 +155,9 @@ def read_tables(
 
 
 def _layers(path: Path, requested: str | None) -> Iterator[Layer]:
-    if path.suffix.lower() in _PARQUET:
-        yield _parquet(path)
+    if path.suffix.lower() in SUFFIXES:
+        table = ParquetTable.open(path)
+        yield Layer(path, None, table.columns, table.crs, None, table.about, table)
         return
     try:
         names = [n for n, geometry in list_layers(path) if geometry is not None]
@@ -169,29 +171,8 @@ def _layers(path: Path, requested: str | None) -> Iterator[Layer]:
             bounds = info["total_bounds"]
             has_bounds = bounds is not None and all(map(math.isfinite, bounds))
             yield Layer(path, name, columns, crs, bounds if has_bounds else None, about)
-    except (DataSourceError, DataLayerError) as e:
+    except (DataSourceError, DataLayerError, CRSError) as e:
         raise _unreadable(path, e) from e
-
-
-def _parquet(path: Path) -> Layer:
-    require_regular(path, LabelError)
-    try:
-        schema = pyarrow.parquet.read_schema(path)
-    except (ArrowException, OSError) as e:
-        raise _unreadable(path, e) from e
-    if b"geo" not in (schema.metadata or {}):
-        raise LabelError(
-            f"{path} is Parquet without geometries (columns {', '.join(schema.names)})",
-            "give GeoParquet 1.0 or newer",
-        )
-    about = json.loads(schema.metadata[b"geo"])
-    primary = about["primary_column"]
-    # The standard: no entry means WGS84, null means that nobody knows.
-    crs = about["columns"][primary].get("crs", "OGC:CRS84")
-    columns = tuple(n for n in schema.names if n != primary)
-    return Layer(
-        path, None, columns, CRS.from_user_input(crs) if crs else None, None, str(about), primary
-    )
 
 
 @dataclass(frozen=True)
@@ -240,14 +221,14 @@ def _class_ids(
     if plan.class_ is None:
         return None
     ids = {name.casefold(): i for i, name in enumerate(scheme.names)}
-    names = [cleaned_text(v) for v in frame[plan.class_]]
+    names = [clean(v) for v in frame[plan.class_]]
     assigned_ids = [None if n is None else ids.get(n.casefold(), n) for n in names]
     return assigned_ids if any(isinstance(g, int) for g in assigned_ids) else None
 
 
 def _class_names(frame: gpd.GeoDataFrame, plan: _Columns) -> list[str]:
     """The values of column ``class``, once each."""
-    return sorted({n for v in frame[plan.class_] if (n := cleaned_text(v)) is not None})
+    return sorted({n for v in frame[plan.class_] if (n := clean(v)) is not None})
 
 
 def _collect(
@@ -273,8 +254,8 @@ def _frame(
 ) -> gpd.GeoDataFrame:
     """The rows near the scene; `fid`: their index is the id the file gives them."""
     try:
-        if layer.name is None:
-            return gpd.read_parquet(layer.path, columns=[*columns, layer.geometry])
+        if layer.table is not None:
+            return layer.table.read(columns)
         return read_dataframe(
             layer.path,
             layer=layer.name,
@@ -283,13 +264,22 @@ def _frame(
             force_2d=True,
             fid_as_index=fid,
         )
-    except (DataSourceError, DataLayerError, ShapelyError, ArrowException, ValueError) as e:
+    except (RuntimeError, ValueError, ShapelyError) as e:  # pyogrio's errors are RuntimeErrors
         raise _unreadable(layer.path, e) from e
+
+
+def _as_text(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """`frame` with cells of several values as text, which every format can hold."""
+    several = (list, tuple, set, dict, np.ndarray)
+    for name in frame.columns:
+        if frame[name].dtype.kind == "O" and any(isinstance(cell, several) for cell in frame[name]):
+            frame[name] = [clean(cell) for cell in frame[name]]
+    return frame
 
 
 def _tags(frame: gpd.GeoDataFrame, plan: _Columns) -> Iterator[dict[str, str]]:
     """The tags of each row; a column of its own wins over a bundle."""
-    own = {key: [cleaned_text(v) for v in frame[column]] for key, column in plan.tags.items()}
+    own = {key: [clean(v) for v in frame[column]] for key, column in plan.tags.items()}
     tag_columns = [frame[b].tolist() for b in plan.tag_columns]
     for i in range(len(frame)):
         tags: dict[str, str] = {}
@@ -310,6 +300,13 @@ def _is_osm(layer: Layer, frame: gpd.GeoDataFrame, plan: _Columns, *, has_osm_na
     if plan.id and any(_OSM_ID.match(str(v)) for v in frame[plan.id].head(10)):
         return True
     return has_osm_name and "osm" in re.split(r"[^a-z]+", layer.path.name.casefold())
+
+
+def _near(layer: Layer, place: Extent) -> Bounds | None:
+    """Bounds around the scene in the layer's CRS; None where the layer counts longitudes on."""
+    assert layer.crs is not None
+    beyond = layer.bounds is not None and (layer.bounds[0] < -180 or layer.bounds[2] > 180)
+    return None if beyond and layer.crs.is_geographic else place.bounds_in(layer.crs)
 
 
 def _layer_text(layer: Layer) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,13 +46,14 @@ class Chip:
                 opened(self.path) as src,
                 collect_gdal_errors() as gdal_messages,
             ):
-                alpha = src.colorinterp[-1] == ColorInterp.alpha
-                selected = self.bands or range(1, src.count - alpha + 1)
+                kinds = zip(src.indexes, src.colorinterp, strict=True)
+                plain = [i for i, kind in kinds if kind != ColorInterp.alpha]
+                selected = self.bands or plain
                 invalid = [b for b in selected if not 1 <= b <= src.count]
                 if invalid or len(selected) not in (1, bands):
                     requested = f", not {','.join(map(str, self.bands))}" if self.bands else ""
                     raise SceneError(
-                        f"{self.path} has {src.count - alpha} bands, {bands} are needed{requested}",
+                        f"{self.path} has {len(plain)} bands, {bands} are needed{requested}",
                         f"choose {bands} with `bands`, or write chips of so many",
                     )
                 if src.width * src.height > MOST_PIXELS:
@@ -173,10 +175,20 @@ def _as_rgb(ids: np.ndarray, table: Mapping[int, tuple[int, ...]]) -> np.ndarray
 
 
 def _is_complete_png(path: Path) -> bool:
-    """GDAL fills what is missing of a PNG with zeros and says nothing."""
+    """Whether the last chunk is there; bytes behind it are nobody's concern.
+
+    GDAL fills what is missing of a PNG with zeros and says nothing.
+    """
+    size = path.stat().st_size
     with path.open("rb") as file:
-        file.seek(-12, 2)
-        return file.read()[4:8] == b"IEND"
+        at = 8  # behind the signature: chunks of length, name, data and checksum
+        while at + 12 <= size:
+            file.seek(at)
+            length, name = struct.unpack(">I4s", file.read(8))
+            at += 12 + length
+            if name == b"IEND":
+                return bool(at <= size)
+    return False
 
 
 @contextmanager

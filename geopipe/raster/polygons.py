@@ -21,6 +21,7 @@ from rasterio.windows import Window as RioWindow
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import SceneError
 from geopipe.grid import Window, ground_gsd
+from geopipe.grid.crs import transformer
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.orthogonalize import SQUARED, orthogonalized
 from geopipe.raster.outlines import OutlineMerger, trace_outlines
@@ -181,9 +182,9 @@ def _equal_area(src: rasterio.DatasetReader) -> pyproj.Transformer:
     """From the map's CRS to an equal-area projection around the map's centre, in metres."""
     crs = pyproj.CRS.from_wkt(src.crs.to_wkt())
     x, y = src.transform * (src.width / 2, src.height / 2)
-    lon, lat = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
+    lon, lat = transformer(crs, "EPSG:4326").transform(x, y)
     laea = f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +ellps=WGS84 +units=m"
-    return pyproj.Transformer.from_crs(crs, laea, always_xy=True)
+    return transformer(crs, laea)
 
 
 def _areas(outlines: np.ndarray, equal_area: pyproj.Transformer) -> np.ndarray:

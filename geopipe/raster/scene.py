@@ -1,31 +1,27 @@
 """Scene: a description of georeferenced bands. Raster: pixels read from it."""
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RioWindow
 
 from geopipe.errors import GridError, SceneError
 from geopipe.grid import Window
+from geopipe.raster.georeference import unplaced
 from geopipe.raster.opening import GDAL_ERRORS, GdalMessages, collect_gdal_errors, opened, pooled
 from geopipe.raster.remote import display_name, redacted, remote_allowed, with_retries
 from geopipe.raster.undeclared_nodata import MARGIN_PX, undeclared_nodata_mask
+from geopipe.raster.validity import valid_pixels
 
 __all__ = ["Raster", "Scene", "opened", "window_geobox"]
 
 log = logging.getLogger(__name__)
-
-
-_PATCH = 16
-_PATCHES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +63,12 @@ class Scene:
         """
         name = display_name(path)
         with opened(path) as src:
-            if src.crs is None:
-                raise SceneError(
-                    f"{name} has no CRS",
-                    "set it, e.g. gdal_edit.py -a_srs EPSG:2154 FILE, or give a georeferenced file",
-                )
-            if src.transform.is_identity or src.transform.determinant == 0:
-                raise GridError(
-                    f"{name} has no geotransform",
-                    "georeference it, e.g. gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM FILE",
-                )
+            if invalid := unplaced(src, name):
+                raise (GridError if src.crs else SceneError)(*invalid)
             selected = tuple(bands) if bands else _default_bands(src)
-            invalid = [b for b in selected if not 1 <= b <= src.count]
-            if invalid:
-                raise SceneError(f"{name} has bands 1 to {src.count}, not {invalid[0]}")
+            absent = [b for b in selected if not 1 <= b <= src.count]
+            if absent:
+                raise SceneError(f"{name} has bands 1 to {src.count}, not {absent[0]}")
             dtypes = {src.dtypes[b - 1] for b in selected}
             if any(d.startswith("complex") for d in dtypes):
                 raise SceneError(
@@ -96,29 +84,13 @@ class Scene:
         """(height, width) in pixels."""
         return self.geobox.shape[0], self.geobox.shape[1]
 
-    def suspected_nodata(self) -> float | None:
-        """A value that fills whole patches of valid pixels: probably holes that nobody declared.
-
-        Looks at 256 patches of 16 x 16 pixels, whatever the size of the scene.
-        """
-        rows, cols = (np.linspace(0, max(n - _PATCH, 0), _PATCHES, dtype=int) for n in self.shape)
-        counts: Counter[float] = Counter()
-        for row, col in product(rows.tolist(), cols.tolist()):
-            try:
-                part = self.read(Window(row, col, _PATCH, _PATCH))
-            except SceneError:  # told, or skipped, when its tile is mapped
-                continue
-            values = np.unique(part.data[:, part.valid])
-            if len(values) == 1 and part.valid.all() and values[0] in _limits(self.dtype):
-                counts[float(values[0])] += 1
-        return counts.most_common(1)[0][0] if counts else None
-
     def read(self, window: Window | None = None) -> Raster:
         """The pixels of `window` (default: all); what lies outside the scene is not valid.
 
-        A pixel is valid when alpha, the mask or the nodata value says so for at least one band
-        (as in rasterio's ``dataset_mask``) and its values are finite. Raises SceneError with the
-        rows and columns where a block cannot be read; over a network only after further tries.
+        A pixel is valid when the mask or the nodata value says so for at least one band, no alpha
+        band (in any place, of any type) is 0 there, and its values are finite. Raises SceneError
+        with the rows and columns where a block cannot be read; over a network only after further
+        tries.
         """
         window = window or Window.of_shape(self.shape)
         inside = window.clip(self.shape)
@@ -152,7 +124,7 @@ class Scene:
                 )
             try:
                 pixels = self._pixels(src, inside)
-                ok = self._masked(src, inside)
+                ok = valid_pixels(src, self.bands, _rio(inside))
                 if np.issubdtype(pixels.dtype, np.floating):
                     ok &= np.isfinite(pixels).all(axis=0)
                 if self.nodata is not None:
@@ -172,15 +144,6 @@ class Scene:
             "the file, or one it refers to, is missing, truncated or damaged",
         )
 
-    def _masked(self, src: rasterio.DatasetReader, inside: Window) -> np.ndarray:
-        """(h, w) bool: where at least one band is valid by mask, alpha or nodata."""
-        flags = [src.mask_flag_enums[b - 1] for b in self.bands]
-        if any(MaskFlags.all_valid in f for f in flags):
-            return np.ones(inside.shape, bool)
-        shared = all(MaskFlags.per_dataset in f for f in flags)
-        masks = src.read_masks(self.bands[:1] if shared else self.bands, window=_rio(inside))
-        return np.asarray((masks > 0).any(axis=0))
-
     def _undeclared_nodata(self, src: rasterio.DatasetReader, inside: Window) -> np.ndarray:
         assert self.nodata is not None
         expanded = inside.expand(MARGIN_PX).clip(self.shape)
@@ -193,12 +156,6 @@ class Scene:
             return np.asarray(src.read(self.bands, window=rio))
         # rasterio reads bands of several dtypes one by one only
         return np.stack([src.read(b, window=rio).astype(self.dtype) for b in self.bands])
-
-
-def _limits(dtype: str) -> tuple[float, ...]:
-    """The values that holes are filled with."""
-    kind = np.dtype(dtype)
-    return (0.0, float(np.iinfo(kind).max)) if kind.kind in "iu" else (0.0,)
 
 
 def window_geobox(geobox: GeoBox, window: Window) -> GeoBox:

@@ -20,11 +20,10 @@ from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import SceneError
 from geopipe.grid import ground_gsd
 from geopipe.raster.cog import CONFIDENCE, SCORE_STEPS
+from geopipe.raster.footprint import footprint
 from geopipe.regularfile import part_of
 
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
-_DEGREES = 1e-7
-"""Corners of a footprint that move it by less (1 cm) are left out."""
 _KINDS: dict[str, tuple[str, list[str]]] = {
     ".tif": (pystac.MediaType.COG, ["data"]),
     ".gpkg": (pystac.MediaType.GEOPACKAGE, ["data"]),
@@ -64,7 +63,7 @@ def write_item(
     item_properties = {"processing:software": {"geopipe": geopipe.__version__}, **properties}
     timestamp = _instant(str(item_properties.pop("datetime", created)))
     item_properties["created"] = _instant(created).isoformat().replace("+00:00", "Z")
-    geometry, bbox = _footprint(geobox)
+    geometry, bbox = footprint(geobox)
     item = pystac.Item(item_id, geometry, bbox, timestamp, item_properties)
     item.stac_extensions.append(_PROCESSING)
     _project(item, geobox)
@@ -125,33 +124,6 @@ def _project(item: pystac.Item, geobox: GeoBox) -> None:
         shape=[height, width],
         transform=[a.a, a.b, a.c, a.d, a.e, a.f, 0.0, 0.0, 1.0],
     )
-
-
-def _footprint(geobox: GeoBox) -> tuple[dict[str, Any], list[float]]:
-    """GeoJSON polygon (outer ring anticlockwise) and bbox in degrees, longitude first."""
-    outline = geobox.extent
-    # Extra corners: a straight edge of a projected plane is a curve in degrees.
-    step = max(outline.boundingbox.span_x, outline.boundingbox.span_y) / 8
-    lonlat = outline.to_crs("EPSG:4326", resolution=step, wrapdateline=True).simplify(_DEGREES)
-    parts = [p.exterior.coords for p in getattr(lonlat.geom, "geoms", [lonlat.geom])]
-    rings = [_anticlockwise([(round(x, 7), round(y, 7)) for x, y in p]) for p in parts]
-    xs = [[x for x, _ in ring] for ring in rings]
-    ys = [y for ring in rings for _, y in ring]
-    if len(rings) == 1:
-        west, east = min(xs[0]), max(xs[0])
-        geometry: dict[str, Any] = {"type": "Polygon", "coordinates": [rings[0]]}
-    else:  # across the 180th meridian the bbox starts in the eastern hemisphere (RFC 7946, 5.2)
-        west = min(x for part in xs for x in part if x > 0)
-        east = max(x for part in xs for x in part if x < 0)
-        geometry = {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
-    return geometry, [west, min(ys), east, max(ys)]
-
-
-def _anticlockwise(ring: list[tuple[float, float]]) -> list[list[float]]:
-    doubled = sum(
-        x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(ring, ring[1:] + ring[:1], strict=True)
-    )
-    return [list(p) for p in (ring if doubled > 0 else ring[::-1])]
 
 
 def _instant(text: str) -> datetime:

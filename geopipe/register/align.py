@@ -8,8 +8,9 @@ import geopandas as gpd
 import numpy as np
 import pyogrio
 import shapely
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
+from geopipe.grid.crs import transformer
 from geopipe.labels.extent import Extent, reproject
 from geopipe.labels.vectorfile import OSM_CREDIT, Table
 from geopipe.raster.geopackage import atomic_geopackage, check_target
@@ -93,8 +94,8 @@ def _shifted(
     """`shapes` (n,) of `crs` moved, and the mean move of each, (n, 2) metres east and north."""
     grid, extent = field.grid, Extent(field.grid.scene.geobox)
     xy, shape_index = shapely.get_coordinates(shapes, return_index=True)
-    to_scene = Transformer.from_crs(crs, extent.crs, always_xy=True)
-    from_scene = Transformer.from_crs(extent.crs, crs, always_xy=True)
+    to_scene = transformer(crs, extent.crs)
+    from_scene = transformer(extent.crs, crs)
     pixel_positions = grid.to_px(np.column_stack(to_scene.transform(*xy.T)))
     metres = field.at(pixel_positions, class_id)
     metres[np.hypot(*metres.T) < MIN_SHIFT_M] = 0

@@ -20,6 +20,8 @@ from geopipe.raster.scene import window_geobox
 
 MIN_GSD_M = 0.5
 """Finer scenes are averaged to this: outlines are not known better than that."""
+RIM_PX = 4
+"""Pixels around a whole shape: one that fills its bounding box would have no outline in it."""
 PART_M = 60.0
 """Longer shapes (roads) are looked at in parts, since a shift changes along them."""
 
@@ -104,7 +106,10 @@ class RegistrationGrid:
                     starts_inside = (
                         window.row <= row < window.bottom and window.col <= col < window.right
                     )
-                    part = Window(row, col, height, width).clip(self.shape)
+                    part = Window(row, col, height, width)
+                    if (height, width) == (r1 - r0, c1 - c0):  # whole: all of it is outline
+                        part = part.expand(RIM_PX)
+                    part = part.clip(self.shape)
                     if starts_inside and part.height and part.width:
                         mask = self._rasterized(index, part)
                         if mask.any():

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 from rasterio import DatasetReader
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RioWindow
 
@@ -24,6 +24,7 @@ from geopipe.errors import SceneError
 from geopipe.metrics import Metrics
 from geopipe.raster import Scene
 from geopipe.raster.scene import opened
+from geopipe.raster.validity import valid_pixels
 from geopipe.regularfile import part_of
 from geopipe.report.figures import Curve, chart, panel, photo
 from geopipe.report.page import render
@@ -135,10 +136,7 @@ def _read_block(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (3, *size) of `window` and whether they are valid."""
     data = src.read(bands, window=window, out_shape=(3, *size), resampling=resampling)
-    if all(MaskFlags.all_valid in src.mask_flag_enums[b - 1] for b in bands):
-        return data, np.ones(size, bool)
-    masks = src.read_masks(bands, window=window, out_shape=(3, *size))  # nearest: yes or no
-    return data, (masks > 0).any(axis=0)
+    return data, valid_pixels(src, bands, window, (size[0], size[1]))
 
 
 def _block_slices(size: int) -> Iterator[slice]:

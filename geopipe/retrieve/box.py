@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from odc.geo.geobox import GeoBox
-from pyproj import Transformer
 from pyproj.exceptions import ProjError
 
-from geopipe.errors import ConfigError
+from geopipe.errors import ConfigError, GridError
 from geopipe.grid import Window, ground_gsd
+from geopipe.grid.crs import transformer
 from geopipe.retrieve.header import SceneEntry
 
 LONLAT = "lonlat"
@@ -66,9 +66,9 @@ class Box:
         bounds = self.bounds
         if self.crs == LONLAT:
             try:
-                to_scene = Transformer.from_crs("OGC:CRS84", entry.crs, always_xy=True)
+                to_scene = transformer("OGC:CRS84", entry.crs)
                 bounds = to_scene.transform_bounds(*bounds)
-            except ProjError:
+            except (ProjError, GridError):
                 return None
             if not np.isfinite(bounds).all():
                 return None
@@ -89,7 +89,7 @@ class Box:
         bounds: tuple[float, ...] = (box.left, box.bottom, box.right, box.top)
         name = entry.crs if self.crs == SCENE and len(entry.crs) < 20 else self.crs
         if self.crs == LONLAT:
-            to_lonlat = Transformer.from_crs(entry.crs, "OGC:CRS84", always_xy=True)
+            to_lonlat = transformer(entry.crs, "OGC:CRS84")
             bounds = to_lonlat.transform_bounds(box.left, box.bottom, box.right, box.top)
         return f"{entry.path}: {_text(bounds)} ({name})"
 

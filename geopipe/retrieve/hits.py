@@ -9,9 +9,9 @@ import geopandas as gpd
 import numpy as np
 import pyogrio
 import shapely
-from pyproj import Transformer
 
 from geopipe.errors import ChipIndexError
+from geopipe.grid.crs import transformer
 from geopipe.raster.geopackage import atomic_geopackage
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import category_qml
@@ -77,7 +77,7 @@ def polygon(row: ChipRow, crs: str) -> shapely.Polygon:
     """A chip's footprint in `crs`."""
     corners = row.corners
     if row.crs != crs:
-        to = Transformer.from_crs(row.crs, crs, always_xy=True)
+        to = transformer(row.crs, crs)
         corners = np.column_stack(to.transform(corners[:, 0], corners[:, 1]))
     return shapely.Polygon(corners)
 

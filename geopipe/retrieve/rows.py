@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
 from geopipe.errors import ChipIndexError
 from geopipe.grid import Window
+from geopipe.grid.crs import transformer
 
 _DAMAGED = "build the index again"
 
@@ -92,7 +93,7 @@ def _footprints(rows: Sequence[ChipRow]) -> np.ndarray:
     for crs in sorted({r.crs for r in rows} - {""}):
         row_indices = [i for i, r in enumerate(rows) if r.crs == crs]
         corners = np.stack([rows[i].corners for i in row_indices])
-        to_lonlat = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+        to_lonlat = transformer(crs, "OGC:CRS84")
         lon, lat = to_lonlat.transform(corners[..., 0], corners[..., 1])
         is_finite = np.isfinite(lon).all(1) & np.isfinite(lat).all(1)
         shapes = shapely.polygons(np.stack([lon, lat], -1)[is_finite])

@@ -38,6 +38,7 @@ from geopipe.raster.remote import display_name
 from geopipe.raster.scene import opened
 from geopipe.raster.stac import write_item
 from geopipe.raster.style import write_qml
+from geopipe.raster.undeclared import nodata_warning
 from geopipe.regularfile import MARK, require_own
 from geopipe.report.map_report import Report, downscale, to_bytes, write_report
 
@@ -255,13 +256,8 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
 def warnings_for(scene: Scene, model: Checkpoint) -> list[str]:
     """What may spoil the map; raises CheckpointError when the model cannot take the scene."""
     notes = model.check_fits(scene)
-    suspected = scene.suspected_nodata() if scene.nodata is None else None
-    if suspected is not None:
-        notes.append(
-            f"{display_name(scene.path)} has areas where all bands are {suspected:g}: "
-            "if these are holes "
-            f"and no image, give nodata {suspected:g}, or they will be mapped as something"
-        )
+    if said := nodata_warning(scene, "mapped as something"):
+        notes.append(said)
     return notes
 
 

@@ -19,6 +19,7 @@ from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.evaluation.iterations import IterationMetrics, evaluate_steps, quick_score
 from geopipe.grid import NetworkGrid
 from geopipe.labels import RasterLabels, write_label_raster
+from geopipe.labels.raster import why_missing
 from geopipe.learn.base_network import train_base_network
 from geopipe.learn.fine_tuning import FineTuningPlan, fine_tune
 from geopipe.learn.loop import TrainingHistory
@@ -28,6 +29,7 @@ from geopipe.mapping import Budget, Engine, Workers, choose_device
 from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
 from geopipe.progress import announce
 from geopipe.raster.remote import consent
+from geopipe.raster.undeclared import warn_of_nodata
 from geopipe.report.closeups import close_up, select_windows
 from geopipe.report.map_report import CloseUp, Report, write_report
 from geopipe.report.summary import curves, methods, summary_text
@@ -134,6 +136,7 @@ class WorkflowRun:
         """Raise what can be known before hours are spent."""
         _ = self.device
         check_scenes(self.workflow)
+        warn_of_nodata(open_scene(choice) for choice in self.roles.values())
         if self.out.is_dir() and any(self.out.iterdir()) and not self.records.is_dir():
             raise ConfigError(
                 f"{self.out} holds files that no workflow made", "give a new folder as `out`"
@@ -220,7 +223,7 @@ class WorkflowRun:
                 raise LabelError(
                     f"the {name} labels {settings.labels} have no pixel of class "
                     f"{', '.join(counts.missing)} on {settings.scene}",
-                    "give labels that have it, or a class scheme without it, like buildings",
+                    why_missing(source, counts.missing) or _without(counts.missing),
                 )
 
         inputs = [*scene_files(settings), *label_files(settings, self.scheme)]
@@ -413,6 +416,12 @@ def _label_text(settings: LabelledScene) -> str:
     if settings.ignore_buffer:
         done.append(f"{settings.ignore_buffer:g} m along outlines ignored")
     return f"{settings.labels.name}, {', '.join(done)}"
+
+
+def _without(missing: Sequence[str]) -> str:
+    """What to do about classes without a pixel."""
+    example = ", like buildings" if tuple(missing) == ("road",) else ""
+    return f"give labels that have it, or a class scheme without it{example}"
 
 
 def _record(model: Path) -> Path:

@@ -26,8 +26,9 @@ from geopipe.labels.extent import Extent, reproject
 from geopipe.learn import BaseNetworkPlan, RefinementPlan
 from geopipe.learn.fine_tuning import FineTuningPlan
 from geopipe.raster import Scene
-from geopipe.raster.scene import opened
+from geopipe.raster.remote import is_remote
 from geopipe.register import RegistrationGrid, fit_labels, shifted_source
+from geopipe.workflow.dependencies import files_of
 from geopipe.workflow.schema import FETCH, LabelledScene, SceneSettings, Workflow
 
 log = logging.getLogger(__name__)
@@ -43,17 +44,16 @@ def open_scene(settings: SceneSettings) -> Scene:
 
 def scene_files(settings: SceneSettings) -> list[Path]:
     """The files whose change changes the scene: also the sources of a VRT, masks beside it."""
-    with opened(settings.scene) as src:
-        return sorted({Path(settings.scene), *(Path(name) for name in src.files)})
+    path = Path(settings.scene)
+    return [path] if is_remote(settings.scene) else sorted(files_of(path))
 
 
 def label_files(settings: LabelledScene, scheme: ClassScheme) -> list[Path]:
-    """The files whose change changes the labels: also what belongs to a Shapefile."""
+    """The files whose change changes the labels: also companions, journals, a VRT's sources."""
     path = settings.labels
     if str(path) == FETCH:
         path = osm_cache_file(open_scene(settings).geobox, scheme, default_cache())
-    sidecars = path.parent.glob(f"{path.stem}.*") if path.suffix.lower() == ".shp" else ()
-    return sorted({path, *sidecars, *([settings.area] if settings.area else [])})
+    return sorted({*files_of(path), *(files_of(settings.area) if settings.area else ())})
 
 
 def label_source(settings: LabelledScene, scheme: ClassScheme, scene: Scene) -> LabelSource:

@@ -50,7 +50,7 @@ def test_the_drawn_map_is_burned_as_meant(reference, plane):
     assert at(ids, 80, 140) == 0  # footway
     assert at(ids, 160, 30) == 0  # building=no
     assert reference.counts == (0, 2, 2)
-    assert reference.skipped == ()
+    assert reference.skipped == (("highway of a kind that no rule names (footway)", 1),)
     assert reference.credit == ""
     assert isinstance(reference, VectorLabels)
 
@@ -127,6 +127,7 @@ def test_closed_lines_are_buildings_and_points_are_counted(tmp_path, mapped, sch
     assert labels.counts == (0, 1, 0)
     assert (labels.read(plane) == 1).sum() == 10 * 15 * 4
     assert dict(labels.skipped) == {
+        "highway of a kind that no rule names (footway)": 1,
         "point where a polygon is wanted": 1,
         "line where a polygon is wanted": 1,
         "polygon where a line is wanted": 1,

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 
 from geopipe.classes import ClassScheme, TagRule
-from geopipe.labels.tags import (
-    cleaned_text,
-    matching,
-    parse_lanes,
-    parse_tags,
-    parse_width,
-    width_of,
-)
+from geopipe.labels.tags import clean, matching, parse_lanes, parse_tags, parse_width, width_of
 
 
 @pytest.mark.parametrize(
@@ -111,7 +104,7 @@ def test_cells_that_hold_many_tags(cell, tags):
     ],
 )
 def test_cells_of_one_tag(cell, text):
-    assert cleaned_text(cell) == text
+    assert clean(cell) == text
 
 
 @pytest.mark.parametrize(

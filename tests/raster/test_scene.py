@@ -11,6 +11,7 @@ from rasterio.enums import ColorInterp
 from geopipe.errors import GridError, SceneError
 from geopipe.grid import Window
 from geopipe.raster import Scene
+from geopipe.raster.undeclared import undeclared_nodata
 
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
@@ -264,9 +265,9 @@ def test_nodata_given_adds_to_what_the_file_says(make_raster):
 def test_undeclared_holes_are_suspected(make_raster, dtype, fill):
     data = noise(3, 200, 150, dtype)
     data[:, 40:110, 30:90] = fill
-    assert Scene.open(make_raster(data)).suspected_nodata() == fill
-    assert Scene.open(make_raster(data, "declared.tif", nodata=fill)).suspected_nodata() is None
-    assert Scene.open(make_raster(data, "given.tif"), nodata=fill).suspected_nodata() is None
+    assert undeclared_nodata(Scene.open(make_raster(data))) == (fill,) * 3
+    assert undeclared_nodata(Scene.open(make_raster(data, "declared.tif", nodata=fill))) is None
+    assert undeclared_nodata(Scene.open(make_raster(data, "given.tif"), nodata=fill)) is None
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 300), (200, 150)])
@@ -274,7 +275,7 @@ def test_a_scene_without_holes_is_not_suspected(make_raster, shape):
     data = noise(3, *shape)
     data[:, :40, :40] = 77  # a flat roof
     data[0, 60:, 60:] = 0  # no red there, but green and blue
-    assert Scene.open(make_raster(data)).suspected_nodata() is None
+    assert undeclared_nodata(Scene.open(make_raster(data))) is None
 
 
 # Virtual rasters

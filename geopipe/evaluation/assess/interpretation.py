@@ -16,7 +16,7 @@ from geopipe.evaluation.assess.assessment import Assessment
 from geopipe.evaluation.assess.design import SampleDesign, read_points
 from geopipe.evaluation.assess.olofsson import Stratum, estimate
 from geopipe.evaluation.assess.pixels import ClassPixels, Fingerprint, GroundAreas
-from geopipe.labels.extent import Extent
+from geopipe.labels.extent import Extent, reproject
 
 _ALIGNED = 1e-3
 """Planes whose corners match to a thousandth of a pixel are the same plane."""
@@ -130,7 +130,10 @@ def _current_pixels(table: GeoDataFrame, design: SampleDesign) -> tuple[np.ndarr
     """(points, 2) int64 row and column of the layer's points, and (points,) bool: there is one."""
     if table.crs is None:
         raise LabelError("the layer of points has no CRS", "set that of the map")
-    shapes = np.asarray(table.geometry.to_crs(design.crs).array, object)
+    shapes = np.asarray(table.geometry.array, object)
+    shapes = reproject(
+        shapes, pyproj.CRS.from_user_input(table.crs), pyproj.CRS.from_wkt(design.crs)
+    )
     x, y = shapely.get_x(shapes), shapely.get_y(shapes)  # nan unless a point
     col, row = ~design.affine * (x, y)
     is_finite = np.isfinite(col) & np.isfinite(row)

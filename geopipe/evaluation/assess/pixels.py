@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pyproj
 import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
@@ -17,6 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from geopipe.classes import IGNORE
 from geopipe.errors import GridError, SceneError
 from geopipe.grid import Window
+from geopipe.grid.crs import transformer
 from geopipe.labels import Area
 from geopipe.labels.extent import Extent
 from geopipe.progress import progress
@@ -142,9 +142,9 @@ class GroundAreas:
         crs = Extent(geobox).crs
         height, width = geobox.shape
         x, y = geobox.affine * (width / 2, height / 2)
-        lon, lat = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
+        lon, lat = transformer(crs, "EPSG:4326").transform(x, y)
         laea = f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +ellps=WGS84 +units=m"
-        self._equal_area = pyproj.Transformer.from_crs(crs, laea, always_xy=True)
+        self._equal_area = transformer(crs, laea)
 
     def of(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Square metres (n,) of the pixels in `rows` and `cols`, both (n,); GridError if none."""

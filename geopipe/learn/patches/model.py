@@ -34,6 +34,7 @@ from geopipe.nets.backbones import backbone
 from geopipe.raster import Scene
 from geopipe.raster.chips import SUFFIXES, Chip, ChipFolder, require_bytes
 from geopipe.raster.cog import read_scheme
+from geopipe.raster.undeclared import warn_of_nodata
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +153,8 @@ class PatchSource:
                 f"{path} gives {len(scene.bands)} bands, a pretrained net sees 3",
                 "choose 3 with `bands`",
             )
+        if labelled:
+            warn_of_nodata([scene])
         source = open_labels(self.labels, scheme, scene.geobox) if self.labels else None
         if labelled and source is None:
             raise LabelError(f"{path} is a scene without labels", "give its `labels`")
