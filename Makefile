@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
 
-.PHONY: help setup lint test docs forez-map map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval test-qgis sample-tiles clean
+.PHONY: help setup lint test docs forez-map map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real test-qgis sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -87,6 +87,9 @@ reproduce-maggiori: setup ## the paper's experiments; writes docs/results/maggio
 
 reproduce-gid: setup ## land cover by patches, transfer without labels; needs GEOPIPE_DATA; writes docs/results/gid/ (hours)
 	$(BIN)/python -m reproduce.gid.run
+
+reproduce-real: setup ## maps of real places by several methods; needs GEOPIPE_DATA; writes docs/results/real/ (hours)
+	$(BIN)/python -m reproduce.real.run $(ARGS)
 
 reproduce-chips: setup ## scene classification: fusion, attention maps; needs GEOPIPE_DATA; writes docs/results/chips/ (hours)
 	$(BIN)/python -m reproduce.chips.run $(ARGS)

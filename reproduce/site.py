@@ -30,7 +30,13 @@ from geopipe.metrics import Metrics
 from geopipe.nets import BaseNetworkName, RefinementRNN, SegmentationModel, build_base_network
 from geopipe.raster import Scene
 from geopipe.workflow.schema import LabelledScene, Workflow, load_workflow
-from geopipe.workflow.sources import label_files, label_source, open_scene, scene_files
+from geopipe.workflow.sources import (
+    label_files,
+    label_source,
+    network_gsd,
+    open_scene,
+    scene_files,
+)
 from geopipe.workflow.steps import Step, fresh_folder, run_step
 
 log = logging.getLogger(__name__)
@@ -140,7 +146,7 @@ class Site:
     def pool(self, role: str, labels: Path, net: SegmentationModel, plan: Plan) -> PatchPool:
         """Blocks of the scene of a role with `labels`."""
         scene = self.scene(role)
-        grid = NetworkGrid.of(scene.geobox, self.workflow.gsd)
+        grid = NetworkGrid.of(scene.geobox, network_gsd(self.workflow))
         source = RasterLabels.open(labels, self.scheme)
         return build_pool(
             scene, source, grid, halo=net.halo, patch=plan.patch, seed=plan.seed, stride=net.stride
@@ -153,12 +159,12 @@ class Site:
         out = self.out / name / "base.safetensors"
 
         def train(key: str) -> None:
-            scene = self.scene("train")
+            scene, gsd = self.scene("train"), network_gsd(self.workflow)
             pool = self.pool(
                 "train", labels, SegmentationModel(build_base_network(1, 2, plan.net)), plan
             )
             _, record = train_base_network(
-                pool, self.scheme, plan, dtype=scene.dtype, gsd=self.workflow.gsd, out=out, key=key
+                pool, self.scheme, plan, dtype=scene.dtype, gsd=gsd, out=out, key=key
             )
             record.save(out.with_suffix(".json"))
 
@@ -187,7 +193,7 @@ class Site:
     def finetuned(self, name: str, model: Path, seed: int, net: BaseNetworkName = "cnn") -> Path:
         """`model`, a base network alone, trained on with the enhancement tile."""
         out = self.out / name / "finetuned.safetensors"
-        plan, truth = FineTuningPlan.of(net, seed=seed), self.labels("enhance")
+        plan, truth = FineTuningPlan.of(net, "paper", seed=seed), self.labels("enhance")
 
         def train(key: str) -> None:
             start = Checkpoint.load(model)
@@ -196,7 +202,9 @@ class Site:
             record.save(out.with_suffix(".json"))
 
         step = f"{name.replace('/', '-')}-finetuned"
-        return self.done(step, [model, truth], _telling(plan, FineTuningPlan.of(net)), out, train)
+        return self.done(
+            step, [model, truth], _telling(plan, FineTuningPlan.of(net, "paper")), out, train
+        )
 
     def refine_plan(self, seed: int, **changes: Any) -> RefinementPlan:
         """The refinement as the workflow wants it."""

@@ -2,7 +2,7 @@
 
 from geopipe.grid.ground import ground_gsd
 from geopipe.grid.mirror import mirror_pad
-from geopipe.grid.network_grid import NetworkGrid
+from geopipe.grid.network_grid import NetworkGrid, suited_gsd
 from geopipe.grid.resampling_weights import ResamplingWeights, average_weights, bilinear_weights
 from geopipe.grid.tiling import Tile, Tiling
 from geopipe.grid.window import Window
@@ -17,4 +17,5 @@ __all__ = [
     "bilinear_weights",
     "ground_gsd",
     "mirror_pad",
+    "suited_gsd",
 ]

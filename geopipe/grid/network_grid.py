@@ -13,6 +13,9 @@ _SNAP = 0.01
 """Factors this near (relative) to a whole number are taken as whole: map projections stretch by
 less than a percent, and a whole factor is an exact block average."""
 
+FINE_GSD = 0.3
+"""Metres at which `suited_gsd` looks at scenes that are fine enough."""
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkGrid:
@@ -75,6 +78,19 @@ class NetworkGrid:
             spans.append((lo, hi - lo + 1))
         (row, height), (col, width) = spans
         return Window(row, col, height, width)
+
+
+def suited_gsd(scene: GeoBox) -> float:
+    """Ground sample distance, metres, at which a network sees most of a scene for its time.
+
+    Fine scenes are averaged down by the whole factor that comes nearest to FINE_GSD; scenes of at
+    least twice FINE_GSD are enlarged twice, for a network halves its plane four times, and a house
+    of 8 m is a cell of 8 px. Others keep their pixels.
+    """
+    own = sum(ground_gsd(scene)) / 2
+    if own >= 2 * FINE_GSD:
+        return own / 2
+    return own * max(1, round(FINE_GSD / own))
 
 
 def _snap(factor: float) -> float:

@@ -28,23 +28,39 @@ _CROSS_ENTROPY_SHARE = 0.25
 MIN_STEPS = 200
 """With fewer a CNN is not trained, however few the labels are."""
 
-_SHORT: dict[str, Any] = {
-    "steps": 600,
-    "batch": 4,
-    # The network sees 30 px beyond a patch: of 64 px, a patch would be a quarter of what is read.
-    "patch": 256,
-    "optimizer": "adamw",
-    "lr": 2e-3,
-    "cycle": True,
-    "class_weighting": 1 / 3,
-    "passes": 40,
+_UNET: dict[str, Any] = {"steps": 600, "batch": 16, "optimizer": "adamw", "lr": 1e-3}
+_VALUES: dict[Schedule, dict[str, dict[str, Any]]] = {
+    "short": {
+        "cnn": {
+            "steps": 600,
+            "batch": 4,
+            # It sees 30 px beyond a patch: of 64 px, a patch would be a quarter of what is read.
+            "patch": 256,
+            "optimizer": "adamw",
+            "lr": 2e-3,
+            "cycle": True,
+            "class_weighting": 1 / 3,
+            "passes": 40,
+        },
+        "unet": _UNET,
+        "lite-unet": {
+            "steps": 400,
+            "batch": 2,
+            "patch": 256,
+            "optimizer": "adamw",
+            "lr": 1e-3,
+            "cycle": True,
+            "warp": 0.25,
+        },
+    },
+    "paper": {
+        "cnn": {},
+        "unet": _UNET,
+        # Its context is 112 px on each side: larger patches waste less of it.
+        "lite-unet": {"steps": 200, "batch": 4, "patch": 256, "optimizer": "adamw", "lr": 5e-4},
+    },
 }
-_VALUES: dict[str, dict[str, Any]] = {
-    "unet": {"steps": 600, "batch": 16, "optimizer": "adamw", "lr": 1e-3},
-    # Its context is 112 px on each side: larger patches waste less of it.
-    "lite-unet": {"steps": 200, "batch": 4, "patch": 256, "optimizer": "adamw", "lr": 5e-4},
-}
-"""Of `BaseNetworkPlan`, for networks other than the CNN; on either schedule."""
+"""Of `BaseNetworkPlan`, where they are not as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,8 @@ class BaseNetworkPlan:
     weight_decay: float = 2e-4
     augment: bool = True
     jitter: float = 0.2
+    warp: float = 0.0
+    """Patches are turned by any angle and scaled by up to exp(warp), see `Warp`; 0: not."""
     cycle: bool = False
     """The learning rate rises and falls (`one_cycle`); else it stays."""
     class_weighting: float = 0.0
@@ -84,10 +102,9 @@ class BaseNetworkPlan:
         cls, net: BaseNetworkName = "cnn", schedule: Schedule = "short", **overrides: Any
     ) -> Self:
         """The plan of `net` on `schedule`, with what is `overrides` instead of its own values."""
-        cnn = _SHORT if schedule == "short" else {}
         if "steps" in overrides:
             overrides = {"passes": 0.0, **overrides}
-        return cls(net=net, **{**(cnn if net == "cnn" else _VALUES[net]), **overrides})
+        return cls(net=net, **{**_VALUES[schedule][net], **overrides})
 
     def fitted(self, shape: tuple[int, int]) -> Self:
         """The plan for a scene of `shape` net pixels: patches that fit it, and more of them."""
@@ -137,7 +154,7 @@ def train_base_network(
     net = SegmentationModel(score_net)
     net.to(device).train()
     checkpoint = Checkpoint(net, scheme, mean, std, dtype, gsd)
-    sampling = PatchSampler(pool, plan.patch, plan.seed, plan.augment, plan.jitter)
+    sampling = PatchSampler(pool, plan.patch, plan.seed, plan.augment, plan.jitter, warp=plan.warp)
     part = patch_loss(checkpoint, sampling, device, plan.precision, _robust_loss(plan, pool))
     with sharded_gradient(part, net, plan.batch) as gradient:
         record = fit(
@@ -234,8 +251,13 @@ def _batch(
     for number in numbers:
         index, row, col, symmetry = sampling.sample(number)
         image, ids = blocks[index]
-        patch = image[:, row : row + context, col : col + context]
+        warp = sampling.warped(number)
+        if warp:
+            patch = warp.image(image, row, col, context)
+            core = warp.labels(ids, row, col, size)
+        else:
+            patch = image[:, row : row + context, col : col + context]
+            core = torch.from_numpy(ids[row : row + size, col : col + size])
         images.append(sampling.radiometric_jitter(dihedral(patch, symmetry), number))
-        core = torch.from_numpy(ids[row : row + size, col : col + size])
         labels.append(dihedral(core, symmetry))
     return torch.stack(images), torch.stack(labels)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,30 +13,48 @@ from geopipe.errors import ConfigError
 from geopipe.learn.base_network import patch_loss
 from geopipe.learn.loop import RESUME, TrainingHistory, fit
 from geopipe.learn.precision import TrainingPrecision
-from geopipe.learn.sampler import PatchPool, PatchSampler
+from geopipe.learn.sampler import PatchPool, PatchSampler, fitting_patch
+from geopipe.learn.schedule import Schedule, constant, one_cycle
 from geopipe.learn.shards import sharded_gradient
 from geopipe.nets import BaseNetworkName
+
+_LITE: dict[Schedule, dict[str, Any]] = {
+    "short": {"steps": 400, "batch": 2, "patch": 256, "lr": 1e-3, "cycle": True, "warp": 0.25},
+    "paper": {"steps": 150, "batch": 8, "patch": 128},
+}
+"""Of `FineTuningPlan`, for a LiteUNet."""
 
 
 @dataclass(frozen=True)
 class FineTuningPlan:
-    """AdamW at a lower rate than nets are trained with; patches as for a refinement."""
+    """AdamW, all weights; by default at a low constant rate, with patches as for a refinement."""
 
     steps: int = 300
     batch: int = 16
     patch: int = 64
     lr: float = 3e-4
+    cycle: bool = False
+    """The learning rate rises and falls (`one_cycle`); else it stays."""
     augment: bool = True
+    warp: float = 0.0
+    """Patches are turned by any angle and scaled by up to exp(warp), see `Warp`; 0: not."""
     jitter: float = 0.1
     balanced: bool = False
     seed: int = 0
     precision: TrainingPrecision = "auto"
 
     @classmethod
-    def of(cls, net: BaseNetworkName = "cnn", **overrides: Any) -> Self:
-        """The plan for `net`, with what is `overrides` instead of its own values."""
-        lite = {"steps": 150, "batch": 8, "patch": 128}
-        return cls(**{**(lite if net == "lite-unet" else {}), **overrides})
+    def of(
+        cls, net: BaseNetworkName = "cnn", schedule: Schedule = "short", **overrides: Any
+    ) -> Self:
+        """The plan for `net` on `schedule`, with what is `overrides` instead of its own values."""
+        lite = _LITE[schedule] if net == "lite-unet" else {}
+        return cls(**{**lite, **overrides})
+
+    def fitted(self, shape: tuple[int, int]) -> Self:
+        """The plan for a tile of `shape` net pixels: patches that fit it, and more of them."""
+        patch, batch = fitting_patch(shape, self.patch, self.batch)
+        return replace(self, patch=patch, batch=batch)
 
 
 def fine_tune(
@@ -70,7 +88,9 @@ def fine_tune(
             "credit": "; ".join(c for c in credit_lines if c),
         },
     )
-    sampling = PatchSampler(pool, plan.patch, plan.seed, plan.augment, plan.jitter, plan.balanced)
+    sampling = PatchSampler(
+        pool, plan.patch, plan.seed, plan.augment, plan.jitter, plan.balanced, plan.warp
+    )
     part = patch_loss(fine_tuned, sampling, device, plan.precision)
     with sharded_gradient(part, net, plan.batch) as gradient:
         record = fit(
@@ -81,6 +101,7 @@ def fine_tune(
             label="fine-tuning",
             resume=out.with_name(out.name + RESUME),
             key=key,
+            rate=one_cycle if plan.cycle else constant,
             check=(lambda: check(fine_tuned)) if check else None,
             check_every=check_every,
         )

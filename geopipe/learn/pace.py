@@ -42,7 +42,8 @@ def seconds_per_step(
     model.train(isinstance(plan, BaseNetworkPlan))
     checkpoint = Checkpoint(model, scheme, (0.0,) * bands, (1.0,) * bands, "uint8")
     pool = _noise(plan.patch, model, len(scheme))
-    sampling = PatchSampler(pool, plan.patch, 0, plan.augment, plan.jitter)
+    warp = 0.0 if isinstance(plan, RefinementPlan) else plan.warp
+    sampling = PatchSampler(pool, plan.patch, 0, plan.augment, plan.jitter, warp=warp)
     if isinstance(plan, RefinementPlan):
         part = refinement_loss(checkpoint, sampling, plan, "cpu")
     else:

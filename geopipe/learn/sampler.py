@@ -14,6 +14,7 @@ from geopipe.classes import IGNORE
 from geopipe.errors import LabelError, SceneError
 from geopipe.grid import NetworkGrid, Window
 from geopipe.labels import LabelSource
+from geopipe.learn.warp import Warp
 from geopipe.nets import MnihCNN
 from geopipe.progress import progress
 from geopipe.raster import Scene
@@ -106,6 +107,8 @@ class PatchSampler:
     """Deviation of a random change of light, in deviations of the image; see `relit`."""
     balanced: bool = True
     """Classes take turns; else each comes as often as it is labelled."""
+    warp: float = 0.0
+    """Strength of random changes of angle and scale, see `Warp.draw`; 0: none."""
 
     def sample(self, number: int) -> tuple[int, int, int, int]:
         """Block, row, column of a patch's core and one of the 8 symmetries."""
@@ -120,6 +123,12 @@ class PatchSampler:
         h, w = self.pool.blocks[index].labels.shape
         row, col = (int(np.clip(x, 0, n - self.patch)) for x, n in ((row, h), (col, w)))
         return int(index), row, col, symmetry
+
+    def warped(self, number: int) -> Warp | None:
+        """How patch `number` is turned and scaled; None: it is not."""
+        if not (self.augment and self.warp):
+            return None
+        return Warp.draw(np.random.default_rng([self.seed, number, 2]), self.warp)
 
     def radiometric_jitter(self, image: torch.Tensor, number: int) -> torch.Tensor:
         """Patch `number`, normalised (bands, h, w), under another light.

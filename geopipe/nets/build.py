@@ -13,6 +13,8 @@ from geopipe.nets.unet import UNet
 
 BaseNetworkName = Literal["cnn", "unet", "lite-unet"]
 """Those that are trained on a scene and its labels, the last from weights of ImageNet."""
+DEFAULT_NET: BaseNetworkName = "lite-unet"
+"""Best of these on real scenes (docs/results/real)."""
 
 
 def build_base_network(bands: int, classes: int, net: str = "cnn", **sizes: Any) -> BaseNetwork:

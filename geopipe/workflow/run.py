@@ -42,6 +42,7 @@ from geopipe.workflow.sources import (
     fine_tuning_plan,
     label_files,
     label_source,
+    network_gsd,
     open_scene,
     refinement_plan,
     scene_files,
@@ -121,6 +122,11 @@ class WorkflowRun:
         """Where nets run."""
         return choose_device(self.workflow.device)
 
+    @cached_property
+    def gsd(self) -> float:
+        """Metres on the ground per pixel of the networks."""
+        return network_gsd(self.workflow)
+
     @property
     def engine(self) -> Engine:
         """How tiles are computed; a step that has other inputs than its unfinished map restarts."""
@@ -174,12 +180,12 @@ class WorkflowRun:
     def _work(self, *, maps: bool) -> Work:
         w = self.workflow
         scenes = {role: open_scene(settings) for role, settings in self.roles.items()}
-        grids = {role: NetworkGrid.of(scene.geobox, w.gsd) for role, scene in scenes.items()}
-        mapped = [NetworkGrid.of(open_scene(c).geobox, w.gsd) for c in w.map_scenes()]
+        grids = {role: NetworkGrid.of(scene.geobox, self.gsd) for role, scene in scenes.items()}
+        mapped = [NetworkGrid.of(open_scene(c).geobox, self.gsd) for c in w.map_scenes()]
         mapped += [grids["test"]] if "test" in grids else []
         sharpen: RefinementPlan | FineTuningPlan | None = None
         if w.enhance and w.refinement.kind == "finetune":
-            sharpen = fine_tuning_plan(w)
+            sharpen = fine_tuning_plan(w, scenes["enhance"])
         elif w.enhance:
             sharpen = refinement_plan(w, scenes["enhance"])
         mpx = maps * sum(math.prod(grid.shape) for grid in mapped) / 1e6
@@ -235,7 +241,7 @@ class WorkflowRun:
     def _pool(self, name: str, net: SegmentationModel, patch: int) -> PatchPool:
         scene = open_scene(self.roles[name])
         source = RasterLabels.open(self.labels(name), self.scheme)
-        grid = NetworkGrid.of(scene.geobox, self.workflow.gsd)
+        grid = NetworkGrid.of(scene.geobox, self.gsd)
         seed, halo, stride = self.workflow.seed, net.halo, net.stride
         return build_pool(scene, source, grid, halo=halo, patch=patch, seed=seed, stride=stride)
 
@@ -254,7 +260,7 @@ class WorkflowRun:
                 self.scheme,
                 plan,
                 dtype=scene.dtype,
-                gsd=w.gsd,
+                gsd=self.gsd,
                 out=self.base,
                 key=key,
                 device=self.device,
@@ -265,7 +271,7 @@ class WorkflowRun:
 
         inputs = [*scene_files(w.train), self.labels("train")]
         pixels = {"bands": w.train.bands, "nodata": w.train.nodata}
-        parameters = {"plan": asdict(plan), "gsd": w.gsd, **pixels}
+        parameters = {"plan": asdict(plan), "gsd": self.gsd, **pixels}
         return Step("base", inputs, parameters, [self.base, _record(self.base)], train)
 
     def _enhance_check(self) -> Callable[[Checkpoint], float] | None:
@@ -296,7 +302,7 @@ class WorkflowRun:
 
     def _finetuning_step(self, settings: LabelledScene) -> Step:
         w = self.workflow
-        plan = fine_tuning_plan(w)
+        plan = fine_tuning_plan(w, open_scene(settings))
 
         def train(key: str) -> None:
             model = Checkpoint.load(self.base)

@@ -4,11 +4,12 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from geopipe.config import Section, parse, read_toml
 from geopipe.errors import ConfigError
 from geopipe.learn.schedule import Schedule
+from geopipe.nets import DEFAULT_NET, BaseNetworkName
 
 FETCH = "fetch"
 """As `labels`: ask OpenStreetMap for the scene's extent."""
@@ -62,17 +63,18 @@ class MapSettings(Section):
 class BaseNetworkSettings(Section):
     """Training of the base network; defaults as in Maggiori et al. 2017, section III."""
 
-    net: Literal["cnn", "unet", "lite-unet"] = "cnn"
+    net: BaseNetworkName = "cnn"
     """The paper's fully convolutional network, a U-Net, or one whose way down is EfficientNet-Lite0
-    with weights of ImageNet."""
+    with weights of ImageNet; or ``"auto"``, which is DEFAULT_NET."""
     steps: int | None = Field(default=None, gt=0)
     """Default 600, where less than 4 million net pixels are labelled down to 200 (`schedule =
-    "paper"`: 1200), of a U-Net 600, of a lite-unet 200: with more it learns the labels' errors."""
+    "paper"`: 1200), of a U-Net 600, of a lite-unet 400 ("paper": 200)."""
     batch: int | None = Field(default=None, gt=0, le=4096)
-    """Default 4 patches of 256 px ("paper": 64 of 64 px), of a U-Net 16 of 64, of a lite-unet 4 of
-    256."""
+    """Default 4 patches of 256 px ("paper": 64 of 64 px), of a U-Net 16 of 64, of a lite-unet 2 of
+    256 ("paper": 4)."""
     lr: float | None = Field(default=None, gt=0)
-    """Default 0.002 (AdamW; "paper": 0.01, SGD), of a U-Net 0.001, of a lite-unet 0.0005."""
+    """Default 0.002 (AdamW; "paper": 0.01, SGD), of a U-Net 0.001, of a lite-unet 0.001
+    ("paper": 0.0005)."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=2e-4, ge=0)
     augment: bool = True
@@ -83,20 +85,28 @@ class BaseNetworkSettings(Section):
     """q of the generalised cross-entropy, for labels with many errors; 0: the cross-entropy."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
+    @field_validator("net", mode="before")
+    @classmethod
+    def _auto(cls, value: Any) -> Any:
+        return DEFAULT_NET if value == "auto" else value
+
 
 class RefinementSettings(Section):
     """Training of the refinement; defaults as in Maggiori et al. 2017, section III."""
 
-    kind: Literal["rnn", "finetune"] = "rnn"
+    kind: Literal["auto", "rnn", "finetune"] = "rnn"
     """The paper's recurrent net, or all weights of the net before it trained on (its U-Net gains
-    most); of what follows ``finetune`` takes steps, batch, lr, augment, jitter, balanced."""
+    most); ``auto``: the recurrent net for the CNN, else ``finetune``. Of what follows ``finetune``
+    takes steps, batch, lr, augment, jitter, balanced."""
     steps: int | None = Field(default=None, gt=0)
-    """Default 500 (`schedule = "paper"`: 1500), of fine-tuning 300, of a lite-unet 150."""
+    """Default 500 (`schedule = "paper"`: 1500), of fine-tuning 300, of a lite-unet 400 ("paper":
+    150)."""
     batch: int | None = Field(default=None, gt=0, le=4096)
-    """Default 4 patches of 128 px ("paper": 16 of 64 px), of fine-tuning 16 of 64, of a lite-unet 8
-    of 128."""
+    """Default 4 patches of 128 px ("paper": 16 of 64 px), of fine-tuning 16 of 64, of a lite-unet 2
+    of 256 ("paper": 8 of 128)."""
     lr: float | None = Field(default=None, gt=0)
-    """Default 0.01 (Adam; "paper": AdaGrad), of fine-tuning 0.0003 (AdamW)."""
+    """Default 0.01 (Adam; "paper": AdaGrad), of fine-tuning 0.0003 (AdamW), of a
+    lite-unet 0.001 ("paper": 0.0003)."""
     iterations: int = Field(default=5, ge=1, le=50)
     class_agnostic: bool = False
     recurrent: bool = True
@@ -131,8 +141,9 @@ class Workflow(Section):
     out: Path
     classes: str = "buildings-roads"
     """A scheme that ships with geopipe, or a TOML file."""
-    gsd: float = Field(default=1.0, gt=0)
-    """Metres on the ground per pixel of the nets."""
+    gsd: float | None = Field(default=1.0, gt=0)
+    """Metres on the ground per pixel of the nets. ``"auto"`` (None): about 0.3, of a scene of 0.6 m
+    or coarser half its own."""
     seed: int = Field(default=0, ge=0)
     schedule: Schedule = "short"
     """How the CNN and the RNN are trained: ``short``, for a CPU, or as in the ``paper``. [base]
@@ -148,6 +159,19 @@ class Workflow(Section):
     base: BaseNetworkSettings = BaseNetworkSettings()
     refinement: RefinementSettings = RefinementSettings()
     report: ReportSettings = ReportSettings()
+
+    @field_validator("refinement")
+    @classmethod
+    def _suited(cls, value: RefinementSettings, info: ValidationInfo) -> RefinementSettings:
+        if value.kind != "auto" or "base" not in info.data:
+            return value
+        kind = "rnn" if info.data["base"].net == "cnn" else "finetune"
+        return value.model_copy(update={"kind": kind})
+
+    @field_validator("gsd", mode="before")
+    @classmethod
+    def _auto(cls, value: Any) -> Any:
+        return None if value == "auto" else value
 
     @model_validator(mode="after")
     def _test_is_not_trained_on(self) -> Self:

@@ -10,7 +10,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import ConfigError, LabelError, SceneError
-from geopipe.grid import NetworkGrid, Tiling
+from geopipe.grid import NetworkGrid, Tiling, ground_gsd, suited_gsd
 from geopipe.labels import (
     Area,
     ClippedLabels,
@@ -33,6 +33,8 @@ from geopipe.workflow.schema import FETCH, LabelledScene, SceneSettings, Workflo
 
 log = logging.getLogger(__name__)
 
+_COARSE_M = 1.5
+"""Pixels from which on a common house or street is less than a few of them."""
 _SHARED = 1e-6
 """Share of the test region that rounding may give to its neighbour."""
 
@@ -95,6 +97,13 @@ def check_scenes(workflow: Workflow) -> None:
     for role in (workflow.train, workflow.enhance, workflow.test):
         if role:
             _require_files(role)
+    own = max(ground_gsd(train.geobox))
+    if own > _COARSE_M:
+        log.warning(
+            "%s has pixels of %.3g m: houses and streets of less than two of them are not mapped",
+            train.path,
+            own,
+        )
     trained: dict[str, LabelledScene] = {"train": workflow.train}
     if workflow.enhance:
         trained["enhance"] = workflow.enhance
@@ -118,25 +127,33 @@ def check_scenes(workflow: Workflow) -> None:
     Tiling(train.shape, workflow.map.tile_size)
 
 
+def network_gsd(workflow: Workflow) -> float:
+    """Metres on the ground per pixel of the networks, if need be chosen for the training scene."""
+    if workflow.gsd is None:
+        return suited_gsd(open_scene(workflow.train).geobox)
+    return workflow.gsd
+
+
 def base_network_plan(workflow: Workflow, scene: Scene) -> BaseNetworkPlan:
     """How the network learns from the training scene."""
     overrides = workflow.base.model_dump(exclude_none=True)
     plan = BaseNetworkPlan.of(**overrides, schedule=workflow.schedule, seed=workflow.seed)
-    return plan.fitted(NetworkGrid.of(scene.geobox, workflow.gsd).shape)
+    return plan.fitted(NetworkGrid.of(scene.geobox, network_gsd(workflow)).shape)
 
 
 def refinement_plan(workflow: Workflow, scene: Scene) -> RefinementPlan:
     """How the refinement learns from the accurate tile."""
     overrides = workflow.refinement.model_dump(exclude={"kind"}, exclude_none=True)
     plan = RefinementPlan.of(workflow.schedule, **overrides, seed=workflow.seed)
-    return plan.fitted(NetworkGrid.of(scene.geobox, workflow.gsd).shape)
+    return plan.fitted(NetworkGrid.of(scene.geobox, network_gsd(workflow)).shape)
 
 
-def fine_tuning_plan(workflow: Workflow) -> FineTuningPlan:
+def fine_tuning_plan(workflow: Workflow, scene: Scene) -> FineTuningPlan:
     """How a network is trained on with the accurate tile."""
     shared = {"steps", "batch", "lr", "augment", "jitter", "balanced", "precision"}
     overrides = workflow.refinement.model_dump(include=shared, exclude_none=True)
-    return FineTuningPlan.of(workflow.base.net, **overrides, seed=workflow.seed)
+    plan = FineTuningPlan.of(workflow.base.net, workflow.schedule, **overrides, seed=workflow.seed)
+    return plan.fitted(NetworkGrid.of(scene.geobox, network_gsd(workflow)).shape)
 
 
 def _require_files(choice: LabelledScene) -> None:
@@ -149,14 +166,15 @@ def _require_patch(scene: Scene, workflow: Workflow, name: str) -> None:
     if name == "train":
         patch = base_network_plan(workflow, scene).patch
     elif workflow.refinement.kind == "finetune":
-        patch = fine_tuning_plan(workflow).patch
+        patch = fine_tuning_plan(workflow, scene).patch
     else:
         patch = refinement_plan(workflow, scene).patch
-    rows, cols = NetworkGrid.of(scene.geobox, workflow.gsd).shape
+    gsd = network_gsd(workflow)
+    rows, cols = NetworkGrid.of(scene.geobox, gsd).shape
     if min(rows, cols) < patch:
         raise SceneError(
-            f"the {name} scene {scene.path} is {rows} x {cols} px of {workflow.gsd:g} m, less than "
-            f"one training patch of {patch} x {patch}",
+            f"the {name} scene {scene.path} is {rows} x {cols} px of {gsd:.3g} m, "
+            f"less than one training patch of {patch} x {patch}",
             "give a larger one",
         )
 

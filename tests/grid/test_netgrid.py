@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from geopipe.errors import GridError
-from geopipe.grid import NetworkGrid, Window, bilinear_weights, ground_gsd
+from geopipe.grid import NetworkGrid, Window, bilinear_weights, ground_gsd, suited_gsd
 
 # Factors that floats hold exactly, so that fractions can be the oracle.
 factors = st.builds(Fraction, st.integers(1, 160), st.sampled_from([1, 2, 4, 8, 16]))
@@ -33,6 +33,17 @@ def test_other_factors_stay_as_they_are(metres):
     box = lambert(metres, metres)
     down, along = ground_gsd(box)
     assert NetworkGrid.of(box, 1.0).factor == (1 / down, 1 / along)
+
+
+@pytest.mark.parametrize(
+    ("metres", "factor"),
+    [(0.05, 6), (0.15, 2), (0.2645, 1), (0.3, 1), (0.5, 1), (0.7, 0.5), (1.0, 0.5), (5.0, 0.5)],
+)
+def test_the_suited_plane_has_whole_factors_or_twice_the_pixels(metres, factor):
+    box = lambert(metres, metres)
+    gsd = suited_gsd(box)
+    assert gsd == pytest.approx(factor * metres, rel=1e-3)
+    assert NetworkGrid.of(box, gsd).factor == pytest.approx((factor, factor), rel=1e-3)
 
 
 def test_banepa_needs_3_78_pixels():

@@ -222,7 +222,18 @@ def test_each_net_has_values_of_its_own_unless_others_are_chosen():
     assert BaseNetworkPlan.of("unet", lr=0.1, steps=3).lr == 0.1
     assert BaseNetworkPlan.of("lite-unet").patch == 256
     assert FineTuningPlan.of("unet") == FineTuningPlan()
-    assert FineTuningPlan.of("lite-unet", steps=9) == FineTuningPlan(steps=9, batch=8, patch=128)
+    paper = FineTuningPlan.of("lite-unet", "paper", steps=9)
+    assert paper == FineTuningPlan(steps=9, batch=8, patch=128)
+    for lite in (BaseNetworkPlan.of("lite-unet"), FineTuningPlan.of("lite-unet")):
+        assert lite.cycle
+        assert lite.warp
+        assert not BaseNetworkPlan.of("lite-unet", "paper").cycle
+
+
+def test_patches_of_a_fine_tuning_fit_the_tile():
+    plan = FineTuningPlan(batch=2, patch=256)
+    assert plan.fitted((300, 256)) == plan
+    assert plan.fitted((250, 900)) == FineTuningPlan(batch=8, patch=128)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tiny_place import LEFT, TOP, draw_place, fingerprints
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import load_scheme
 from geopipe.errors import ConfigError, GeopipeError, LabelError, SceneError
+from geopipe.workflow import sources
 from geopipe.workflow.run import run_workflow
 from geopipe.workflow.schema import LabelledScene, SceneSettings, load_workflow
 from geopipe.workflow.sources import label_files, scene_files
@@ -227,6 +228,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from geopipe.learn import loop as fit
+from geopipe.workflow import sources
 from geopipe.workflow.run import run_workflow
 from geopipe.workflow.schema import LabelledScene, SceneSettings, load_workflow
 from geopipe.workflow.sources import label_files, scene_files
@@ -321,6 +323,20 @@ def test_a_u_net_that_is_fine_tuned_is_judged_before_and_after(run):
         mapped = src.read(1)
     with rasterio.open(outcome.model.parent / "evaluation/classes-1.tif") as src:
         np.testing.assert_array_equal(src.read(1), mapped)
+
+
+def test_auto_works_on_the_pixels_of_a_scene_of_half_a_metre(run, monkeypatch, caplog):
+    monkeypatch.setattr(sources, "_COARSE_M", 0.4)
+    once = {"steps": "1", "batch": "1"}
+    chosen = {f"{part}__{k}": v for part in ("base", "refinement") for k, v in once.items()}
+    outcome = run(gsd="auto", base__net="auto", refinement__kind="auto", **chosen)
+    assert "pixels of 0.5 m: houses" in caplog.text
+    model = Checkpoint.load(outcome.model)
+    assert model.gsd == pytest.approx(0.5, rel=0.01)
+    assert model.net.base.architecture == {"net": "lite-unet"}
+    assert model.provenance["base"]["warp"] == model.provenance["finetuning"]["warp"] > 0
+    with rasterio.open(outcome.maps[0] / "classes.tif") as src:
+        assert src.shape == (170, 150)
 
 
 def test_without_a_test_the_refined_net_maps(run, tiles):

@@ -220,6 +220,22 @@ def test_what_is_mapped_is_the_test_scene_or_else_the_training_scene(load, tmp_p
     assert [(c.bands, c.nodata) for c in chosen] == [((1,), 0.0)] * 3
 
 
+def test_auto_is_the_best_network_trained_on_with_the_tile(load):
+    auto = {"gsd": "auto", "base__net": "auto", "refinement__kind": "auto"}
+    w = load(**auto)
+    assert w.gsd is None
+    assert (w.base.net, w.refinement.kind) == ("lite-unet", "finetune")
+    assert load(**{**auto, "base__net": "cnn"}).refinement.kind == "rnn"
+    assert load(**{**auto, "base__net": "unet"}).refinement.kind == "finetune"
+    assert load(refinement__kind="rnn", base__net="auto").refinement.kind == "rnn"
+
+
+def test_a_newcomer_gets_auto_and_forez_the_papers_networks():
+    new, forez = (load_workflow(WORKFLOWS / f"{name}.toml") for name in ("new-scene", "forez"))
+    assert (new.gsd, new.base.net, new.refinement.kind) == (None, "lite-unet", "finetune")
+    assert (forez.gsd, forez.base.net, forez.refinement.kind) == (1.0, "cnn", "rnn")
+
+
 def test_a_workflow_does_not_change(load):
     with pytest.raises(ValidationError):
         load().seed = 4

@@ -1,0 +1,1 @@
+"""Maps of real places, judged by labels that no training saw."""

@@ -1,0 +1,112 @@
+"""Figures of a class map of a part of a place."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import shapely
+from affine import Affine
+
+from geopipe.classes import IGNORE, ClassScheme
+from geopipe.grid import ground_gsd
+from geopipe.labels import write_label_raster
+from geopipe.metrics import Metrics
+from geopipe.raster import Scene
+from geopipe.workflow.schema import LabelledScene
+from geopipe.workflow.sources import label_source
+from reproduce.real.figures import (
+    Agreement,
+    area_error,
+    boundary_agreement,
+    object_agreement,
+    outlines,
+    relaxed_agreement,
+    separate,
+)
+from reproduce.real.place import Place
+
+CRUMB_M2 = 10.0
+"""Mapped buildings below this are left out of a second count of objects."""
+OUTLINE_M = 1.0
+ROAD_M = 3.0
+
+
+def judge(class_map: Path, place: Place, role: str, scheme: ClassScheme) -> dict[str, Any]:
+    """IoU of each class and, class by class, what its kind asks for; nan becomes None."""
+    scene = Scene.open(place.scene(role), nodata=place.nodata)
+    truth = _truth(place, role, scheme, scene)
+    with rasterio.open(class_map) as src:
+        mapped = src.read(1)
+    known = (truth != IGNORE) & (mapped != IGNORE)
+    metrics = Metrics.of(scheme.names, truth, mapped)
+    gsd = ground_gsd(scene.geobox)
+    px = sum(gsd) / 2
+    found: dict[str, Any] = {
+        "mean_iou": metrics.mean_iou,
+        "iou": dict(zip(scheme.names, metrics.iou, strict=True)),
+    }
+    for class_id, name in enumerate(scheme.names[1:], 1):
+        t, m = truth == class_id, mapped == class_id
+        row = {
+            "boundary": _plain(boundary_agreement(t, m, known, OUTLINE_M / px)),
+            "area_error": area_error(t, m, known),
+        }
+        if name == "building":
+            true, drawn = _objects(place, role, scene), outlines(m & known, _metres(gsd))
+            row["objects"] = _plain(object_agreement(true, drawn))
+            row["objects_no_crumbs"] = _plain(object_agreement(true, drawn, CRUMB_M2))
+            row["true_objects"] = len(true)
+        if name == "road":
+            row["relaxed"] = _plain(relaxed_agreement(t, m, known, ROAD_M / px))
+        found[name] = row
+    plain: dict[str, Any] = _without_nan(found)
+    return plain
+
+
+def _truth(place: Place, role: str, scheme: ClassScheme, scene: Scene) -> np.ndarray:
+    target = place.out / f"{role}-truth.tif"
+    if not target.exists():
+        choice = LabelledScene(
+            scene=scene.path,
+            labels=place.labels(role),
+            area=place.area_file(role),
+            nodata=place.nodata,
+        )
+        write_label_raster(scene, label_source(choice, scheme, scene), target, overwrite=True)
+    with rasterio.open(target) as src:
+        ids: np.ndarray = src.read(1)
+    return ids
+
+
+def _objects(place: Place, role: str, scene: Scene) -> np.ndarray:
+    """(n,) true buildings inside the part, in metres, those that touch made one."""
+    shapes = np.asarray(place.truth.geometry[place.truth["class"] == "building"].array, object)
+    inside = shapely.intersection(shapely.make_valid(shapes), place.area(role))
+    to_metres = _metres(ground_gsd(scene.geobox)) * ~scene.geobox.affine
+    a, b, c, d, e, f, *_ = to_metres
+    return np.asarray(
+        shapely.transform(
+            separate(inside),
+            lambda xy: np.column_stack([xy @ (a, b) + c, xy @ (d, e) + f]),
+        )
+    )
+
+
+def _metres(gsd: tuple[float, float]) -> Affine:
+    """Pixels to metres on the ground; a part is small enough for one scale."""
+    return Affine(gsd[1], 0, 0, 0, -gsd[0], 0)
+
+
+def _plain(agreement: Agreement) -> dict[str, float]:
+    return {**asdict(agreement), "f1": agreement.f1}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

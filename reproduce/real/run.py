@@ -1,0 +1,134 @@
+"""Maps of real places by several methods, judged where nothing was trained.
+
+    python -m reproduce.real.run --sites massachusetts kampala --methods cnn-rnn auto --seeds 0 1 2
+
+Needs the folder GEOPIPE_DATA; without arguments every site of ``reproduce/real/*.toml`` by every
+method. What is done is one JSON file each below ``--results``, and is not done again. Writes
+``docs/results/real/README.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import cpu_model
+from geopipe.classes import load_scheme
+from geopipe.errors import GeopipeError, SceneError
+from geopipe.learn.precision import trains_in_bfloat16
+from geopipe.workflow.run import run_workflow
+from geopipe.workflow.schema import Workflow, load_workflow
+from reproduce.facts import facts
+from reproduce.real.judge import judge
+from reproduce.real.methods import METHODS
+from reproduce.real.page import write_page
+from reproduce.real.place import FOLDER, Place
+
+OUT = Path("outputs/reproduce/real")
+RESULTS = Path("docs/results/real")
+_START = Path("workflows/new-scene.toml")
+"""What a newcomer starts from: every method is a change of it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is asked for and is not done, then write the page."""
+    sites = sorted(p.stem for p in FOLDER.glob("*.toml") if p.stem not in ("roads", "land"))
+    parser = argparse.ArgumentParser(description="maps of real places, compared with their labels")
+    parser.add_argument("--sites", nargs="+", default=sites, choices=sites)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--here", action="store_true", help="one run, in this process")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    args.results.mkdir(parents=True, exist_ok=True)
+    for site, method, seed in product(args.sites, args.methods, args.seeds):
+        target = args.results / f"{site}-{method}-{seed}.json"
+        if args.here:
+            _run(site, method, seed, args.out, target)
+        elif not target.exists():
+            # A process each: its peak of memory is its own.
+            command = [sys.executable, "-m", "reproduce.real.run", "--here", "--sites", site]
+            command += ["--methods", method, "--seeds", str(seed), "--out", str(args.out)]
+            subprocess.run([*command, "--results", str(args.results)], check=False)
+    if not args.here:
+        write_page(args.results)
+
+
+def _run(site: str, method: str, seed: int, out: Path, target: Path) -> None:
+    data = Path(os.environ.get("GEOPIPE_DATA", "../shared/data"))
+    if not data.is_dir():
+        raise SceneError(f"there is no folder {data}", "set GEOPIPE_DATA")
+    place = Place.open(site, data, out / "places")
+    workflow = _workflow(place, method, seed, out)
+    start = time.perf_counter()
+    try:
+        run_workflow(workflow)
+    except GeopipeError as e:
+        raise SystemExit(f"{site}, {method}: {e.message}; {e.hint}") from e
+    seconds = time.perf_counter() - start
+    scheme = load_scheme(workflow.classes)
+    maps = workflow.out / "map"
+    figures: dict[str, Any] = {
+        "alone": {"test": judge(workflow.out / "evaluation/classes-0.tif", place, "test", scheme)},
+        "with_tile": {
+            role: judge(maps / role / "classes.tif", place, role, scheme)
+            for role in ("select", "test")
+        },
+    }
+    told = {
+        "site": site,
+        "title": place.spec["title"],
+        "method": method,
+        "seed": seed,
+        "minutes": seconds / 60,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "threads": torch.get_num_threads(),
+        "precision": "bfloat16" if trains_in_bfloat16("cpu", "auto") else "float32",
+        "processor": cpu_model(),
+        **facts(f"python -m reproduce.real.run --sites {site} --methods {method} --seeds {seed}"),
+        "figures": figures,
+    }
+    target.write_text(json.dumps(told, indent=1) + "\n")
+
+
+def _workflow(place: Place, method: str, seed: int, out: Path) -> Workflow:
+    settings = {
+        "name": f"{place.spec['title']}: {method}",
+        "out": str((out / f"{place.name}-{method}-{seed}").resolve()),
+        "classes": _classes(place),
+        "seed": str(seed),
+        "map.scenes": json.dumps([str(place.scene(r).resolve()) for r in ("test", "select")]),
+        **METHODS[method].settings,
+    }
+    for role in ("train", "enhance", "test"):
+        settings |= {
+            f"{role}.scene": str(place.scene(role).resolve()),
+            f"{role}.labels": str(place.labels(role).resolve()),
+            f"{role}.area": str(place.area_file(role).resolve()),
+        }
+        if place.nodata is not None:
+            settings[f"{role}.nodata"] = str(place.nodata)
+    return load_workflow(_START, settings)
+
+
+def _classes(place: Place) -> str:
+    name: str = place.spec["classes"]
+    return str((FOLDER / name).resolve()) if name.endswith(".toml") else name
+
+
+if __name__ == "__main__":
+    main()
