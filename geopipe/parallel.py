@@ -69,8 +69,10 @@ class Workers:
                     f"{os.cpu_count()} processors",
                     "give at most as many as it has",
                 )
-        if bool(self.count) + bool(self.scheduler) + (self.client is not None) > 1:
-            raise ConfigError("give one of `workers`, `scheduler` and `client`")
+        if self.count and self.scheduler:
+            raise ConfigError("give `workers` or `scheduler`, not both")
+        if self.client is not None and (self.count or self.scheduler):
+            raise ConfigError("give a client, or `workers` or `scheduler`, not both")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"threads={self.threads}: at least one is needed")
 

@@ -79,7 +79,7 @@ def test_all_parts_are_done_and_the_json_keeps_to_its_schema(made):
     page = (folder / "results" / "README.md").read_text()
     assert page == markdown(told)
     assert "**A CPU: no figures of a GPU.**" in page
-    for words in ("geopipe map | 640 |", "finetune:alexnet", "coarse 3 of 3", "target-all: 56 "):
+    for words in ("geopipe map | 640 |", "finetune:alexnet", "base 3 of 3", "target-all: 56 "):
         assert words in page
 
 
@@ -135,8 +135,8 @@ def test_a_chain_that_was_stopped_goes_on_with_its_steps(made, monkeypatch):
     monkeypatch.setattr("benchmarks.gpu.chain._paces", lambda *_: pytest.fail("timed anew"))
     figures = Figures(folder / "again.json")
     measure(Setting("cpu", "tiny", folder, 1.0, sys.executable), figures)
-    assert figures.found["goes_on"]
-    assert figures.found["mean_iou"] == told["parts"]["c"]["figures"]["mean_iou"]
+    assert figures.result["goes_on"]
+    assert figures.result["mean_iou"] == told["parts"]["c"]["figures"]["mean_iou"]
     assert not kept.exists()
 
 

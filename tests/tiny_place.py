@@ -79,6 +79,7 @@ def draw_place(folder, name, shape=(300, 340), *, east=0.0, hole=24, seed=0):
             paint(right, down, size, (200, 90, 70))
             x, y = left + right, TOP - down
             rows.append(("house", None, shapely.box(x, y - size[0], x + size[1], y)))
+    image += rng.integers(0, 3, image.shape, np.uint8)  # no surface is of one colour throughout
     image[:, :hole, :hole] = 0
     scene = write_scene(
         Path(folder) / f"{name}.tif",

@@ -113,11 +113,11 @@ def test_a_model_without_metres_asks_for_them(chips, mosaic, tmp_path):
     out = tmp_path / "m.model"
     run("train", chips, "-o", out, *FROZEN)
     said = run("classify", out, mosaic[0], "-o", tmp_path / "t", ok=False).stderr
-    assert "give --gsd" in said
+    assert "give its --gsd" in said
     run("classify", out, mosaic[0], "-o", tmp_path / "t", "--gsd", 2, "--device", "cpu")
     assert len(gpd.read_file(tmp_path / "t" / "chips.gpkg")) == 30
-    said = CliRunner().invoke(main, ["map", str(mosaic[0]), str(out), str(tmp_path / "u")])
-    assert (said.exit_code, "scenes classify and a gsd" in said.stderr) == (1, True)
+    said = CliRunner().invoke(main, ["map", str(mosaic[0]), str(out), "-o", str(tmp_path / "u")])
+    assert (said.exit_code, "geopipe chips classify" in said.stderr) == (1, True)
     assert not (tmp_path / "u").exists()
     stored = Checkpoint.load(out).gsd  # a number that nobody told is not taken for theirs
     run("classify", out, mosaic[0], "-o", tmp_path / "v", "--gsd", stored, "--device", "cpu")

@@ -94,12 +94,12 @@ def run_on_a_scene_smaller_than_a_patch(box):
     return box.run(train={"scene": box.image()})
 
 
-@case(r"the model takes 3 bands, .*bad.tif gives 2 - choose 3 with bands")
+@case(r"the model takes 3 bands, .*bad.tif gives 2 - choose 3 with --bands")
 def map_with_too_few_bands(box):
     return box.map(box.image(bands=2))
 
 
-@case(r"the model takes 3 bands, .*scene.tif gives 1 - choose 3 with bands")
+@case(r"the model takes 3 bands, .*scene.tif gives 1 - choose 3 with --bands")
 def map_with_too_few_bands_chosen(box):
     return box.map(None, None, "--bands", "2")
 

@@ -96,7 +96,7 @@ def map_on_a_device_of_another_kind(box):
     return box.map(None, None, "--device", "tpu")
 
 
-@case(r"workers, scheduler and client exclude each other - give one")
+@case(r"give --workers or --scheduler, not both")
 def map_by_workers_and_a_scheduler(box):
     return box.map(None, None, "--workers", 2, "--scheduler", "tcp://127.0.0.1:8786")
 

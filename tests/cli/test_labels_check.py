@@ -124,7 +124,7 @@ def test_check_prints_a_table(geopipe, here):
     assert re.match(r" +0, +0 building +\d+ ", rest[0])
     assert re.match(r" +0, +0 road +\d+ ", rest[1]) or "road" in said.out
     assert "labels are off by" in said.out
-    assert "the image does not say when it was taken (--image-date)" in said.out
+    assert "the image does not say when it was taken (give its date)" in said.out
 
 
 def test_align_brings_the_map_to_the_image(geopipe, here, out):
@@ -323,8 +323,8 @@ def bad_empty_scene(here, folder):
 
 BAD = {
     bad_raster_labels: r"a raster of labels has no outlines to move - give the vectors",
-    bad_tiny_scene: r"too few labelled pixels of .* to learn .* - give a model",
-    bad_no_roads: r"too few labelled pixels of road to learn .*`classes`",
+    bad_tiny_scene: r"too few labelled pixels of .* to learn .* - give a --model",
+    bad_no_roads: r"too few labelled pixels of road to learn .*--classes",
     bad_elsewhere: r"OSM does not overlap the scene: .* - ",
     bad_empty_scene: r"too few labelled pixels of background, building, road",
 }

@@ -56,7 +56,7 @@ def test_a_damaged_block_is_named_with_tile_place_and_scene(damaged, geopipe, tm
         assert (said.exit_code, said.stdout, said.stderr.count("\n")) == (1, "", 1)
         tile = "tile 1 (rows 0-256, columns 256-512): cannot read rows 0-300, columns 176-560"
         assert f"{tile} of {damaged.scene}: " in said.stderr
-        assert said.stderr.endswith("; skip_bad maps all other tiles\n")
+        assert said.stderr.endswith("; --skip-bad maps all other tiles\n")
         assert set(done_tiles(tmp_path / "map")) == {0}, "what is done is kept"
 
 

@@ -77,7 +77,7 @@ def test_a_change_is_refused_by_name_and_restart_begins_anew(
     assert (said.exit_code, said.stdout) == (1, "")
     assert said.stderr == (
         f"error: {begun}.part holds an unfinished map made with another {names} - "
-        "restart begins anew\n"
+        "--restart begins anew\n"
     )
     assert fingerprints(begun.parent) == before
     if change in ("rewritten", "core"):

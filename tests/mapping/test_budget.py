@@ -55,7 +55,7 @@ def test_less_memory_never_means_larger_tiles_and_is_never_exceeded(
     smallest = PROCESS_MB * (workers.count + 1)
     smallest += max(workers.count, 1) * tile_mb(scene, model, 256)
     if ram < round(smallest):
-        text = f"--ram {ram} MB is too little: tiles of 256 px take {round(smallest)} MB"
+        text = f"{ram} MB of memory are too little: tiles of 256 px take {round(smallest)} MB"
         with pytest.raises(ConfigError, match=text):
             need_of(scene, model, ram, workers)
         return
@@ -85,7 +85,9 @@ def test_a_core_that_is_given_stays_and_only_fewer_work_at_once(scene, model):
     ram = round(PROCESS_MB + 2.5 * tile_mb(scene, model, 1024))
     need = need_of(scene, model, ram, Workers(threads=8), core=1024)
     assert (need.core, need.at_once) == (1024, 2)
-    with pytest.raises(ConfigError, match=r"--ram 340 MB is too little: tiles of 1024 px take"):
+    with pytest.raises(
+        ConfigError, match=r"340 MB of memory are too little: tiles of 1024 px take"
+    ):
         need_of(scene, model, 340, Workers(threads=8), core=1024)
 
 
@@ -106,7 +108,9 @@ def test_the_memory_of_a_gpu_is_a_bound_of_its_own(scene, model):
     two = need_of(scene, model, device="cuda:0", workers=Workers(2, threads=2))
     one = need_of(scene, model, device="cuda:0", workers=Workers(1, threads=1))
     assert two.vram_mb == pytest.approx(2 * one.vram_mb, abs=1), "each process has a context"
-    with pytest.raises(ConfigError, match=r"--vram 500 MB is too little: tiles of 256 px take \d+"):
+    with pytest.raises(
+        ConfigError, match=r"500 MB of GPU memory are too little: tiles of 256 px take \d+"
+    ):
         need_of(scene, model, device="cuda:0", vram_mb=500)
     assert need_of(scene, model, vram_mb=1).core == 1024, "without a GPU it does not count"
 

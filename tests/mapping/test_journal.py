@@ -196,7 +196,7 @@ def test_other_inputs_are_refused_by_name_and_nothing_is_touched(tmp_path):
     ):
         with pytest.raises(JobError, match=rf"made with another {names} \(") as caught:
             opened(tmp_path, {**INPUTS, **other})
-        assert "--restart" in caught.value.hint
+        assert "`restart`" in caught.value.hint
     with pytest.raises(JobError, match=r"another nodata \("):
         opened(tmp_path, {k: v for k, v in INPUTS.items() if k != "nodata"})
     assert fingerprints(tmp_path) == before

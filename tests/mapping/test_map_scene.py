@@ -210,7 +210,7 @@ def test_a_damaged_scene_is_named_with_tile_and_place(place, tmp_path, cluster, 
     text = r"tile \d \(rows .*\): cannot read rows \d+.*cut.tif"
     with pytest.raises(JobError, match=text) as caught:
         mapped(broken, tmp_path / "m", core=256, with_scores=True, workers=workers)
-    assert "--skip-bad" in caught.value.hint
+    assert "`skip_bad`" in caught.value.hint
 
 
 def test_a_disk_without_room_is_told_before_the_first_tile(place, tmp_path, monkeypatch):

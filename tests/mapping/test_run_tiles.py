@@ -119,7 +119,7 @@ def test_of_several_that_fail_the_first_is_named():
 
 def test_memory_that_is_out_names_the_way_out():
     with pytest.raises(
-        JobError, match=r"tile 0 \(rows 0-256, .*\): out of memory \(use a smaller core"
+        JobError, match=r"tile 0 \(rows 0-256, .*\): out of memory \(use smaller tiles"
     ):
         list(run_tiles(too_large, TILING, LOCAL))
 
@@ -143,7 +143,7 @@ def test_a_worker_that_dies_again_and_again_is_an_error():
         ) as caught,
     ):
         list(run_tiles(always_dies, Tiling((256, 256), 256), Workers(1)))
-    assert "smaller core" in caught.value.hint
+    assert "smaller tiles" in caught.value.hint
 
 
 def test_a_worker_that_dies_once_is_replaced(tmp_path, cluster):
@@ -155,7 +155,7 @@ def test_a_worker_that_dies_once_is_replaced(tmp_path, cluster):
 
 
 def test_workers_and_scheduler_contradict_each_other():
-    with pytest.raises(ConfigError, match="workers, scheduler and client exclude"):
+    with pytest.raises(ConfigError, match="give `workers` or `scheduler`, not both"):
         Workers(2, "tcp://127.0.0.1:8786")
     with pytest.raises(ConfigError, match=r"workers=-1 is negative \(0 runs in this process\)"):
         Workers(-1)

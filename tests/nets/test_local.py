@@ -114,7 +114,7 @@ def test_a_net_with_such_layers_is_refused_and_they_are_named_by_their_path():
         require_local(squeeze_excite())
     assert "2 layer(s)" in e.value.message
     assert "1.scale.0: AdaptiveAvgPool2d, 2: GroupNorm" in e.value.message
-    assert e.value.hint == "inexact maps with seams"
+    assert e.value.hint == "`inexact` maps with seams"
 
 
 def test_whoever_accepts_seams_is_warned():

@@ -116,7 +116,7 @@ def test_masks_say_what_each_pixel_is(tmp_path):
 
 def test_ids_without_a_class_are_told(scheme):
     cells = PatchGrid.of([ArrayPlane(np.full((32, 32), 5, np.uint8))], 16)
-    with pytest.raises(LabelError, match="--unlabelled 5"):
+    with pytest.raises(LabelError, match="`unlabelled` 5"):
         cells.absent_classes(scheme)
     with pytest.raises(LabelError, match="another class than built-up"):
         cells.labelled(np.zeros(4)).absent_classes(scheme)

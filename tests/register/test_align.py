@@ -302,6 +302,6 @@ def test_it_is_written_whole_or_not_at_all(plane, tmp_path, monkeypatch):
         write_aligned(tables, shifts, out)
     assert out.read_bytes() == before
     write_aligned(tables, shifts, out, overwrite=True)
-    with pytest.raises(LabelError, match=r"ends in \.gpkg"):
+    with pytest.raises(OutputError, match=r"ends in \.gpkg"):
         write_aligned(tables, shifts, out.with_name("out.shp"))
     assert [p.name for p in out.parent.iterdir()] == ["out.gpkg"]

@@ -61,8 +61,8 @@ def test_a_class_that_is_not_there_is_named(town):
     labels = replace(town.osm, shapes=town.osm.shapes[only], ids=town.osm.ids[only])
     with pytest.raises(LabelError, match="too few labelled pixels of road to learn") as e:
         _ = LabelQC(town.scene, labels).likelihood
-    assert "give a model" in e.value.hint
-    assert "--classes" in e.value.hint
+    assert "give a `model`" in e.value.hint
+    assert "`classes`" in e.value.hint
 
 
 # -- a model

@@ -201,6 +201,6 @@ def test_ages(town):
         blocks, taken
     )
     assert "no feature says when" in date_summary((block(),), taken)
-    assert "--image-date" in date_summary(blocks, None)
+    assert "give its date" in date_summary(blocks, None)
     assert median_date(("2019-01-01", "2018-01-01", "2020-01-01")) == "2019-01-01"
     assert median_date(()) is None
