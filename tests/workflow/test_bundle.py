@@ -328,6 +328,7 @@ def test_a_move_that_fails_brings_the_old_map_back(place, scene, tmp_path, monke
 
 def test_what_a_killed_run_left_is_replaced(place, scene, tmp_path):
     (tmp_path / "map.part").mkdir()
+    (tmp_path / "map.part" / ".geopipe").touch()
     (tmp_path / "map.part" / "classes.tif").write_text("half")
     write_bundle(scene, place.base, tmp_path / "map", MapOptions(Engine("cpu")))
     assert names(tmp_path) == {"map"}
