@@ -103,7 +103,8 @@ class Speed:
         tile, count = _center_tile(scene)
         model = Checkpoint.load(self.model)
         grid = NetworkGrid.of(scene.geobox, model.gsd)
-        window = grid.interpolated_from(tile.core).snap(model.net.stride).expand(model.net.halo)
+        core = grid.snap(grid.interpolated_from(tile.core), model.net.stride)
+        window = core.expand(model.net.halo)
         image = torch.randn(1, model.bands, *window.shape, device=device)
         net = model.net.to(device)
 

@@ -1,6 +1,14 @@
 """Model files: weights and all that is needed to apply them to an image."""
 
-from geopipe.checkpoint.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint.checkpoint import LABEL_AREAS, Checkpoint, file_hash
 from geopipe.checkpoint.image import STRIP_PX, downsampled, network_input, strips
 
-__all__ = ["STRIP_PX", "Checkpoint", "downsampled", "file_hash", "network_input", "strips"]
+__all__ = [
+    "LABEL_AREAS",
+    "STRIP_PX",
+    "Checkpoint",
+    "downsampled",
+    "file_hash",
+    "network_input",
+    "strips",
+]

@@ -25,6 +25,10 @@ _MAX_ITERATIONS = 50
 """A damaged header must not fill the memory with nets."""
 
 
+LABEL_AREAS = "label_area_q01_m2"
+"""Where the provenance keeps the 1 % quantile of the labels' areas, square metres by class name."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A trained model, complete: nothing else is needed to map a scene with it."""

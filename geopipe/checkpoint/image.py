@@ -70,14 +70,9 @@ def downsampled(
             return image, torch.ones_like(image[0], dtype=torch.bool)
         share = average(weight[None].float(), grid.factor)[0]
     else:
-        source = grid.averaged_from(window)
-        rows, cols = (
-            average_weights(start, count, factor, source_start)
-            for start, count, factor, source_start in (
-                (window.row, window.height, grid.factor[0], source.row),
-                (window.col, window.width, grid.factor[1], source.col),
-            )
-        )
+        source, (down, along) = grid.averaged_from(window), grid.axes
+        rows = average_weights(down, window.row, window.height, source.row)
+        cols = average_weights(along, window.col, window.width, source.col)
         image, share = resample(pixels, rows, cols), resample(weight.float(), rows, cols)
     valid = share > 1e-6
     return torch.where(valid, image / share.clamp(min=1e-6), 0), valid

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -55,6 +56,16 @@ SKIPPED = 3
 @click.option("--vectors", is_flag=True, help="Add classes.gpkg, polygons.")
 @click.option("--orthogonalize", is_flag=True, help="With --vectors: give buildings right angles.")
 @click.option(
+    "--mosaic", is_flag=True, help="Map the scenes as one; where they overlap the first is on top."
+)
+@click.option(
+    "--min-area",
+    default="auto",
+    metavar="M2",
+    help="Smaller areas take a neighbour's class: 10, or building=10,road=40; 0 keeps all  "
+    "[default: the 1 % quantile of the training labels, where the model knows it]",
+)
+@click.option(
     "--skip-bad", is_flag=True, help="Tiles that cannot be read become nodata; exit code 3."
 )
 @click.option("--restart", is_flag=True, help="Drop an unfinished map of other inputs.")
@@ -80,6 +91,8 @@ def map_(
     confidence: bool | None,
     vectors: bool,
     orthogonalize: bool,
+    mosaic: bool,
+    min_area: str,
     skip_bad: bool,
     restart: bool,
     inexact: bool,
@@ -98,9 +111,10 @@ def map_(
     Example: geopipe map scene.tif model.safetensors -o map
     """
     from geopipe.mapping import Budget, Engine, Workers
+    from geopipe.mapping.min_area import parse_min_area
     from geopipe.raster import Scene
     from geopipe.raster.inputs import scene_names, scene_paths
-    from geopipe.workflow.bundle import MapOptions, plan_bundle, write_bundle
+    from geopipe.workflow.bundle import MapOptions, mosaic_scene, plan_bundle, write_bundle
     from geopipe.workflow.many import write_bundles
 
     if orthogonalize and not vectors:
@@ -114,8 +128,16 @@ def map_(
         restart,
         inexact,
     )
-    options = MapOptions(engine, scores, confidence, vectors, orthogonalize, overwrite)
+    options = MapOptions(
+        engine, scores, confidence, vectors, orthogonalize, overwrite, parse_min_area(min_area)
+    )
     paths = scene_paths(scenes)
+    if mosaic:
+        work = None
+        if dry_run:
+            work = Path(click.get_current_context().with_resource(TemporaryDirectory()))
+        one = mosaic_scene(paths, out, options, bands=bands, nodata=nodata, work=work)
+        paths, scenes = [one.path], (one.path,)
     is_single = len(paths) == 1 and paths[0] == scenes[0]
     if dry_run:
         for path, name in scene_names(paths).items():

@@ -59,8 +59,9 @@ def verify_seams(
 ) -> None:
     """Check that the map of a model has no seams between tiles.
 
-    A part of SCENE is mapped with MODEL in tiles of several sizes and in one piece. The exit code
-    is 1 where a pixel's class or score differs by more than rounding.
+    A part of SCENE is mapped with MODEL in tiles of several sizes and in one piece. A part is also
+    mapped as if the file began 1 to 7 pixels elsewhere: the same ground has to get the same
+    classes. The exit code is 1 where a pixel's class or score differs by more than rounding.
 
     Example: geopipe verify-seams scene.tif model.safetensors
     """
@@ -82,10 +83,14 @@ def verify_seams(
         explanation = "the fault is geopipe's, not the model's"
         raise GridError(
             f"tiles and the whole image do not match: {report.errors} pixels have another class, "
-            f"scores differ by up to {max(report.max_seam, report.max_difference):.1e} (rounding "
+            f"scores differ by up to {_largest(report):.1e} (rounding "
             f"explains {report.tolerance:.1e})",
             "the map of this model has seams" if _explained(report) else explanation,
         )
+
+
+def _largest(report: "SeamReport") -> float:
+    return max(report.max_seam, report.max_difference, report.max_extent)
 
 
 def _lines(report: "SeamReport") -> list[str]:
@@ -111,6 +116,7 @@ def _lines(report: "SeamReport") -> list[str]:
             f"{name:20s} {tiling.tiles:7d}   {tiling.max_seam:13.1e}  {tiling.max_difference:8.1e} "
             f"{tiling.changed:14d} {tiling.errors:17d}"
         )
+    lines += _extent_lines(report)
     lines += [
         "",
         f"{report.changed} changed pixels in {report.tiles} tiles; max |difference| "
@@ -118,6 +124,17 @@ def _lines(report: "SeamReport") -> list[str]:
         f"on scores of up to {report.max_score:.1f}",
     ]
     return lines
+
+
+def _extent_lines(report: "SeamReport") -> list[str]:
+    if not report.extents:
+        return ["", "other extents: none compared (the scene is rotated, or too small)"]
+    head = "files that begin elsewhere: max |difference| to this one's map, changed px"
+    return ["", head] + [
+        f"corner off by {e.offset[0]}, {e.offset[1]} px  {e.pixels:9d} px compared  "
+        f"{e.max_difference:8.1e} {e.changed:14d}"
+        for e in report.extents
+    ]
 
 
 def _explained(report: "SeamReport") -> bool:

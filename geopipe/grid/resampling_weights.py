@@ -1,12 +1,14 @@
 """Taps: resampling between the scene's grid and the net's as sums over few neighbours.
 
-They follow from global pixel indices in float64, never from the window at hand, so that two tiles
-that share a pixel compute the same value for it.
+They follow from positions in whole numbers (`GridAxis`), never from the window at hand or from
+where a file begins, so that two tiles, or two files, that share a pixel compute the same value.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+
+from geopipe.grid.axis import GridAxis
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,25 +19,25 @@ class ResamplingWeights:
     weight: np.ndarray
 
 
-def average_weights(start: int, count: int, factor: float, source_start: int) -> ResamplingWeights:
-    """Net pixels `start`... each the mean of the `factor` source pixels it covers."""
-    net = np.arange(start, start + count)
-    left, right = net * factor, (net + 1) * factor
-    first = np.floor(left + 1e-9).astype(int)
-    max_count = int(np.max(np.ceil(right - 1e-9) - first))
+def average_weights(axis: GridAxis, start: int, count: int, source_start: int) -> ResamplingWeights:
+    """Net pixels `start`... each the mean of the source pixels it covers."""
+    left = np.arange(start, start + count, dtype=np.int64) * axis.p - axis.lead  # in 1 / q px
+    first = left // axis.q
+    max_count = int(np.max(-((-left - axis.p) // axis.q) - first))
     index = first + np.arange(max_count)[:, None]
-    overlap = np.minimum(index + 1, right) - np.maximum(index, left)
-    weight = np.clip(overlap, 0, None) / factor
-    last = int(np.ceil((start + count) * factor - 1e-9)) - 1  # taps beyond it weigh nothing
+    overlap = np.minimum((index + 1) * axis.q, left + axis.p) - np.maximum(index * axis.q, left)
+    weight = np.clip(overlap, 0, None) / axis.p
+    last = axis.averaged_from(start, start + count)[1] - 1  # taps beyond it weigh nothing
     return ResamplingWeights(np.minimum(index, last) - source_start, weight)
 
 
 def bilinear_weights(
-    start: int, count: int, factor: float, size: int, source_start: int
+    axis: GridAxis, start: int, count: int, size: int, source_start: int
 ) -> ResamplingWeights:
     """Scene pixels `start`... between the centres of net pixels 0...`size` - 1, edges held."""
-    positions = (np.arange(start, start + count) + 0.5) / factor - 0.5
-    first = np.floor(positions)
-    right = positions - first
-    index = np.clip(np.stack([first, first + 1]).astype(int), 0, size - 1)
+    pixel = np.arange(start, start + count, dtype=np.int64)
+    positions = (2 * pixel + 1) * axis.q + 2 * axis.lead - axis.p  # in 1 / 2p net pixels
+    first, rest = np.divmod(positions, 2 * axis.p)
+    right = rest / (2 * axis.p)
+    index = np.clip(np.stack([first, first + 1]), 0, size - 1)
     return ResamplingWeights(index - source_start, np.stack([1 - right, right]))

@@ -13,6 +13,7 @@ from torch import Tensor
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import load_backbone
 from geopipe.classes import ClassScheme
+from geopipe.learn.label_areas import learnt_areas
 from geopipe.learn.loop import RESUME, TrainingHistory, fit
 from geopipe.learn.loss import SummedLoss, generalised_cross_entropy, labelled_cross_entropy
 from geopipe.learn.precision import TrainingPrecision, training_autocast
@@ -173,6 +174,7 @@ def train_base_network(
         net.eval().requires_grad_(False),
         {
             "base": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
+            **learnt_areas(pool, checkpoint),
             "credit": pool.credit,
         },
     )

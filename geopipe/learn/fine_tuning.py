@@ -11,6 +11,7 @@ import torch
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import ConfigError
 from geopipe.learn.base_network import patch_loss
+from geopipe.learn.label_areas import learnt_areas
 from geopipe.learn.loop import RESUME, TrainingHistory, fit
 from geopipe.learn.precision import TrainingPrecision
 from geopipe.learn.sampler import PatchPool, PatchSampler, fitting_patch
@@ -85,6 +86,7 @@ def fine_tune(
         net,
         {
             "finetuning": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
+            **learnt_areas(pool, model),
             "credit": "; ".join(c for c in credit_lines if c),
         },
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from geopipe.checkpoint import Checkpoint
+from geopipe.learn.label_areas import learnt_areas
 from geopipe.learn.loop import RESUME, TrainingHistory, fit
 from geopipe.learn.loss import SummedLoss, labelled_cross_entropy
 from geopipe.learn.precision import TrainingPrecision, training_autocast, trains_in_bfloat16
@@ -88,6 +89,7 @@ def train_refinement(
         net,
         {
             "refinement": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
+            **learnt_areas(pool, base),
             "credit": "; ".join(c for c in credit_lines if c),
         },
     )

@@ -138,8 +138,7 @@ def _copies(classes: int) -> int:
 def _pixels(scene: Scene, model: Checkpoint, core: int) -> tuple[float, float]:
     """Net pixels of a tile with its halo, and the scene pixels under them."""
     factor, stride = NetworkGrid.of(scene.geobox, model.gsd).factor, model.net.stride
-    sides = [core / f for f in factor]
-    if model.net.patchwise:  # cells are large: one that a border cuts counts whole
-        sides = [(math.ceil(side / stride) + 1) * stride for side in sides]
+    # A border may cut a step of the network anywhere: it is computed whole.
+    sides = [(math.ceil(core / f / stride) + 1) * stride for f in factor]
     net = math.prod(side + 2 * model.net.halo for side in sides)
     return net, net * math.prod(factor)

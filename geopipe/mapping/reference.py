@@ -18,28 +18,36 @@ def reference_scores(
 ) -> np.ndarray:
     """(classes, h, w) float32 at the pixels of `crop` by one forward of the bare nets: the oracle.
 
-    Shares only the net's weights, its grid and reading with the way of a map: the image is averaged
+    Shares only the net's weights, its grid and reading with the way of a map. Pixels are counted
+    from the anchor of the grid here, not from the scene's corner. The image is averaged
     and the scores are interpolated by matrices written from the definition (float64), `context`
     net pixels are supplied around the crop, and base network and refinement are called one after
     the other, whatever `SegmentationModel` does to be quick.
     """
     grid, net = NetworkGrid.of(scene.geobox, model.gsd), model.net
     upsampling = [
-        _bilinear(start, count, f, size, net.base.stride)
-        for start, count, f, size in zip(
-            (crop.row, crop.col), crop.shape, grid.factor, grid.shape, strict=True
+        _bilinear(start + pixel, count, f, range(first, first + n), net.base.stride)
+        for start, pixel, count, f, first, n in zip(
+            (crop.row, crop.col),
+            grid.origin,
+            crop.shape,
+            grid.factor,
+            grid.first,
+            grid.shape,
+            strict=True,
         )
     ]
     margin = -(-context // net.base.stride) * net.base.stride
     (row, rows), (col, cols) = (
         (first - margin, m.shape[1] + 2 * margin) for first, m in upsampling
     )
-    source = grid.averaged_from(Window(row, col, rows, cols))
+    corner = row - grid.first[0], col - grid.first[1]
+    source = grid.averaged_from(Window(*corner, rows, cols))
     factor_y, factor_x = (
-        _average(first, n, f, start, count)
-        for first, n, f, start, count in (
-            (row, rows, grid.factor[0], source.row, source.height),
-            (col, cols, grid.factor[1], source.col, source.width),
+        _average(first, n, f, start + pixel, count)
+        for first, n, f, start, pixel, count in (
+            (row, rows, grid.factor[0], source.row, grid.origin[0], source.height),
+            (col, cols, grid.factor[1], source.col, grid.origin[1], source.width),
         )
     )
     raster = scene.read(source)
@@ -48,7 +56,7 @@ def reference_scores(
     size = torch.Size(m.shape[1] for _, m in upsampling)
     pixels, valid = (torch.from_numpy(x).to(device) for x in (image, share > 1e-6))
     if net.patchwise:
-        pixels, valid = (_mirrored(x, (row, col), grid.shape) for x in (pixels, valid))
+        pixels, valid = (_mirrored(x, corner, grid.shape) for x in (pixels, valid))
     scores = _untiled_scores(net, model.normalize(pixels.float(), valid)[None], size)
     return np.asarray(
         upsampling[0][1] @ scores.cpu().double().numpy() @ upsampling[1][1].T, np.float32
@@ -82,13 +90,14 @@ def _average(first: int, n: int, factor: float, start: int, count: int) -> np.nd
 
 
 def _bilinear(
-    start: int, count: int, factor: float, size: int, stride: int
+    start: int, count: int, factor: float, plane: range, stride: int
 ) -> tuple[int, np.ndarray]:
     """First net pixel, a multiple of `stride`, and (count, n): weights of n net pixels from it on.
 
-    Net pixels 0 ... `size` - 1 have scores; edges are held.
+    The net pixels of `plane` have scores; edges are held. All are counted from the grid's anchor.
     """
-    positions = np.clip((start + np.arange(count) + 0.5) / factor - 0.5, 0, size - 1)[:, None]
-    first = int(positions[0, 0]) // stride * stride
+    positions = (start + np.arange(count) + 0.5) / factor - 0.5
+    positions = np.clip(positions, plane.start, plane.stop - 1)[:, None]
+    first = math.floor(positions[0, 0]) // stride * stride
     n = -(-(math.ceil(positions[-1, 0]) + 1 - first) // stride) * stride
     return first, np.maximum(1 - np.abs(positions - (first + np.arange(n))), 0)

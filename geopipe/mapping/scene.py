@@ -30,6 +30,7 @@ from geopipe.nets.local import require_local
 from geopipe.parallel import LOCAL, Workers, run_tiles
 from geopipe.progress import progress
 from geopipe.raster import Scene
+from geopipe.raster.mosaic import mosaic_files
 from geopipe.raster.remote import display_name
 from geopipe.raster.scene import opened, window_geobox
 
@@ -300,7 +301,8 @@ def _inputs(job: TileJob, core: int) -> dict[str, Any]:
     """What decides the bytes of the tiles, as JSON values."""
     scene = job.scene
     with opened(scene.path) as src:
-        files = sorted({p for p in map(Path, src.files) if p.is_file()})
+        named = [*src.files, *mosaic_files(scene.path)]
+        files = sorted({p for p in map(Path, named) if p.is_file()})
         nodata_values = [str(value) for value in src.nodatavals]
     # A look at the scene in QGIS leaves statistics beside it, which change no pixel.
     files = [p for p in files if not p.name.endswith((".aux.xml", ".ovr"))]
@@ -312,6 +314,7 @@ def _inputs(job: TileJob, core: int) -> dict[str, Any]:
         "nodata": [scene.nodata, *nodata_values],
         "shape": list(scene.shape),
         "place": [str(scene.geobox.crs), *scene.geobox.affine.to_gdal()],
+        "grid": "from the origin of the CRS",
         "model": job.model_hash,
         "core": core,
         "device": job.device.partition(":")[0],

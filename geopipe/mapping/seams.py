@@ -14,6 +14,7 @@ from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError, SceneError
 from geopipe.grid import NetworkGrid, Tile, Tiling, Window
 from geopipe.grid.tiling import BLOCK
+from geopipe.mapping.extents import ExtentResult, other_extents
 from geopipe.mapping.kernels import fastest_kernels
 from geopipe.mapping.reference import reference_scores
 from geopipe.mapping.tile import TileJob, score_window
@@ -75,6 +76,9 @@ class SeamReport:
     max_score: float
     tilings: tuple[TilingResult, ...]
     """The first is the whole crop as one window."""
+    extents: tuple[ExtentResult, ...] = ()
+    """A part mapped from files that begin elsewhere; none where the scene is too small or rotated.
+    """
 
     @property
     def tiles(self) -> int:
@@ -92,9 +96,14 @@ class SeamReport:
         return max(w.max_difference for w in self.tilings)
 
     @property
+    def max_extent(self) -> float:
+        """Largest |score difference| of any extent to the map of the scene."""
+        return max((e.max_difference for e in self.extents), default=0.0)
+
+    @property
     def changed(self) -> int:
-        """Pixels of another class, all ways together."""
-        return sum(w.changed for w in self.tilings)
+        """Pixels of another class, all ways and extents together."""
+        return sum(w.changed for w in self.tilings) + sum(e.changed for e in self.extents)
 
     @property
     def errors(self) -> int:
@@ -108,13 +117,22 @@ class SeamReport:
 
     @property
     def ok(self) -> bool:
-        """No seam: no class changed and no score differs but by rounding."""
-        within_tolerance = all(d <= self.tolerance for d in (self.max_seam, self.max_difference))
-        return self.errors == 0 and within_tolerance
+        """No seam, no other map from another extent: nothing differs but by rounding."""
+        far = (self.max_seam, self.max_difference, self.max_extent)
+        return self.errors == 0 and all(d <= self.tolerance for d in far)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: every field, the totals and the verdict."""
-        totals = ("ok", "tiles", "max_seam", "max_difference", "tolerance", "changed", "errors")
+        totals = (
+            "ok",
+            "tiles",
+            "max_seam",
+            "max_difference",
+            "max_extent",
+            "tolerance",
+            "changed",
+            "errors",
+        )
         return {**{name: getattr(self, name) for name in totals}, **asdict(self)}
 
 
@@ -155,7 +173,8 @@ def verify_seams(
 
     `crop_px`: scene pixels a side (default 1500, less where memory asks for it, at most 2048);
     `at`: row and column of its middle (default: the scene's). The crop is mapped as one window,
-    with tiles of each of `cores`, and with the smallest again from an origin off every grid.
+    with tiles of each of `cores`, and with the smallest again from an origin off every grid. A part
+    of it is mapped again from crops of the scene whose corners are 1 to 7 pixels off.
     Raises ConfigError for a crop that is too large, SceneError for one without a valid pixel,
     GridError for a core that is not a multiple of 256.
     """
@@ -176,7 +195,9 @@ def verify_seams(
     context = max(model.net.halo, halo_px)
     truth = _Reference(reference_scores(scene, model, crop, context, device), valid)
     model.net.kernels = fastest_kernels() if device == "cpu" else Kernels()
-    results = _compare_tilings(_job(scene, model, model_path, device), model, crop, tilings, truth)
+    job = _job(scene, model, model_path, device)
+    results = tuple(_compare_tilings(job, model, crop, tilings, truth))
+    extents = tuple(other_extents(job, model, crop, context))
     return SeamReport(
         scene.path,
         str(model_path),
@@ -188,7 +209,8 @@ def verify_seams(
         halo_px,
         tuple(nonlocal_layers(model.net)),
         truth.max_score,
-        tuple(results),
+        results,
+        extents,
     )
 
 

@@ -60,7 +60,7 @@ def source_window(model: Checkpoint, grid: NetworkGrid, window: Window) -> Windo
 
 def _core(model: Checkpoint, grid: NetworkGrid, window: Window) -> Window:
     """Net pixels that the scores of `window` are interpolated from, on the net's stride."""
-    return grid.interpolated_from(window).snap(model.net.stride)
+    return grid.snap(grid.interpolated_from(window), model.net.stride)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +116,16 @@ class _View:
 
     def _few_on_scene(self, scores: Tensor) -> Tensor:
         grid, window = self.grid, self.window
+        down, along = grid.axes
         if is_integer(grid.factor):
             needed = grid.interpolated_from(window)
             fy, fx = (int(f) for f in grid.factor)
             large = enlarge(scores[(slice(None), *needed.within(self.core))], grid.factor)
-            return large[
-                (slice(None), *window.within(Window(needed.row * fy, needed.col * fx, 0, 0)))
-            ]
-        rows, cols = (
-            bilinear_weights(start, count, factor, size, core_start)
-            for start, count, factor, size, core_start in (
-                (window.row, window.height, grid.factor[0], grid.shape[0], self.core.row),
-                (window.col, window.width, grid.factor[1], grid.shape[1], self.core.col),
-            )
-        )
+            top, left = needed.row * fy - down.lead, needed.col * fx - along.lead
+            return large[(slice(None), *window.within(Window(top, left, 0, 0)))]
+        size, core = grid.shape, self.core
+        rows = bilinear_weights(down, window.row, window.height, size[0], core.row)
+        cols = bilinear_weights(along, window.col, window.width, size[1], core.col)
         return resample(scores, rows, cols, columns_first=True)
 
 

@@ -7,9 +7,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import numpy as np
 from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.errors import GeopipeError, SceneError
+from geopipe.grid import is_rotated
 from geopipe.mapping import (
     WORK,
     Engine,
@@ -29,10 +30,13 @@ from geopipe.mapping import (
     plan_map,
     unfinished,
 )
+from geopipe.mapping.min_area import MinArea, class_min_areas, min_area_tag
 from geopipe.mapping.preview import Preview
+from geopipe.mapping.sieve import sieve
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog, write_confidence_cog, write_score_cog
 from geopipe.raster.inputs import scene_names
+from geopipe.raster.mosaic import mosaic_files, open_mosaic
 from geopipe.raster.orthogonalize import SQUARED
 from geopipe.raster.remote import display_name
 from geopipe.raster.scene import opened
@@ -50,6 +54,8 @@ _MARKER_FILE = "item.json"
 """What tells a bundle from a folder of the user's own, which is never overwritten."""
 _ASSEMBLY_FOLDER = "map"
 """Where in ``FOLDER.part`` the bundle is built."""
+_MOSAIC = "mosaic"
+"""Where in ``FOLDER.part`` the VRTs of a mosaic are, for as long as it is mapped."""
 _OUTPUT_NAMES = (
     "classes.tif",
     "classes.tif.aux.xml",
@@ -83,6 +89,13 @@ class MapOptions:
     orthogonalize: bool = False
     """Outlines of buildings in `vectors` get right angles."""
     overwrite: bool = False
+    min_area: MinArea = "auto"
+    """Smaller areas take a neighbour's class; see `class_min_areas`."""
+
+    def tags(self, model: Checkpoint) -> dict[str, str]:
+        """What of the options is told with all that is made."""
+        sizes = class_min_areas(self.min_area, model.scheme, model.provenance)
+        return {"precision": self.engine.precision, **min_area_tag(sizes, model.scheme)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +174,28 @@ def write_bundle(
     )
 
 
+def mosaic_scene(
+    paths: Sequence[str],
+    folder: Path,
+    options: MapOptions,
+    *,
+    bands: tuple[int, ...] | None = None,
+    nodata: float | None = None,
+    work: Path | None = None,
+) -> Scene:
+    """The files `paths` as one scene, to be mapped into `folder`; see `open_mosaic`.
+
+    Its VRT is written to `work`, by default to ``FOLDER.part``, with which it goes.
+    """
+    check_target(folder, overwrite=options.overwrite)
+    target = folder.resolve()
+    work = work or target.with_name(target.name + ".part") / _MOSAIC
+    return open_mosaic(paths, work / f"{target.name}.vrt", bands, nodata)
+
+
 def _keep_tiles_only(part: Path) -> None:
     """Of a run that was stopped, only the tiles serve; the rest is made anew from them."""
-    kept_name = WORK if unfinished(part) else ()
+    kept_name = (_MOSAIC, *WORK) if unfinished(part) else (_MOSAIC,)
     for path in part.iterdir():
         if path.name not in kept_name:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -185,6 +217,7 @@ def _build(
     model = Checkpoint.load(model_path)
     if options.orthogonalize:
         model.scheme.id_of(SQUARED)  # fails now, not after hours
+    class_min_areas(options.min_area, model.scheme, model.provenance)  # likewise
     notes = warnings_for(scene, model)
     for note in notes:
         log.warning(note)
@@ -197,7 +230,8 @@ def _build(
         with_confidence=_mean_confidence(model, options),
         picture_px=OVERVIEW_PX,
     )
-    tags = provenance(scene, model, model_path) | {"precision": options.engine.precision}
+    files = _sieved(files, model, part, options)
+    tags = provenance(scene, model, model_path) | options.tags(model)
     if files.bad:
         tags["bad_tiles"] = "; ".join(files.bad)
         notes.append(
@@ -237,6 +271,17 @@ def _build(
     return files
 
 
+def _sieved(files: MapFiles, model: Checkpoint, part: Path, options: MapOptions) -> MapFiles:
+    """The map without areas that are too small; confidence and scores stay as they are."""
+    sizes = class_min_areas(options.min_area, model.scheme, model.provenance)
+    if not any(sizes):
+        return files
+    target = part / "classes.tmp.tif"
+    done = sieve(files.classes[-1], target, sizes)
+    log.info("%d small areas, %d px, took a neighbour's class", done.specks, done.changed)
+    return replace(files, classes=(*files.classes[:-1], target), areas=done.areas)
+
+
 def check_target(folder: Path, *, overwrite: bool) -> None:
     """Raise SceneError unless a bundle may be written to `folder`."""
     if folder.is_dir() and any(folder.iterdir()):
@@ -272,6 +317,12 @@ def provenance(scene: Scene, model: Checkpoint, model_path: Path) -> dict[str, s
         "model_iterations": str(model.net.iterations),
         "model_provenance": json.dumps(model.provenance, sort_keys=True),
     }
+    if is_rotated(scene.geobox):
+        tags["grid"] = "from the file's corner, since its geotransform is rotated"
+    else:
+        tags["grid"] = "from the origin of the CRS"
+    if files := mosaic_files(scene.path):
+        tags["scene_files"] = "; ".join(Path(display_name(f)).name for f in files)
     credit = model.provenance.get("credit", "")
     return {**tags, "credit": credit} if credit else tags
 

@@ -1,6 +1,5 @@
 """Run a scene classifier over chips, or over a whole scene."""
 
-import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -173,12 +172,14 @@ def cells_of(scene: Scene, model: Checkpoint, folder: Path) -> gpd.GeoDataFrame:
 
 def _cells(scene: Scene, model: Checkpoint) -> Iterator[_Cell]:
     grid, step = NetworkGrid.of(scene.geobox, model.gsd), model.net.stride
-    rows, cols = (math.ceil(n / step) for n in grid.shape)
-    fy, fx = grid.factor
-    for row in range(rows):
-        for col in range(cols):
-            top, left = round(row * step * fy), round(col * step * fx)
-            bottom, right = round((row + 1) * step * fy), round((col + 1) * step * fx)
+    plane = grid.snap(Window.of_shape(grid.shape), step)
+    fy, fx = (axis.factor for axis in grid.axes)
+    y, x = (axis.start for axis in grid.axes)
+    for row in range(plane.height // step):
+        for col in range(plane.width // step):
+            down, along = plane.row + row * step, plane.col + col * step
+            top, left = round(y + down * fy), round(x + along * fx)
+            bottom, right = round(y + (down + step) * fy), round(x + (along + step) * fx)
             window = Window(top, left, bottom - top, right - left).clip(scene.shape)
             if window.height and window.width:
                 yield _Cell(row, col, window)

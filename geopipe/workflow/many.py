@@ -37,7 +37,7 @@ def write_bundles(
         log.info("scene %d of %d: %s", number, len(paths), path)
         try:
             scene = Scene.open(path, bands, nodata)
-            tags = provenance(scene, model, model_path)
+            tags = provenance(scene, model, model_path) | options.tags(model)
             if not options.overwrite and _is_made(target, tags, options):
                 log.warning("%s is there already, left as it is", target)
                 continue
@@ -60,7 +60,6 @@ def _is_made(target: Path, tags: dict[str, str], options: MapOptions) -> bool:
         lineage = json.loads(item["properties"]["processing:lineage"])
     except (OSError, ValueError, KeyError):
         return False
-    tags = tags | {"precision": options.engine.precision}
     required = {
         "scores.tif": options.scores,
         "confidence.tif": options.confidence,
@@ -68,6 +67,7 @@ def _is_made(target: Path, tags: dict[str, str], options: MapOptions) -> bool:
     }
     return (
         {k: lineage.get(k) for k in tags} == tags
+        and ("min_area" in lineage) == ("min_area" in tags)
         and all((target / name).exists() for name, is_required in required.items() if is_required)
         and (options.engine.skip_bad or "bad_tiles" not in lineage)
     )

@@ -28,6 +28,7 @@ from geopipe.learn.sampler import PatchPool, build_pool
 from geopipe.mapping import Budget, Engine, Workers, choose_device
 from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
 from geopipe.progress import announce
+from geopipe.raster import Scene
 from geopipe.raster.remote import consent
 from geopipe.raster.undeclared import warn_of_nodata
 from geopipe.report.closeups import close_up, select_windows
@@ -43,6 +44,7 @@ from geopipe.workflow.sources import (
     label_files,
     label_source,
     network_gsd,
+    open_mosaic_of,
     open_scene,
     refinement_plan,
     scene_files,
@@ -86,7 +88,7 @@ def _run(workflow: Workflow) -> WorkflowResult:
     chain.run(chain.steps())
     report, evaluation = chain.report(), chain.evaluation()
     return WorkflowResult(
-        tuple(chain.map_folder(c) for c in workflow.map_scenes()),
+        tuple(dict.fromkeys(chain.map_folder(c) for c in workflow.map_scenes())),
         chain.model,
         report,
         tuple(m.mean_iou for m in evaluation.steps) if evaluation else (),
@@ -155,6 +157,7 @@ class WorkflowRun:
             ) from e
         if not os.access(self.out, os.W_OK):
             raise SceneError(f"cannot write into {self.out}", "choose a folder that is writable")
+        self._mapped()  # files that make no mosaic are named now
 
     def run(self, steps: Sequence[Step]) -> None:
         """Run those of `steps` that are not current."""
@@ -194,7 +197,10 @@ class WorkflowRun:
     def steps(self) -> Sequence[Step]:
         """The steps before the report, in their order."""
         steps = self.training_steps()
-        steps += [self._map_step(settings) for settings in self.workflow.map_scenes()]
+        if self.workflow.map.mosaic:
+            steps.append(self._mosaic_step(self.workflow.map_scenes()))
+        else:
+            steps += [self._map_step(settings) for settings in self.workflow.map_scenes()]
         if self.workflow.test:
             steps.append(self._evaluation_step(self.workflow.test))
         return steps
@@ -318,23 +324,59 @@ class WorkflowRun:
 
     def map_folder(self, settings: SceneSettings) -> Path:
         """The bundle of a scene."""
-        return self.out / "map" / Path(settings.scene).stem
+        name = "mosaic" if self.workflow.map.mosaic else Path(settings.scene).stem
+        return self.out / "map" / name
+
+    @property
+    def _map_options(self) -> MapOptions:
+        chosen = self.workflow.map
+        return MapOptions(
+            self.engine,
+            chosen.scores,
+            vectors=chosen.vectors,
+            overwrite=True,
+            min_area=chosen.min_area,
+        )
 
     def _map_step(self, settings: SceneSettings) -> Step:
-        w, folder = self.workflow, self.map_folder(settings)
-        options = MapOptions(self.engine, w.map.scores, vectors=w.map.vectors, overwrite=True)
+        folder = self.map_folder(settings)
 
         def make(_: str) -> None:
-            write_bundle(open_scene(settings), self.model, folder, options)
+            write_bundle(open_scene(settings), self.model, folder, self._map_options)
 
-        parameters = {
-            "choice": settings.model_dump(mode="json"),
-            "scores": w.map.scores,
-            "vectors": w.map.vectors,
-            "tile_size": w.map.tile_size,
-        }
+        parameters = {"choice": settings.model_dump(mode="json"), **self._map_parameters()}
         name = f"map-{folder.name}"
         return Step(name, [*scene_files(settings), self.model], parameters, [folder], make)
+
+    def _mosaic_step(self, choices: Sequence[SceneSettings]) -> Step:
+        """One map of all scenes."""
+        folder = self.map_folder(choices[0])
+
+        def make(_: str) -> None:
+            write_bundle(self._mapped(), self.model, folder, self._map_options)
+
+        files = [file for choice in choices for file in scene_files(choice)]
+        parameters = {
+            "mosaic": [choice.model_dump(mode="json") for choice in choices],
+            **self._map_parameters(),
+        }
+        return Step("map-mosaic", [*files, self.model], parameters, [folder], make)
+
+    def _mapped(self) -> Scene:
+        """The first scene that is mapped; of a mosaic all of it."""
+        scenes = self.workflow.map_scenes()
+        if self.workflow.map.mosaic:
+            return open_mosaic_of(scenes, self.records / "mosaic" / "mosaic.vrt")
+        return open_scene(scenes[0])
+
+    def _map_parameters(self) -> dict[str, object]:
+        chosen = self.workflow.map
+        return {
+            "scores": chosen.scores,
+            "vectors": chosen.vectors,
+            "min_area": chosen.min_area,
+            "tile_size": chosen.tile_size,
+        }
 
     def _evaluation_step(self, settings: LabelledScene) -> Step:
         folder = self.out / "evaluation"
@@ -379,7 +421,7 @@ class WorkflowRun:
             iterations=evaluation.steps if evaluation and len(evaluation.steps) > 1 else (),
             curves=curves({name: TrainingHistory.load(_record(p)) for name, p in paths.items()}),
             closeups=tuple(self._closeups(self.workflow.test, evaluation)),
-            overview=overview(open_scene(first_map), self.map_folder(first_map) / "classes.tif"),
+            overview=overview(self._mapped(), self.map_folder(first_map) / "classes.tif"),
             timings=tuple(self.timings.items()),
             facts=self._facts(),
         )

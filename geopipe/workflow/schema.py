@@ -49,6 +49,11 @@ class MapSettings(Section):
     bands: tuple[int, ...] | None = None
     nodata: float | None = None
     """Both by default as where the scene is trained on, else as in [train]."""
+    min_area: Literal["auto"] | float | dict[str, float] = "auto"
+    """Square metres, of all classes or by name; smaller areas take a neighbour's class. ``auto``:
+    the 1 % quantile of the training labels, where there are enough of them."""
+    mosaic: bool = False
+    """The scenes are files of one delivery and make one map; the first listed is on top."""
     scores: bool = False
     vectors: bool = False
     tile_size: int = Field(default=1024, gt=0, le=16384)

@@ -1,6 +1,7 @@
 """Open the scenes and labels that a workflow names."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from geopipe.labels.extent import Extent, reproject
 from geopipe.learn import BaseNetworkPlan, RefinementPlan
 from geopipe.learn.fine_tuning import FineTuningPlan
 from geopipe.raster import Scene
+from geopipe.raster.mosaic import open_mosaic
 from geopipe.raster.remote import is_remote
 from geopipe.register import RegistrationGrid, fit_labels, shifted_source
 from geopipe.workflow.dependencies import files_of
@@ -42,6 +44,17 @@ _SHARED = 1e-6
 def open_scene(settings: SceneSettings) -> Scene:
     """The scene that a workflow names."""
     return Scene.open(settings.scene, settings.bands, settings.nodata)
+
+
+def open_mosaic_of(choices: Sequence[SceneSettings], target: Path) -> Scene:
+    """The scenes as one, by a VRT `target`; ConfigError when they are to be read differently."""
+    (bands, nodata), *others = {(c.bands, c.nodata): None for c in choices}
+    if others:
+        raise ConfigError(
+            "the files of a mosaic are read with different bands or nodata values",
+            "give [map] `bands` and `nodata`",
+        )
+    return open_mosaic([c.scene for c in choices], target, bands, nodata)
 
 
 def scene_files(settings: SceneSettings) -> list[Path]:
@@ -122,7 +135,7 @@ def check_scenes(workflow: Workflow) -> None:
             )
     stems = [Path(mapped.scene).stem for mapped in workflow.map_scenes()]
     for stem in stems:
-        if stems.count(stem) > 1:
+        if stems.count(stem) > 1 and not workflow.map.mosaic:
             raise ConfigError(f"two scenes to map are called '{stem}'", "rename one of them")
     Tiling(train.shape, workflow.map.tile_size)
 

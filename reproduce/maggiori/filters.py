@@ -184,7 +184,7 @@ def net_scores(model: Checkpoint, scene: Scene, window: Window) -> tuple[np.ndar
     The normalised image (bands, h, w) and the base network's scores (classes, h, w), float32.
     """
     grid = NetworkGrid.of(scene.geobox, model.gsd)
-    core = grid.interpolated_from(window).snap(model.net.stride)
+    core = grid.snap(grid.interpolated_from(window), model.net.stride)
     halo = model.net.halo
     with torch.inference_mode():
         image = model.normalize(*network_input(scene, grid, core.expand(halo)))

@@ -192,7 +192,8 @@ def test_other_steps_and_metres_are_for_use(model, mosaic, tmp_path):
     )
     assert sum(json.loads(done.stdout)["classes"].values()) == 10 * 12
     run("classify", model, mosaic[0], "-o", tmp_path / "b", "--gsd", 3, "--device", "cpu")
-    assert len(gpd.read_file(tmp_path / "b" / "chips.gpkg")) == 4 * 4
+    # Chips of 60 m are counted from the origin of the CRS; the scene begins 20 m into one.
+    assert len(gpd.read_file(tmp_path / "b" / "chips.gpkg")) == 4 * 5
     wrong = run("classify", model, mosaic[0], "-o", tmp_path / "c", "--step", 39, ok=False)
     assert "chips of 40 px every 39 px" in wrong.stderr
     assert not (tmp_path / "c").exists()

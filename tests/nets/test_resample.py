@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
-from geopipe.grid import NetworkGrid, Window, average_weights, bilinear_weights
+from geopipe.grid import GridAxis, NetworkGrid, Window, average_weights, bilinear_weights
 from geopipe.nets.resample import resample
 
 factors = st.floats(0.2, 8) | st.sampled_from([0.5, 1.0, 2.0, 3.78])
@@ -21,14 +21,14 @@ def averaged(x, factor, net):
     """Net pixels of a window as the mean of the pixels of `x` (bands, h, w) under them."""
     grid = NetworkGrid(tuple(x.shape[-2:]), factor)
     source = grid.averaged_from(net)
-    rows = average_weights(net.row, net.height, factor[0], source.row)
-    cols = average_weights(net.col, net.width, factor[1], source.col)
+    rows = average_weights(GridAxis.of(factor[0]), net.row, net.height, source.row)
+    cols = average_weights(GridAxis.of(factor[1]), net.col, net.width, source.col)
     return resample(x[(slice(None), *source.slices)], rows, cols)
 
 
 def interpolated(net, factor, window):
-    rows = bilinear_weights(window.row, window.height, factor[0], net.shape[-2], 0)
-    cols = bilinear_weights(window.col, window.width, factor[1], net.shape[-1], 0)
+    rows = bilinear_weights(GridAxis.of(factor[0]), window.row, window.height, net.shape[-2], 0)
+    cols = bilinear_weights(GridAxis.of(factor[1]), window.col, window.width, net.shape[-1], 0)
     return resample(net, rows, cols)
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-from geopipe.errors import LabelError, OutputError
+from geopipe.errors import OutputError
 from geopipe.labels import open_labels
 from geopipe.labels.extent import Extent
 from geopipe.labels.tables import open_tables

@@ -498,3 +498,31 @@ def test_what_belongs_to_a_shapefile_is_an_input(tiles):
     choice = LabelledScene(scene=str(tiles / "train.tif"), labels=tiles / "labels.shp")
     names = {f.name for f in label_files(choice, load_scheme("buildings-roads"))}
     assert names == {"labels.shp", "labels.dbf", "labels.prj"}
+
+
+def test_files_of_a_delivery_make_one_map(kept, made):
+    folder, halves = kept[0], []
+    with rasterio.open(folder / "test.tif") as src:
+        for name, col, width in (("left", 0, 70), ("right", 70, src.width - 70)):
+            window = rasterio.windows.Window(col, 0, width, src.height)
+            place = {"width": width, "transform": src.window_transform(window)}
+            halves.append(str(folder / f"{name}.tif"))
+            with rasterio.open(halves[-1], "w", **(src.profile | place)) as out:
+                out.write(src.read(window=window))
+    try:
+        result = run_in(folder, map__scenes=json.dumps(halves), map__mosaic="true")
+        assert result.maps == (made / "map" / "mosaic",)
+        maps = [rasterio.open(made / "map" / n / "classes.tif") for n in ("test", "mosaic")]
+        with maps[0], maps[1]:
+            np.testing.assert_array_equal(*(m.read() for m in maps))
+        before = step_runs(made)
+        run_in(folder, map__scenes=json.dumps(halves), map__mosaic="true")
+        assert step_runs(made) == before
+        with rasterio.open(halves[1], "r+") as src:
+            src.write(255 - src.read())
+        run_in(folder, map__scenes=json.dumps(halves), map__mosaic="true")
+        changed = {k for k, v in step_runs(made).items() if v != before[k]}
+        assert changed == {"map-mosaic"}
+    finally:
+        for half in halves:
+            Path(half).unlink()

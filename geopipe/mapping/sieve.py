@@ -1,0 +1,140 @@
+"""Specks and pinholes of a class map: areas below a least size take a neighbour's class."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from odc.geo.geobox import GeoBox
+from rasterio.windows import Window as RioWindow
+from skimage.measure import label
+
+from geopipe.classes import IGNORE
+from geopipe.grid import Window, ground_gsd, nominal_gsd
+from geopipe.mapping.small_areas import Borders, new_classes
+from geopipe.raster.scene import opened, window_geobox
+
+_STRIP_PX = 2**22
+_LEAST_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SieveResult:
+    """What `sieve` did."""
+
+    changed: int
+    """Pixels of another class than before."""
+    specks: int
+    """Connected areas that took another class."""
+    areas: tuple[float, ...]
+    """Square metres on the ground of each class."""
+
+
+def sieve(
+    class_map: Path, target: Path, min_area: Sequence[float], *, strip_rows: int | None = None
+) -> SieveResult:
+    """Write `class_map` without areas below `min_area` to the GeoTIFF `target`.
+
+    `min_area`: square metres of each class, 0: keeps all. An area is a set of pixels of one class
+    connected by their sides. One that is too small takes the class with which it shares the longest
+    border (of equals the lowest id); areas that are large enough count first, so that no small area
+    is left but where nodata surrounds it. Pixels are as large as in the middle of the region
+    (`nominal_gsd`), so that crops of a scene decide alike.
+
+    The map is read twice in strips of rows. The result does not depend on how it is cut into tiles
+    or strips; held in memory are a strip and some 30 bytes per connected area. Raises SceneError
+    when the map cannot be read.
+    """
+    with opened(class_map) as src:
+        geobox = GeoBox(src.shape, src.transform, src.crs)
+        pixel = math.prod(nominal_gsd(geobox))
+        least = np.array([math.ceil(m2 / pixel - 1e-9) for m2 in min_area], np.int64)
+        found = _first_pass(src, least, strip_rows)
+        parts = new_classes(found, least)
+        return _second_pass(src, geobox, target, found.classes, parts, len(least), strip_rows)
+
+
+def _first_pass(src: rasterio.DatasetReader, least: np.ndarray, rows: int | None) -> Borders:
+    """The connected parts of each strip, which of them are one area, and the small ones' borders.
+
+    Parts are numbered in the order of their first pixels, strip by strip.
+    """
+    found = Borders(len(least))
+    above: tuple[np.ndarray, np.ndarray] | None = None
+    for window in _strips(src, rows):
+        ids, labels, count = _labelled(src, window)
+        sizes = np.bincount(labels.ravel(), minlength=count + 1)
+        classes = np.full(count + 1, IGNORE, np.uint8)
+        classes[labels.ravel()] = ids.ravel()
+        small = np.zeros(count + 1, bool)
+        small[1:] = sizes[1:] < least[classes[1:]]
+        base = found.add(classes[1:], sizes[1:])
+        found.touch(labels[:, :-1], labels[:, 1:], small, base)
+        found.touch(labels[:-1], labels[1:], small, base)
+        top = np.where(labels[0] > 0, labels[0].astype(np.int64) + base - 1, -1)
+        if above is not None:
+            found.join(*above, ids[0], top)
+        above = ids[-1], np.where(labels[-1] > 0, labels[-1].astype(np.int64) + base - 1, -1)
+    return found
+
+
+def _second_pass(
+    src: rasterio.DatasetReader,
+    geobox: GeoBox,
+    target: Path,
+    before: np.ndarray,
+    after: np.ndarray,
+    classes: int,
+    rows: int | None,
+) -> SieveResult:
+    base, changed, areas = 0, 0, np.zeros(classes)
+    profile = {
+        "driver": "GTiff",
+        "count": 1,
+        "height": src.height,
+        "width": src.width,
+        "dtype": "uint8",
+        "nodata": IGNORE,
+        "crs": src.crs,
+        "transform": src.transform,
+        "tiled": True,
+        "blockxsize": 512,
+        "blockysize": 512,
+        "compress": "zstd",
+        "zstd_level": 1,
+        "BIGTIFF": "IF_SAFER",
+        "sparse_ok": True,
+    }
+    with rasterio.open(target, "w", **profile) as out:
+        for window in _strips(src, rows):
+            ids, labels, count = _labelled(src, window)
+            table = np.full(count + 1, IGNORE, np.uint8)
+            table[1:] = after[base : base + count]
+            made = table[labels]
+            base += count
+            changed += int((made != ids).sum())
+            pixels = np.bincount(made.ravel(), minlength=256)[:classes]
+            areas += pixels * math.prod(ground_gsd(window_geobox(geobox, window)))
+            out.write(made, 1, window=_rio(window))
+    return SieveResult(changed, int((before != after).sum()), tuple(areas.tolist()))
+
+
+def _strips(src: rasterio.DatasetReader, rows: int | None) -> Iterator[Window]:
+    step = rows or max(_LEAST_ROWS, _STRIP_PX // src.width)
+    for row in range(0, src.height, step):
+        yield Window(row, 0, min(step, src.height - row), src.width)
+
+
+def _labelled(src: rasterio.DatasetReader, window: Window) -> tuple[np.ndarray, np.ndarray, int]:
+    """Class ids and part numbers from 1 on, 0 where nothing is known; how many parts there are."""
+    ids = src.read(1, window=_rio(window))
+    values = ids.astype(np.int16) + 1
+    values[ids == IGNORE] = 0
+    labels, count = label(values, background=0, return_num=True, connectivity=1)
+    return ids, labels, int(count)
+
+
+def _rio(window: Window) -> RioWindow:
+    return RioWindow(window.col, window.row, window.width, window.height)
