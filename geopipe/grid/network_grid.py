@@ -125,9 +125,6 @@ def suited_gsd(scene: GeoBox) -> float:
 
 
 def _snap(factor: float) -> float:
-    nearest_integer = round(factor)
-    return (
-        float(nearest_integer)
-        if nearest_integer and abs(factor / nearest_integer - 1) < _SNAP
-        else factor
-    )
+    """`factor`, or the whole number or the unit fraction (1/2, 1/3...) that it nearly is."""
+    exact = float(round(factor)) if factor >= 1 else 1 / round(1 / factor)
+    return exact if abs(factor / exact - 1) < _SNAP else factor
