@@ -44,13 +44,20 @@ _START = Path("workflows/new-scene.toml")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is asked for and is not done, then write the page."""
-    sites = sorted(p.stem for p in FOLDER.glob("*.toml") if p.stem not in ("roads", "land"))
+    sites = sorted(p.stem for p in FOLDER.glob("*.toml"))
     parser = argparse.ArgumentParser(description="maps of real places, compared with their labels")
     parser.add_argument("--sites", nargs="+", default=sites, choices=sites)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of every workflow, as of geopipe run",
+    )
     parser.add_argument("--here", action="store_true", help="one run, in this process")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -58,22 +65,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for site, method, seed in product(args.sites, args.methods, args.seeds):
         target = args.results / f"{site}-{method}-{seed}.json"
         if args.here:
-            _run(site, method, seed, args.out, target)
+            _run(site, method, seed, args, target)
         elif not target.exists():
             # A process each: its peak of memory is its own.
             command = [sys.executable, "-m", "reproduce.real.run", "--here", "--sites", site]
             command += ["--methods", method, "--seeds", str(seed), "--out", str(args.out)]
-            subprocess.run([*command, "--results", str(args.results)], check=False)
+            command += ["--results", str(args.results), *(f"--set={pair}" for pair in args.set)]
+            subprocess.run(command, check=False)
     if not args.here:
         write_page(args.results)
 
 
-def _run(site: str, method: str, seed: int, out: Path, target: Path) -> None:
+def _run(site: str, method: str, seed: int, args: argparse.Namespace, target: Path) -> None:
     data = Path(os.environ.get("GEOPIPE_DATA", "../shared/data"))
     if not data.is_dir():
         raise SceneError(f"there is no folder {data}", "set GEOPIPE_DATA")
-    place = Place.open(site, data, out / "places")
-    workflow = _workflow(place, method, seed, out)
+    place = Place.open(site, data, args.out / "places")
+    changes = dict(pair.split("=", 1) for pair in args.set)
+    workflow = _workflow(place, method, seed, args.out, changes)
     start = time.perf_counter()
     try:
         run_workflow(workflow)
@@ -94,6 +103,7 @@ def _run(site: str, method: str, seed: int, out: Path, target: Path) -> None:
         "title": place.spec["title"],
         "method": method,
         "seed": seed,
+        "changed": changes,
         "minutes": seconds / 60,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "threads": torch.get_num_threads(),
@@ -105,7 +115,7 @@ def _run(site: str, method: str, seed: int, out: Path, target: Path) -> None:
     target.write_text(json.dumps(told, indent=1) + "\n")
 
 
-def _workflow(place: Place, method: str, seed: int, out: Path) -> Workflow:
+def _workflow(place: Place, method: str, seed: int, out: Path, changes: dict[str, str]) -> Workflow:
     settings = {
         "name": f"{place.spec['title']}: {method}",
         "out": str((out / f"{place.name}-{method}-{seed}").resolve()),
@@ -122,7 +132,7 @@ def _workflow(place: Place, method: str, seed: int, out: Path) -> Workflow:
         }
         if place.nodata is not None:
             settings[f"{role}.nodata"] = str(place.nodata)
-    return load_workflow(_START, settings)
+    return load_workflow(_START, settings | changes)
 
 
 def _classes(place: Place) -> str:
