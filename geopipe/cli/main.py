@@ -19,6 +19,7 @@ from geopipe.cli.labels import labels
 from geopipe.cli.map import map_
 from geopipe.cli.options import AS_JSON, CLASSES, PATH
 from geopipe.cli.patches import patches
+from geopipe.cli.roads import roads
 from geopipe.cli.seams import verify_seams
 from geopipe.cli.transfer import transfer
 from geopipe.errors import ConfigError, GeopipeError
@@ -150,5 +151,16 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-for command in (labels, map_, verify_seams, doctor, assess, patches, transfer, scenes, index):
+for command in (
+    labels,
+    map_,
+    roads,
+    verify_seams,
+    doctor,
+    assess,
+    patches,
+    transfer,
+    scenes,
+    index,
+):
     main.add_command(command)
