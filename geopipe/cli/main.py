@@ -99,7 +99,7 @@ def evaluate(
 ) -> None:
     """Compare MAP with TRUTH (a raster or vectors): accuracy, IoU, F1, kappa, confusion matrix."""
     from geopipe.classes import load_scheme
-    from geopipe.evaluation.map_accuracy import evaluate_map as compare
+    from geopipe.evaluation.evaluate import evaluate as compare
 
     scheme = load_scheme(classes) if classes else None
     metrics = compare(class_map, truth, scheme=scheme, area=area, layer=layer)
