@@ -20,7 +20,7 @@ def prune_spurs(graph: nx.MultiGraph) -> None:
     while True:
         pruned = False
         for node in list(graph):
-            if graph.degree(node) < 3:
+            if node not in graph or graph.degree(node) < 3:
                 continue
             limit = 2 * graph.nodes[node]["half_width"]
             spurs = [

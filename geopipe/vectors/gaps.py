@@ -22,6 +22,9 @@ _BLIND_SHARE = 0.5
 _HIDDEN = 0.5
 """Share of a gap that must have a probability; else it counts as unknown."""
 
+_WIDEST_M = 20.0
+"""From the middle of a road that an end runs into to its edge, at most."""
+
 Mean = Callable[[np.ndarray, np.ndarray], float]
 """Mean probability of road from one point to another, NaN where unknown."""
 
@@ -128,19 +131,21 @@ def _end_to_side(
     splits: dict[int, list[tuple[float, int]]] = {}
     for node, direction in ends.items():
         start = graph.nodes[node]["xy"]
-        ray = shapely.LineString([start, start + max_gap * direction])
-        own = {i for i in tree.query(shapely.Point(start)) if node in edges[i][:2]}
+        origin = shapely.Point(start)
+        ray = shapely.LineString([start, start + (max_gap + _WIDEST_M) * direction])
         hits = [
-            (shapely.Point(start).distance(point), int(i))
+            (origin.distance(shapely.intersection(ray, shapes[i])), int(i))
             for i in tree.query(ray, predicate="intersects")
-            if i not in own
-            for point in [shapely.intersection(ray, shapes[i])]
+            if node not in edges[i][:2]
         ]
         if not hits:
             continue
-        gap, edge = min(hits)
-        if allowed(start, start + gap * direction):
-            at = float(shapes[edge].project(shapely.Point(start + gap * direction)))
+        reach, edge = min(hits)
+        line = graph.edges[edges[edge]]["line"]
+        at = float(shapes[edge].project(shapely.Point(start + reach * direction)))
+        half_width = line.half_width[np.argmin(np.abs(line.along - at))]
+        gap = reach - float(np.nan_to_num(half_width))  # up to the edge of that road
+        if gap <= max_gap and allowed(start, start + max(gap, 0.0) * direction):
             splits.setdefault(edge, []).append((at, node))
     for edge, places in sorted(splits.items()):
         _split(graph, edges[edge], sorted(places))

@@ -10,13 +10,9 @@ def smoothed(xy: np.ndarray, step: float, tolerance: float, *, closed: bool) -> 
 
     Its first and last vertices stay. Half of `tolerance` (the units of `xy`) is the most that
     smoothing moves a point, half the most that a vertex left out lies off the new line. `step`:
-    distance between the points that are smoothed, a pixel.
+    distance between the vertices of `xy`, a pixel; longer pieces are straight.
     """
-    steps = np.hypot(*np.diff(xy, axis=0).T)
-    along = np.concatenate([[0.0], np.cumsum(steps)])
-    count = max(2, round(along[-1] / step) + 1)
-    even = np.linspace(0, along[-1], count)
-    points = np.column_stack([np.interp(even, along, xy[:, k]) for k in (0, 1)])
+    points = shapely.get_coordinates(shapely.segmentize(shapely.LineString(xy), 1.5 * step))
     moved = _blurred(points, max(1.0, 2 * tolerance / step), closed) - points
     distance = np.hypot(*moved.T)
     moved *= np.minimum(1.0, tolerance / 2 / np.maximum(distance, 1e-12))[:, None]
