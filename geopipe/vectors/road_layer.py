@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from geopandas import GeoDataFrame
 from pyproj import Geod, Transformer
 
 from geopipe import __version__
-from geopipe.errors import LabelError, SceneError
+from geopipe.errors import LabelError
 from geopipe.raster.geopackage import atomic_geopackage, check_target
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import category_qml
@@ -115,14 +116,13 @@ def write_road_layer(network: RoadNetwork, table: GeoDataFrame, out: Path) -> No
             db.execute("UPDATE layer_styles SET update_time = ?", [_MOMENT])
 
 
-def write_road_graph(network: RoadNetwork, out: Path) -> None:
-    """Write the network as GraphML that ``osmnx.load_graphml`` and networkx read.
+def road_graphml(network: RoadNetwork) -> bytes:
+    """The network as GraphML that ``osmnx.load_graphml`` and networkx read.
 
     Nodes have ``x`` and ``y`` (degrees, EPSG:4326) and ``street_count``; every road is two edges,
     one each way, with ``osmid`` (its road_id), ``length`` (metres on the ground), ``width``,
     ``oneway``, ``reversed`` and ``geometry`` (WKT). `road_table` gives
     the ids, so it comes first.
-    Raises SceneError where the file cannot be written.
     """
     graph, to_lonlat = network.graph, _to_lonlat(network)
     directed = nx.MultiDiGraph(
@@ -152,14 +152,9 @@ def write_road_graph(network: RoadNetwork, out: Path) -> None:
                 reversed=str(back),
                 geometry=shapely.to_wkt(line, rounding_precision=9),
             )
-    part = out.with_name(out.name + ".part")
-    try:
-        nx.write_graphml(directed, part)
-        part.replace(out)
-    except OSError as e:
-        raise SceneError(f"cannot write {out}: {e}", "is the folder there?") from e
-    finally:
-        part.unlink(missing_ok=True)
+    text = BytesIO()
+    nx.write_graphml(directed, text)
+    return text.getvalue()
 
 
 def check_road_targets(
@@ -181,12 +176,20 @@ def check_road_targets(
 def write_roads(network: RoadNetwork, out: Path, graphml: Path | None = None) -> dict[str, Any]:
     """Write the layer and, where asked for, the graph; returns counts for people.
 
-    The graph is written first, so that a layer that is there has its graph.
+    Both files appear, or none. Raises LabelError where one cannot be written.
     """
     table = road_table(network)
-    if graphml is not None:
-        write_road_graph(network, graphml)
-    write_road_layer(network, table, out)
+    part = (graphml or out).with_name((graphml or out).name + ".part")
+    try:
+        if graphml is not None:
+            part.write_bytes(road_graphml(network))
+        write_road_layer(network, table, out)
+        if graphml is not None:
+            part.replace(graphml)
+    except OSError as e:
+        raise LabelError(f"cannot write {graphml}: {e}", "is there room, and may you?") from e
+    finally:
+        part.unlink(missing_ok=True)
     graph = network.graph
     return {
         "lines": len(table),

@@ -76,7 +76,7 @@ def test_smoothing_moves_nothing_farther_than_it_says(draw, scheme):
         raw, smooth = shapely.LineString(data["line"].xy), shapely.LineString(data["shape"])
         limit = 0.75 * 0.5 + 0.5 if tolerance is None else tolerance
         assert smooth.hausdorff_distance(raw) <= limit * 1.01
-        assert len(smooth.coords) < len(raw.coords) / 4
+        assert len(smooth.coords) < len(raw.coords) / 3
         truth = shapely.LineString(wave)
         assert max(truth.distance(shapely.Point(c)) for c in smooth.coords[1:-1]) < 1
 
