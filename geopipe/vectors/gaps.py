@@ -51,9 +51,10 @@ def bridge_gaps(
 ) -> int:
     """Join dead ends across at most `max_gap` metres; returns how many gaps were bridged.
 
-    Both ends must point at each other, or one at the side of another road. The mean probability of
-    road in the gap must be `min_score` or more; where it is unknown a gap may be half as long.
-    Shorter gaps come first, and an end is joined once.
+    Both ends must point at each other, or one at the side of another road, and no gap is longer
+    than the line that would cross it: a stub is no evidence. The mean probability of road in the
+    gap must be `min_score` or more; where it is unknown a gap may be half as long. Shorter gaps
+    come first, and an end is joined once.
     """
     mean = mean or (lambda a, b: math.nan)
 
@@ -101,6 +102,8 @@ def _end_to_end(
         a, b = (nodes[i] for i in pairs[k].tolist())
         if a not in free or b not in free or _is_hook(graph, a, b, gaps[k]):
             continue
+        if gaps[k] > min(_length_of(graph, a), _length_of(graph, b)):
+            continue
         start, end = graph.nodes[a]["xy"], graph.nodes[b]["xy"]
         way = (end - start) / max(gaps[k], 1e-9)
         width = graph.nodes[a]["half_width"] + graph.nodes[b]["half_width"]
@@ -109,6 +112,11 @@ def _end_to_end(
             add_line(graph, a, b, _bridge(start, end))
             free -= {a, b}
     return (len(nodes) - len(free)) // 2
+
+
+def _length_of(graph: nx.MultiGraph, end: int) -> float:
+    """Metres of the longest line at a dead end, which has one, or two once it is joined."""
+    return max(line.length for _, _, line in outgoing(graph, end))
 
 
 def _is_hook(graph: nx.MultiGraph, a: int, b: int, gap: float) -> bool:
@@ -145,7 +153,8 @@ def _end_to_side(
         at = float(shapes[edge].project(shapely.Point(start + reach * direction)))
         half_width = line.half_width[np.argmin(np.abs(line.along - at))]
         gap = reach - float(np.nan_to_num(half_width))  # up to the edge of that road
-        if gap <= max_gap and allowed(start, start + max(gap, 0.0) * direction):
+        longest = min(max_gap, _length_of(graph, node))
+        if gap <= longest and allowed(start, start + max(gap, 0.0) * direction):
             splits.setdefault(edge, []).append((at, node))
     for edge, places in sorted(splits.items()):
         _split(graph, edges[edge], sorted(places))
