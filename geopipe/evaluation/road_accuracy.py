@@ -69,18 +69,22 @@ class RoadMetrics:
 
 def compare_roads(mapped: np.ndarray, truth: np.ndarray, buffer_m: float = BUFFER_M) -> RoadMetrics:
     """Compare LineStrings `mapped` (m,) with `truth` (n,), both in the same metres."""
-    graphs = RoadGraph.of(mapped), RoadGraph.of(truth)
-    (precision, offsets), (recall, _) = (_within(a, b, buffer_m) for a, b in (graphs, graphs[::-1]))
+    found, expected = RoadGraph.of(mapped), RoadGraph.of(truth)
+    precision, offsets = _within(found, expected, buffer_m)
+    recall, _ = _within(expected, found, buffer_m)
     total = precision + recall
     return RoadMetrics(
         precision,
         recall,
         2 * precision * recall / total if total else total,
-        apls(graphs[1], graphs[0]),
+        apls(expected, found),
         float(np.median(offsets)) if len(offsets) else float("nan"),
-        *(graph.length / 1000 for graph in graphs),
-        *(graph.components for graph in graphs),
-        *(graph.dangling for graph in graphs),
+        found.length / 1000,
+        expected.length / 1000,
+        found.components,
+        expected.components,
+        found.dangling,
+        expected.dangling,
         buffer_m,
     )
 

@@ -87,7 +87,7 @@ class RoadGraph:
         """The line (k,) nearest to each point (k, 2), -1 beyond `within` m, and metres along it."""
         on, at = np.full(len(xy), -1), np.zeros(len(xy))
         if len(self.lines) and len(xy):
-            points = shapely.points(xy)
+            points = np.asarray(shapely.points(xy), object)
             tree = shapely.STRtree(self.lines)
             i, line = tree.query_nearest(points, max_distance=within, all_matches=False)
             on[i] = line

@@ -73,7 +73,7 @@ def _are_one(graph: nx.MultiGraph, u: int, v: int, line: Centreline) -> bool:
     a, b = graph.nodes[u], graph.nodes[v]
     width = a["half_width"] + b["half_width"]
     apart = float(np.hypot(*(a["xy"] - b["xy"])))
-    return apart < width and line.length < 1.5 * width
+    return bool(apart < width and line.length < 1.5 * width)
 
 
 def _merge(graph: nx.MultiGraph, into: int, node: int) -> None:

@@ -86,7 +86,7 @@ class Centreline:
 
     def from_point(self, xy: np.ndarray) -> "Centreline":
         """The line with one more vertex, without width and score, before its first."""
-        unknown = np.float32([np.nan])
+        unknown = np.full(1, np.nan, np.float32)
         return Centreline(
             np.concatenate([[xy], self.xy]),
             np.concatenate([unknown, self.half_width]),
@@ -136,7 +136,7 @@ def graph_of(skeleton: Skeleton, width: int, gsd: tuple[float, float]) -> nx.Mul
     degree = np.bincount(one, minlength=n) + np.bincount(two, minlength=n)
     # Of a pixel with two neighbours the way on is their sum less where one comes from.
     neighbour_sum = np.bincount(one, two, n) + np.bincount(two, one, n)
-    sums = memoryview(neighbour_sum.astype(np.int64))
+    sums: memoryview[int] = memoryview(neighbour_sum.astype(np.int64).data).cast("B").cast("q")
     xy = (np.column_stack([skeleton.cols, skeleton.rows]) + 0.5) * (gsd[1], gsd[0])
 
     cluster = np.arange(n)
@@ -180,7 +180,7 @@ def _chains(
     two: np.ndarray,
     is_node: np.ndarray,
     cluster: np.ndarray,
-    sums: memoryview,
+    sums: memoryview[int],
     visited: np.ndarray,
 ) -> Iterator[tuple[int, int, list[int]]]:
     """(node, node, pixels between them) of every line, each once, in the order of the pixels."""
@@ -201,7 +201,7 @@ def _walk(
     start: int,
     following: int,
     is_node: np.ndarray,
-    sums: memoryview,
+    sums: memoryview[int],
     visited: np.ndarray,
     stop: int = -1,
 ) -> list[int]:

@@ -78,7 +78,7 @@ def road_table(network: RoadNetwork) -> GeoDataFrame:
     columns["source"] = np.full(len(rows), network.source, object)
     columns["model_sha256"] = np.full(len(rows), network.model_sha256, object)
     lines = np.array([row["geometry"] for row in rows], object)
-    return GeoDataFrame(columns, geometry=lines, crs=network.geobox.crs.proj)
+    return GeoDataFrame(columns, geometry=lines, crs=network.crs)
 
 
 def _geodesic(network: RoadNetwork, xy: np.ndarray) -> float:
@@ -87,7 +87,7 @@ def _geodesic(network: RoadNetwork, xy: np.ndarray) -> float:
 
 
 def _to_lonlat(network: RoadNetwork) -> Transformer:
-    return Transformer.from_crs(network.geobox.crs.proj, "EPSG:4326", always_xy=True)
+    return Transformer.from_crs(network.crs, "EPSG:4326", always_xy=True)
 
 
 def write_road_layer(network: RoadNetwork, table: GeoDataFrame, out: Path) -> None:

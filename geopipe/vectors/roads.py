@@ -10,6 +10,7 @@ import networkx as nx
 import numpy as np
 import rasterio
 from odc.geo.geobox import GeoBox
+from pyproj import CRS
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import ConfigError, GridError, SceneError
@@ -78,6 +79,12 @@ class RoadNetwork:
     """Of the model that made the map, where the map says so."""
     bridged: int
     """Gaps that were bridged."""
+
+    @property
+    def crs(self) -> CRS:
+        """The CRS of the map."""
+        assert self.geobox.crs is not None  # `find_roads` refuses a map without
+        return self.geobox.crs.proj
 
     def to_crs(self, xy: np.ndarray) -> np.ndarray:
         """Coordinates (n, 2) of the graph in the CRS of the map."""

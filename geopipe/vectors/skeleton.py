@@ -79,18 +79,11 @@ def skeletonize(
             if probability is not None:
                 score = probability.read(window)[row, col]
             parts.append((row + window.row, col + window.col, half_width, score))
-    rows, cols, half_width, score = (
-        np.concatenate([p[i] for p in parts]) if parts else np.empty(0) for i in range(4)
-    )
-    order = np.lexsort((cols, rows))
-    return Skeleton(
-        rows[order].astype(np.int32),
-        cols[order].astype(np.int32),
-        half_width[order].astype(np.float32),
-        score[order].astype(np.float32),
-        road_px,
-        wide_px,
-    )
+    columns = [np.concatenate(part) for part in zip(*parts, strict=True)] or [np.empty(0)] * 4
+    order = np.lexsort((columns[1], columns[0]))
+    rows, cols = (column[order].astype(np.int32) for column in columns[:2])
+    half_width, score = (column[order].astype(np.float32) for column in columns[2:])
+    return Skeleton(rows, cols, half_width, score, road_px, wide_px)
 
 
 def _without_small_holes(roads: np.ndarray, gsd: tuple[float, float]) -> np.ndarray:
