@@ -136,7 +136,7 @@ def graph_of(skeleton: Skeleton, width: int, gsd: tuple[float, float]) -> nx.Mul
     degree = np.bincount(one, minlength=n) + np.bincount(two, minlength=n)
     # Of a pixel with two neighbours the way on is their sum less where one comes from.
     neighbour_sum = np.bincount(one, two, n) + np.bincount(two, one, n)
-    sums: memoryview[int] = memoryview(neighbour_sum.astype(np.int64).data).cast("B").cast("q")
+    sums: memoryview = memoryview(neighbour_sum.astype(np.int64).data).cast("B").cast("q")
     xy = (np.column_stack([skeleton.cols, skeleton.rows]) + 0.5) * (gsd[1], gsd[0])
 
     cluster = np.arange(n)
@@ -180,7 +180,7 @@ def _chains(
     two: np.ndarray,
     is_node: np.ndarray,
     cluster: np.ndarray,
-    sums: memoryview[int],
+    sums: memoryview,
     visited: np.ndarray,
 ) -> Iterator[tuple[int, int, list[int]]]:
     """(node, node, pixels between them) of every line, each once, in the order of the pixels."""
@@ -201,7 +201,7 @@ def _walk(
     start: int,
     following: int,
     is_node: np.ndarray,
-    sums: memoryview[int],
+    sums: memoryview,
     visited: np.ndarray,
     stop: int = -1,
 ) -> list[int]:

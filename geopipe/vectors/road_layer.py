@@ -62,7 +62,7 @@ def road_table(network: RoadNetwork) -> GeoDataFrame:
         )
     rows.sort(key=lambda row: row["geometry"].coords[:])
     for number, row in enumerate(rows, start=1):
-        row.pop("edge")["road_id"] = number
+        row.pop("edge").update(road_id=number, width_m=row["width_m"])
     columns = {
         name: np.array([row[name] for row in rows], kind)
         for name, kind in (
@@ -137,10 +137,9 @@ def road_graphml(network: RoadNetwork) -> bytes:
         start, end = (u, v) if data["start"] == u else (v, u)
         shape = network.to_crs(data["shape"])
         lonlat = np.column_stack(to_lonlat.transform(*shape.T))
-        widths = data["line"].half_width
         facts = {"osmid": str(data["road_id"]), "length": f"{_geodesic(network, shape):.3f}"}
-        if np.isfinite(widths).any():
-            facts["width"] = f"{2 * np.nanmedian(widths):.2f}"
+        if data["width_m"] is not None:
+            facts["width"] = f"{data['width_m']:.2f}"
         for a, b, back in ((start, end, False), (end, start, True)):
             line = shapely.LineString(lonlat[::-1] if back else lonlat)
             directed.add_edge(

@@ -78,6 +78,7 @@ def test_graph_opens_in_osmnx(network, tmp_path):
     table = road_table(network).set_index("road_id")
     for _, edge in edges.iterrows():
         assert edge["length"] == pytest.approx(table.length_m[edge["osmid"]], abs=0.01)
+        assert float(edge["width"]) == pytest.approx(8, abs=0.5)
     a, b = (
         osmnx.nearest_nodes(osmnx.project_graph(graph, to_crs=2154), x, 6_500_960)
         for x in (789_000, 789_200)

@@ -145,11 +145,11 @@ def test_an_end_is_joined_to_the_road_it_points_at_and_to_none_beside_it(draw, s
 
 def test_blocks_do_not_show(draw, scheme):
     rng = np.random.default_rng(5)
-    lines = [*CROSS, *(rng.uniform(0, 180, (2, 2)) for _ in range(9))]
-    path = draw(lines, (180, 180), width=7)
+    lines = [*CROSS, *(rng.uniform(0, 120, (2, 2)) for _ in range(6))]
+    path = draw(lines, (120, 120), width=7)
     options = RoadOptions(max_width=20)
     whole = find_roads(path, scheme=scheme, options=options, block=4096)
-    for block in (90, 256):
+    for block in (70, 130):
         parts = find_roads(path, scheme=scheme, options=options, block=block)
         assert [*parts.graph.edges] == [*whole.graph.edges]
         assert all(a.equals(b) for a, b in zip(shapes_of(parts), shapes_of(whole), strict=True))
