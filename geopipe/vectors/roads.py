@@ -174,14 +174,14 @@ def _checked_gsd(src: rasterio.DatasetReader) -> tuple[float, float]:
 
 
 def _class_id(src: rasterio.DatasetReader, scheme: ClassScheme | None, name: str) -> int:
-    if scheme is None:
-        raise ConfigError(
-            f"{src.name} names no classes", "keep its .aux.xml next to it, or give a class scheme"
-        )
     if src.count != 1 or not np.issubdtype(src.dtypes[0], np.integer):
         raise SceneError(
             f"{src.name} has {src.count} bands of {src.dtypes[0]}",
             "give one band of whole numbers: class ids, not colours or scores",
+        )
+    if scheme is None:
+        raise ConfigError(
+            f"{src.name} names no classes", "keep its .aux.xml next to it, or give a class scheme"
         )
     if name not in scheme.names:
         raise ConfigError(
