@@ -27,12 +27,13 @@ def evaluate(
     """Compare a map with ground truth: accuracy, IoU, F1, kappa.
 
     TRUTH is a raster of class ids on any grid, or vectors as for `geopipe labels`. The confusion
-    matrix and the figures of each class are printed.
+    matrix and the figures of each class are printed. Where MAP is a file of lines, as
+    `geopipe roads` writes it, they are compared with lines of TRUTH: relaxed F1 and APLS.
 
     Example: geopipe evaluate map/classes.tif truth.gpkg
     """
     from geopipe.classes import load_scheme
-    from geopipe.evaluation.map_accuracy import evaluate_map as compare
+    from geopipe.evaluation.evaluate import evaluate as compare
 
     scheme = load_scheme(classes) if classes else None
     metrics = compare(class_map, truth, scheme=scheme, area=area, layer=layer)

@@ -20,6 +20,7 @@ from geopipe.cli.labels import labels
 from geopipe.cli.map import map_
 from geopipe.cli.options import with_consent
 from geopipe.cli.patches import patches
+from geopipe.cli.roads import roads
 from geopipe.cli.run import run
 from geopipe.cli.seams import verify_seams
 from geopipe.cli.train import train
@@ -29,7 +30,7 @@ from geopipe.errors import GeopipeError
 SECTIONS = {
     "Labels": ("labels", "labels check", "labels align"),
     "Train": ("train", "patches train", "chips train", "transfer", "run"),
-    "Map": ("map", "chips classify", "verify-seams"),
+    "Map": ("map", "roads", "chips classify", "verify-seams"),
     "Judge": ("evaluate", "assess plan", "assess report", "chips evaluate", "chips attention"),
     "Search": ("index build", "index query", "index evaluate", "index heatmap"),
     "Other": ("doctor",),
@@ -114,6 +115,7 @@ COMMANDS = (
     transfer,
     run,
     map_,
+    roads,
     verify_seams,
     evaluate,
     assess,
