@@ -115,7 +115,7 @@ def drawn(tile: str, labels: str, gsd: float, truth: Path | None, work: Path) ->
 def streets(folder: Path, work: Path) -> dict[str, Any]:
     """Masks of real streets: lines drawn as wide as the masks against them; then with holes."""
     scheme = load_scheme(SCHEME)
-    overlaps, found, gaps = [], [], 0
+    overlaps, result, gaps = [], [], 0
     rng = np.random.default_rng(0)
     for source in sorted(folder.iterdir()):
         with rasterio.open(source) as src:
@@ -132,13 +132,13 @@ def streets(folder: Path, work: Path) -> dict[str, Any]:
             holed &= (y - rows[i]) ** 2 + (x - cols[i]) ** 2 > radius**2
         lines, bridged = _lines(holed, scheme, work)
         gaps += bridged
-        found.append(compare_roads(lines, whole[0]))
+        result.append(compare_roads(lines, whole[0]))
     return {
         "tiles": len(overlaps),
         "iou": [float(np.mean(overlaps)), min(overlaps)],
-        "apls_with_holes": float(np.nanmean([m.apls for m in found])),
-        "recall_with_holes": float(np.mean([m.recall for m in found])),
-        "precision_with_holes": float(np.mean([m.precision for m in found])),
+        "apls_with_holes": float(np.nanmean([m.apls for m in result])),
+        "recall_with_holes": float(np.mean([m.recall for m in result])),
+        "precision_with_holes": float(np.mean([m.precision for m in result])),
         "bridged": gaps,
     }
 

@@ -187,10 +187,10 @@ def _require_weights(header: dict[str, Any], classes: int, state: dict[str, Tens
     """
     with torch.device("meta"):
         net = build_base_network(header["bands"], classes, **header.get("architecture", {}))
-        asked = sum(t.numel() for t in net.state_dict().values())
+        requested = sum(t.numel() for t in net.state_dict().values())
     there = sum(t.numel() for t in state.values())
-    if asked > there:
-        raise ValueError(f"it asks for {asked} weights, the file holds {there}")
+    if requested > there:
+        raise ValueError(f"it asks for {requested} weights, the file holds {there}")
 
 
 def file_hash(path: Path) -> str:

@@ -70,21 +70,21 @@ class RoadMetrics:
 
 def compare_roads(mapped: np.ndarray, truth: np.ndarray, buffer_m: float = BUFFER_M) -> RoadMetrics:
     """Compare LineStrings `mapped` (m,) with `truth` (n,), both in the same metres."""
-    found, expected = RoadGraph.of(mapped), RoadGraph.of(truth)
-    precision, offsets = _within(found, expected, buffer_m)
-    recall, _ = _within(expected, found, buffer_m)
+    result, expected = RoadGraph.of(mapped), RoadGraph.of(truth)
+    precision, offsets = _within(result, expected, buffer_m)
+    recall, _ = _within(expected, result, buffer_m)
     total = precision + recall
     return RoadMetrics(
         precision,
         recall,
         2 * precision * recall / total if total else total,
-        apls(expected, found),
+        apls(expected, result),
         float(np.median(offsets)) if len(offsets) else float("nan"),
-        found.length / 1000,
+        result.length / 1000,
         expected.length / 1000,
-        found.components,
+        result.components,
         expected.components,
-        found.dangling,
+        result.dangling,
         expected.dangling,
         buffer_m,
     )

@@ -125,11 +125,11 @@ class RoadGraph:
         links = coo_array(
             (list(best.values()), tuple(np.array(list(best)).T)), (count, count)
         ).tocsr()
-        found = dijkstra(links, directed=False, indices=len(nodes) + sources)
-        found = found[:, len(nodes) :]
-        found[:, on < 0] = np.inf
-        found[on[sources] < 0] = np.inf
-        return np.asarray(found)
+        result = dijkstra(links, directed=False, indices=len(nodes) + sources)
+        result = result[:, len(nodes) :]
+        result[:, on < 0] = np.inf
+        result[on[sources] < 0] = np.inf
+        return np.asarray(result)
 
 
 def _segments(lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

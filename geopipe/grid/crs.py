@@ -82,9 +82,9 @@ def _proj_trouble() -> tuple[str, str] | None:
         if not misleading:
             reason = " ".join(str(e).split())[:200]
             return f"PROJ cannot use its data: {reason}", "see geopipe doctor"
-        said = " and ".join(f"{v} is {os.environ[v]}" for v in misleading)
+        text = " and ".join(f"{v} is {os.environ[v]}" for v in misleading)
         return (
-            f"PROJ cannot use its data: {said}, which belongs to another program",
+            f"PROJ cannot use its data: {text}, which belongs to another program",
             f"unset {' and '.join(misleading)}; see geopipe doctor",
         )
     return None

@@ -58,12 +58,12 @@ def values(text: str) -> list[str]:
 
 def meanings(text: str) -> set[str]:
     """The values of a semicolon list and, for true and false in other words, ``yes`` and ``no``."""
-    found = set(values(text))
-    if any(v in _YES or _ONE.match(v) for v in found):
-        found.add("yes")
-    if any(_is_no(v) for v in found):
-        found.add("no")
-    return found
+    result = set(values(text))
+    if any(v in _YES or _ONE.match(v) for v in result):
+        result.add("yes")
+    if any(_is_no(v) for v in result):
+        result.add("no")
+    return result
 
 
 def says_something(text: str) -> bool:
@@ -86,13 +86,13 @@ def _several(text: str) -> list[Any] | None:
     """The values of a list that was written as text; None for text that is no list."""
     for read in () if _SIDE_BY_SIDE.search(text) else (json.loads, ast.literal_eval):
         try:
-            found = read(text)
+            result = read(text)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
-        if isinstance(found, list | tuple | set):
-            return list(found)
-        if isinstance(found, str):
-            return [found] if found != text else None
+        if isinstance(result, list | tuple | set):
+            return list(result)
+        if isinstance(result, str):
+            return [result] if result != text else None
     if listed := _OGR_LIST.match(text):
         return listed[1].split(",")
     if (text[0], text[-1]) not in (("[", "]"), ("{", "}")) or ":" in text or "=" in text:

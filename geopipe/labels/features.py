@@ -143,11 +143,11 @@ class FeatureCollector:
         """By key: how many features no rule wants, with the values they have most often."""
         counted: Counter[str] = Counter()
         for key in dict.fromkeys(k for k, _ in self._unwanted):
-            found = Counter({v: n for (k, v), n in self._unwanted.items() if k == key})
-            often = [v if len(v) <= _LONG else v[:_LONG] + "..." for v, _ in found.most_common(4)]
-            more = ", ..." if len(found) > len(often) else ""
+            result = Counter({v: n for (k, v), n in self._unwanted.items() if k == key})
+            often = [v if len(v) <= _LONG else v[:_LONG] + "..." for v, _ in result.most_common(4)]
+            more = ", ..." if len(result) > len(often) else ""
             reason = f"{key} {NO_RULE} ({', '.join(often)}{more})"
-            counted[reason] = found.total()
+            counted[reason] = result.total()
         return counted
 
 

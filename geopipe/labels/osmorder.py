@@ -53,14 +53,14 @@ def sorted_file(path: Path, folder: Path) -> SortedFile:
     if path.name.lower().endswith(".pbf"):
         if _is_sorted(_objects(path)):
             return SortedFile(path, {})
-        found = _Collected.of_pbf(path)
+        result = _Collected.of_pbf(path)
     else:
         if _is_sorted_xml(path):
             return SortedFile(path, {})
-        found = _Collected.of_xml(path)
-    found.require_places(path)
+        result = _Collected.of_xml(path)
+    result.require_places(path)
     target = folder / "sorted.osm.pbf"
-    return SortedFile(target, found.write(target))
+    return SortedFile(target, result.write(target))
 
 
 def _objects(path: Path) -> Iterator[tuple[int, int]]:
@@ -95,8 +95,8 @@ def _is_sorted_xml(path: Path) -> bool:
             documents += len(_START.findall(text))
             if documents > 1 or _UNLIKE.search(text):
                 return False
-            for found in _OBJECT.finditer(text):
-                here = _RANK[found[1].decode()], int(found[2])
+            for result in _OBJECT.finditer(text):
+                here = _RANK[result[1].decode()], int(result[2])
                 if here[1] <= 0 or here <= before:
                     return False
                 before = here
@@ -147,30 +147,30 @@ class _Collected:
 
     @classmethod
     def of_pbf(cls, path: Path) -> "_Collected":
-        found = cls()
+        result = cls()
         thing: Any
         for thing in osmium.FileProcessor(str(path)):
             kind, body = _of_osmium(thing)
             changed = thing.timestamp.isoformat() if thing.timestamp.year > 1970 else None
             one = _Object(thing.version, thing.deleted, dict(thing.tags), body, changed)
-            found.add(kind, thing.id, one)
-        return found
+            result.add(kind, thing.id, one)
+        return result
 
     @classmethod
     def of_xml(cls, path: Path) -> "_Collected":
-        found = cls()
+        result = cls()
         try:
             with _plain(path) as file:
                 documents = [d for x in _END.split(file.read()) if (d := x.strip())]
             for document in documents:
                 for kind, element in _elements(document):
-                    found.add_element(kind, element)
+                    result.add_element(kind, element)
         except (ET.ParseError, EOFError, OSError, ValueError, KeyError) as e:
             raise LabelError(
                 f"cannot read {path} as OSM data: {e}",
                 "the file is damaged or cut short; get it again",
             ) from e
-        return found
+        return result
 
     def add(self, kind: Kind, key: Hashable, one: _Object) -> None:
         known = self.objects[kind].get(key)

@@ -27,7 +27,7 @@ def small_label_areas(pool: PatchPool, names: tuple[str, ...], gsd: float) -> di
 
     Areas that a block or unknown ground cuts are left out, and classes with few areas.
     """
-    found: list[list[np.ndarray]] = [[] for _ in names]
+    result: list[list[np.ndarray]] = [[] for _ in names]
     for block in pool.blocks:
         values = block.labels.astype(np.int16) + 1
         values[block.labels == IGNORE] = 0
@@ -40,9 +40,11 @@ def small_label_areas(pool: PatchPool, names: tuple[str, ...], gsd: float) -> di
         sizes = np.bincount(labels.ravel(), minlength=count + 1)
         classes = np.zeros(count + 1, np.uint8)
         classes[labels.ravel()] = block.labels.ravel()
-        for class_id, sizes_of in enumerate(found):
+        for class_id, sizes_of in enumerate(result):
             sizes_of.append(sizes[whole & (classes == class_id)])
-    areas = {name: np.concatenate(sizes) * gsd**2 for name, sizes in zip(names, found, strict=True)}
+    areas = {
+        name: np.concatenate(sizes) * gsd**2 for name, sizes in zip(names, result, strict=True)
+    }
     return {
         name: float(np.quantile(size, _QUANTILE, method="lower"))
         for name, size in areas.items()

@@ -53,8 +53,8 @@ class Warp:
         rows, cols = (x.round().long().numpy() for x in self._places(row, col, size))
         height, width = ids.shape
         inside = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
-        found = ids[rows.clip(0, height - 1), cols.clip(0, width - 1)]
-        return torch.from_numpy(np.where(inside, found, IGNORE).astype(np.uint8))
+        result = ids[rows.clip(0, height - 1), cols.clip(0, width - 1)]
+        return torch.from_numpy(np.where(inside, result, IGNORE).astype(np.uint8))
 
     def _places(self, row: int, col: int, size: int) -> tuple[Tensor, Tensor]:
         """Rows and columns (size, size) float32 of a block, of the pixels of a warped patch."""

@@ -81,14 +81,14 @@ def other_extents(
         other = replace(job, scene=SceneCrop.of(job.scene, extent))
         there = Window(part.row - extent.row, part.col - extent.col, *part.shape)
         valid = job.scene.read(part).valid
-        (ours,), (theirs,) = (
+        (own,), (target,) = (
             score_window(model, j.scene, window, device=j.device)
             for j, window in ((job, part), (other, there))
         )
         classes = [
             j.compute(Tile(0, window, window))[-1] for j, window in ((job, part), (other, there))
         ]
-        difference = (ours - theirs).abs().amax(0).cpu().numpy()[valid]
+        difference = (own - target).abs().amax(0).cpu().numpy()[valid]
         yield ExtentResult(
             offset,
             int(valid.sum()),

@@ -50,5 +50,5 @@ def min_area_tag(sizes: tuple[float, ...], scheme: ClassScheme) -> dict[str, str
     """As a tag of what is made with it; none where all areas stay."""
     if not any(sizes):
         return {}
-    said = (f"{n} {s:g} m2" for n, s in zip(scheme.names, sizes, strict=True) if s)
-    return {"min_area": ", ".join(said)}
+    notes = (f"{n} {s:g} m2" for n, s in zip(scheme.names, sizes, strict=True) if s)
+    return {"min_area": ", ".join(notes)}

@@ -51,9 +51,9 @@ def sieve(
         geobox = GeoBox(src.shape, src.transform, src.crs)
         pixel = math.prod(nominal_gsd(geobox))
         least = np.array([math.ceil(m2 / pixel - 1e-9) for m2 in min_area], np.int64)
-        found = _first_pass(src, least, strip_rows)
-        parts = new_classes(found, least)
-        return _second_pass(src, geobox, target, found.classes, parts, len(least), strip_rows)
+        result = _first_pass(src, least, strip_rows)
+        parts = new_classes(result, least)
+        return _second_pass(src, geobox, target, result.classes, parts, len(least), strip_rows)
 
 
 def _first_pass(src: rasterio.DatasetReader, least: np.ndarray, rows: int | None) -> Borders:
@@ -61,7 +61,7 @@ def _first_pass(src: rasterio.DatasetReader, least: np.ndarray, rows: int | None
 
     Parts are numbered in the order of their first pixels, strip by strip.
     """
-    found = Borders(len(least))
+    result = Borders(len(least))
     above: tuple[np.ndarray, np.ndarray] | None = None
     for window in _strips(src, rows):
         ids, labels, count = _labelled(src, window)
@@ -70,14 +70,14 @@ def _first_pass(src: rasterio.DatasetReader, least: np.ndarray, rows: int | None
         classes[labels.ravel()] = ids.ravel()
         small = np.zeros(count + 1, bool)
         small[1:] = sizes[1:] < least[classes[1:]]
-        base = found.add(classes[1:], sizes[1:])
-        found.touch(labels[:, :-1], labels[:, 1:], small, base)
-        found.touch(labels[:-1], labels[1:], small, base)
+        base = result.add(classes[1:], sizes[1:])
+        result.touch(labels[:, :-1], labels[:, 1:], small, base)
+        result.touch(labels[:-1], labels[1:], small, base)
         top = np.where(labels[0] > 0, labels[0].astype(np.int64) + base - 1, -1)
         if above is not None:
-            found.join(*above, ids[0], top)
+            result.join(*above, ids[0], top)
         above = ids[-1], np.where(labels[-1] > 0, labels[-1].astype(np.int64) + base - 1, -1)
-    return found
+    return result
 
 
 def _second_pass(

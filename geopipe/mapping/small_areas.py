@@ -79,24 +79,24 @@ class Borders:
             self._touching = [_summed(self.touching)]
 
 
-def new_classes(found: Borders, least: np.ndarray) -> np.ndarray:
+def new_classes(result: Borders, least: np.ndarray) -> np.ndarray:
     """(parts,) uint8: the class of each part when areas below `least` pixels (classes,) are gone.
 
     Round by round, a small area next to areas that have a class for good takes the one with the
     longest border, of equals the lowest id; then it has one for good too. All of a round look at
     the state before it, so the order of the areas has no part in it.
     """
-    parts = found.classes
+    parts = result.classes
     if not len(parts):
         return parts
-    a, b = found.joined
+    a, b = result.joined
     links = coo_array((np.ones(len(a), bool), (a, b)), shape=(len(parts), len(parts)))
     count, area = connected_components(links, directed=False)
-    sizes = np.bincount(area, weights=found.sizes, minlength=count)
+    sizes = np.bincount(area, weights=result.sizes, minlength=count)
     classes = np.zeros(count, np.uint8)
     classes[area] = parts
     settled = sizes >= least[classes]
-    one, other, sides = found.touching
+    one, other, sides = result.touching
     source, beside = area[np.concatenate([one, other])], area[np.concatenate([other, one])]
     sides = np.concatenate([sides, sides])
     while True:
@@ -107,11 +107,11 @@ def new_classes(found: Borders, least: np.ndarray) -> np.ndarray:
             return np.asarray(classes[area])
         areas, row = np.unique(source[ready], return_inverse=True)
         borders = np.bincount(
-            row * found.class_count + classes[beside[ready]],
+            row * result.class_count + classes[beside[ready]],
             weights=sides[ready],
-            minlength=len(areas) * found.class_count,
+            minlength=len(areas) * result.class_count,
         )
-        taken = borders.reshape(len(areas), found.class_count).argmax(1)
+        taken = borders.reshape(len(areas), result.class_count).argmax(1)
         classes[areas], settled[areas] = taken, True
 
 

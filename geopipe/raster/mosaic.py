@@ -81,20 +81,20 @@ def _described(path: str, bands: Sequence[int] | None, nodata: float | None) -> 
 
 def _placed(part: MosaicPart, first: MosaicPart) -> MosaicPart:
     """`part` with its place on the grid of `first`; SceneError when it does not fit."""
-    ours, theirs = part.scene.geobox, first.scene.geobox
+    own, first_box = part.scene.geobox, first.scene.geobox
     name, reference = display_name(part.scene.path), display_name(first.scene.path)
-    for what, mine, other in (
-        ("the CRS", _crs_name(ours), _crs_name(theirs)),
+    for what, own_value, other in (
+        ("the CRS", _crs_name(own), _crs_name(first_box)),
         ("bands", part.scene.bands, first.scene.bands),
         ("pixels of type", part.dtypes, first.dtypes),
         ("band colours", part.colours, first.colours),
     ):
-        if mine != other:
+        if own_value != other:
             raise SceneError(
-                f"{name} has {what} {_words(mine)}, {reference} {_words(other)}",
+                f"{name} has {what} {_words(own_value)}, {reference} {_words(other)}",
                 "a mosaic is made of files of one delivery; map this one by itself",
             )
-    link = ~theirs.affine * ours.affine
+    link = ~first_box.affine * own.affine
     bent = max(abs(link.a - 1), abs(link.e - 1), abs(link.b), abs(link.d))
     if bent * max(part.scene.shape) > _OFF_GRID:
         raise SceneError(

@@ -44,7 +44,7 @@ Colour = tuple[float, ...]
 
 
 @dataclass
-class _Seen:
+class _Histogram:
     """Flat patches of a scene by their colour, and the ranges of all others."""
 
     patches: int = 0
@@ -87,16 +87,16 @@ def nodata_warning(scene: "Scene", use: str) -> str:
 
     `use`: what becomes of it otherwise, such as ``mapped as something``.
     """
-    if scene.nodata is not None or (found := undeclared_nodata(scene)) is None:
+    if scene.nodata is not None or (result := undeclared_nodata(scene)) is None:
         return ""
     name = display_name(scene.path)
-    if len(set(found)) == 1:
-        value = _text(found[0], scene.dtype)
+    if len(set(result)) == 1:
+        value = _text(result[0], scene.dtype)
         return (
             f"{name} has areas where all bands are {value}: if these are holes and no image, give "
             f"nodata {value}, or they will be {use}"
         )
-    colour = ",".join(_text(v, scene.dtype) for v in found)
+    colour = ",".join(_text(v, scene.dtype) for v in result)
     return (
         f"{name} has areas where the bands are {colour}: if these are holes and no image, mark "
         f"them (nearblack -setalpha -nb 0 -near 0 -color {colour} -o marked.tif {name}), or they "
@@ -107,12 +107,12 @@ def nodata_warning(scene: "Scene", use: str) -> str:
 def warn_of_nodata(scenes: Iterable["Scene"]) -> None:
     """Log which scenes have flat areas that are probably holes, before a model learns them."""
     for scene in {(s.path, s.bands, s.nodata): s for s in scenes}.values():
-        if said := nodata_warning(scene, "learnt as something"):
-            log.warning(said)
+        if text := nodata_warning(scene, "learnt as something"):
+            log.warning(text)
 
 
-def _looked_at(scene: "Scene") -> _Seen:
-    seen = _Seen()
+def _looked_at(scene: "Scene") -> _Histogram:
+    seen = _Histogram()
     for part, sides in _patches(scene):
         if not part.valid.all():
             for side in sides:
@@ -161,7 +161,7 @@ def _flat(data: np.ndarray) -> Colour | None:
     return tuple(low.astype(float).tolist()) if (low == high).all() else None
 
 
-def _odd(value: float, scene: "Scene", seen: _Seen) -> bool:
+def _odd(value: float, scene: "Scene", seen: _Histogram) -> bool:
     """Whether holes are filled with `value`, or it is far outside of the image's range."""
     if value in _limits(scene.dtype):
         return True

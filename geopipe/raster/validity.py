@@ -21,18 +21,18 @@ def valid_pixels(
     `bands` is part of the image, unless GDAL says otherwise.
     """
     flags = [src.mask_flag_enums[b - 1] for b in bands]
-    asked = {"window": window} | ({"out_shape": shape} if shape else {})
+    requested = {"window": window} | ({"out_shape": shape} if shape else {})
     if any(MaskFlags.all_valid in f for f in flags):
         height, width = shape or _shape(src, window)
         valid = np.ones((height, width), bool)
     else:
         shared = all(MaskFlags.per_dataset in f for f in flags)
-        masks = (src.read_masks(b, **asked) > 0 for b in (bands[:1] if shared else bands))
+        masks = (src.read_masks(b, **requested) > 0 for b in (bands[:1] if shared else bands))
         valid = np.any(list(masks), axis=0)
     if not any(MaskFlags.alpha in f for f in flags):
         for band, kind in zip(src.indexes, src.colorinterp, strict=True):
             if kind == ColorInterp.alpha and band not in bands:
-                valid &= src.read(band, **asked) > 0
+                valid &= src.read(band, **requested) > 0
     return np.asarray(valid)
 
 

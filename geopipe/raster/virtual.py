@@ -89,8 +89,8 @@ def check_virtual(path: str, *, remote: bool, error: type[GeopipeError] = Unsafe
     """As `check_local`, of a file whatever its name."""
     head = _head(path)
     if any(root in head.lower() for root in _ROOTS):
-        found = os.stat(path)  # noqa: PTH116
-        reason = _refused(path, found.st_mtime_ns, found.st_size, found.st_ino, remote)
+        result = os.stat(path)  # noqa: PTH116
+        reason = _refused(path, result.st_mtime_ns, result.st_size, result.st_ino, remote)
         if reason:
             raise error(*reason)
 

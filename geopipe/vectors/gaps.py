@@ -169,12 +169,12 @@ def _split(
     line, start = data["line"], data["start"]
     end = edge[1] if start == edge[0] else edge[0]
     graph.remove_edge(*edge)
-    pieces = line.cut([at for at, _ in places])
-    for piece, (_, node) in zip(pieces, places, strict=False):
+    parts = line.cut([at for at, _ in places])
+    for piece, (_, node) in zip(parts, places, strict=False):
         new = max(graph) + 1
         width = np.nanmax(np.append(line.half_width, 0))
         graph.add_node(new, xy=piece.xy[-1], half_width=float(width))
         add_line(graph, start, new, piece)
         add_line(graph, node, new, _bridge(graph.nodes[node]["xy"], piece.xy[-1]))
         start = new
-    add_line(graph, start, end, pieces[-1])
+    add_line(graph, start, end, parts[-1])

@@ -64,7 +64,7 @@ class Centreline:
 
     def cut(self, places: list[float]) -> list["Centreline"]:
         """The pieces between `places`, metres from the first vertex in rising order."""
-        along, pieces = self.along, []
+        along, parts = self.along, []
         bounds = [0.0, *places, float(along[-1])]
         for a, b in pairwise(bounds):
             inside = (along > a) & (along < b)
@@ -76,8 +76,8 @@ class Centreline:
             if b != bounds[-1]:
                 piece = piece.reversed().from_point(self.at(b)).reversed()
             share = (b - a) / max(bounds[-1], 1e-9)
-            pieces.append(replace(piece, bridged=self.bridged * share))
-        return pieces
+            parts.append(replace(piece, bridged=self.bridged * share))
+        return parts
 
     def at(self, place: float) -> np.ndarray:
         """The point (2,) `place` metres from the first vertex."""

@@ -118,9 +118,9 @@ def find_roads(
         gsd = _checked_gsd(src)
         class_id = _class_id(src, scheme, options.class_name)
         probability = None
-        if found := scores or _beside(class_map):
+        if result := scores or _beside(class_map):
             probability = stack.enter_context(
-                open_probability(found, src, options.class_name, class_id)
+                open_probability(result, src, options.class_name, class_id)
             )
         skeleton = skeletonize(src, class_id, gsd, options.max_width, probability, block)
         graph = graph_of(skeleton, src.width, gsd)

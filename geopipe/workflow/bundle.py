@@ -301,8 +301,8 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
 def warnings_for(scene: Scene, model: Checkpoint) -> list[str]:
     """What may spoil the map; raises CheckpointError when the model cannot take the scene."""
     notes = model.check_fits(scene)
-    if said := nodata_warning(scene, "mapped as something"):
-        notes.append(said)
+    if text := nodata_warning(scene, "mapped as something"):
+        notes.append(text)
     return notes
 
 

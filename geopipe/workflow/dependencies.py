@@ -44,15 +44,15 @@ def files_of(path: Path) -> list[Path]:
     Sources of VRTs are followed, of vectors and rasters alike, with what belongs to each. Files
     that are not there are left out, but for `path`.
     """
-    found: dict[Path, None] = {path: None}
+    result: dict[Path, None] = {path: None}
     waiting = [path]
     while waiting:
         one = waiting.pop()
         for other in (*_beside(one), *_sources(one), *_of_raster(one)):
-            if other not in found:
-                found[other] = None
+            if other not in result:
+                result[other] = None
                 waiting.append(other)
-    return list(found)
+    return list(result)
 
 
 def _beside(path: Path) -> list[Path]:

@@ -52,8 +52,8 @@ def object_agreement(truth: np.ndarray, mapped: np.ndarray, least_m2: float = 0.
 
 def outlines(mask: Mask, plane: Affine) -> np.ndarray:
     """(n,) shapely polygons around pixels that share a side, in the plane's units."""
-    found = shapes(mask.astype(np.uint8), mask, connectivity=4, transform=plane)
-    return np.array([shape(geometry) for geometry, _ in found], object)
+    result = shapes(mask.astype(np.uint8), mask, connectivity=4, transform=plane)
+    return np.array([shape(geometry) for geometry, _ in result], object)
 
 
 def separate(polygons: np.ndarray) -> np.ndarray:

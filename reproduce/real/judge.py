@@ -46,7 +46,7 @@ def judge(class_map: Path, place: Place, role: str, scheme: ClassScheme) -> dict
     metrics = Metrics.of(scheme.names, truth, mapped)
     gsd = ground_gsd(scene.geobox)
     px = sum(gsd) / 2
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "mean_iou": metrics.mean_iou,
         "iou": dict(zip(scheme.names, metrics.iou, strict=True)),
     }
@@ -63,8 +63,8 @@ def judge(class_map: Path, place: Place, role: str, scheme: ClassScheme) -> dict
             row["true_objects"] = len(true)
         if name == "road":
             row["relaxed"] = _plain(relaxed_agreement(t, m, known, ROAD_M / px))
-        found[name] = row
-    plain: dict[str, Any] = _without_nan(found)
+        result[name] = row
+    plain: dict[str, Any] = _without_nan(result)
     return plain
 
 

@@ -34,8 +34,8 @@ def write_page(results: Path) -> None:
     for run in runs:
         sites[run["site"]].append(run)
     lines = ["# Maps of real places", "", *_INTRODUCTION]
-    for found in sites.values():
-        lines += ["", f"## {found[0]['title']}", "", *_table(found)]
+    for result in sites.values():
+        lines += ["", f"## {result[0]['title']}", "", *_table(result)]
     machines = sorted({f"{r['processor']}, {r['precision']}; {r['software']}" for r in runs})
     lines += ["", f"Made by `python -m reproduce.real.run` on {' and '.join(machines)}."]
     (results / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -66,11 +66,11 @@ def _table(runs: list[Run]) -> list[str]:
 
 
 def _row(name: str, runs: list[Run], which: str, names: list[str]) -> str:
-    found = [r["figures"][which]["test"] for r in runs]
+    result = [r["figures"][which]["test"] for r in runs]
 
     def cell(get: Callable[[Run], float | None]) -> str:
-        values = [v for v in map(get, found) if v is not None]
-        return _spread(values) if len(values) == len(found) else ""
+        values = [v for v in map(get, result) if v is not None]
+        return _spread(values) if len(values) == len(result) else ""
 
     def of_class(kind: str, *keys: str) -> str:
         return cell(lambda f: _deep(f, kind, *keys))

@@ -98,7 +98,7 @@ def _run(site: str, method: str, seed: int, args: argparse.Namespace, target: Pa
             for role in ("select", "test")
         },
     }
-    told = {
+    message = {
         "site": site,
         "title": place.spec["title"],
         "method": method,
@@ -112,7 +112,7 @@ def _run(site: str, method: str, seed: int, args: argparse.Namespace, target: Pa
         **facts(f"python -m reproduce.real.run --sites {site} --methods {method} --seeds {seed}"),
         "figures": figures,
     }
-    target.write_text(json.dumps(told, indent=1) + "\n")
+    target.write_text(json.dumps(message, indent=1) + "\n")
 
 
 def _workflow(place: Place, method: str, seed: int, out: Path, changes: dict[str, str]) -> Workflow:
