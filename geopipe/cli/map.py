@@ -50,10 +50,18 @@ SKIPPED = 3
     "--confidence/--no-confidence",
     default=None,
     help="Add confidence.tif, the probability of the best class  "
-    "[default: with a model of patches]",
+    "[default: with a model of patches, with --vectors]",
 )
-@click.option("--vectors", is_flag=True, help="Add classes.gpkg, polygons.")
-@click.option("--orthogonalize", is_flag=True, help="With --vectors: give buildings right angles.")
+@click.option(
+    "--vectors",
+    is_flag=True,
+    help="Add features.gpkg and features.parquet: building footprints, other classes as polygons.",
+)
+@click.option(
+    "--orthogonalize/--no-orthogonalize",
+    default=None,
+    help="With --vectors: give footprints right angles where the map has them  [default: yes]",
+)
 @click.option(
     "--skip-bad", is_flag=True, help="Tiles that cannot be read become nodata; exit code 3."
 )
@@ -79,7 +87,7 @@ def map_(
     scores: bool,
     confidence: bool | None,
     vectors: bool,
-    orthogonalize: bool,
+    orthogonalize: bool | None,
     skip_bad: bool,
     restart: bool,
     inexact: bool,
@@ -103,8 +111,8 @@ def map_(
     from geopipe.workflow.bundle import MapOptions, plan_bundle, write_bundle
     from geopipe.workflow.many import write_bundles
 
-    if orthogonalize and not vectors:
-        raise click.UsageError("--orthogonalize shapes the polygons of --vectors: give both")
+    if orthogonalize is not None and not vectors:
+        raise click.UsageError("--orthogonalize shapes the footprints of --vectors: give both")
     engine = Engine(
         device,
         Workers(workers, scheduler, threads),
@@ -114,7 +122,7 @@ def map_(
         restart,
         inexact,
     )
-    options = MapOptions(engine, scores, confidence, vectors, orthogonalize, overwrite)
+    options = MapOptions(engine, scores, confidence, vectors, orthogonalize is not False, overwrite)
     paths = scene_paths(scenes)
     is_single = len(paths) == 1 and paths[0] == scenes[0]
     if dry_run:

@@ -56,7 +56,12 @@ def write_polygons(
                 # Version 1.2: QGIS 3.22 warns at the version that GDAL would choose.
                 write_options = {"append": True} if total else {"dataset_options": VERSION}
                 pyogrio.write_dataframe(
-                    table, part, layer=LAYER, driver="GPKG", geometry_type="Polygon", **write_options
+                    table,
+                    part,
+                    layer=LAYER,
+                    driver="GPKG",
+                    geometry_type="Polygon",
+                    **write_options,
                 )
                 total += len(table)
         style = vector_qml(scheme, background=background)

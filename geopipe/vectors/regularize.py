@@ -40,9 +40,9 @@ def regularized(outlines: np.ndarray, pixel: float, options: RegularizeOptions) 
     Returns:
         (n,) polygons; they do not overlap beyond rounding.
     """
-    candidates = [
-        shapely.coverage_simplify(outlines, px * pixel) for px in _SIMPLIFICATIONS_PX
-    ] + [outlines]
+    candidates = [shapely.coverage_simplify(outlines, px * pixel) for px in _SIMPLIFICATIONS_PX] + [
+        outlines
+    ]
     if options.orthogonalize:
         square = np.array([orthogonalized(outline, pixel) for outline in outlines], object)
         candidates.insert(0, np.where(square == outlines, candidates[0], square))
@@ -82,9 +82,7 @@ def _largest(shape: Any) -> Any:
     return parts[int(np.argmax(shapely.area(parts)))] if len(parts) > 1 else shape
 
 
-def without_overlaps(
-    polygons: np.ndarray, outlines: np.ndarray, max_shift: float
-) -> np.ndarray:
+def without_overlaps(polygons: np.ndarray, outlines: np.ndarray, max_shift: float) -> np.ndarray:
     """`polygons` of different areas, cut where regularizing has made them overlap.
 
     Of two that overlap the one that fits its traced outline worse gives way; where it would then
