@@ -8,8 +8,10 @@ import shapely
 
 from geopipe.raster.orthogonalize import orthogonalized
 
-_SIMPLIFICATIONS_PX = (1.5, 0.75)
+_SIMPLIFICATIONS_PX = (1.25, 0.75)
 """Tolerances of the outlines that have no right angles, coarse first."""
+_SNAP_PX = 1.0
+"""Corners this near to a neighbour's become one."""
 _GAP_PX = 1.5
 """Gaps between neighbours that touch in the raster, up to this width, are closed."""
 
@@ -40,9 +42,7 @@ def regularized(outlines: np.ndarray, pixel: float, options: RegularizeOptions) 
     Returns:
         (n,) polygons; they do not overlap beyond rounding.
     """
-    candidates = [shapely.coverage_simplify(outlines, px * pixel) for px in _SIMPLIFICATIONS_PX] + [
-        outlines
-    ]
+    candidates = [*(_simplified(outlines, px * pixel) for px in _SIMPLIFICATIONS_PX), outlines]
     if options.orthogonalize:
         square = np.array([orthogonalized(outline, pixel) for outline in outlines], object)
         candidates.insert(0, np.where(square == outlines, candidates[0], square))
@@ -69,11 +69,33 @@ def within(polygons: np.ndarray, outlines: np.ndarray, distance: float) -> np.nd
 
 def _as_coverage(polygons: np.ndarray, pixel: float) -> np.ndarray:
     """`polygons` with overlaps given to one side and narrow gaps closed; walls keep no steps."""
-    clean = shapely.coverage_clean(polygons, gap_width=_GAP_PX * pixel)
+    snapped = _snapped(polygons, _SNAP_PX * pixel)
+    clean = shapely.coverage_clean(snapped, gap_width=_GAP_PX * pixel)
     parts = np.array([_largest(p) for p in clean], object)
     if not (shapely.get_type_id(parts) == 3).all() or shapely.is_empty(parts).any():
         return parts
-    return np.asarray(shapely.coverage_simplify(parts, pixel / 4))
+    return np.asarray(shapely.coverage_simplify(parts, pixel / 2))
+
+
+def _simplified(outlines: np.ndarray, tolerance: float) -> np.ndarray:
+    """`outlines` with fewer vertices; what they share stays shared."""
+    if len(outlines) == 1:
+        return np.asarray(shapely.simplify(outlines, tolerance))  # Douglas and Peucker
+    return np.asarray(shapely.coverage_simplify(outlines, tolerance))  # Visvalingam and Whyatt
+
+
+def _snapped(polygons: np.ndarray, tolerance: float) -> np.ndarray:
+    """`polygons`, one after the other drawn to the corners of those before them."""
+    result = polygons.copy()
+    tree = shapely.STRtree(polygons)
+    for i in range(1, len(polygons)):
+        near = np.sort(tree.query(polygons[i], predicate="dwithin", distance=tolerance))
+        before = result[near[near < i]]
+        if len(before):
+            snapped = shapely.snap(result[i], shapely.geometrycollections(before), tolerance)
+            if shapely.get_type_id(snapped) == 3 and snapped.is_valid and not snapped.is_empty:
+                result[i] = snapped
+    return result
 
 
 def _largest(shape: Any) -> Any:

@@ -150,7 +150,7 @@ def test_outlines_do_not_overlap_move_or_shrink_to_nothing(tmp_path):
 def test_the_size_of_the_windows_changes_nothing(tmp_path):
     path = town_map(tmp_path, noisy_town())
     whole = find_footprints(path)
-    for window in (16, 33, 64):
+    for window in (33, 64):
         assert find_footprints(path, window_size=window).equals(whole)
 
 
