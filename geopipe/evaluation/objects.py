@@ -96,7 +96,7 @@ def evaluate_objects(
     a, b = (_inside(source, plane, limit) for source in (drawn, true))
     if area is not None and not len(a) and not len(b):
         raise LabelError(f"no polygon of {mapped} or {truth} lies inside {area}")
-    if len(drawn.shapes) and len(true.shapes) and not len(b):
+    if len(drawn.shapes) and len(true.shapes) and (not len(b) or _apart(drawn, true, plane)):
         raise LabelError(
             f"no polygon of {truth} lies where {mapped} does",
             "check their places, e.g. in QGIS: another area, or a wrong CRS?",
@@ -110,6 +110,12 @@ def _inside(source: PolygonLayer, plane: str | None, limit: Any) -> np.ndarray:
         return shapes
     part = shapely.area(shapely.intersection(shapes, limit))
     return np.asarray(shapes[part > _INSIDE * shapely.area(shapes)])
+
+
+def _apart(a: PolygonLayer, b: PolygonLayer, plane: str | None) -> bool:
+    """Whether the boxes around all polygons do not meet."""
+    boxes = [shapely.box(*shapely.total_bounds(source.in_plane(plane))) for source in (a, b)]
+    return not boxes[0].intersects(boxes[1])
 
 
 def match_objects(mapped: np.ndarray, truth: np.ndarray) -> ObjectMetrics:

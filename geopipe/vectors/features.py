@@ -26,8 +26,8 @@ from geopipe.vectors.footprints import BUILDING, FootprintOptions, find_footprin
 
 GEOPACKAGE = "features.gpkg"
 PARQUET = "features.parquet"
-_LAYERS = {BUILDING: "buildings", "road": "roads"}
-"""Names of layers that are not those of their class."""
+BUILDINGS = "buildings"
+_ROADS = {"road": "roads"}
 _SCHEMA = pa.schema(
     [
         ("layer", pa.string()),
@@ -91,7 +91,7 @@ def write_features(
         LabelError: A file cannot be written; then neither is there.
     """
     options = options or FootprintOptions(orthogonalize=orthogonalize)
-    layers = layer_names(scheme)
+    layers = layer_names(scheme, options.class_name)
     counts = dict.fromkeys(layers.values(), 0)
     notes: list[str] = []
     parquet = folder / PARQUET
@@ -132,14 +132,14 @@ def write_features(
     )
 
 
-def layer_names(scheme: ClassScheme) -> dict[int, str]:
+def layer_names(scheme: ClassScheme, building: str = BUILDING) -> dict[int, str]:
     """Class id -> name of its layer; of equal names (letter case aside) the later one gets a _."""
     names: dict[int, str] = {}
     taken = {"layer_styles"}
     for class_id, class_name in enumerate(scheme.names):
         if class_id == 0:
             continue
-        layer = _LAYERS.get(class_name, class_name)
+        layer = BUILDINGS if class_name == building else _ROADS.get(class_name, class_name)
         while layer.casefold() in taken or layer.casefold().startswith(("gpkg_", "sqlite_")):
             layer = f"_{layer}"
         taken.add(layer.casefold())

@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pyproj import Geod
 from rasterio.features import rasterize, shapes
 
-from geopipe.classes import ClassScheme, load_scheme
-from geopipe.errors import ConfigError, SceneError
+from geopipe.classes import load_scheme
+from geopipe.errors import SceneError
 from geopipe.raster import outlines, polygons
 from geopipe.raster.polygons import write_polygons
 

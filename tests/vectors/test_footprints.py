@@ -1,5 +1,6 @@
 """Footprints of whole maps: what they look like, and what does not change them."""
 
+import itertools
 import logging
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_rows_of_houses_share_their_walls(tmp_path):
     for truth, found in zip(turned, drawn, strict=True):
         assert found.intersection(truth).area / found.union(truth).area > 0.85
         assert corners(found) <= 8
-    for a, b in zip(drawn, drawn[1:], strict=False):
+    for a, b in itertools.pairwise(drawn):
         assert a.intersection(b).area < 1e-3
         assert shapely.intersection(a, b.buffer(0.01)).area > 0.15, "a wall of 24 px x 0.01"
 
@@ -121,12 +122,11 @@ def test_rows_of_houses_share_their_walls(tmp_path):
 def noisy_town():
     """Blocks, some touching by one pixel or a corner, with rough outlines."""
     rng = np.random.default_rng(4)
-    shapes = [
+    return [
         rotate(box(x, y, x + rng.integers(8, 26), y + rng.integers(8, 26)), rng.uniform(0, 90))
         for x in range(4, 140, 21)
         for y in range(4, 140, 21)
     ]
-    return shapes
 
 
 def test_outlines_do_not_overlap_move_or_shrink_to_nothing(tmp_path):
@@ -143,7 +143,7 @@ def test_outlines_do_not_overlap_move_or_shrink_to_nothing(tmp_path):
         pixels = src.read(1) == 1
     union = shapely.buffer(shapely.union_all(in_pixels(table)), 0)
     outside = rasterize([(union.buffer(2.1), 1)], pixels.shape) == 0
-    assert not (pixels & outside)[: -1].any() or (pixels & outside).sum() < 40 * 2, "small ones only"
+    assert not (pixels & outside)[:-1].any() or (pixels & outside).sum() < 40 * 2, "small ones only"
     assert (table["shape_score"] > 0.7).all()
 
 
