@@ -59,8 +59,8 @@ def instances_of(
     """
     unwanted = set(range(class_count)) - {class_id}
     min_px = min_area / math.prod(gsd)
-    for found, outline in trace_areas(src, unwanted, window_size):
-        if found != class_id or shapely.area(outline) < min_px:
+    for area_class_id, outline in trace_areas(src, unwanted, window_size):
+        if area_class_id != class_id or shapely.area(outline) < min_px:
             continue
         left, top, right, bottom = map(round, shapely.bounds(outline))
         box = Window(top, left, bottom - top, right - left)
@@ -131,10 +131,9 @@ class _Splitter:
         for _, members in sorted(groups.items()):
             merged = shapely.union_all([parts[i] for i in members])
             figures = _figures(np.concatenate([values[i] for i in members]))
-            pieces = shapely.get_parts(merged)
-            for piece in pieces:
-                pixels = round(shapely.area(piece))
-                objects.append(Instance(shapely.simplify(piece, 0), pixels, *figures))
+            for polygon in shapely.get_parts(merged):
+                pixels = round(shapely.area(polygon))
+                objects.append(Instance(shapely.simplify(polygon, 0), pixels, *figures))
         return objects
 
     @staticmethod
@@ -176,12 +175,12 @@ def _root(parent: dict[int, int], i: int) -> int:
 
 
 def _outlines(labels: np.ndarray, window: Window) -> dict[int, Any]:
-    """Number -> polygon in pixel coordinates, a multipolygon where it is in pieces."""
+    """Number -> polygon in pixel coordinates, a multipolygon where it is in several parts."""
     where = Affine.translation(window.col, window.row)
-    pieces: dict[int, list[Any]] = {}
+    polygons: dict[int, list[Any]] = {}
     for geometry, number in shapes(labels, labels > 0, connectivity=4, transform=where):
-        pieces.setdefault(int(number), []).append(shape(geometry))
-    return {i: p[0] if len(p) == 1 else shapely.MultiPolygon(p) for i, p in pieces.items()}
+        polygons.setdefault(int(number), []).append(shape(geometry))
+    return {i: p[0] if len(p) == 1 else shapely.MultiPolygon(p) for i, p in polygons.items()}
 
 
 def _values(labels: np.ndarray, scores: np.ndarray | None) -> dict[int, np.ndarray]:

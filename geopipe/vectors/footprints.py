@@ -99,9 +99,9 @@ def find_footprints(
         class_id = _class_id(src, scheme, options.class_name)
         assert scheme is not None
         probability = None
-        if found := scores or _beside(class_map):
+        if score_file := scores or _beside(class_map):
             probability = stack.enter_context(
-                open_probability(found, src, options.class_name, class_id)
+                open_probability(score_file, src, options.class_name, class_id)
             )
         instances: list[Instance] = []
         outlines: list[np.ndarray] = []
