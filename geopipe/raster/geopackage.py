@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
-from geopipe.errors import LabelError, OutputError
+from geopipe.errors import GeopipeError, LabelError, OutputError
 from geopipe.files import check_new_file
 
 _SIDECAR_SUFFIXES = ("", "-journal", "-wal", "-shm")
@@ -32,6 +32,8 @@ def atomic_geopackage(out: Path) -> Iterator[Path]:
             old.unlink(missing_ok=True)
         yield part
         part.replace(out)
+    except GeopipeError:  # some are OSErrors, too
+        raise
     except (DataSourceError, DataLayerError, FeatureError, sqlite3.Error, OSError) as e:
         raise LabelError(
             f"cannot write {out}: {' '.join(str(e).split())}", "is there room, and may you write?"

@@ -58,7 +58,7 @@ def split_instances(
     peaks = reconstruction(lowered, relief, footprint=_CROSS)
     markers, count = label(local_maxima(peaks, footprint=_CROSS) & mask, _CROSS)
     if count <= 1:
-        return label(mask, _CROSS)[0].astype(np.int32)
+        return np.asarray(label(mask, _CROSS)[0], np.int32)
     labels = watershed(-relief, markers, mask=mask, connectivity=_CROSS).astype(np.int32)
     return _without_small(labels, min_area / math.prod(gsd))
 

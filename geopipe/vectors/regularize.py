@@ -70,7 +70,9 @@ def within(polygons: np.ndarray, outlines: np.ndarray, distance: float) -> np.nd
 def _as_coverage(polygons: np.ndarray, pixel: float) -> np.ndarray:
     """`polygons` with overlaps given to one side and narrow gaps closed; walls keep no steps."""
     snapped = _snapped(polygons, _SNAP_PX * pixel)
-    clean = shapely.coverage_clean(snapped, gap_width=_GAP_PX * pixel)
+    clean = shapely.coverage_clean(  # type: ignore[attr-defined]  # newer than its stubs
+        snapped, gap_width=_GAP_PX * pixel
+    )
     parts = np.array([_largest(p) for p in clean], object)
     if not (shapely.get_type_id(parts) == 3).all() or shapely.is_empty(parts).any():
         return parts
@@ -92,7 +94,7 @@ def _snapped(polygons: np.ndarray, tolerance: float) -> np.ndarray:
         near = np.sort(tree.query(polygons[i], predicate="dwithin", distance=tolerance))
         before = result[near[near < i]]
         if len(before):
-            snapped = shapely.snap(result[i], shapely.geometrycollections(before), tolerance)
+            snapped: Any = shapely.snap(result[i], shapely.geometrycollections(before), tolerance)
             if shapely.get_type_id(snapped) == 3 and snapped.is_valid and not snapped.is_empty:
                 result[i] = snapped
     return result
@@ -131,8 +133,8 @@ def without_overlaps(polygons: np.ndarray, outlines: np.ndarray, max_shift: floa
             touched |= {i, j}
             lower, upper = sorted((i, j), key=lambda k: (fit[k], -k))
             cut = _largest(shapely.difference(result[lower], result[upper]))
-            pair = [cut], [outlines[lower]]
-            if within(*(np.array(p, object) for p in pair), max_shift)[0]:
+            pair = np.array([cut], object), outlines[[lower]]
+            if within(*pair, max_shift)[0]:
                 result[lower] = cut
             else:
                 result[i], result[j] = outlines[i], outlines[j]
