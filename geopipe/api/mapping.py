@@ -48,8 +48,8 @@ class MapResult:
 
     @property
     def polygons(self) -> Path | None:
-        """A GeoPackage; None where it was not asked for."""
-        return self._there("classes.gpkg")
+        """A GeoPackage with a layer per class; None where it was not asked for."""
+        return self._there("features.gpkg")
 
     @property
     def report(self) -> Path:
@@ -105,7 +105,7 @@ def map_scene(
     scores: bool = False,
     confidence: bool | None = None,
     polygons: bool = False,
-    orthogonalize: bool = False,
+    orthogonalize: bool | None = None,
     device: str = "auto",
     threads: int | None = None,
     skip_bad: bool = False,
@@ -125,8 +125,8 @@ def map_scene(
             from the same paths. Default: threads of this process.
         scores: Add the probability of each class.
         confidence: Add the probability of the best class; default for models of patches.
-        polygons: Add the classes as polygons.
-        orthogonalize: Outlines of buildings among the polygons get right angles.
+        polygons: Add footprints of buildings, and the other classes as polygons.
+        orthogonalize: Footprints get right angles where the map has them; default yes.
         device: "auto", "cpu" or "cuda:N".
         threads: Tiles at once in this process; default its cores.
         skip_bad: Tiles that cannot be read become nodata instead of ending the map.
@@ -138,10 +138,12 @@ def map_scene(
         CheckpointError: The model does not fit the scene.
         JobError: A tile failed.
     """
-    if orthogonalize and not polygons:
+    if orthogonalize is not None and not polygons:
         raise ConfigError("orthogonalize shapes polygons", "give polygons=True too")
     workers = Workers(threads=threads, client=client)
     engine = Engine(device, workers, skip_bad=skip_bad, restart=restart)
-    options = MapOptions(engine, scores, confidence, polygons, orthogonalize, overwrite)
+    options = MapOptions(
+        engine, scores, confidence, polygons, orthogonalize is not False, overwrite
+    )
     bundle = write_bundle(as_scene(scene), as_model(model).path, Path(out), options)
     return MapResult(Path(out), bundle.areas, bundle.seconds, bundle.bad)

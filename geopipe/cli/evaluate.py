@@ -27,14 +27,21 @@ def evaluate(
     """Compare a map with ground truth: accuracy, IoU, F1, kappa.
 
     TRUTH is a raster of class ids on any grid, or vectors as for `geopipe labels`. The confusion
-    matrix and the figures of each class are printed. Where MAP is a file of lines, as
-    `geopipe roads` writes it, they are compared with lines of TRUTH: relaxed F1 and APLS.
+    matrix and the figures of each class are printed. Where MAP is a file of polygons, such as
+    features.gpkg, its buildings are compared with those of TRUTH one by one: precision, recall, F1.
+    Files of lines, as `geopipe roads` writes them, are compared by relaxed F1 and APLS.
 
     Example: geopipe evaluate map/classes.tif truth.gpkg
     """
     from geopipe.classes import load_scheme
     from geopipe.evaluation.evaluate import evaluate as compare
+    from geopipe.evaluation.objects import evaluate_objects
+    from geopipe.evaluation.polygon_files import has_polygons
 
+    if class_map.exists() and has_polygons(class_map):
+        objects = evaluate_objects(class_map, truth, area=area, layer=layer)
+        click.echo(json.dumps(objects.to_dict()) if as_json else objects.to_markdown().rstrip())
+        return
     scheme = load_scheme(classes) if classes else None
     metrics = compare(class_map, truth, scheme=scheme, area=area, layer=layer)
     click.echo(json.dumps(metrics.to_dict()) if as_json else metrics.to_markdown().rstrip())

@@ -51,10 +51,18 @@ SKIPPED = 3
     "--confidence/--no-confidence",
     default=None,
     help="Add confidence.tif, the probability of the best class  "
-    "[default: with a model of patches]",
+    "[default: with a model of patches, with --vectors]",
 )
-@click.option("--vectors", is_flag=True, help="Add classes.gpkg, polygons.")
-@click.option("--orthogonalize", is_flag=True, help="With --vectors: give buildings right angles.")
+@click.option(
+    "--vectors",
+    is_flag=True,
+    help="Add features.gpkg and features.parquet: building footprints, other classes as polygons.",
+)
+@click.option(
+    "--orthogonalize/--no-orthogonalize",
+    default=None,
+    help="With --vectors: give footprints right angles where the map has them  [default: yes]",
+)
 @click.option(
     "--mosaic", is_flag=True, help="Map the scenes as one; where they overlap the first is on top."
 )
@@ -90,7 +98,7 @@ def map_(
     scores: bool,
     confidence: bool | None,
     vectors: bool,
-    orthogonalize: bool,
+    orthogonalize: bool | None,
     mosaic: bool,
     min_area: str,
     skip_bad: bool,
@@ -117,8 +125,8 @@ def map_(
     from geopipe.workflow.bundle import MapOptions, mosaic_scene, plan_bundle, write_bundle
     from geopipe.workflow.many import write_bundles
 
-    if orthogonalize and not vectors:
-        raise click.UsageError("--orthogonalize shapes the polygons of --vectors: give both")
+    if orthogonalize is not None and not vectors:
+        raise click.UsageError("--orthogonalize shapes the footprints of --vectors: give both")
     engine = Engine(
         device,
         Workers(workers, scheduler, threads),
@@ -129,7 +137,13 @@ def map_(
         inexact,
     )
     options = MapOptions(
-        engine, scores, confidence, vectors, orthogonalize, overwrite, parse_min_area(min_area)
+        engine,
+        scores,
+        confidence,
+        vectors,
+        orthogonalize is not False,
+        overwrite,
+        parse_min_area(min_area),
     )
     paths = scene_paths(scenes)
     if mosaic:

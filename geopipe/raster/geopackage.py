@@ -2,16 +2,17 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
-from geopipe.errors import LabelError, OutputError
+from geopipe.errors import GeopipeError, LabelError, OutputError
 from geopipe.files import check_new_file
 
 _SIDECAR_SUFFIXES = ("", "-journal", "-wal", "-shm")
 """What SQLite writes."""
+_MOMENT = "2000-01-01T00:00:00.000Z"
 
 
 def check_target(out: Path, *, overwrite: bool = False, sources: Iterable[Path] = ()) -> None:
@@ -31,6 +32,8 @@ def atomic_geopackage(out: Path) -> Iterator[Path]:
             old.unlink(missing_ok=True)
         yield part
         part.replace(out)
+    except GeopipeError:  # some are OSErrors, too
+        raise
     except (DataSourceError, DataLayerError, FeatureError, sqlite3.Error, OSError) as e:
         raise LabelError(
             f"cannot write {out}: {' '.join(str(e).split())}", "is there room, and may you write?"
@@ -38,3 +41,16 @@ def atomic_geopackage(out: Path) -> Iterator[Path]:
     finally:
         for left in sidecars:
             left.unlink(missing_ok=True)
+
+
+def fix_timestamps(path: Path) -> None:
+    """Set the times of change in the GeoPackage `path` to a constant: equal layers, equal bytes."""
+    with closing(sqlite3.connect(path)) as db, db:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+        for table, column in (
+            ("gpkg_contents", "last_change"),
+            ("gpkg_metadata_reference", "timestamp"),
+            ("layer_styles", "update_time"),
+        ):
+            if table in tables:
+                db.execute(f"UPDATE {table} SET {column} = ?", [_MOMENT])

@@ -6,9 +6,6 @@ from typing import Any
 import numpy as np
 import shapely
 
-SQUARED = "building"
-"""The class whose outlines `orthogonalize` squares."""
-
 _DETAIL_PX = 1.5
 """Vertices this near to a straight line are noise of the raster: half its diagonal either way."""
 _STEP_PX = 2.0

@@ -1,7 +1,7 @@
 """A class map as polygons: one GeoPackage layer, styled in the colours of the scheme."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,21 @@ import rasterio
 import shapely
 from affine import Affine
 from geopandas import GeoDataFrame
-from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RioWindow
 
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import SceneError
-from geopipe.grid import Window, ground_gsd
+from geopipe.grid import Window
 from geopipe.grid.crs import transformer
 from geopipe.raster.layerstyle import add_layer_style
-from geopipe.raster.orthogonalize import SQUARED, orthogonalized
 from geopipe.raster.outlines import OutlineMerger, trace_outlines
 from geopipe.raster.scene import opened
 from geopipe.raster.style import vector_qml
 
 LAYER = "classes"
+VERSION = {"VERSION": "1.2"}
+"""Options of a new GeoPackage."""
 _BATCH = 20_000
 """Polygons written at a time..."""
 _VERTICES = 500_000
@@ -38,36 +38,33 @@ _WINDOW = 2048
 
 
 def write_polygons(
-    class_map: Path,
-    target: Path,
-    scheme: ClassScheme,
-    *,
-    background: bool = False,
-    orthogonalize: bool = False,
+    class_map: Path, target: Path, scheme: ClassScheme, *, background: bool = False
 ) -> int:
     """Write the areas of equal class in `class_map` to the GeoPackage `target`; returns how many.
 
-    Layer ``classes``: ``class_id``, ``class`` (its name) and ``area_m2``, square metres on the
-    ground, in the CRS of the map. Pixels belong together when they share a side; class 0 is left
-    out unless `background`. `orthogonalize`: outlines of the class ``building`` are squared on the
-    ground where that fits (`outlines.right_angled`), ``area_m2`` follows. Each is squared by
-    itself: next to near neighbours, gaps or overlaps of a pixel or two may come up.
-
-    The map is traced in windows and the pieces joined, with the same result as at once. Held in
-    memory: one window, the polygons of a batch, and the pieces of areas that go on in windows to
-    come. An area as large as the scene (a road network, the background) is held whole until its
-    last window is done, and takes memory of its own size.
+    Layer ``classes`` with the columns of `polygon_tables`, in the colours of the scheme.
 
     Raises SceneError when the map cannot be read, has no CRS or holds ids the scheme does not
-    name, or the file cannot be written, and ConfigError when `orthogonalize` finds no class
-    ``building``; then nothing is left behind.
+    name, or the file cannot be written; then nothing is left behind.
     """
     part = target.with_name(target.name + ".part.gpkg")  # pyogrio wants the suffix
+    total = 0
     try:
         with opened(class_map) as src:
-            if src.crs is None:
-                raise SceneError(f"{class_map} has no CRS, so its areas are unknown")
-            total = _write_layer(src, part, scheme, background, orthogonalize)
+            part.unlink(missing_ok=True)
+            class_ids = range(0 if background else 1, len(scheme))
+            for table in polygon_tables(src, scheme, class_ids):
+                # Version 1.2: QGIS 3.22 warns at the version that GDAL would choose.
+                write_options = {"append": True} if total else {"dataset_options": VERSION}
+                pyogrio.write_dataframe(
+                    table,
+                    part,
+                    layer=LAYER,
+                    driver="GPKG",
+                    geometry_type="Polygon",
+                    **write_options,
+                )
+                total += len(table)
         style = vector_qml(scheme, background=background)
         add_layer_style(part, LAYER, scheme.name, style, "the classes in their colours")
         part.replace(target)
@@ -81,20 +78,27 @@ def write_polygons(
     return total
 
 
-def _write_layer(
-    src: rasterio.DatasetReader,
-    part: Path,
-    scheme: ClassScheme,
-    background: bool,
-    orthogonalize: bool,
-) -> int:
-    """Polygonise band 1 of `src` into the layer of a new file `part`; returns how many polygons."""
-    part.unlink(missing_ok=True)
-    equal_area = _equal_area(src)
-    square_id = scheme.id_of(SQUARED) if orthogonalize else None
-    pixel = max(ground_gsd(GeoBox(src.shape, src.transform, src.crs))) if orthogonalize else 0.0
-    total = 0
-    for batch in _batches(_polygons(src, background)):
+def polygon_tables(
+    src: rasterio.DatasetReader, scheme: ClassScheme, class_ids: Collection[int]
+) -> Iterator[GeoDataFrame]:
+    """The areas of equal class in `src`, in tables that fit into memory; at least one table.
+
+    Columns ``class_id``, ``class`` (its name) and ``area_m2``, square metres on the ground; in the
+    CRS of the map. Pixels belong together when they share a side; only classes of `class_ids` are
+    given.
+
+    The map is traced in windows and the pieces joined, with the same result as at once. Held in
+    memory: one window, the polygons of a batch, and the pieces of areas that go on in windows to
+    come. An area as large as the scene (a road network, the background) is held whole until its
+    last window is done, and takes memory of its own size.
+
+    Raises SceneError when the map cannot be read, has no CRS or holds ids the scheme does not name.
+    """
+    if src.crs is None:
+        raise SceneError(f"{src.name} has no CRS, so its areas are unknown")
+    equal_area = equal_area_projection(src)
+    unwanted = set(range(len(scheme))) - set(class_ids)
+    for batch in _batches(trace_areas(src, unwanted)):
         ids = np.array([i for i, _ in batch], np.int32)
         unknown = ids[(ids < 0) | (ids >= len(scheme))]
         if unknown.size:
@@ -102,23 +106,13 @@ def _write_layer(
                 f"{src.name} holds the class id {unknown.max()}",
                 f"'{scheme.name}' has {len(scheme)} classes: {', '.join(scheme.names)}",
             )
-        outlines = _to_crs(np.array([g for _, g in batch], dtype=object), src.transform)
-        if orthogonalize:
-            mask = ids == square_id
-            outlines[mask] = _orthogonalized(outlines[mask], equal_area, pixel)
+        outlines = to_crs(np.array([g for _, g in batch], dtype=object), src.transform)
         columns = {
             "class_id": ids,
             "class": [scheme.names[i] for i in ids],
-            "area_m2": _areas(outlines, equal_area),
+            "area_m2": ground_areas(outlines, equal_area),
         }
-        table = GeoDataFrame(columns, geometry=outlines, crs=src.crs)
-        # Version 1.2: QGIS 3.22 warns at the version that GDAL would choose.
-        write_options = {"append": True} if total else {"dataset_options": {"VERSION": "1.2"}}
-        pyogrio.write_dataframe(
-            table, part, layer=LAYER, driver="GPKG", geometry_type="Polygon", **write_options
-        )
-        total += len(batch)
-    return total
+        yield GeoDataFrame(columns, geometry=outlines, crs=src.crs)
 
 
 def _batches(polygons: Iterable[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
@@ -134,7 +128,7 @@ def _batches(polygons: Iterable[tuple[int, Any]]) -> Iterator[list[tuple[int, An
         yield batch
 
 
-def _to_crs(outlines: np.ndarray, affine: Affine) -> np.ndarray:
+def to_crs(outlines: np.ndarray, affine: Affine) -> np.ndarray:
     """Polygons in pixel coordinates, brought to map coordinates in the order GDAL computes."""
     a, b, c, d, e, f, *_ = affine
 
@@ -146,23 +140,28 @@ def _to_crs(outlines: np.ndarray, affine: Affine) -> np.ndarray:
     return transformed
 
 
-def _polygons(src: rasterio.DatasetReader, background: bool) -> Iterator[tuple[int, Any]]:
-    """(class id, polygon in pixel coordinates) of each connected area of band 1."""
-    seams = OutlineMerger(src.shape)
-    for row, col in product(range(0, src.height, _WINDOW), range(0, src.width, _WINDOW)):
-        window = Window(row, col, _WINDOW, _WINDOW).clip(src.shape)
+def trace_areas(
+    src: rasterio.DatasetReader, unwanted: Collection[int], window_size: int | None = None
+) -> Iterator[tuple[int, Any]]:
+    """(class id, polygon in pixel coordinates) of each connected area of band 1.
+
+    Ids of `unwanted`, and nodata, are left out. `window_size` changes the order, nothing else.
+    """
+    window_size = window_size or _WINDOW
+    merger = OutlineMerger(src.shape)
+    rows, cols = range(0, src.height, window_size), range(0, src.width, window_size)
+    for row, col in product(rows, cols):
+        window = Window(row, col, window_size, window_size).clip(src.shape)
         ids = _read(src, window)
-        mask = ids != IGNORE
-        if not background:
-            mask &= ids != 0
-        seams.begin_tile(window)
+        mask = ~np.isin(ids, [IGNORE, *unwanted])
+        merger.begin_tile(window)
         if mask.any():
             for part in trace_outlines(ids, mask, window, src.shape):
                 if part.spans:
-                    seams.add(part)
+                    merger.add(part)
                 else:
                     yield part.class_id, part.outline
-        yield from seams.end_tile(window)
+        yield from merger.end_tile(window)
 
 
 def _read(src: rasterio.DatasetReader, window: Window) -> np.ndarray:
@@ -178,7 +177,7 @@ def _read(src: rasterio.DatasetReader, window: Window) -> np.ndarray:
         ) from e
 
 
-def _equal_area(src: rasterio.DatasetReader) -> pyproj.Transformer:
+def equal_area_projection(src: rasterio.DatasetReader) -> pyproj.Transformer:
     """From the map's CRS to an equal-area projection around the map's centre, in metres."""
     crs = pyproj.CRS.from_wkt(src.crs.to_wkt())
     x, y = src.transform * (src.width / 2, src.height / 2)
@@ -187,25 +186,15 @@ def _equal_area(src: rasterio.DatasetReader) -> pyproj.Transformer:
     return transformer(crs, laea)
 
 
-def _areas(outlines: np.ndarray, equal_area: pyproj.Transformer) -> np.ndarray:
+def ground_areas(outlines: np.ndarray, equal_area: pyproj.Transformer) -> np.ndarray:
     """Square metres of each polygon (float64)."""
-    areas: np.ndarray = shapely.area(_projected(outlines, equal_area, "FORWARD"))
+    areas: np.ndarray = shapely.area(_projected(outlines, equal_area))
     return areas
 
 
-def _orthogonalized(
-    outlines: np.ndarray, equal_area: pyproj.Transformer, pixel: float
-) -> np.ndarray:
-    """`outlines` squared where that fits; angles are true near the centre of the projection."""
-    flat = _projected(outlines, equal_area, "FORWARD")
-    squared = np.array([orthogonalized(outline, pixel) for outline in flat], dtype=object)
-    unprojected = _projected(squared, equal_area, "INVERSE")
-    return np.where(squared == flat, outlines, unprojected)
-
-
-def _projected(outlines: np.ndarray, to: pyproj.Transformer, direction: str) -> np.ndarray:
+def _projected(outlines: np.ndarray, to: pyproj.Transformer) -> np.ndarray:
     def project(xy: np.ndarray) -> np.ndarray:
-        return np.column_stack(to.transform(xy[:, 0], xy[:, 1], direction=direction))
+        return np.column_stack(to.transform(xy[:, 0], xy[:, 1]))
 
     projected: np.ndarray = shapely.transform(outlines, project)
     return projected

@@ -27,6 +27,7 @@ _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 _KINDS: dict[str, tuple[str, list[str]]] = {
     ".tif": (pystac.MediaType.COG, ["data"]),
     ".gpkg": (pystac.MediaType.GEOPACKAGE, ["data"]),
+    ".parquet": ("application/vnd.apache.parquet", ["data"]),
     ".html": (pystac.MediaType.HTML, ["overview"]),
     ".json": (pystac.MediaType.JSON, ["metadata"]),
     ".md": ("text/markdown", ["metadata"]),
@@ -37,7 +38,8 @@ _TITLES = {
     "classes": "Class map",
     "confidence": "Score of the best class",
     "scores": "Score of each class",
-    "polygons": "Class polygons",
+    "features": "Building footprints and polygons of the other classes",
+    "features_parquet": "The same features as GeoParquet",
 }
 
 

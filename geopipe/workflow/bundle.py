@@ -37,7 +37,6 @@ from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog, write_confidence_cog, write_score_cog
 from geopipe.raster.inputs import scene_names
 from geopipe.raster.mosaic import mosaic_files, open_mosaic
-from geopipe.raster.orthogonalize import SQUARED
 from geopipe.raster.remote import display_name
 from geopipe.raster.scene import opened
 from geopipe.raster.stac import write_item
@@ -61,6 +60,8 @@ _OUTPUT_NAMES = (
     "classes.tif.aux.xml",
     "classes.qml",
     "classes.gpkg",
+    "features.gpkg",
+    "features.parquet",
     "confidence.tif",
     "confidence.tif.aux.xml",
     "scores.tif",
@@ -84,10 +85,11 @@ class MapOptions:
     engine: Engine = field(default_factory=Engine)
     scores: bool = False
     confidence: bool | None = None
-    """Add the probability of the best class; None: with a model that looks at patches."""
+    """Add the probability of the best class; None: with a model that looks at patches, and for
+    `vectors` without `scores`."""
     vectors: bool = False
-    orthogonalize: bool = False
-    """Outlines of buildings in `vectors` get right angles."""
+    orthogonalize: bool = True
+    """Footprints of buildings in `vectors` get right angles where the map has them."""
     overwrite: bool = False
     min_area: MinArea = "auto"
     """Smaller areas take a neighbour's class; see `class_min_areas`."""
@@ -124,7 +126,7 @@ def write_bundle(
     """Map `scene` with the Checkpoint at `model_path` into `folder`, whole or not at all.
 
     ``classes.tif`` (COG with names, colours, provenance) and its ``.aux.xml`` and ``.qml``,
-    ``confidence.tif``, ``scores.tif`` and ``classes.gpkg`` where asked for, ``item.json`` (STAC),
+    ``confidence.tif``, ``scores.tif`` and ``features.gpkg`` where asked for, ``item.json`` (STAC),
     ``report.html`` with its figures as JSON and Markdown, and what `extra_files` makes of these.
     Raises GeopipeError; then `folder` is as it was, and the tiles that are done wait in
     ``FOLDER.part`` for the next run.
@@ -215,9 +217,7 @@ def _build(
     """Fill the folder `_WHOLE` in `part`; what is made on the way lies beside it."""
     start = time.monotonic()
     model = Checkpoint.load(model_path)
-    if options.orthogonalize:
-        model.scheme.id_of(SQUARED)  # fails now, not after hours
-    class_min_areas(options.min_area, model.scheme, model.provenance)  # likewise
+    class_min_areas(options.min_area, model.scheme, model.provenance)  # fails now, not after hours
     notes = warnings_for(scene, model)
     for note in notes:
         log.warning(note)
@@ -240,13 +240,23 @@ def _build(
     assembly = part / _ASSEMBLY_FOLDER
     assembly.mkdir()
     assets = _rasters(files, model, assembly, tags)
+    timings = [("mapping", time.monotonic() - start)]
+    counts: tuple[tuple[str, str], ...] = ()
     if options.vectors:
-        assets["polygons"] = assembly / "classes.gpkg"
-        from geopipe.raster.polygons import write_polygons  # brings pandas
+        from geopipe.vectors.features import write_features  # brings pandas
 
-        write_polygons(
-            assets["classes"], assets["polygons"], model.scheme, orthogonalize=options.orthogonalize
+        began = time.monotonic()
+        features = write_features(
+            assets["classes"],
+            assembly,
+            model.scheme,
+            name=scene_names([scene.path])[scene.path],
+            orthogonalize=options.orthogonalize,
         )
+        assets |= features.files
+        counts = features.facts()
+        notes += features.notes
+        timings.append(("vectors", time.monotonic() - began))
     if extra_files:
         assets |= extra_files(assembly)
     areas = dict(zip(model.scheme.names, files.areas, strict=True))
@@ -254,8 +264,13 @@ def _build(
         title=f"Map of {Path(display_name(scene.path)).name}",
         scheme=model.scheme,
         overview=overview(scene, assets["classes"], files.preview),
-        timings=(("mapping", time.monotonic() - start),),
-        facts=(*area_facts(areas), *tags.items(), ("device", choose_device(options.engine.device))),
+        timings=tuple(timings),
+        facts=(
+            *area_facts(areas),
+            *counts,
+            *tags.items(),
+            ("device", choose_device(options.engine.device)),
+        ),
         notes=tuple(notes),
     )
     assets["report"] = write_report(assembly, report)[0]
@@ -350,7 +365,10 @@ def overview(
 
 
 def _mean_confidence(model: Checkpoint, options: MapOptions) -> bool:
-    return model.net.patchwise if options.confidence is None else options.confidence
+    """Whether the map gets the probability of the best class; footprints take theirs from it."""
+    if options.confidence is not None:
+        return options.confidence
+    return model.net.patchwise or (options.vectors and not options.scores)
 
 
 def _rasters(
@@ -395,8 +413,6 @@ def plan_bundle(
     """What `write_bundle` would do, in words and numbers; writes nothing."""
     check_target(folder, overwrite=options.overwrite)
     model = Checkpoint.load(model_path)
-    if options.orthogonalize:
-        model.scheme.id_of(SQUARED)  # fails now, not after hours
     notes = warnings_for(scene, model)
     plan = plan_map(
         scene,

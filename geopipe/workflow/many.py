@@ -63,7 +63,7 @@ def _is_made(target: Path, tags: dict[str, str], options: MapOptions) -> bool:
     required = {
         "scores.tif": options.scores,
         "confidence.tif": options.confidence,
-        "classes.gpkg": options.vectors,
+        "features.gpkg": options.vectors,
     }
     return (
         {k: lineage.get(k) for k in tags} == tags

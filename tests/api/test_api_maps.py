@@ -98,7 +98,7 @@ def test_evaluate_gives_the_command_lines_figures(town, result, tmp_path):
 
 
 def test_results_say_what_a_person_wants_to_know(result, model, model_path):
-    for part in ("classes.tif", "area of building", " ha (", "classes.gpkg"):
+    for part in ("classes.tif", "area of building", " ha (", "features.gpkg"):
         assert part in repr(result)
         assert part in result._repr_html_()
     for part in ("0 background, 1 building, 2 road", "3 bands (uint8) at 1 m", str(model_path)):

@@ -201,7 +201,7 @@ def test_map_in_json_with_scores_and_vectors(geopipe, drawn, tmp_path):
     assert Path(told["report"]).is_file()
     assert list(told["areas_m2"]) == ["background", "building", "road"]
     assert told["seconds"] > 0
-    assert {"scores.tif", "classes.gpkg"} <= {p.name for p in out.iterdir()}
+    assert {"scores.tif", "features.gpkg"} <= {p.name for p in out.iterdir()}
     with rasterio.open(out / "classes.tif") as src:
         assert src.tags()["scene_bands"] == "3 2 1"
 
@@ -231,9 +231,9 @@ def test_overwrite_replaces_a_map(geopipe, drawn, tmp_path):
     words = ["map", drawn.scene, drawn.model, "-o", tmp_path / "map"]
     assert geopipe(*words, "--vectors").code == 0
     assert geopipe(*words).code == 1
-    assert (tmp_path / "map/classes.gpkg").exists()
+    assert (tmp_path / "map/features.gpkg").exists()
     assert geopipe(*words, "--overwrite").code == 0
-    assert not (tmp_path / "map/classes.gpkg").exists()
+    assert not (tmp_path / "map/features.gpkg").exists()
 
 
 # -- evaluate

@@ -49,7 +49,7 @@ def main(folder):
         found["classes"]["type"] = raster.dataProvider().dataType(1)
         found["classes"]["nodata"] = raster.dataProvider().sourceNoDataValue(1)
         found["classes"]["band"] = raster.bandName(1)
-    vectors = QgsVectorLayer(f"{folder}/classes.gpkg|layername=classes", "polygons", "ogr")
+    vectors = QgsVectorLayer(f"{folder}/features.gpkg|layername=buildings", "polygons", "ogr")
     found["polygons"] = seen(vectors, f"{folder}/polygons.png")
     if vectors.isValid():
         found["polygons"]["fields"] = vectors.fields().names()

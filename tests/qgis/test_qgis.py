@@ -11,8 +11,9 @@ from qgis_process import NEEDS_QGIS, said
 
 from geopipe.classes import ClassScheme
 from geopipe.raster.cog import write_class_cog
-from geopipe.raster.polygons import write_polygons
 from geopipe.raster.style import write_qml
+from geopipe.vectors.features import write_features
+from geopipe.vectors.footprints import FootprintOptions
 
 SCHEME = ClassScheme.from_dict(
     {
@@ -56,7 +57,8 @@ def bundle(tmp_path_factory):
         out.write(town(), 1)
     write_class_cog(raw, folder / "classes.tif", SCHEME, {"credit": "© OpenStreetMap"})
     write_qml(folder / "classes.qml", SCHEME)
-    write_polygons(folder / "classes.tif", folder / "classes.gpkg", SCHEME)
+    options = FootprintOptions(SCHEME.names[1])
+    write_features(folder / "classes.tif", folder, SCHEME, name="town", options=options)
     raw.unlink()
     seen = said(SCRIPT, folder, folder)
     return folder, seen
@@ -92,9 +94,8 @@ def test_the_polygons_open_with_their_style(bundle):
     seen = found["polygons"]
     assert seen["valid"]
     assert seen["crs"] == "EPSG:32736"
-    assert seen["fields"] == ["fid", "class_id", "class", "area_m2"]
-    assert seen["count"] == 2
-    assert seen["legend"] == ROWS[1:], "no row for a class that is not in the layer"
+    assert seen["fields"][:5] == ["fid", "building_id", "class_id", "class", "area_m2"]
+    assert seen["count"] == 1
+    assert [label for label, _ in seen["legend"]] == [SCHEME.names[1]]
     pixels = np.asarray(Image.open(folder / "polygons.png").convert("RGB"))
-    colours = {tuple(p) for p in pixels.reshape(-1, 3)}
-    assert {SCHEME.classes[1].rgb, SCHEME.classes[2].rgb} <= colours
+    assert len({tuple(p) for p in pixels.reshape(-1, 3)}) > 2

@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pyproj import Geod
 from rasterio.features import rasterize, shapes
 
-from geopipe.classes import ClassScheme, load_scheme
-from geopipe.errors import ConfigError, SceneError
+from geopipe.classes import load_scheme
+from geopipe.errors import SceneError
 from geopipe.raster import outlines, polygons
 from geopipe.raster.polygons import write_polygons
 
@@ -179,9 +179,8 @@ def test_a_truncated_map_is_named_with_its_rows(tmp_path):
 
 def streamed(monkeypatch, source, side, background=False):
     """[(class id, polygon in pixel coordinates)] with windows of `side` px."""
-    monkeypatch.setattr(polygons, "_WINDOW", side)
     with rasterio.open(source) as src:
-        return list(polygons._polygons(src, background))
+        return list(polygons.trace_areas(src, () if background else (0,), side))
 
 
 def at_once(ids, background, plane=None):
@@ -313,58 +312,3 @@ def test_windows_without_classes_are_not_traced(tmp_path, monkeypatch):
     )
     assert len(streamed(monkeypatch, save(tmp_path / "m.tif", ids), 16)) == 1
     assert [(w.row, w.col) for w in seen] == [(16, 16)]
-
-
-# ---- right angles ----
-
-
-@pytest.mark.parametrize(
-    ("crs", "plane"),
-    [
-        ("EPSG:4326", Affine(6e-6, 0, 85.5, 0, -4.5e-6, 27.6)),
-        ("EPSG:3857", Affine(0.56, 0, 9_520_000, 0, -0.56, 3_200_000)),
-        ("EPSG:32736", UTM * Affine.rotation(25)),
-    ],
-)
-def test_buildings_get_right_angles_on_the_ground(tmp_path, monkeypatch, crs, plane):
-    monkeypatch.setattr(polygons, "_WINDOW", 64)
-    house = shapely.affinity.rotate(shapely.box(40, 50, 100, 90), 31)
-    street = shapely.affinity.rotate(shapely.box(10, 150, 180, 165), 10)
-    ids = rasterize([(house, 1), (street, 2)], (200, 200), dtype="uint8")
-    source = save(tmp_path / "m.tif", ids, plane, crs)
-    write_polygons(source, tmp_path / "a.gpkg", SCHEME)
-    write_polygons(source, tmp_path / "b.gpkg", SCHEME, orthogonalize=True)
-    before, after = (
-        pyogrio.read_dataframe(tmp_path / f"{n}.gpkg", layer="classes").set_index("class")
-        for n in "ab"
-    )
-    assert after.geometry["road"].equals_exact(before.geometry["road"])
-    assert before["area_m2"]["road"] == after["area_m2"]["road"]
-    corners = shapely.get_coordinates(after.to_crs(4326).geometry["building"])
-    assert len(corners) == 5
-    azimuths = Geod(ellps="WGS84").inv(*corners[:-1].T, *corners[1:].T)[0]
-    assert np.abs(np.diff(azimuths) % 180 - 90).max() < 0.1
-    geodesic = abs(Geod(ellps="WGS84").polygon_area_perimeter(*corners.T)[0])
-    assert after["area_m2"]["building"] == pytest.approx(geodesic, rel=1e-4)
-    assert after["area_m2"]["building"] == pytest.approx(before["area_m2"]["building"], rel=0.02)
-
-
-def test_round_buildings_stay_to_the_last_digit(tmp_path):
-    tower = shapely.Point(50, 50).buffer(30)
-    ids = rasterize([(tower, 1)], (100, 100), dtype="uint8")
-    source = save(tmp_path / "m.tif", ids)
-    a, b = tmp_path / "a.gpkg", tmp_path / "b.gpkg"
-    write_polygons(source, a, SCHEME)
-    write_polygons(source, b, SCHEME, orthogonalize=True)
-    before, after = (pyogrio.read_dataframe(path, layer="classes") for path in (a, b))
-    assert before.equals(after)
-
-
-def test_right_angles_need_a_class_of_buildings(tmp_path):
-    scheme = ClassScheme.from_dict(
-        {"name": "s", "classes": [{"name": n, "color": "#000000"} for n in ("none", "water")]}
-    )
-    source = save(tmp_path / "m.tif", np.ones((9, 9), np.uint8))
-    with pytest.raises(ConfigError, match="no class 'building'"):
-        write_polygons(source, tmp_path / "a.gpkg", scheme, orthogonalize=True)
-    assert [p.name for p in tmp_path.iterdir()] == ["m.tif"]

@@ -29,7 +29,7 @@ def item_of(folder, geobox=PLANE, **changes):
         "assets": {
             "classes": folder / "classes.tif",
             "scores": folder / "scores.tif",
-            "polygons": folder / "classes.gpkg",
+            "features": folder / "features.gpkg",
             "style": folder / "classes.qml",
             "report": folder / "report.html",
             "scene": folder.parent / "scene.tif",

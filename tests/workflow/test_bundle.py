@@ -64,7 +64,7 @@ def bundle(place, scene, tmp_path_factory, one_thread):
 
 
 def test_the_files_are_those_asked_for(bundle, place, scene, tmp_path):
-    assert names(bundle.folder) == PLAIN | {"scores.tif", "classes.gpkg"}
+    assert names(bundle.folder) == PLAIN | {"scores.tif", "features.gpkg", "features.parquet"}
     assert names(bundle.folder.parent) == {"map"}
     plain = write_bundle(scene, place.base, tmp_path / "map", MapOptions(Engine("cpu")))
     assert names(plain.folder) == PLAIN
@@ -127,13 +127,22 @@ def test_scores_are_probabilities_and_their_best_is_the_map(bundle):
 
 def test_polygons_are_the_maps(bundle):
     classes = read(bundle.classes)[0]
-    found = gpd.read_file(bundle.folder / "classes.gpkg", layer="classes")
-    assert found.crs.to_epsg() == 2154
-    assert set(found["class"]) == {"building", "road"}
-    areas = found.dissolve("class_id").area / GSD**2
-    assert {i: round(a) for i, a in areas.items()} == {i: (classes == i).sum() for i in (1, 2)}
-    with sqlite3.connect(bundle.folder / "classes.gpkg") as db:
-        assert db.execute("SELECT f_table_name FROM layer_styles").fetchall() == [("classes",)]
+    path = bundle.folder / "features.gpkg"
+    roads, buildings = (gpd.read_file(path, layer=n) for n in ("roads", "buildings"))
+    assert roads.crs.to_epsg() == buildings.crs.to_epsg() == 2154
+    assert set(roads["class"]) == {"road"}
+    assert round(roads.area.sum() / GSD**2) == (classes == 2).sum()
+    assert set(buildings["class"]) <= {"building"}
+    assert buildings["mean_score"].between(0.3, 1).all()
+    table = gpd.read_parquet(bundle.folder / "features.parquet")
+    assert table.groupby("layer").size().to_dict() == {
+        name: len(rows) for name, rows in (("buildings", buildings), ("roads", roads)) if len(rows)
+    }
+    facts = json.loads((bundle.folder / "report.json").read_text())["facts"]
+    assert facts["features of buildings"] == str(len(buildings))
+    with sqlite3.connect(path) as db:
+        styled = db.execute("SELECT f_table_name FROM layer_styles").fetchall()
+    assert sorted(styled) == [("buildings",), ("roads",)]
 
 
 def test_areas_are_pixels_times_ground_and_all_places_say_the_same(bundle, scene):
@@ -166,7 +175,14 @@ def test_areas_of_web_mercator_are_those_on_the_ground(place, tmp_path):
 def test_the_item_names_every_file_and_the_scenes_plane(bundle, scene):
     item = json.loads((bundle.folder / "item.json").read_text())
     hrefs = {a["href"].removeprefix("./") for a in item["assets"].values()}
-    assert hrefs == {"classes.tif", "classes.qml", "scores.tif", "classes.gpkg", "report.html"}
+    assert hrefs == {
+        "classes.tif",
+        "classes.qml",
+        "scores.tif",
+        "features.gpkg",
+        "features.parquet",
+        "report.html",
+    }
     assert all((bundle.folder / h).is_file() for h in hrefs)
     assert item["id"] == "scene"
     assert item["properties"]["proj:code"] == "EPSG:2154"
@@ -447,10 +463,8 @@ def test_scenes_of_every_kind_are_mapped_on_their_own_pixels(place, tmp_path, ki
     pixels = np.bincount(ids.ravel(), minlength=3)[:3]
     metres = math.prod(ground_gsd(scene.geobox))
     np.testing.assert_allclose(list(bundle.areas.values()), pixels * metres, rtol=2e-3, atol=1e-9)
-    found = gpd.read_file(bundle.folder / "classes.gpkg", layer="classes")
-    for i in (1, 2):
-        drawn = found[found["class_id"] == i]["area_m2"].sum()
-        np.testing.assert_allclose(drawn, pixels[i] * metres, rtol=5e-3)
+    roads = gpd.read_file(bundle.folder / "features.gpkg", layer="roads")
+    np.testing.assert_allclose(roads["area_m2"].sum(), pixels[2] * metres, rtol=5e-3)
 
 
 def test_the_picture_of_a_large_scene_comes_from_its_tiles(scene, place, tmp_path, monkeypatch):

@@ -1,0 +1,224 @@
+"""One file with all that a map shows: ``features.gpkg``, and the same as GeoParquet."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyogrio
+import shapely
+from geopandas import GeoDataFrame
+from odc.geo.geobox import GeoBox
+from pyproj import CRS
+
+from geopipe import __version__
+from geopipe.classes import ClassScheme
+from geopipe.errors import SceneError
+from geopipe.raster.geopackage import atomic_geopackage, fix_timestamps
+from geopipe.raster.layerstyle import add_layer_style
+from geopipe.raster.polygons import VERSION, polygon_tables
+from geopipe.raster.scene import opened
+from geopipe.raster.style import category_qml
+from geopipe.vectors.footprints import BUILDING, FootprintOptions, find_footprints
+
+GEOPACKAGE = "features.gpkg"
+PARQUET = "features.parquet"
+BUILDINGS = "buildings"
+_ROADS = {"road": "roads"}
+_SCHEMA = pa.schema(
+    [
+        ("layer", pa.string()),
+        ("class_id", pa.int32()),
+        ("class", pa.string()),
+        ("area_m2", pa.float64()),
+        ("building_id", pa.int32()),
+        ("mean_score", pa.float64()),
+        ("score_q10", pa.float64()),
+        ("shape_score", pa.float64()),
+        ("source", pa.string()),
+        ("model_sha256", pa.string()),
+        ("geometry", pa.binary()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class FeatureFiles:
+    """What was written."""
+
+    files: dict[str, Path]
+    """Key of an asset -> file."""
+    counts: dict[str, int]
+    """Name of a layer -> features."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know: there is no building, its probability is unknown..."""
+
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """The counts as rows of a report."""
+        return tuple((f"features of {name}", str(n)) for name, n in self.counts.items())
+
+
+def write_features(
+    class_map: Path,
+    folder: Path,
+    scheme: ClassScheme,
+    *,
+    name: str,
+    orthogonalize: bool = True,
+    options: FootprintOptions | None = None,
+) -> FeatureFiles:
+    """Write ``features.gpkg`` and ``features.parquet`` of `class_map` into `folder`.
+
+    A layer per class but the first, the background: ``buildings`` holds the footprints
+    (`find_footprints`), ``roads`` and those named after the other classes hold polygons
+    (`polygon_tables`). Each has the colour of its class as its style in QGIS, and `name` and class
+    as its title. The GeoParquet file has the same rows in one table, with the column ``layer``.
+    Equal maps give equal bytes.
+
+    Args:
+        class_map: The map; ``scores.tif`` or ``confidence.tif`` beside it give probabilities.
+        folder: Where to write.
+        scheme: The classes of the map.
+        name: Of the scene.
+        orthogonalize: Give footprints right angles where the map has them.
+        options: What counts as a building; the default with `orthogonalize`.
+
+    Raises:
+        SceneError: The map cannot be read or has no CRS.
+        LabelError: A file cannot be written; then neither is there.
+    """
+    options = options or FootprintOptions(orthogonalize=orthogonalize)
+    layers = layer_names(scheme, options.class_name)
+    counts = dict.fromkeys(layers.values(), 0)
+    notes: list[str] = []
+    parquet = folder / PARQUET
+    part = folder / f"{PARQUET}.part"
+    try:
+        with opened(class_map) as src, atomic_geopackage(folder / GEOPACKAGE) as geopackage:
+            if src.crs is None:
+                raise SceneError(f"{class_map} has no CRS, so its features have no place")
+            geobox = GeoBox(src.shape, src.transform, src.crs)
+            footprint = shapely.to_wkt(geobox.extent.geom, rounding_precision=-1)
+            crs = CRS.from_wkt(src.crs.to_wkt())
+            with pq.ParquetWriter(part, _SCHEMA.with_metadata(_geo(crs))) as writer:
+                for class_id, table in _tables(class_map, scheme, layers, options, notes):
+                    layer = layers[class_id]
+                    _append(
+                        table,
+                        geopackage,
+                        layer,
+                        f"{name}: {scheme.names[class_id]}",
+                        {"footprint": footprint, "geopipe": __version__},
+                    )
+                    if len(table):
+                        writer.write_table(_arrow(table, layer))
+                    counts[layer] += len(table)
+            for class_id, layer in layers.items():
+                of = scheme.classes[class_id]
+                style = category_qml("class", {of.name: of.color})
+                add_layer_style(geopackage, layer, of.name, style, f"class {of.name} of {name}")
+            fix_timestamps(geopackage)
+            part.replace(parquet)
+    except BaseException:
+        parquet.unlink(missing_ok=True)
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+    return FeatureFiles(
+        {"features": folder / GEOPACKAGE, "features_parquet": parquet}, counts, tuple(notes)
+    )
+
+
+def layer_names(scheme: ClassScheme, building: str = BUILDING) -> dict[int, str]:
+    """Class id -> name of its layer; of equal names (letter case aside) the later one gets a _."""
+    names: dict[int, str] = {}
+    taken = {"layer_styles"}
+    for class_id, class_name in enumerate(scheme.names):
+        if class_id == 0:
+            continue
+        layer = BUILDINGS if class_name == building else _ROADS.get(class_name, class_name)
+        while layer.casefold() in taken or layer.casefold().startswith(("gpkg_", "sqlite_")):
+            layer = f"_{layer}"
+        taken.add(layer.casefold())
+        names[class_id] = layer
+    return names
+
+
+def _tables(
+    class_map: Path,
+    scheme: ClassScheme,
+    layers: dict[int, str],
+    options: FootprintOptions,
+    notes: list[str],
+) -> Iterator[tuple[int, GeoDataFrame]]:
+    """(class id, rows) in the order of the file; each class comes up at least once."""
+    others = dict.fromkeys(layers)
+    empty: GeoDataFrame | None = None
+    if options.class_name in scheme.names:
+        building = scheme.id_of(options.class_name)
+        others.pop(building, None)
+        table = find_footprints(class_map, options=options, scheme=scheme)
+        if not len(table):
+            notes.append(f"no area of class '{options.class_name}' has {options.min_area:g} m2")
+        elif table["mean_score"].isna().all():
+            notes.append("the probability of the footprints is unknown: the map has no scores")
+        yield building, table
+    else:
+        notes.append(
+            f"no class is named '{options.class_name}', so there are no footprints: "
+            + ", ".join(scheme.names)
+        )
+    seen: set[int] = set()
+    with opened(class_map) as src:
+        if not others:
+            return
+        for table in polygon_tables(src, scheme, others):
+            empty = table.iloc[:0]
+            for class_id in others:
+                rows = table[table["class_id"] == class_id]
+                if len(rows):
+                    seen.add(class_id)
+                    yield class_id, rows
+    for class_id in others:
+        if class_id not in seen and empty is not None:
+            yield class_id, empty
+
+
+def _append(
+    table: GeoDataFrame, path: Path, layer: str, title: str, metadata: dict[str, str]
+) -> None:
+    """Add `table` to the layer, which is made where it is not there yet."""
+    is_new_file = not path.exists()
+    exists = not is_new_file and layer in {str(n) for n, _ in pyogrio.list_layers(path)}
+    new = {} if exists else {"layer_metadata": metadata, "layer_options": {"IDENTIFIER": title}}
+    if is_new_file:
+        new["dataset_options"] = VERSION
+    pyogrio.write_dataframe(
+        table, path, layer=layer, driver="GPKG", geometry_type="Polygon", append=exists, **new
+    )
+
+
+def _arrow(table: GeoDataFrame, layer: str) -> pa.Table:
+    """`table` in the columns of the GeoParquet file; those it has not are null."""
+    columns = []
+    for field in _SCHEMA:
+        if field.name == "layer":
+            values = pa.array([layer] * len(table), field.type)
+        elif field.name == "geometry":
+            values = pa.array(shapely.to_wkb(np.asarray(table.geometry.array)), field.type)
+        elif field.name in table:
+            values = pa.array(table[field.name], field.type, from_pandas=True)
+        else:
+            values = pa.nulls(len(table), field.type)
+        columns.append(values)
+    return pa.table(columns, schema=_SCHEMA.with_metadata(_geo(CRS.from_user_input(table.crs))))
+
+
+def _geo(crs: CRS) -> dict[str, str]:
+    """The metadata that make a Parquet file GeoParquet 1.0."""
+    column = {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": crs.to_json_dict()}
+    about = {"version": "1.0.0", "primary_column": "geometry", "columns": {"geometry": column}}
+    return {"geo": json.dumps(about)}

@@ -1,0 +1,259 @@
+"""Building footprints from a class map: separate objects with drawn outlines."""
+
+import logging
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import shapely
+from geopandas import GeoDataFrame
+from odc.geo.geobox import GeoBox
+
+from geopipe.classes import ClassScheme
+from geopipe.errors import ConfigError, GridError, SceneError
+from geopipe.grid import ground_gsd
+from geopipe.raster.cog import read_scheme
+from geopipe.raster.polygons import equal_area_projection, ground_areas, to_crs
+from geopipe.raster.scene import opened
+from geopipe.vectors.areas import Instance, instances_of
+from geopipe.vectors.instances import SplitOptions
+from geopipe.vectors.probability import open_probability
+from geopipe.vectors.regularize import RegularizeOptions, regularized, without_overlaps
+
+log = logging.getLogger(__name__)
+
+BUILDING = "building"
+"""The class whose footprints are looked for."""
+_SCORE_FILES = ("scores.tif", "confidence.tif")
+"""Beside a map, as ``geopipe map`` writes them; the first is used."""
+_WHOLE_SCENE = 0.5
+"""Share of the map from which on one object is no building."""
+
+
+@dataclass(frozen=True, slots=True)
+class FootprintOptions:
+    """What counts as a building, and how its outline is drawn."""
+
+    class_name: str = BUILDING
+    min_area: float = 10.0
+    """Square metres; smaller objects are left out, smaller courtyards filled."""
+    max_shift: float | None = None
+    """Metres: largest distance between an outline and the pixels it is drawn from (Hausdorff).
+    None: 1 px + 0.5 m."""
+    orthogonalize: bool = True
+    """Give outlines right angles where the raster has them."""
+    split: SplitOptions = field(default_factory=SplitOptions)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.min_area) and self.min_area >= 0):
+            raise ConfigError(f"min_area is {self.min_area:g}", "give square metres, 0 or more")
+        if self.max_shift is not None and not (
+            math.isfinite(self.max_shift) and self.max_shift >= 0
+        ):
+            raise ConfigError(f"max_shift is {self.max_shift:g}", "give metres, 0 or more")
+
+
+def find_footprints(
+    class_map: Path,
+    scores: Path | None = None,
+    options: FootprintOptions | None = None,
+    *,
+    scheme: ClassScheme | None = None,
+    window_size: int | None = None,
+) -> GeoDataFrame:
+    """The buildings of `class_map`, one band of class ids, as a table of polygons in its CRS.
+
+    Buildings that touch are told apart where the area has a neck or the probability a dip
+    (`split_instances`); outlines are regularized (`regularized`), do not overlap, and share the
+    walls that the buildings share. The table is held in memory, about 1 kB a building; beyond it
+    one window, or one connected area of at most `areas.MAX_SIDE` pixels a side.
+
+    Args:
+        class_map: The map.
+        scores: ``scores.tif`` or ``confidence.tif`` of the same pixels; by default the one beside
+            the map. Without any, only the shape tells buildings apart, and their probability is
+            unknown.
+        options: What counts as a building.
+        scheme: By default the names in the map.
+        window_size: Pixels a side of what is read at once; does not change the result.
+
+    Returns:
+        One row per building, from north to south along the first pixels: ``building_id`` (from 1),
+        ``class_id``, ``class``, ``area_m2`` (on the ground), ``mean_score`` and ``score_q10``
+        (probability of its pixels, mean and 10 % quantile; NaN where unknown), ``shape_score``
+        (IoU of the outline with its pixels), ``source`` and ``model_sha256``. Without buildings
+        the table is empty, and a warning says so.
+
+    Raises:
+        ConfigError: No class has the name of the buildings.
+        SceneError: The map cannot be read, has no CRS or is sheared, or `scores` does not fit it.
+    """
+    options = options or FootprintOptions()
+    with ExitStack() as stack:
+        src = stack.enter_context(opened(class_map))
+        scheme = scheme or read_scheme(class_map)
+        gsd = _checked_gsd(src)
+        class_id = _class_id(src, scheme, options.class_name)
+        assert scheme is not None
+        probability = None
+        if score_file := scores or _beside(class_map):
+            probability = stack.enter_context(
+                open_probability(score_file, src, options.class_name, class_id)
+            )
+        instances: list[Instance] = []
+        outlines: list[np.ndarray] = []
+        drawn: list[np.ndarray] = []
+        pixel = max(gsd)
+        shift = pixel + 0.5 if options.max_shift is None else options.max_shift
+        how = RegularizeOptions(shift, options.orthogonalize)
+        for group in instances_of(
+            src,
+            class_id,
+            len(scheme),
+            gsd,
+            options.min_area,
+            probability,
+            options.split,
+            window_size=window_size,
+        ):
+            if not group:
+                continue
+            traced = _filled(_scaled(group, gsd), options.min_area)
+            instances += group
+            outlines.append(traced)
+            drawn.append(regularized(traced, pixel, how))
+        table = _table(
+            src, gsd, instances, _joined(outlines), _joined(drawn), shift, options.min_area
+        )
+        table.insert(1, "class_id", np.full(len(table), class_id, np.int32))
+        table.insert(2, "class", np.full(len(table), options.class_name, object))
+        table["source"] = np.full(len(table), class_map.name, object)
+        table["model_sha256"] = np.full(len(table), src.tags().get("model_sha256"), object)
+        _warn(src, options, table, math.prod(gsd))
+        return table
+
+
+def _table(
+    src: rasterio.DatasetReader,
+    gsd: tuple[float, float],
+    instances: list[Instance],
+    outlines: np.ndarray,
+    drawn: np.ndarray,
+    shift: float,
+    min_area: float,
+) -> GeoDataFrame:
+    order = np.lexsort(
+        [shapely.bounds(outlines)[:, k] for k in (0, 1)] if len(outlines) else [[], []]
+    )
+    # Boxes may begin at the same pixel, outlines never do.
+    outlines, drawn = outlines[order], drawn[order]
+    drawn = without_overlaps(drawn, outlines, shift)
+    common = shapely.area(shapely.intersection(drawn, outlines))
+    union = shapely.area(drawn) + shapely.area(outlines) - common
+    row_scale, col_scale = gsd
+    polygons = to_crs(
+        shapely.transform(drawn, lambda xy: xy / (col_scale, row_scale)), src.transform
+    )
+    areas = ground_areas(polygons, equal_area_projection(src))
+    columns = {
+        "area_m2": areas.round(2),
+        "mean_score": np.array([instances[i].mean for i in order], float).round(4),
+        "score_q10": np.array([instances[i].q10 for i in order], float).round(4),
+        "shape_score": (common / union).round(4),
+    }
+    table = GeoDataFrame(columns, geometry=polygons, crs=src.crs)
+    table = table[areas >= min_area].reset_index(drop=True)
+    table.insert(0, "building_id", np.arange(1, len(table) + 1, dtype=np.int32))
+    return table
+
+
+def _joined(groups: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.empty(0, object), *groups])
+
+
+def _scaled(instances: list[Instance], gsd: tuple[float, float]) -> np.ndarray:
+    """(n,) outlines in metres from the corner of the map, rows downwards."""
+    outlines = np.array([i.outline for i in instances], object)
+    return np.asarray(shapely.transform(outlines, lambda xy: xy * (gsd[1], gsd[0])))
+
+
+def _filled(outlines: np.ndarray, min_area: float) -> np.ndarray:
+    """`outlines` without the holes below `min_area` that hold no other outline of the group."""
+    filled = []
+    for k, outline in enumerate(outlines):
+        kept = []
+        for ring in outline.interiors:
+            hole = shapely.Polygon(ring)
+            others = np.delete(outlines, k)
+            if hole.area >= min_area or shapely.intersects(others, hole.buffer(-1e-6)).any():
+                kept.append(ring)
+        filled.append(shapely.Polygon(outline.exterior, kept))
+    return np.array(filled, object)
+
+
+def _checked_gsd(src: rasterio.DatasetReader) -> tuple[float, float]:
+    """Metres per pixel; SceneError where pixels have no place or no right angles on the ground."""
+    if src.crs is None:
+        raise SceneError(
+            f"{src.name} has no CRS, so its buildings have no place and no area",
+            "give it one, e.g. gdal_edit.py -a_srs EPSG:32631",
+        )
+    a, b, _, d, e, *_ = src.transform
+    if abs(a * b + d * e) > 1e-3 * math.hypot(a, d) * math.hypot(b, e):
+        raise SceneError(
+            f"{src.name} has sheared pixels: rows and columns are not at right angles",
+            "warp it to a grid without shear, e.g. gdalwarp -r near",
+        )
+    try:
+        return ground_gsd(GeoBox(src.shape, src.transform, src.crs))
+    except GridError as error:
+        raise SceneError(f"{src.name}: {error.message}", error.hint) from error
+
+
+def _class_id(src: rasterio.DatasetReader, scheme: ClassScheme | None, name: str) -> int:
+    if scheme is None:
+        raise ConfigError(
+            f"{src.name} names no classes", "keep its .aux.xml next to it, or give a class scheme"
+        )
+    if src.count != 1 or not np.issubdtype(src.dtypes[0], np.integer):
+        raise SceneError(
+            f"{src.name} has {src.count} bands of {src.dtypes[0]}",
+            "give one band of whole numbers: class ids, not colours or scores",
+        )
+    if name not in scheme.names:
+        raise ConfigError(
+            f"{src.name} has no class '{name}'",
+            f"its classes are {', '.join(scheme.names)}; name the one of buildings",
+        )
+    return scheme.id_of(name)
+
+
+def _beside(class_map: Path) -> Path | None:
+    """The scores or the confidence that were written with a map of `geopipe map`."""
+    if class_map.name != "classes.tif":
+        return None
+    return next((p for n in _SCORE_FILES if (p := class_map.with_name(n)).is_file()), None)
+
+
+def _warn(
+    src: rasterio.DatasetReader, options: FootprintOptions, table: GeoDataFrame, pixel_m2: float
+) -> None:
+    if not len(table):
+        log.warning(
+            "%s has no area of class '%s' of %g m2: no footprints",
+            src.name,
+            options.class_name,
+            options.min_area,
+        )
+    elif (largest := float(table["area_m2"].max())) > _WHOLE_SCENE * src.width * src.height * (
+        pixel_m2
+    ):
+        log.warning(
+            "one object of class '%s' in %s covers %.0f %% of the map: is this a building?",
+            options.class_name,
+            src.name,
+            100 * largest / (src.width * src.height * pixel_m2),
+        )
