@@ -1,6 +1,6 @@
 """Give the plugin layers that geopipe cannot read as they are shown (/usr/bin/python3).
 
-usage: refuse_layers.py FOLDER, which has scene.tif and scene.gpkg
+usage: refuse_layers.py FOLDER, which has scene.tif, osm.gpkg and t.csv
 """
 
 import os
@@ -21,7 +21,7 @@ from qgis.core import (
 
 def main(folder):
     processing = start("/bin/true")
-    raster, vector = str(Path(folder, "scene.tif")), f"{folder}/scene.gpkg|layername=osm"
+    raster, vector = str(Path(folder, "scene.tif")), f"{folder}/osm.gpkg|layername=osm"
 
     def vectors(name, source=vector, provider="ogr"):
         layer = QgsVectorLayer(source, name, provider)
@@ -40,18 +40,21 @@ def main(folder):
                     "delimitedtext")  # fmt: skip
     scene = QgsRasterLayer(raster, "scene")
     QgsProject.instance().addMapLayer(scene)
-    said = {}
+    answers = {}
     for layer in (edited, filtered, moved, memory, table):
         parameters = {"SCENE": scene, "LABELS": layer, "OUTPUT": f"{folder}/out.gpkg"}
-        said[layer.name()] = run(processing, "labels_align", parameters)["error"]
+        answers[layer.name()] = run(processing, "labels_align", parameters)["error"]
+    edited.rollBack()
+    QgsProject.instance().removeMapLayer(filtered.id())
+    QgsProject.instance().removeMapLayer(moved.id())
     parameters = {"SCENE": scene, "LABELS": vector, "OUTPUT": f"{folder}/out.gpkg"}
-    said["program"] = run(processing, "labels_align", parameters)["error"]
+    answers["program"] = run(processing, "labels_align", parameters)["error"]
     start.plugin.unload()
     os.environ["PATH"], os.environ["HOME"] = "/nowhere", "/nowhere"
     processing = start("")
     algorithm = QgsApplication.processingRegistry().algorithmById("geopipe:map")
-    said["missing"] = algorithm.canExecute()[1]
-    return said
+    answers["missing"] = algorithm.canExecute()[1]
+    return answers
 
 
 tell(main, *sys.argv[1:])
