@@ -1,34 +1,34 @@
-"""Make qgis-*.png in QGIS itself, without a screen.
+"""Make qgis-*.png in QGIS itself, without a screen, from the root of the repository.
 
-usage: xvfb-run -s "-screen 0 1400x900x24" qgis --noversioncheck --nologo --profiles-path FOLDER
-       --code docs/images/qgis.py
-GEOPIPE_SHOTS: a folder with scene.tif, osm.gpkg, model.safetensors; geopipe on the PATH.
+usage: GEOPIPE_SHOTS=FOLDER xvfb-run -s "-screen 0 1400x900x24" qgis --noversioncheck --nologo
+       --profiles-path FOLDER --code docs/images/qgis.py
+FOLDER has scene.tif, osm.gpkg with a table buildings, and model.safetensors; geopipe is found.
 """
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import processing
-from processing.core.Processing import Processing
-from qgis.core import QgsApplication, QgsProcessingContext, QgsProject, QgsRasterLayer
+from qgis.core import QgsProcessingContext, QgsProject
 from qgis.PyQt.QtCore import QTimer
-from qgis.PyQt.QtGui import QGuiApplication
+from qgis.PyQt.QtGui import QGuiApplication, QImage
+from qgis.PyQt.QtWidgets import QWidget
 from qgis.utils import iface
 
 FOLDER = Path(os.environ["GEOPIPE_SHOTS"])
-HERE = Path(os.environ.get("GEOPIPE_DOCS", "docs")) / "images"
-COLOURS = 64
-"""A palette of so many colours keeps the files small."""
+DOCS = Path("docs")
 
 
-def save(widget, name):
-    """A picture of `widget`."""
+def save(widget: QWidget, name: str) -> None:
+    """A picture of `widget`, with a palette, which keeps the file small."""
     QGuiApplication.processEvents()
-    widget.grab().save(str(FOLDER / f"{name}.png"))
+    image = widget.grab().toImage().convertToFormat(QImage.Format.Format_Indexed8)
+    image.save(str(DOCS / "images" / f"{name}.png"))
 
 
-def dialog(name, parameters):
+def dialog(name: str, parameters: dict[str, Any]) -> None:
     """The dialog of an algorithm, filled in."""
     box = processing.createAlgorithmDialog(f"geopipe:{name}", parameters)
     box.resize(760, 640)
@@ -37,7 +37,7 @@ def dialog(name, parameters):
     box.close()
 
 
-def load(name, parameters):
+def load(name: str, parameters: dict[str, Any]) -> None:
     """Run an algorithm and load what it made, as the dialog does."""
     context = QgsProcessingContext()
     context.setProject(QgsProject.instance())
@@ -49,9 +49,9 @@ def load(name, parameters):
             iface.addVectorLayer(source, details.name, "ogr")
 
 
-def main():
+def main() -> None:
     """All pictures."""
-    sys.path.insert(0, str(HERE.parents[1] / "qgis"))
+    sys.path.insert(0, str(Path("qgis").resolve()))
     from geopipe_provider import classFactory
 
     plugin = classFactory(iface)
@@ -71,7 +71,8 @@ def main():
     QTimer.singleShot(8000, finish)
 
 
-def finish():
+def finish() -> None:
+    """The window with the result, then the end."""
     save(iface.mainWindow(), "qgis-result")
     os._exit(0)
 

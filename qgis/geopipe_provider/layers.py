@@ -60,10 +60,10 @@ def _check_crs(layer: QgsMapLayer, name: str) -> None:
         raise LayerError(f"{name} has no CRS: give its file one (Assign Projection).")
     own = layer.dataProvider().crs()
     if own != layer.crs():
-        told = own.authid() or "none"
+        declared = own.authid() or "none"
         raise LayerError(
             f"{name} was set to {layer.crs().authid()} in this project, but its file says "
-            f"{told}, which geopipe would use: give the file the right CRS (Assign Projection)."
+            f"{declared}, which geopipe would use: give the file the right CRS (Assign Projection)."
         )
 
 
