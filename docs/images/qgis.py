@@ -12,7 +12,7 @@ from typing import Any
 
 import processing
 from qgis.core import QgsProcessingContext, QgsProject
-from qgis.PyQt.QtCore import QTimer
+from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtGui import QGuiApplication, QImage
 from qgis.PyQt.QtWidgets import QWidget
 from qgis.utils import iface
@@ -24,14 +24,15 @@ DOCS = Path("docs")
 def save(widget: QWidget, name: str) -> None:
     """A picture of `widget`, with a palette, which keeps the file small."""
     QGuiApplication.processEvents()
-    image = widget.grab().toImage().convertToFormat(QImage.Format.Format_Indexed8)
+    flat = Qt.ImageConversionFlag.ThresholdDither | Qt.ImageConversionFlag.AvoidDither
+    image = widget.grab().toImage().convertToFormat(QImage.Format.Format_Indexed8, flat)
     image.save(str(DOCS / "images" / f"{name}.png"))
 
 
 def dialog(name: str, parameters: dict[str, Any]) -> None:
     """The dialog of an algorithm, filled in."""
     box = processing.createAlgorithmDialog(f"geopipe:{name}", parameters)
-    box.resize(760, 640)
+    box.resize(820, 560)
     box.show()
     save(box, f"qgis-{name.replace('_', '-')}")
     box.close()

@@ -40,7 +40,7 @@ def definition(parameter: Parameter) -> QgsProcessingParameterDefinition:
 
 
 def _definition(p: Parameter) -> QgsProcessingParameterDefinition:
-    optional = not p.required
+    optional = not p.required and p.default is None
     if p.kind in ("integer", "number"):
         made = QgsProcessingParameterNumber(
             p.name,

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PROGRAM = "geopipe"
 MADE_FOR = "0.1"
@@ -207,7 +207,7 @@ def run(
     out: list[str] = []
     lines: queue.Queue[str | None] = queue.Queue()
     readers = (
-        threading.Thread(target=out.extend, args=(stdout,), daemon=True),
+        threading.Thread(target=_collect, args=(stdout, out), daemon=True),
         threading.Thread(target=_forward, args=(stderr, lines), daemon=True),
     )
     for reader in readers:
@@ -261,9 +261,15 @@ def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess
         raise RunnerError(f"{command[0]} cannot be run ({e}): {INSTALLING}") from e
 
 
-def _forward(stream: Any, lines: queue.Queue[str | None]) -> None:
-    for line in stream:
-        lines.put(line)
+def _collect(stream: IO[str], lines: list[str]) -> None:
+    with stream:
+        lines.extend(stream)
+
+
+def _forward(stream: IO[str], lines: queue.Queue[str | None]) -> None:
+    with stream:
+        for line in stream:
+            lines.put(line)
     lines.put(None)
 
 

@@ -25,7 +25,7 @@ OVERWRITE = Parameter(
 CLASSES = Parameter(
     "CLASSES",
     "text",
-    "Classes: buildings-roads, buildings, land-cover or a TOML file",
+    "Classes: name of a scheme, or a TOML file",
     "--classes",
     default="buildings-roads",
 )
