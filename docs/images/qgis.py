@@ -39,14 +39,12 @@ def dialog(name: str, parameters: dict[str, Any]) -> None:
 
 
 def load(name: str, parameters: dict[str, Any]) -> None:
-    """Run an algorithm and load what it made, as the dialog does."""
+    """Run an algorithm and load the polygons that it made; under them the scene stays visible."""
     context = QgsProcessingContext()
     context.setProject(QgsProject.instance())
     processing.run(f"geopipe:{name}", parameters, context=context)
     for source, details in context.layersToLoadOnCompletion().items():
-        if source.endswith(".tif"):
-            iface.addRasterLayer(source, details.name)
-        else:
+        if "|layername=" in source:
             iface.addVectorLayer(source, details.name, "ogr")
 
 

@@ -167,11 +167,12 @@ class GeopipeAlgorithm(QgsProcessingAlgorithm):
         if self._command.page:
             results["PAGE"] = str(Path(output, self._command.page))
         paths = [Path(output, name) for name in self._command.loads]
-        layers = {n: s for p in paths if p.exists() for n, s in layer_sources(p).items()}
+        # A raster and a table may have the same name, such as classes.
+        layers = [layer for path in paths if path.exists() for layer in layer_sources(path)]
         if self._command.loads:
-            results["LAYERS"] = list(layers.values())
+            results["LAYERS"] = [source for _, source in layers]
         if context.project():
-            for name, source in layers.items():
+            for name, source in layers:
                 details = QgsProcessingContext.LayerDetails(name, context.project(), "LAYERS")
                 context.addLayerToLoadOnCompletion(source, details)
         return results

@@ -11,11 +11,11 @@ from typing import Any
 _LONG = 12
 
 
-def layer_sources(path: Path) -> dict[str, str]:
-    """Name -> source of each layer in a file: the tables of a GeoPackage, or the file itself."""
+def layer_sources(path: Path) -> list[tuple[str, str]]:
+    """Name and source of each layer in a file: the tables of a GeoPackage, or the file itself."""
     if path.suffix.lower() != ".gpkg":
-        return {path.stem: str(path)}
-    return {table: f"{path}|layername={table}" for table in geopackage_tables(path)}
+        return [(path.stem, str(path))]
+    return [(table, f"{path}|layername={table}") for table in geopackage_tables(path)]
 
 
 def geopackage_tables(path: Path) -> list[str]:

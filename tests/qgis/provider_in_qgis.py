@@ -36,6 +36,5 @@ def run(processing, name, parameters, feedback=None):
         )
     except Exception as e:  # what QGIS shows in red
         found["error"] = str(e)
-    loads = context.layersToLoadOnCompletion()
-    found["loads"] = {details.name: source for source, details in loads.items()}
+    found["loads"] = list(context.layersToLoadOnCompletion())
     return found | {"log": feedback.textLog().splitlines()}

@@ -63,7 +63,7 @@ def one(processing, step):
         threading.Thread(target=cancel_later, args=watch, daemon=True).start()
     parameters = {name: layer_of(value) for name, value in step["with"].items()}
     found = run(processing, step["run"], parameters, feedback)
-    return found | {"seen": {n: seen(s) for n, s in found["loads"].items()}}
+    return found | {"seen": {Path(s).name: seen(s) for s in found["loads"]}}
 
 
 def main(executable, steps):

@@ -199,10 +199,9 @@ def test_what_does_not_stop_is_killed():
 
 def test_layers_of_results(sample_tiles):
     assert geopackage_tables(sample_tiles / "osm.gpkg") == ["buildings", "roads"]
-    assert layer_sources(sample_tiles / "truth.gpkg") == {
-        "truth": f"{sample_tiles}/truth.gpkg|layername=truth"
-    }
-    assert layer_sources(Path("a/classes.tif")) == {"classes": "a/classes.tif"}
+    truth = sample_tiles / "truth.gpkg"
+    assert layer_sources(truth) == [("truth", f"{truth}|layername=truth")]
+    assert layer_sources(Path("a/classes.tif")) == [("classes", "a/classes.tif")]
     assert geopackage_tables(sample_tiles / "README.md") == []
     assert geopackage_tables(sample_tiles / "none.gpkg") == []
 

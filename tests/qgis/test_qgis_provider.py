@@ -17,6 +17,7 @@ from geopipe.mapping import unfinished
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 pytestmark = [*NEEDS_QGIS, pytest.mark.timeout(900)]
+SCHEME = "buildings-roads"
 SLOW = (
     "import time; from geopipe.mapping.journal import Journal; add = Journal.add;"
     "Journal.add = lambda *a: (add(*a), time.sleep(0.3));"
@@ -109,7 +110,10 @@ def test_a_map_has_the_bytes_of_the_command_line(place, mapped):
     for name in ("classes.tif", "classes.qml"):
         assert (out / name).read_bytes() == (theirs / name).read_bytes(), name
     same_tables(out / "classes.gpkg", theirs / "classes.gpkg")
-    assert found["seen"]["classes"] == [True, "paletted"]
+    assert found["seen"] == {
+        "classes.tif": [True, "paletted"],
+        "classes.gpkg|layername=classes": [True, "categorizedSymbol"],
+    }
     assert found["results"]["PAGE"] == str(out / "report.html")
 
 
@@ -124,7 +128,7 @@ def test_accuracy_is_that_of_the_command_line(place, mapped):
     classes, points = folder / "map" / "classes.tif", folder / "points.gpkg"
     figures, report = folder / "figures.json", folder / "report.md"
     steps = {
-        "evaluate": {"TRUTH": place.osm_layer, "OUTPUT": str(figures)},
+        "evaluate": {"TRUTH": place.osm_layer, "CLASSES": SCHEME, "OUTPUT": str(figures)},
         "assess_plan": {"PER_CLASS": 3, "OUTPUT": str(points)},
         "fill": {"fill": str(points), "truth": "road"},
         "assess_report": {"POINTS": f"layer:{points}|layername=points", "OUTPUT": str(report)},
@@ -139,8 +143,8 @@ def test_accuracy_is_that_of_the_command_line(place, mapped):
     evaluated, planned, filled, reported = found
     assert [f["error"] for f in (evaluated, planned, reported)] == [""] * 3
     assert filled["saved"]
-    assert planned["seen"] == {"points": [True, "categorizedSymbol"]}
-    expected = command("evaluate", classes, place.osm, "--json")
+    assert planned["seen"] == {"points.gpkg|layername=points": [True, "categorizedSymbol"]}
+    expected = command("evaluate", classes, place.osm, "--classes", SCHEME, "--json")
     assert figures.read_text() == expected
     assert any(line.startswith("kappa: ") for line in evaluated["log"])
     theirs = folder / "cli" / "report.md"
@@ -185,7 +189,7 @@ def test_label_files_are_those_of_the_command_line(place, name):
     assert found["seen"]
     assert all(valid for valid, _ in found["seen"].values())
     if name == "labels_check":
-        assert found["seen"]["building"] == [True, "categorizedSymbol"]
+        assert found["seen"]["labels_check.gpkg|layername=building"] == [True, "categorizedSymbol"]
 
 
 def test_a_model_has_the_bytes_of_the_command_line(place):
@@ -216,7 +220,7 @@ def test_hits_are_those_of_the_command_line(place):
     mine = json.loads(found["results"]["JSON"])
     assert mine["hits"] == expected["hits"]
     assert len(mine["hits"]) == 4
-    assert found["seen"]["hits"] == [True, "categorizedSymbol"]
+    assert found["seen"]["hits.gpkg|layername=hits"] == [True, "categorizedSymbol"]
 
 
 # -- what cannot be
