@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qgis.core import QgsMapLayer, QgsProviderRegistry, QgsRasterLayer, QgsVectorLayer
+from qgis.core import QgsMapLayer, QgsProviderRegistry, QgsVectorLayer
 
 from .commands import Source
 from .results import geopackage_tables
@@ -70,11 +70,3 @@ def _check_crs(layer: QgsMapLayer, name: str) -> None:
 def other_tables(source: Source) -> list[str]:
     """Tables of the same file that are not the layer's."""
     return [t for t in geopackage_tables(Path(source.path)) if source.table and t != source.table]
-
-
-def open_layer(source: str) -> QgsMapLayer | None:
-    """The layer of a file as the analyst would see it; None of what QGIS cannot open."""
-    for layer in (QgsRasterLayer(source, "opened"), QgsVectorLayer(source, "opened", "ogr")):
-        if layer.isValid():
-            return layer
-    return None
