@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
 
-.PHONY: help setup lint test docs forez-map map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real test-qgis sample-tiles clean
+.PHONY: help setup lint test docs forez-map map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real qgis-plugin test-qgis sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -40,7 +40,10 @@ $(DOCS_STAMP): $(STAMP) requirements-docs.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-docs.lock
 	@touch $@
 
-test-qgis: setup ## open a map in a real QGIS (Debian packages qgis python3-qgis)
+qgis-plugin: ## build the plugin for QGIS, dist/geopipe_provider.zip
+	$(PYTHON) qgis/make_zip.py
+
+test-qgis: setup ## results and the plugin in a real QGIS (Debian packages qgis python3-qgis)
 	$(BIN)/python -m pytest -m qgis tests/qgis -rs
 
 forez-map: setup ## the whole workflow on the simulated scene
@@ -98,4 +101,4 @@ sample-tiles: setup ## make sample_tiles/ anew from its generator
 	$(BIN)/python sample_tiles/make.py
 
 clean: ## remove .venv, caches and outputs
-	rm -rf .venv outputs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv outputs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

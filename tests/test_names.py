@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CODE = ("geopipe", "benchmarks", "reproduce", "sample_tiles")
+CODE = ("geopipe", "benchmarks", "reproduce", "sample_tiles", "qgis")
 
 RETIRED = {
     "MapNet", "CoarseNet", "RefineNet", "ScoreNet", "Belief", "QuickLook", "ModelBelief",

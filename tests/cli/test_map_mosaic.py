@@ -47,7 +47,7 @@ def test_two_halves_make_one_map(geopipe, drawn, halves, tmp_path):
 
 def test_a_plan_of_a_mosaic_leaves_nothing(geopipe, drawn, halves, tmp_path):
     before = sorted(tmp_path.iterdir())
-    said = geopipe("map", *halves, drawn.model, tmp_path / "out", "--mosaic", "--dry-run", "--json")
+    said = geopipe("map", *halves, drawn.model, "-o", tmp_path / "out", "--mosaic", "--dry-run", "--json")
     assert said.code == 0, said.err
     assert json.loads(said.out)["scene"].startswith("200 x 180 px")
     assert sorted(tmp_path.iterdir()) == before
@@ -56,7 +56,7 @@ def test_a_plan_of_a_mosaic_leaves_nothing(geopipe, drawn, halves, tmp_path):
 def test_a_file_of_another_pixel_size_is_named(geopipe, drawn, halves, tmp_path):
     with rasterio.open(halves[1], "r+") as src:
         src.transform = src.transform * src.transform.scale(1.2)
-    said = geopipe("map", *halves, drawn.model, tmp_path / "out", "--mosaic")
+    said = geopipe("map", *halves, drawn.model, "-o", tmp_path / "out", "--mosaic")
     assert said.code == 2 or said.code == 1
     assert "half1.tif has pixels of 0.6 x 0.6" in said.err
     assert "half0.tif of 0.5 x 0.5" in said.err
@@ -64,6 +64,6 @@ def test_a_file_of_another_pixel_size_is_named(geopipe, drawn, halves, tmp_path)
 
 
 def test_a_size_that_is_none_is_told(geopipe, drawn, tmp_path):
-    said = geopipe("map", drawn.scene, drawn.model, tmp_path / "out", "--min-area", "house=3")
+    said = geopipe("map", drawn.scene, drawn.model, "-o", tmp_path / "out", "--min-area", "house=3")
     assert said.code != 0
     assert "house" in said.err

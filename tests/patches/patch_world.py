@@ -49,7 +49,7 @@ def mosaic(tmp_path_factory):
         count=3,
         dtype="uint8",
         crs="EPSG:32631",
-        transform=Affine(4, 0, 500_000, 0, -4, 4_700_000),
+        transform=Affine(4, 0, 500_032, 0, -4, 4_700_032),
         tiled=True,
         blockxsize=256,
         blockysize=256,

@@ -29,14 +29,14 @@ NEEDS_QGIS = [
 ]
 
 
-def said(script, home, *arguments):
+def said(script, home, *arguments, seconds=120):
     """The last line that `script` prints, as JSON."""
     done = subprocess.run(
         [PYTHON, str(script), *map(str, arguments)],
         env=CLEAN | {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=seconds,
     )
     # QGIS 3.22 may crash while it shuts down; what counts has been said by then.
     assert done.stdout.strip(), done.stderr[-2000:]

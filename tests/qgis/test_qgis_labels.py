@@ -66,7 +66,7 @@ def test_blocks_are_coloured_by_verdict(plane, tmp_path, known):
     off = replace(good, window=Window(0, 200, 300, 200), right=4.0)
     if not known:
         good, off = (
-            replace(b, rejected="too few features", missing=np.nan, missing_m2=np.nan)
+            replace(b, rejected="too few features", omission=np.nan, omission_m2=np.nan)
             for b in (good, off)
         )
     write_qc_file(plane, (good, off), tmp_path / "check.gpkg")

@@ -1,0 +1,88 @@
+"""Map a scene."""
+
+from __future__ import annotations
+
+from ..commands import Command, Parameter
+from .shared import BANDS, DEVICE, MODELS, NODATA, OVERWRITE, SCENE
+
+COMMANDS = (
+    Command(
+        "map",
+        "Map a scene",
+        "Maps",
+        "Maps a scene with a trained model. The folder gets classes.tif with its style, a report, "
+        "and what the options add. After Cancel, the same run goes on with the tiles that are "
+        "done, so choose a folder that stays.",
+        (
+            SCENE,
+            Parameter("MODEL", "file", "Model", required=True, pattern=MODELS),
+            Parameter("VECTORS", "flag", "Add polygons", "--vectors", default=False),
+            Parameter(
+                "ORTHOGONALIZE",
+                "flag",
+                "Give the polygons of buildings right angles",
+                "--orthogonalize",
+                default=False,
+            ),
+            Parameter(
+                "CONFIDENCE",
+                "flag",
+                "Add the confidence of each pixel",
+                "--confidence",
+                default=False,
+            ),
+            Parameter(
+                "SCORES", "flag", "Add the probability of each class", "--scores", default=False
+            ),
+            Parameter(
+                "SKIP_BAD",
+                "flag",
+                "Leave out tiles that cannot be read",
+                "--skip-bad",
+                default=False,
+                advanced=True,
+            ),
+            Parameter(
+                "RESTART",
+                "flag",
+                "Drop an unfinished map of other inputs",
+                "--restart",
+                default=False,
+                advanced=True,
+            ),
+            Parameter(
+                "PRECISION",
+                "choice",
+                "Precision of the networks",
+                "--precision",
+                default="float32",
+                choices=("float32", "tf32", "bfloat16"),
+                advanced=True,
+            ),
+            Parameter(
+                "TILE_SIZE",
+                "integer",
+                "Side of a tile (pixels)",
+                "--tile-size",
+                minimum=1,
+                advanced=True,
+            ),
+            Parameter(
+                "THREADS",
+                "integer",
+                "Tiles computed at once (empty: the cores)",
+                "--threads",
+                minimum=1,
+                advanced=True,
+            ),
+            Parameter("RAM", "text", "Memory it may take, such as 4GB", "--ram", advanced=True),
+            BANDS,
+            NODATA,
+            DEVICE,
+            OVERWRITE,
+            Parameter("OUTPUT", "output folder", "Folder of the map", "--out", required=True),
+        ),
+        loads=("classes.tif", "features.gpkg", "confidence.tif"),
+        page="report.html",
+    ),
+)

@@ -1,0 +1,117 @@
+"""Train a model."""
+
+from __future__ import annotations
+
+from ..commands import Command, Parameter
+from .shared import (
+    AREA,
+    BANDS,
+    CLASSES,
+    DEVICE,
+    MAX_SHIFT,
+    MODELS,
+    NODATA,
+    OVERWRITE,
+    SCENE,
+    SEED,
+)
+
+COMMANDS = (
+    Command(
+        "train",
+        "Train a model",
+        "Models",
+        "Trains a semantic segmentation model on a scene and its labels, which may have errors. "
+        "With a small accurate tile and its labels, a second training sharpens the outlines. "
+        "After Cancel, the same run goes on from the folder MODEL.work.",
+        (
+            SCENE,
+            Parameter(
+                "LABELS",
+                "layer",
+                "Labels (empty: OpenStreetMap is fetched)",
+                layer_flag="--layer",
+                if_empty=("--fetch",),
+            ),
+            CLASSES,
+            Parameter("TILE", "raster", "Small scene with accurate labels", "--tile"),
+            Parameter("TRUTH", "layer", "Its accurate labels", "--truth"),
+            Parameter(
+                "NET",
+                "choice",
+                "Base network",
+                "--net",
+                default="cnn",
+                choices=("cnn", "unet", "lite-unet"),
+            ),
+            Parameter(
+                "GSD",
+                "number",
+                "Ground sample distance of the networks (m)",
+                "--gsd",
+                default=1.0,
+                minimum=0.01,
+            ),
+            Parameter(
+                "ALIGN",
+                "flag",
+                "Align the labels to the image first",
+                "--align",
+                default=True,
+                off_flag="--no-align",
+            ),
+            Parameter(
+                "SCHEDULE",
+                "choice",
+                "Training schedule",
+                "--schedule",
+                default="short",
+                choices=("short", "paper"),
+                advanced=True,
+            ),
+            Parameter(
+                "STEPS",
+                "integer",
+                "Training steps (empty: by network and schedule)",
+                "--steps",
+                minimum=1,
+                advanced=True,
+            ),
+            Parameter(
+                "REFINEMENT",
+                "choice",
+                "What the accurate tile trains",
+                "--refinement",
+                default="rnn",
+                choices=("rnn", "finetune"),
+                advanced=True,
+            ),
+            Parameter(
+                "REFINEMENT_STEPS",
+                "integer",
+                "Its training steps",
+                "--refinement-steps",
+                minimum=1,
+                advanced=True,
+            ),
+            Parameter(
+                "IGNORE_BUFFER",
+                "number",
+                "Pixels this near to a border of classes are ignored (m)",
+                "--ignore-buffer",
+                default=0.0,
+                minimum=0,
+                maximum=50,
+                advanced=True,
+            ),
+            MAX_SHIFT,
+            AREA,
+            BANDS,
+            NODATA,
+            SEED,
+            DEVICE,
+            OVERWRITE,
+            Parameter("OUTPUT", "output file", "Model", "--out", required=True, pattern=MODELS),
+        ),
+    ),
+)
