@@ -227,7 +227,7 @@ def _page(figures: dict[str, Any]) -> list[str]:
         "## From rasters without errors",
         "",
         "Simulated tiles, drawn from their true polygons (roads of 4 to 12 m), against the lines",
-        "they were made from. Last: the simulated map's own lines, of which some do not share a vertex",
+        "they were made from. Last: the simulated map's own lines, some of which share no vertex",
         "although they touch once they are 7 m wide; that costs APLS.",
         "",
         head,
