@@ -163,7 +163,7 @@ def test_cancel_keeps_the_tiles_and_the_next_run_goes_on(place):
     assert stopped["error"] == ""
     assert unfinished(Path(f"{out}.part"))
     assert not out.exists()
-    assert stopped["log"][-1] == "Stopped. The same run, with the same output, goes on."
+    assert "Stopped. The same run, with the same output, goes on." in stopped["log"]
     results(place, {"map": parameters})
     command("map", wide, place.model, "-o", theirs, "--tile-size", 256)
     assert (out / "classes.tif").read_bytes() == (theirs / "classes.tif").read_bytes()
