@@ -155,15 +155,17 @@ def test_accuracy_is_that_of_the_command_line(place, mapped):
 
 def test_cancel_keeps_the_tiles_and_the_next_run_goes_on(place):
     out, theirs = place.folder / "again", place.folder / "cli" / "again"
-    parameters = {"SCENE": str(place.scene), "MODEL": str(place.model), "OUTPUT": str(out)}
-    parameters["TILE_SIZE"] = 64
+    wide, _ = draw_place(place.folder, "wide", (260, 1100))  # ten tiles
+    parameters = {"SCENE": str(wide), "MODEL": str(place.model), "OUTPUT": str(out)}
+    parameters["TILE_SIZE"] = 256
     step = {"run": "map", "with": parameters, "cancel": f"{out}.part/journal.jsonl"}
     (stopped,) = in_qgis(place.folder, [step], SLOW)
+    assert stopped["error"] == ""
     assert unfinished(Path(f"{out}.part"))
     assert not out.exists()
-    assert stopped["log"][-1] == "Stopped. The same run, with the same output, goes on."
+    assert "Stopped. The same run, with the same output, goes on." in stopped["log"]
     results(place, {"map": parameters})
-    command("map", place.scene, place.model, "-o", theirs, "--tile-size", 64)
+    command("map", wide, place.model, "-o", theirs, "--tile-size", 256)
     assert (out / "classes.tif").read_bytes() == (theirs / "classes.tif").read_bytes()
 
 
