@@ -135,7 +135,7 @@ def write_bundle(
     start = time.monotonic()
     target = folder.resolve()  # also of a link or of "."
     part = target.with_name(target.name + ".part")
-    require_own(part, (*WORK, _ASSEMBLY_FOLDER))
+    require_own(part, (*WORK, _ASSEMBLY_FOLDER, _MOSAIC))
     new_parents = [p for p in target.parents if not p.exists()]
     try:
         with lock_folder(part):

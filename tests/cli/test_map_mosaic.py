@@ -30,6 +30,7 @@ def test_two_halves_make_one_map(geopipe, drawn, halves, tmp_path):
             "map",
             *scenes,
             drawn.model,
+            "-o",
             tmp_path / name,
             "--device",
             "cpu",
@@ -47,7 +48,9 @@ def test_two_halves_make_one_map(geopipe, drawn, halves, tmp_path):
 
 def test_a_plan_of_a_mosaic_leaves_nothing(geopipe, drawn, halves, tmp_path):
     before = sorted(tmp_path.iterdir())
-    said = geopipe("map", *halves, drawn.model, "-o", tmp_path / "out", "--mosaic", "--dry-run", "--json")
+    said = geopipe(
+        "map", *halves, drawn.model, "-o", tmp_path / "out", "--mosaic", "--dry-run", "--json"
+    )
     assert said.code == 0, said.err
     assert json.loads(said.out)["scene"].startswith("200 x 180 px")
     assert sorted(tmp_path.iterdir()) == before
