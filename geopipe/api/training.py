@@ -22,12 +22,12 @@ def train(
     *,
     accurate: tuple[_Scene, Labels | str | Path] | None = None,
     out: str | Path | None = None,
-    net: BaseNetworkName = "cnn",
-    refinement: Literal["rnn", "finetune"] = "rnn",
+    net: BaseNetworkName | Literal["auto"] = "auto",
+    refinement: Literal["auto", "rnn", "finetune"] = "auto",
     steps: int | None = None,
     refinement_steps: int | None = None,
     batch: int | None = None,
-    gsd: float = 1.0,
+    gsd: float | Literal["auto"] = "auto",
     schedule: Schedule = "short",
     seed: int = 0,
     device: str = "auto",
@@ -43,12 +43,13 @@ def train(
             them the outlines of the map are blunt.
         out: The model's file; default a temporary one that lives as long as the model (see
             `Model.save`). A training that was stopped goes on from ``OUT.work``.
-        net: "cnn", "unet" or "lite-unet".
-        refinement: "rnn", a recurrent network, or "finetune", all weights trained on.
+        net: "auto", the best on real scenes; "cnn", "unet" or "lite-unet".
+        refinement: "rnn", a recurrent network; "finetune", all weights trained on; "auto", as suits
+            the network.
         steps: Of the base network; default by network and schedule.
         refinement_steps: Of the refinement; default by its kind and schedule.
         batch: Patches of a step of either; default by network and schedule.
-        gsd: Metres on the ground per pixel of the networks.
+        gsd: Metres on the ground per pixel of the networks; "auto": as suits the scene.
         schedule: "short", for a CPU, or as in the "paper".
         seed: Equal inputs and seeds give equal models.
         device: "auto", "cpu" or "cuda:N".

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -25,6 +26,16 @@ from geopipe.cli.options import (
 )
 
 
+def _gsd(context: click.Context, option: click.Parameter, text: str) -> float | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    try:
+        metres = float(text)
+    except ValueError as e:
+        raise click.BadParameter("give metres, or auto") from e
+    return METRES.convert(metres, option, context)
+
+
 @click.command(cls=Command)
 @click.argument("scene")
 @click.argument("labels", type=PATH, required=False)
@@ -35,23 +46,23 @@ from geopipe.cli.options import (
 @classes_option("buildings-roads")
 @click.option(
     "--gsd",
-    type=METRES,
-    default=1.0,
+    callback=_gsd,
+    default="auto",
     show_default=True,
     metavar="METRES",
-    help="Ground sample distance of the networks.",
+    help="Ground sample distance of the networks; auto: as suits the scene.",
 )
 @click.option(
     "--net",
-    type=click.Choice(["cnn", "unet", "lite-unet"]),
-    default="cnn",
+    type=click.Choice(["auto", "cnn", "unet", "lite-unet"]),
+    default="auto",
     show_default=True,
-    help="The base network.",
+    help="The base network; auto: the best on real scenes.",
 )
 @click.option(
     "--refinement",
-    type=click.Choice(["rnn", "finetune"]),
-    default="rnn",
+    type=click.Choice(["auto", "rnn", "finetune"]),
+    default="auto",
     show_default=True,
     help="What --tile trains: a recurrent network, or the base network once more.",
 )
@@ -96,7 +107,7 @@ def train(
     tile: str | None,
     truth: Path | None,
     classes: str,
-    gsd: float,
+    gsd: float | Literal["auto"],
     net: str,
     refinement: str,
     steps: int | None,

@@ -17,17 +17,18 @@ from geopipe.workflow.schema import LabelledScene, Workflow
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """How a base network and its refinement are trained; the defaults are a workflow's."""
+    """How a base network and its refinement are trained; defaults as in new-scene.toml."""
 
     classes: str = "buildings-roads"
     """A scheme that ships with geopipe, or a TOML file."""
-    gsd: float = 1.0
-    """Metres on the ground per pixel of the networks."""
-    net: BaseNetworkName = "cnn"
+    gsd: float | Literal["auto"] = "auto"
+    """Metres on the ground per pixel of the networks; ``auto``: as suits the scene."""
+    net: BaseNetworkName | Literal["auto"] = "auto"
+    """``auto``: the best on real scenes."""
     steps: int | None = None
     """Training steps of the base network; None: as the network and the schedule say."""
-    refinement: Literal["rnn", "finetune"] = "rnn"
-    """A recurrent network, or all weights of the base network trained on."""
+    refinement: Literal["auto", "rnn", "finetune"] = "auto"
+    """A recurrent network, or all weights of the base network trained on; ``auto``: as suits it."""
     refinement_steps: int | None = None
     batch: int | None = None
     """Patches of a step of either; None: as the network and the schedule say."""

@@ -16,7 +16,14 @@ from geopipe.workflow.schema import Workflow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-FEW = {"steps": 2, "refinement_steps": 2, "batch": 2, "device": "cpu"}
+FEW = {
+    "steps": 2,
+    "refinement_steps": 2,
+    "batch": 2,
+    "net": "cnn",
+    "gsd": 1.0,
+    "device": "cpu",
+}
 
 
 def ran(*words):

@@ -56,6 +56,7 @@ def test_an_option_is_the_same_thing_everywhere():
     several = {
         "--model",  # a kind of model to train, or the file of one
         "--step",  # pixels between chips, or metres in an index
+        "--gsd",  # metres; of geopipe train also auto
     }
     assert {flag for flag, kind in kinds.items() if len(kind) > 1} <= several
     assert not {"--core", "--most", "--right-angles", "--output", "--out-dir"} & set(kinds)

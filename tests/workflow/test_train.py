@@ -17,6 +17,7 @@ from geopipe.workflow.schema import Workflow, load_workflow
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = ["--schedule", "paper", "--steps", 1, "--no-align", "--device", "cpu"]
+TINY += ["--net", "cnn", "--gsd", 1]
 WORKFLOW = """
 name = "tiny"
 out = "made"
@@ -129,8 +130,9 @@ def test_every_option_reaches_the_workflow(tiles, drawn, monkeypatch, place):
     for role in (scene, asked.enhance):
         assert (role.bands, role.nodata) == ((3, 2, 1), 0)
     plain = {"scene": "train.tif", "labels": "train.gpkg"}
-    usual = Workflow.model_validate({"name": "training", "out": default.out, "train": plain})
-    assert default == usual, "the defaults are a workflow's"
+    best = {"gsd": "auto", "base": {"net": "auto"}, "refinement": {"kind": "auto"}}
+    usual = {"name": "training", "out": default.out, "train": plain, **best}
+    assert default == Workflow.model_validate(usual), "the defaults are those of new-scene.toml"
 
 
 @pytest.mark.parametrize(
