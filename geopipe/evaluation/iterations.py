@@ -14,6 +14,8 @@ from geopipe.evaluation.map_accuracy import evaluate_map
 from geopipe.grid import Window
 from geopipe.labels import RasterLabels
 from geopipe.mapping import Engine, forget_tiles, map_scene
+from geopipe.mapping.min_area import MinArea, class_min_areas
+from geopipe.mapping.sieve import sieve
 from geopipe.mapping.tile import best_class, score_window
 from geopipe.metrics import Metrics
 from geopipe.raster import Scene
@@ -41,21 +43,34 @@ class IterationMetrics:
 
 
 def evaluate_steps(
-    scene: Scene, models: Sequence[Path], truth: Path, folder: Path, engine: Engine
+    scene: Scene,
+    models: Sequence[Path],
+    truth: Path,
+    folder: Path,
+    engine: Engine,
+    *,
+    min_area: MinArea = 0.0,
 ) -> None:
     """Map `scene` after each iteration into `folder` and compare with the raster `truth`.
 
-    Several `models` follow each other as iterations do: a net, and what became of it.
+    Several `models` follow each other as iterations do: a net, and what became of it. Areas below
+    `min_area` (see `class_min_areas`) are removed as in a map bundle, so that the figures of the
+    last step are those of the map that is delivered.
     """
     tables: list[dict[str, Any]] = []
     for path in models:
         model = Checkpoint.load(path)
         steps = tuple(range(model.net.iterations + 1))
         files = map_scene(scene, path, folder, engine, iterations=steps)
+        sizes = class_min_areas(min_area, model.scheme, model.provenance)
+        sieved = folder / "sieved.tmp.tif"
         for class_map in files.classes:
             target = _map(folder, len(tables))
-            write_class_cog(class_map, target, model.scheme, {})
+            if any(sizes):
+                sieve(class_map, sieved, sizes)
+            write_class_cog(sieved if any(sizes) else class_map, target, model.scheme, {})
             tables.append(evaluate_map(target, truth, scheme=model.scheme).to_dict())
+        sieved.unlink(missing_ok=True)
         forget_tiles(folder)
     (folder / _FILE).write_text(json.dumps({"iterations": tables}, indent=1))
 

@@ -388,10 +388,14 @@ class WorkflowRun:
                 self.labels("test"),
                 fresh_folder(folder),
                 self.engine,
+                min_area=self.workflow.map.min_area,
             )
 
         inputs = [*scene_files(settings), *self._evaluated(), self.labels("test")]
-        parameters = {"choice": settings.model_dump(mode="json")}
+        parameters = {
+            "choice": settings.model_dump(mode="json"),
+            "min_area": self.workflow.map.min_area,
+        }
         return Step("evaluation", inputs, parameters, [folder], evaluate)
 
     def _evaluated(self) -> list[Path]:

@@ -339,6 +339,17 @@ def test_auto_works_on_the_pixels_of_a_scene_of_half_a_metre(run, monkeypatch, c
         assert src.shape == (170, 150)
 
 
+def test_the_map_that_is_evaluated_is_the_one_that_is_delivered(run, finished):
+    outcome = run(map__min_area="60")
+    evaluated = outcome.model.parent / "evaluation" / "classes-2.tif"
+    arrays = []
+    for path in (evaluated, outcome.maps[0] / "classes.tif", finished / "map/test/classes.tif"):
+        with rasterio.open(path) as src:
+            arrays.append(src.read(1))
+    np.testing.assert_array_equal(arrays[0], arrays[1])
+    assert (arrays[0] != arrays[2]).any(), "areas below 60 m2 are gone"
+
+
 def test_without_a_test_the_refined_net_maps(run, tiles):
     without(tiles, "test")
     outcome = run(map__scores="true")
