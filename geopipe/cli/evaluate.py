@@ -35,13 +35,7 @@ def evaluate(
     """
     from geopipe.classes import load_scheme
     from geopipe.evaluation.evaluate import evaluate as compare
-    from geopipe.evaluation.objects import evaluate_objects
-    from geopipe.evaluation.polygon_files import has_polygons
 
-    if class_map.exists() and has_polygons(class_map):
-        objects = evaluate_objects(class_map, truth, area=area, layer=layer)
-        click.echo(json.dumps(objects.to_dict()) if as_json else objects.to_markdown().rstrip())
-        return
     scheme = load_scheme(classes) if classes else None
     metrics = compare(class_map, truth, scheme=scheme, area=area, layer=layer)
     click.echo(json.dumps(metrics.to_dict()) if as_json else metrics.to_markdown().rstrip())

@@ -1,10 +1,12 @@
-"""Compare a map with ground truth: pixels with pixels, or road lines with road lines."""
+"""Compare a map with ground truth: pixels, building polygons or road lines."""
 
 from pathlib import Path
 
 from geopipe.classes import ClassScheme
 from geopipe.evaluation.line_files import has_lines
 from geopipe.evaluation.map_accuracy import evaluate_map
+from geopipe.evaluation.objects import ObjectMetrics, evaluate_objects
+from geopipe.evaluation.polygon_files import has_polygons
 from geopipe.evaluation.road_accuracy import RoadMetrics, evaluate_roads
 from geopipe.metrics import Metrics
 
@@ -16,8 +18,13 @@ def evaluate(
     scheme: ClassScheme | None = None,
     area: Path | None = None,
     layer: str | None = None,
-) -> Metrics | RoadMetrics:
-    """`evaluate_roads` where `mapped` is a file of lines, else `evaluate_map`."""
+) -> Metrics | ObjectMetrics | RoadMetrics:
+    """Compare by what `mapped` holds: lines only, polygons, or pixels.
+
+    `evaluate_roads`, `evaluate_objects` and `evaluate_map` say what they raise.
+    """
     if mapped.exists() and has_lines(mapped):
         return evaluate_roads(mapped, truth, scheme=scheme, area=area, layer=layer)
+    if mapped.exists() and has_polygons(mapped):
+        return evaluate_objects(mapped, truth, area=area, layer=layer)
     return evaluate_map(mapped, truth, scheme=scheme, area=area, layer=layer)

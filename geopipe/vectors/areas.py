@@ -16,7 +16,7 @@ from shapely.geometry import shape
 from geopipe.grid import Window
 from geopipe.raster.polygons import trace_areas
 from geopipe.vectors.instances import SplitOptions, split_instances
-from geopipe.vectors.probability import RoadProbability as ClassProbability
+from geopipe.vectors.probability import ClassProbability
 
 MAX_SIDE = 2048
 """Areas with a longer bounding box are cut into objects block by block..."""

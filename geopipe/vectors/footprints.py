@@ -10,15 +10,14 @@ import numpy as np
 import rasterio
 import shapely
 from geopandas import GeoDataFrame
-from odc.geo.geobox import GeoBox
 
 from geopipe.classes import ClassScheme
-from geopipe.errors import ConfigError, GridError, SceneError
-from geopipe.grid import ground_gsd
+from geopipe.errors import ConfigError
 from geopipe.raster.cog import read_scheme
 from geopipe.raster.polygons import equal_area_projection, ground_areas, to_crs
 from geopipe.raster.scene import opened
 from geopipe.vectors.areas import Instance, instances_of
+from geopipe.vectors.class_map import class_id_of, pixel_size, scores_beside
 from geopipe.vectors.instances import SplitOptions
 from geopipe.vectors.probability import open_probability
 from geopipe.vectors.regularize import RegularizeOptions, regularized, without_overlaps
@@ -27,8 +26,6 @@ log = logging.getLogger(__name__)
 
 BUILDING = "building"
 """The class whose footprints are looked for."""
-_SCORE_FILES = ("scores.tif", "confidence.tif")
-"""Beside a map, as ``geopipe map`` writes them; the first is used."""
 _WHOLE_SCENE = 0.5
 """Share of the map from which on one object is no building."""
 
@@ -95,11 +92,11 @@ def find_footprints(
     with ExitStack() as stack:
         src = stack.enter_context(opened(class_map))
         scheme = scheme or read_scheme(class_map)
-        gsd = _checked_gsd(src)
-        class_id = _class_id(src, scheme, options.class_name)
+        gsd = pixel_size(src)
+        class_id = class_id_of(src, scheme, options.class_name)
         assert scheme is not None
         probability = None
-        if score_file := scores or _beside(class_map):
+        if score_file := scores or scores_beside(class_map):
             probability = stack.enter_context(
                 open_probability(score_file, src, options.class_name, class_id)
             )
@@ -192,50 +189,6 @@ def _filled(outlines: np.ndarray, min_area: float) -> np.ndarray:
                 kept.append(ring)
         filled.append(shapely.Polygon(outline.exterior, kept))
     return np.array(filled, object)
-
-
-def _checked_gsd(src: rasterio.DatasetReader) -> tuple[float, float]:
-    """Metres per pixel; SceneError where pixels have no place or no right angles on the ground."""
-    if src.crs is None:
-        raise SceneError(
-            f"{src.name} has no CRS, so its buildings have no place and no area",
-            "give it one, e.g. gdal_edit.py -a_srs EPSG:32631",
-        )
-    a, b, _, d, e, *_ = src.transform
-    if abs(a * b + d * e) > 1e-3 * math.hypot(a, d) * math.hypot(b, e):
-        raise SceneError(
-            f"{src.name} has sheared pixels: rows and columns are not at right angles",
-            "warp it to a grid without shear, e.g. gdalwarp -r near",
-        )
-    try:
-        return ground_gsd(GeoBox(src.shape, src.transform, src.crs))
-    except GridError as error:
-        raise SceneError(f"{src.name}: {error.message}", error.hint) from error
-
-
-def _class_id(src: rasterio.DatasetReader, scheme: ClassScheme | None, name: str) -> int:
-    if scheme is None:
-        raise ConfigError(
-            f"{src.name} names no classes", "keep its .aux.xml next to it, or give a class scheme"
-        )
-    if src.count != 1 or not np.issubdtype(src.dtypes[0], np.integer):
-        raise SceneError(
-            f"{src.name} has {src.count} bands of {src.dtypes[0]}",
-            "give one band of whole numbers: class ids, not colours or scores",
-        )
-    if name not in scheme.names:
-        raise ConfigError(
-            f"{src.name} has no class '{name}'",
-            f"its classes are {', '.join(scheme.names)}; name the one of buildings",
-        )
-    return scheme.id_of(name)
-
-
-def _beside(class_map: Path) -> Path | None:
-    """The scores or the confidence that were written with a map of `geopipe map`."""
-    if class_map.name != "classes.tif":
-        return None
-    return next((p for n in _SCORE_FILES if (p := class_map.with_name(n)).is_file()), None)
 
 
 def _warn(

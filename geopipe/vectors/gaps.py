@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from geopipe.grid import Window
 from geopipe.vectors.clean import direction_at
 from geopipe.vectors.graph import Centreline, add_line, dissolve, outgoing
-from geopipe.vectors.probability import RoadProbability
+from geopipe.vectors.probability import ClassProbability
 
 _ANGLE = math.cos(math.radians(30))
 """A road goes on at most 30 degrees off its own direction..."""
@@ -29,7 +29,7 @@ Mean = Callable[[np.ndarray, np.ndarray], float]
 """Mean probability of road from one point to another, NaN where unknown."""
 
 
-def mean_probability(probability: RoadProbability, gsd: tuple[float, float]) -> Mean:
+def mean_probability(probability: ClassProbability, gsd: tuple[float, float]) -> Mean:
     """How `bridge_gaps` asks for the probability of road between two points."""
 
     def mean(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""The probability of road in a map's pixels, from its scores or from its confidence."""
+"""The probability of a class in a map's pixels, from its scores or from its confidence."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from geopipe.raster.scene import opened
 def read_window(src: rasterio.DatasetReader, window: Window, band: int = 1) -> np.ndarray:
     """Band `band` of `src` in `window`, (height, width) as stored; SceneError where it is damaged.
 
-    Beyond the raster's edge the outermost pixels go on, so that a road runs up to the edge.
+    Beyond the raster's edge the outermost pixels go on, so that an object runs up to the edge.
     """
     inside = window.clip(src.shape)
     rio = RioWindow(inside.col, inside.row, inside.width, inside.height)
@@ -41,14 +41,14 @@ def read_window(src: rasterio.DatasetReader, window: Window, band: int = 1) -> n
 
 
 @dataclass(frozen=True)
-class RoadProbability:
-    """Reads the probability of road on the pixels of a class map."""
+class ClassProbability:
+    """Reads the probability of a class on the pixels of a class map."""
 
     src: rasterio.DatasetReader
     band: int
     class_map: rasterio.DatasetReader | None = None
-    """Given where `src` holds the best class's score: off the roads, that of road is at most
-    what is left of it."""
+    """Given where `src` holds the best class's score: where that is another class, the class asked
+    for has at most what is left of it."""
     class_id: int = 0
 
     def read(self, window: Window) -> np.ndarray:
@@ -65,7 +65,7 @@ class RoadProbability:
 @contextmanager
 def open_probability(
     path: Path, class_map: rasterio.DatasetReader, name: str, class_id: int
-) -> Iterator[RoadProbability]:
+) -> Iterator[ClassProbability]:
     """The probability of class `name` (id `class_id`) from the scores or confidence of `class_map`.
 
     Raises SceneError where `path` is neither, or has other pixels than the map.
@@ -80,9 +80,9 @@ def open_probability(
             )
         names = tuple(n or "" for n in src.descriptions)
         if set(src.dtypes) == {"uint8"} and name in names:
-            yield RoadProbability(src, names.index(name) + 1)
+            yield ClassProbability(src, names.index(name) + 1)
         elif names == (CONFIDENCE,) and src.dtypes == ("uint8",):
-            yield RoadProbability(src, 1, class_map, class_id)
+            yield ClassProbability(src, 1, class_map, class_id)
         else:
             raise SceneError(
                 f"{path} has no band '{name}' or '{CONFIDENCE}': its bands are "

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import networkx as nx
 import numpy as np
-import rasterio
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
 from geopipe.classes import ClassScheme
-from geopipe.errors import ConfigError, GridError, SceneError
-from geopipe.grid import ground_gsd
+from geopipe.errors import ConfigError
 from geopipe.raster.cog import read_scheme
 from geopipe.raster.scene import opened
+from geopipe.vectors.class_map import class_id_of, pixel_size, scores_beside
 from geopipe.vectors.clean import (
     drop_specks,
     extend_ends,
@@ -34,8 +33,6 @@ log = logging.getLogger(__name__)
 
 ROAD = "road"
 """The class whose centre-lines are looked for."""
-_SCORE_FILES = ("scores.tif", "confidence.tif")
-"""Beside a map, as ``geopipe map`` writes them; the first is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +112,10 @@ def find_roads(
     with ExitStack() as stack:
         src = stack.enter_context(opened(class_map))
         scheme = scheme or read_scheme(class_map)
-        gsd = _checked_gsd(src)
-        class_id = _class_id(src, scheme, options.class_name)
+        gsd = pixel_size(src)
+        class_id = class_id_of(src, scheme, options.class_name)
         probability = None
-        if result := scores or _beside(class_map):
+        if result := scores or scores_beside(class_map):
             probability = stack.enter_context(
                 open_probability(result, src, options.class_name, class_id)
             )
@@ -152,50 +149,6 @@ def _smooth(graph: nx.MultiGraph, tolerance: float | None, pixel: float) -> None
     for u, v, data in graph.edges(data=True):
         closed = u == v and graph.degree(u) == 2
         data["shape"] = smoothed(data["line"].xy, pixel, tolerance, closed=closed)
-
-
-def _checked_gsd(src: rasterio.DatasetReader) -> tuple[float, float]:
-    """Metres per pixel; SceneError where pixels have no place or no right angles on the ground."""
-    if src.crs is None:
-        raise SceneError(
-            f"{src.name} has no CRS, so its roads have no place and no length",
-            "give it one, e.g. gdal_edit.py -a_srs EPSG:32631",
-        )
-    a, b, _, d, e, *_ = src.transform
-    if abs(a * b + d * e) > 1e-3 * math.hypot(a, d) * math.hypot(b, e):
-        raise SceneError(
-            f"{src.name} has sheared pixels: rows and columns are not at right angles",
-            "warp it to a grid without shear, e.g. gdalwarp -r near",
-        )
-    try:
-        return ground_gsd(GeoBox(src.shape, src.transform, src.crs))
-    except GridError as e:
-        raise SceneError(f"{src.name}: {e.message}", e.hint) from e
-
-
-def _class_id(src: rasterio.DatasetReader, scheme: ClassScheme | None, name: str) -> int:
-    if src.count != 1 or not np.issubdtype(src.dtypes[0], np.integer):
-        raise SceneError(
-            f"{src.name} has {src.count} bands of {src.dtypes[0]}",
-            "give one band of whole numbers: class ids, not colours or scores",
-        )
-    if scheme is None:
-        raise ConfigError(
-            f"{src.name} names no classes", "keep its .aux.xml next to it, or give a class scheme"
-        )
-    if name not in scheme.names:
-        raise ConfigError(
-            f"{src.name} has no class '{name}'",
-            f"its classes are {', '.join(scheme.names)}; name the one of roads",
-        )
-    return scheme.id_of(name)
-
-
-def _beside(class_map: Path) -> Path | None:
-    """The scores or the confidence that were written with a map of `geopipe map`."""
-    if class_map.name != "classes.tif":
-        return None
-    return next((p for n in _SCORE_FILES if (p := class_map.with_name(n)).is_file()), None)
 
 
 def _warn(

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from geopipe.grid import Window
 from geopipe.progress import progress
-from geopipe.vectors.probability import RoadProbability, read_window
+from geopipe.vectors.probability import ClassProbability, read_window
 from geopipe.vectors.thinning import thin
 
 BLOCK = 2048
@@ -43,7 +43,7 @@ def skeletonize(
     class_id: int,
     gsd: tuple[float, float],
     max_width: float,
-    probability: RoadProbability | None = None,
+    probability: ClassProbability | None = None,
     block: int = BLOCK,
 ) -> Skeleton:
     """The skeleton of the pixels of `class_id` in band 1 of `src`.
