@@ -91,11 +91,11 @@ def simulated(tile: str, scheme: ClassScheme) -> dict[str, Any]:
             name: list(Metrics.of(scheme.names, right, labels.read(scene.geobox)).iou)
             for name, labels in (("raw", osm), ("aligned", shifted))
         },
-        "refused": _rejection_counts(qc),
+        "rejected": _rejection_counts(qc),
         "truth_moved_m": _shift_statistics(LabelQC(scene, truth), truth),
         "anywhere": _randomly_placed(scene, osm),
         "missing": _omission_errors(blocks, qc, right, truth, osm),
-        "says": suggestions(blocks, scene, None),
+        "suggestions": suggestions(blocks, scene, None),
     }
 
 
@@ -195,7 +195,7 @@ def _omission_errors(
             )
     estimated, true = np.array(pairs).T if pairs else (np.array([]), np.array([]))
     return {
-        "blocks": len(pairs),
+        "tiles": len(pairs),
         "mean_found": float(estimated.mean()) if len(estimated) else None,
         "mean_true": float(true.mean()) if len(true) else None,
         "correlation": float(np.corrcoef(estimated, true)[0, 1]) if len(pairs) > 2 else None,
@@ -231,10 +231,10 @@ def real(folder: Path, name: str) -> dict[str, Any]:
     center = Window(round(row) - side // 2, round(col) - side // 2, side, side)
     _draw_overlay(RESULTS / f"{name}.png", scene, osm, shifted, center)
     return {
-        "says": suggestions(blocks, scene, None),
-        "refused": _rejection_counts(qc),
+        "suggestions": suggestions(blocks, scene, None),
+        "rejected": _rejection_counts(qc),
         "moved_m": _shift_statistics(qc, osm)["building"],
-        "blocks": [r for r in rows(qc.grid, blocks) if r["features"]],
+        "tiles": [r for r in rows(qc.grid, blocks) if r["features"]],
     }
 
 
@@ -301,7 +301,7 @@ def _page(tables: dict[str, Any]) -> list[str]:
     ]
     for tile, t in tables["simulated"].items():
         random = t["anywhere"]
-        row = [_share(t["refused"][c]) for c in ("building", "road")]
+        row = [_share(t["rejected"][c]) for c in ("building", "road")]
         row.append(
             random.get("error") or ", ".join(_share(random[c]) for c in ("building", "road"))
         )
@@ -317,22 +317,22 @@ def _page(tables: dict[str, Any]) -> list[str]:
         )
     lines += ["", "![Simulated](label-check/simulated.png)", "", "## Real scenes"]
     for name, t in tables["real"].items():
-        lines += ["", f"### {name}: {REAL[name]}", "", *(f"- {s}" for s in t["says"])]
-        lines.append(f"- nodes believed: {_share(t['refused']['building'])}")
+        lines += ["", f"### {name}: {REAL[name]}", "", *(f"- {s}" for s in t["suggestions"])]
+        lines.append(f"- nodes believed: {_share(t['rejected']['building'])}")
         lines.append(f"- aligning moves the vertices of buildings by {_m(t['moved_m'])} m")
         lines.append("")
         lines += [
-            "| block at (m) | features | dx | dy | ± | missing | doubtful | verdict |",
+            "| block at (m) | features | dx | dy | ± | omission | commission | status |",
             "|---|---:|---:|---:|---:|---:|---:|---|",
         ]
-        for r in t["blocks"]:
-            omission = "" if r["missing_share"] is None else f"{100 * r['missing_share']:.0f} %"
+        for r in t["tiles"]:
+            omission = "" if r["omission_share"] is None else f"{100 * r['omission_share']:.0f} %"
             shift = " | ".join(
                 "" if r[k] is None else f"{r[k]:.2f}" for k in ("dx_m", "dy_m", "error_m")
             )
             lines.append(
                 f"| {r['row']}, {r['column']} | {r['features']} | {shift} | {omission} | "
-                f"{r['doubtful']} | {r['verdict']} |"
+                f"{r['commission']} | {r['status']} |"
             )
         lines += ["", f"![{name}](label-check/{name}.png)"]
     return lines

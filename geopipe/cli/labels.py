@@ -143,12 +143,12 @@ def rasterize(
 @out_option("A GeoPackage of the tiles, styled for QGIS.", "CHECK.gpkg", required=False)
 @MODEL
 @click.option(
-    "--block",
+    "--qc-tile",
     type=click.FloatRange(50, 5000),
     default=200.0,
     show_default=True,
     metavar="METRES",
-    help="Side of a tile that is judged.",
+    help="Side of a tile that the labels are checked in.",
 )
 @click.option(
     "--image-date",
@@ -168,7 +168,7 @@ def check(
     labels: Path,
     out: Path | None,
     model: Path | None,
-    block: float,
+    qc_tile: float,
     image_date: Any,
     max_shift: float,
     classes: str,
@@ -198,7 +198,7 @@ def check(
     qc = _label_qc(scene, labels, classes, layer, area, bands, nodata, model, max_shift)
     capture_date = image_date.date() if image_date else work.image_date(qc.scene)
     tables = work.tables_of(None if str(labels) == BY_NAME else labels, qc.scheme, qc.scene, layer)
-    blocks = work.with_dates(qc.tiles(block), qc.grid, tables, block)
+    blocks = work.with_dates(qc.tiles(qc_tile), qc.grid, tables, qc_tile)
     if out:
         write_qc_file(qc.grid, blocks, out, overwrite=overwrite)
     table = rows(qc.grid, blocks)
@@ -210,10 +210,10 @@ def check(
         click.echo(
             json.dumps(
                 {
-                    "blocks": table,
-                    "says": suggestion_lines,
+                    "tiles": table,
+                    "suggestions": suggestion_lines,
                     "out": out and str(out),
-                    "ignore_band_m": work.ignore_buffer_width(blocks, qc.scene),
+                    "ignore_buffer_m": work.ignore_buffer_width(blocks, qc.scene),
                     "left_out": qc.left_out(),
                 }
             )
@@ -352,21 +352,21 @@ def _table(rows: list[dict[str, Any]]) -> str:
     """Blocks with features as text."""
     lines = [
         f"{'at (m)':>13s} {'class':10s} {'features':>8s} {'dx':>6s} {'dy':>6s} {'+-':>5s} "
-        f"{'score':>5s} {'missing':>7s} {'doubtful':>8s} {'edited':10s} verdict"
+        f"{'score':>5s} {'omission':>8s} {'commission':>10s} {'edited':10s} status"
     ]
     for r in rows:
-        if not r["features"] and r["verdict"] == "no labels":
+        if not r["features"] and r["status"] == "no labels":
             continue
         shift = (
             f"{'-':>6s} {'-':>6s} {'-':>5s} {'-':>5s}"
             if r["dx_m"] is None
             else f"{r['dx_m']:6.2f} {r['dy_m']:6.2f} {r['error_m']:5.2f} {r['score']:5.1f}"
         )
-        omission = "-" if r["missing_share"] is None else f"{100 * r['missing_share']:.0f} %"
-        rejection_text = f" ({r['refused']})" if r["refused"] and r["features"] else ""
+        omission = "-" if r["omission_share"] is None else f"{100 * r['omission_share']:.0f} %"
+        rejection_text = f" ({r['rejected']})" if r["rejected"] and r["features"] else ""
         lines.append(
             f"{r['row']:6d},{r['column']:6d} {r['class']:10s} {r['features']:8d} {shift} "
-            f"{omission:>7s} {r['doubtful']:8d} {r['median_date'] or '-':10s} "
-            f"{r['verdict']}{rejection_text}"
+            f"{omission:>8s} {r['commission']:10d} {r['median_date'] or '-':10s} "
+            f"{r['status']}{rejection_text}"
         )
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from geopipe.raster.style import category_qml
 from geopipe.retrieve.query import Hit, SearchResult
 from geopipe.retrieve.rows import ChipRow
 
-LAYER, QUERY_LAYER = "hits", "asked"
+LAYER, QUERY_LAYER = "hits", "query"
 _COLOURS = ("#b2182b", "#e8793e", "#f4c04f", "#8fc3c9", "#3f7fb3")
 """Near to far."""
 _MAX_LABELLED = 5
@@ -58,7 +58,7 @@ def write_hits(result: SearchResult, out: Path) -> int:
             )
             pyogrio.write_dataframe(frame, part, layer=QUERY_LAYER, **write)
             qml = category_qml("role", {"query": "#111111", "like": "#1a7a3c", "unlike": "#777777"})
-            add_layer_style(part, QUERY_LAYER, QUERY_LAYER, qml, "what was asked with")
+            add_layer_style(part, QUERY_LAYER, QUERY_LAYER, qml, "the query")
     return len(georeferenced)
 
 

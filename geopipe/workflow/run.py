@@ -228,7 +228,7 @@ class WorkflowRun:
             tags = {
                 "labels": settings.labels.name,
                 "align": str(settings.align),
-                "ignore_band_m": f"{settings.ignore_buffer:g}",
+                "ignore_buffer_m": f"{settings.ignore_buffer:g}",
             }
             counts = write_label_raster(scene, source, target, overwrite=True, tags=tags)
             if counts.missing:

@@ -74,30 +74,32 @@ def test_check_tells_the_shift(geopipe, here, out):
         "-o",
         out,
         "--json",
-        "--block",
+        "--qc-tile",
         100,
         "--image-date",
         "2016-01-01",
     )
     told = json.loads(said.out)
     assert (said.code, said.err) == (0, "")
-    blocks = [b for b in told["blocks"] if b["class"] == "building" and b["features"]]
-    blocks = [b for b in blocks if not b["refused"]]
+    blocks = [b for b in told["tiles"] if b["class"] == "building" and b["features"]]
+    blocks = [b for b in blocks if not b["rejected"]]
     assert len(blocks) >= 4
     for b in blocks:
         assert nearer((b["dx_m"], b["dy_m"]))
         assert b["error_m"] >= 0
         assert b["score"] > 1.7
-        assert "shifted" in b["verdict"]
+        assert "shifted" in b["status"]
         assert b["oldest"] <= b["median_date"] <= b["newest"]
-    assert told["ignore_band_m"] == pytest.approx(3.0, abs=0.5)
-    assert "geopipe labels align" in " ".join(told["says"])
-    assert "were last edited after the image was taken (2016-01-01)" in " ".join(told["says"])
+    assert told["ignore_buffer_m"] == pytest.approx(3.0, abs=0.5)
+    assert "geopipe labels align" in " ".join(told["suggestions"])
+    assert "were last edited after the image was taken (2016-01-01)" in " ".join(
+        told["suggestions"]
+    )
     assert told["left_out"] == {}
     layers = {name for name, _ in pyogrio.list_layers(out)}
     assert {"building", "road", "shifts", "layer_styles"} <= layers
     frame = pyogrio.read_dataframe(out, layer="building")
-    assert len(frame) == len([b for b in told["blocks"] if b["class"] == "building"])
+    assert len(frame) == len([b for b in told["tiles"] if b["class"] == "building"])
     assert frame["dx_m"].dtype == "float64"
     lines = pyogrio.read_dataframe(out, layer="shifts")
     assert np.allclose(lines.length / 20, lines["metres"], atol=0.02)
@@ -116,10 +118,10 @@ def test_check_prints_a_table(geopipe, here):
         "dy",
         "+-",
         "score",
-        "missing",
-        "doubtful",
+        "omission",
+        "commission",
         "edited",
-        "verdict",
+        "status",
     ]
     assert re.match(r" +0, +0 building +\d+ ", rest[0])
     assert re.match(r" +0, +0 road +\d+ ", rest[1]) or "road" in said.out
@@ -235,10 +237,10 @@ def test_scenes_in_any_crs(geopipe, here, tmp_path, crs):
         nodata=0,
     )
     said = geopipe(
-        "labels", "check", scene, here.osm, "--json", "--block", 500, "--classes", "buildings"
+        "labels", "check", scene, here.osm, "--json", "--qc-tile", 500, "--classes", "buildings"
     )
     assert said.code == 0, said.err
-    (block,) = [b for b in json.loads(said.out)["blocks"] if b["class"] == "building"]
+    (block,) = [b for b in json.loads(said.out)["tiles"] if b["class"] == "building"]
     assert nearer((block["dx_m"], block["dy_m"]), expected)
 
 
@@ -249,20 +251,20 @@ def test_other_pixels(geopipe, here, tmp_path, kind):
     data = data[:1] if kind == "one band" else data.astype(np.uint16) * 200
     scene = write_scene(tmp_path / "in" / "other.tif", data, nodata=0)
     said = geopipe(
-        "labels", "check", scene, here.osm, "--json", "--block", 500, "--classes", "buildings"
+        "labels", "check", scene, here.osm, "--json", "--qc-tile", 500, "--classes", "buildings"
     )
     assert said.code == 0, said.err
-    (block,) = [b for b in json.loads(said.out)["blocks"] if b["class"] == "building"]
+    (block,) = [b for b in json.loads(said.out)["tiles"] if b["class"] == "building"]
     assert nearer((block["dx_m"], block["dy_m"]))
 
 
 def test_outside_the_area_no_block_is_judged(geopipe, here, tmp_path):
     west = shapely.box(LEFT - 10, TOP - 300, LEFT + 130, TOP + 10)
     gpd.GeoDataFrame(geometry=[west], crs="EPSG:2154").to_file(tmp_path / "in" / "area.gpkg")
-    words = ["labels", "check", here.scene, here.osm, "--json", "--block", 70]
+    words = ["labels", "check", here.scene, here.osm, "--json", "--qc-tile", 70]
     said = geopipe(*words, "--area", tmp_path / "in" / "area.gpkg", "--classes", "buildings")
     assert said.code == 0, said.err
-    assert {b["column"] for b in json.loads(said.out)["blocks"]} == {0, 70}
+    assert {b["column"] for b in json.loads(said.out)["tiles"]} == {0, 70}
 
 
 def test_what_is_not_used_is_counted(geopipe, here, tmp_path, out):
@@ -385,7 +387,7 @@ def test_ctrl_c_leaves_nothing(geopipe, here, out, command, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "words", [["--max-shift", 0], ["--max-shift", 31], ["--block", 10], ["--image-date", "soon"]]
+    "words", [["--max-shift", 0], ["--max-shift", 31], ["--qc-tile", 10], ["--image-date", "soon"]]
 )
 def test_nonsense_is_wrong_usage(geopipe, here, words):
     said = geopipe("labels", "check", here.scene, here.osm, *words)

@@ -11,7 +11,7 @@ from qgis.core import QgsVectorLayer
 
 def main(path):
     hits, asked = (
-        QgsVectorLayer(f"{path}|layername={name}", name, "ogr") for name in ("hits", "asked")
+        QgsVectorLayer(f"{path}|layername={name}", name, "ogr") for name in ("hits", "query")
     )
     labeling = hits.labeling()
     found = {
@@ -22,7 +22,7 @@ def main(path):
         "drawn": categories(hits, "rank"),
         "labels": bool(hits.labelsEnabled() and labeling),
         "field": labeling.settings().fieldName if labeling else None,
-        "asked": [c.label() for c in asked.renderer().categories()],
+        "query": [c.label() for c in asked.renderer().categories()],
     }
     draw([asked, hits], path.replace(".gpkg", ".png"), margin=20)
     return found

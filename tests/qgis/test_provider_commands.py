@@ -94,9 +94,9 @@ def parsed(command, values):
 
 def test_labels_of_one_table():
     values = {"SCENE": Source("-s.tif"), "LABELS": Source("o.gpkg", "roads"), "OUTPUT": "c.gpkg"}
-    given = parsed(BY_NAME["labels_check"], {**values, "BLOCK": 100.0, "OVERWRITE": True})
+    given = parsed(BY_NAME["labels_check"], {**values, "QC_TILE": 100.0, "OVERWRITE": True})
     assert (given["scene"], given["labels"], given["layer"]) == ("-s.tif", Path("o.gpkg"), "roads")
-    assert (given["block"], given["overwrite"], given["as_json"]) == (100, True, True)
+    assert (given["qc_tile"], given["overwrite"], given["as_json"]) == (100, True, True)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("labels_align", "fetch"), ("train", None)])

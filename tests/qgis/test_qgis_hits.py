@@ -32,7 +32,7 @@ def test_the_layers_open(seen):
     assert seen["valid"]
     assert seen["crs"] == "EPSG:2154"
     assert seen["features"] == [12, 1]
-    assert seen["asked"] == ["query", "like", "unlike"]
+    assert seen["query"] == ["query", "like", "unlike"]
 
 
 def test_ranks_are_told_by_colour_and_number(seen):

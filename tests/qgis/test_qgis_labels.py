@@ -75,9 +75,9 @@ def test_blocks_are_coloured_by_verdict(plane, tmp_path, known):
     assert all(s["valid"] and s["crs"] == "EPSG:2154" for s in seen.values())
     assert (blocks["count"], seen["shifts"]["count"]) == (2, 2 * known)
     assert seen["road"]["count"] == 0
-    assert (blocks["renderer"], blocks["attribute"]) == ("categorizedSymbol", "verdict")
+    assert (blocks["renderer"], blocks["attribute"]) == ("categorizedSymbol", "status")
     assert seen["shifts"]["attribute"] == "class"
-    assert {"verdict", "dx_m", "dy_m", "missing_share", "median_date"} <= set(blocks["fields"])
+    assert {"status", "dx_m", "dy_m", "omission_share", "median_date"} <= set(blocks["fields"])
     picture = np.asarray(Image.open(tmp_path / "building.png").convert("RGB"))
     expected = ["good", "shifted"] if known else ["no evidence"] * 2
     for x, verdict in zip((110, 290), expected, strict=True):

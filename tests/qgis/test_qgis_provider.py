@@ -1,17 +1,16 @@
 """The plugin in QGIS itself: what it makes is what the command line makes."""
 
 import json
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyogrio
 import pytest
-from click.testing import CliRunner
 from qgis_process import NEEDS_QGIS, said
 from tiny_place import draw_place, lively
 
-from geopipe.cli.main import main
 from geopipe.mapping import unfinished
 
 HERE = Path(__file__).parent
@@ -45,9 +44,10 @@ def in_qgis(folder, steps, before=""):
 
 
 def command(*words):
-    """What the command line prints."""
-    done = CliRunner().invoke(main, [str(w) for w in words], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    """What the command line prints: a process of its own, with as many threads as QGIS starts."""
+    line = [sys.executable, "-c", "from geopipe.cli import main; main()", *map(str, words)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 

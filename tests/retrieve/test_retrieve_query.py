@@ -188,10 +188,10 @@ def test_hits_are_a_styled_layer(tmp_path, built):
     for shape, h in zip(table.geometry, placed, strict=True):
         corners = np.array(h["corners"])
         assert shape.bounds == (*corners.min(0), *corners.max(0))
-    box = gpd.read_file(out, layer="asked").geometry[0]
+    box = gpd.read_file(out, layer="query").geometry[0]
     assert box.bounds == (500_134, 4_699_880, 500_186, 4_699_932)
     styles = pyogrio.read_dataframe(out, layer="layer_styles", read_geometry=False)
-    assert set(styles["f_table_name"]) == {"hits", "asked"}
+    assert set(styles["f_table_name"]) == {"hits", "query"}
     qml = styles.set_index("f_table_name").loc["hits", "styleQML"]
     assert all(f'value="{text}"' in qml for text in set(table["nearness"]))
     refused("exists already", "query", built, "--box", ROOFS, "-o", out)

@@ -36,16 +36,16 @@ COMMANDS = (
         "Check labels",
         "Labels",
         "Checks how well vector labels fit a scene, tile by tile: their shift, what is missing, "
-        "what the image does not show, and their age. Loads the tiles, coloured by verdict.",
+        "what the image does not show, and their age. Loads the tiles, coloured by status.",
         (
             SCENE,
             LABELS,
             CLASSES,
             Parameter(
-                "BLOCK",
+                "QC_TILE",
                 "number",
                 "Side of a tile (m)",
-                "--block",
+                "--qc-tile",
                 default=200.0,
                 minimum=50,
                 maximum=5000,
