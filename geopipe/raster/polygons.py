@@ -1,14 +1,10 @@
-"""A class map as polygons: one GeoPackage layer, styled in the colours of the scheme."""
+"""A class map as polygons: tables of outlines with areas on the ground."""
 
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
-import pyogrio.errors
 import pyproj
 import rasterio
 import shapely
@@ -21,12 +17,8 @@ from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import SceneError
 from geopipe.grid import Window
 from geopipe.grid.crs import transformer
-from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.outlines import OutlineMerger, trace_outlines
-from geopipe.raster.scene import opened
-from geopipe.raster.style import vector_qml
 
-LAYER = "classes"
 VERSION = {"VERSION": "1.2"}
 """Options of a new GeoPackage."""
 _BATCH = 20_000
@@ -35,47 +27,6 @@ _VERTICES = 500_000
 """...or fewer, as soon as they have this many vertices."""
 _WINDOW = 2048
 """Side of the windows that are traced one after the other."""
-
-
-def write_polygons(
-    class_map: Path, target: Path, scheme: ClassScheme, *, background: bool = False
-) -> int:
-    """Write the areas of equal class in `class_map` to the GeoPackage `target`; returns how many.
-
-    Layer ``classes`` with the columns of `polygon_tables`, in the colours of the scheme.
-
-    Raises SceneError when the map cannot be read, has no CRS or holds ids the scheme does not
-    name, or the file cannot be written; then nothing is left behind.
-    """
-    part = target.with_name(target.name + ".part.gpkg")  # pyogrio wants the suffix
-    total = 0
-    try:
-        with opened(class_map) as src:
-            part.unlink(missing_ok=True)
-            class_ids = range(0 if background else 1, len(scheme))
-            for table in polygon_tables(src, scheme, class_ids):
-                # Version 1.2: QGIS 3.22 warns at the version that GDAL would choose.
-                write_options = {"append": True} if total else {"dataset_options": VERSION}
-                pyogrio.write_dataframe(
-                    table,
-                    part,
-                    layer=LAYER,
-                    driver="GPKG",
-                    geometry_type="Polygon",
-                    **write_options,
-                )
-                total += len(table)
-        style = vector_qml(scheme, background=background)
-        add_layer_style(part, LAYER, scheme.name, style, "the classes in their colours")
-        part.replace(target)
-    except (pyogrio.errors.DataSourceError, sqlite3.Error, OSError) as e:
-        if isinstance(e, SceneError):
-            raise
-        raise SceneError(f"cannot write {target}: {e}", "is the folder there?") from e
-    finally:
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            part.with_name(part.name + suffix).unlink(missing_ok=True)
-    return total
 
 
 def polygon_tables(
