@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     args.results.mkdir(parents=True, exist_ok=True)
+    failed = []
     for site, method, seed in product(args.sites, args.methods, args.seeds):
         target = args.results / f"{site}-{method}-{seed}.json"
         if args.here:
@@ -71,9 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command = [sys.executable, "-m", "reproduce.real.run", "--here", "--sites", site]
             command += ["--methods", method, "--seeds", str(seed), "--out", str(args.out)]
             command += ["--results", str(args.results), *(f"--set={pair}" for pair in args.set)]
-            subprocess.run(command, check=False)
+            if subprocess.run(command, check=False).returncode:
+                failed.append(f"{site}, {method}, seed {seed}")
     if not args.here:
         write_page(args.results)
+    if failed:
+        raise SystemExit(f"without a result: {'; '.join(failed)}")
 
 
 def _run(site: str, method: str, seed: int, args: argparse.Namespace, target: Path) -> None:
