@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from geopipe.errors import ConfigError, GeopipeError, OutputError, SceneError
-from geopipe.regularfile import MARK, require_own
+from geopipe.regularfile import MARK, part_of, require_own
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,16 @@ def refuse_existing(out: Path, own: Collection[str], *, overwrite: bool) -> None
         raise ConfigError(f"{out} exists already", OTHER_NAME)
     if out.is_file():
         raise ConfigError(f"{out} is a file", "give a folder to write into")
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file to `target`, which appears complete or not at all; raises OSError."""
+    part = part_of(target)
+    try:
+        shutil.copyfile(source, part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

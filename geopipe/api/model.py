@@ -1,6 +1,5 @@
 """Models: a trained network with its classes, in a file."""
 
-import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from geopipe.api.html import Facts, as_html, as_text, listed
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.errors import CheckpointError
+from geopipe.files import copy_file
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -58,11 +58,9 @@ class Model:
     def save(self, path: str | Path) -> "Model":
         """Copy the model's file to `path`; CheckpointError where that cannot be written."""
         target = Path(path)
-        part = target.with_name(target.name + ".part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.path, part)
-            part.replace(target)
+            copy_file(self.path, target)
         except OSError as e:
             raise CheckpointError(
                 f"cannot write {target}: {e.strerror or e}", "is the folder writable?"

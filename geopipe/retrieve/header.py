@@ -19,7 +19,7 @@ from geopipe import __version__
 from geopipe.errors import ChipIndexError
 from geopipe.raster import Scene
 from geopipe.raster.remote import remote_allowed
-from geopipe.regularfile import require_regular
+from geopipe.regularfile import part_of, require_regular
 
 NAME = "index.json"
 VECTORS = "vectors.bin"
@@ -148,7 +148,7 @@ class Header:
     def write(self, folder: Path) -> None:
         """Replace the header of `folder`; raises OSError."""
         values = {"format": FORMAT, "made_by": f"geopipe {__version__}", **asdict(self)}
-        part = folder / f"{NAME}.part"
+        part = part_of(folder / NAME)
         with part.open("w", encoding="utf-8") as file:
             json.dump(values, file, indent=1)
             file.write("\n")

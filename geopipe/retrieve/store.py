@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from geopipe.errors import ChipIndexError
+from geopipe.regularfile import part_of
 from geopipe.retrieve.header import NAME, VECTORS, Header, IndexPart, Unfinished
 from geopipe.retrieve.rows import ChipRow, read_columns, read_rows, write_rows
 
@@ -157,7 +158,7 @@ class Writer:
                 file.write(data.data.cast("B"))
                 file.flush()
                 os.fsync(file.fileno())
-            part = self.folder / f"{name}.part"
+            part = part_of(self.folder / name)
             write_rows(part, old.count, rows)
             with part.open("rb") as file:
                 os.fsync(file.fileno())

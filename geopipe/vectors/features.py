@@ -22,6 +22,7 @@ from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.polygons import VERSION, polygon_tables
 from geopipe.raster.scene import opened
 from geopipe.raster.style import category_qml
+from geopipe.regularfile import part_of
 from geopipe.vectors.footprints import BUILDING, FootprintOptions, find_footprints
 
 GEOPACKAGE = "features.gpkg"
@@ -95,7 +96,7 @@ def write_features(
     counts = dict.fromkeys(layers.values(), 0)
     notes: list[str] = []
     parquet = folder / PARQUET
-    part = folder / f"{PARQUET}.part"
+    part = part_of(parquet)
     try:
         with opened(class_map) as src, atomic_geopackage(folder / GEOPACKAGE) as geopackage:
             if src.crs is None:

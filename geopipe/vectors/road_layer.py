@@ -20,6 +20,7 @@ from geopipe.grid.crs import transformer
 from geopipe.raster.geopackage import atomic_geopackage, check_target
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import category_qml
+from geopipe.regularfile import part_of
 from geopipe.vectors.graph import Centreline
 from geopipe.vectors.roads import RoadNetwork
 
@@ -179,7 +180,7 @@ def write_roads(network: RoadNetwork, out: Path, graphml: Path | None = None) ->
     Both files appear, or none. Raises LabelError where one cannot be written.
     """
     table = road_table(network)
-    part = (graphml or out).with_name((graphml or out).name + ".part")
+    part = part_of(graphml or out)
     try:
         if graphml is not None:
             part.write_bytes(road_graphml(network))

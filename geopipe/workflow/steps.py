@@ -12,6 +12,7 @@ from typing import Any
 
 from geopipe import __version__
 from geopipe.checkpoint import file_hash
+from geopipe.regularfile import part_of
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def run_step(step: Step, records: Path) -> tuple[bool, float]:
     step.action(key)
     seconds = time.monotonic() - start
     records.mkdir(parents=True, exist_ok=True)
-    part = record.with_suffix(".part")
+    part = part_of(record)
     entry = {"key": key, "outputs": _fingerprints(step.outputs), "seconds": seconds}
     part.write_text(json.dumps(entry, indent=1))
     part.replace(record)

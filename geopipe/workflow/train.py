@@ -1,6 +1,5 @@
 """Training on its own: the steps of a workflow up to its model."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +7,7 @@ from typing import Any, Literal
 from geopipe.checkpoint import Checkpoint
 from geopipe.config import parse
 from geopipe.errors import CheckpointError
-from geopipe.files import check_new_file, work_folder
+from geopipe.files import check_new_file, copy_file, work_folder
 from geopipe.learn.schedule import Schedule
 from geopipe.nets import BaseNetworkName
 from geopipe.workflow.run import train_workflow
@@ -93,12 +92,8 @@ def train_model(
     out = out.absolute()
     with work_folder(out, None) as work:
         made = train_workflow(settings.workflow(train, accurate, work))
-        part = out.with_name(out.name + ".part")
         try:
-            shutil.copyfile(made, part)
-            part.replace(out)
+            copy_file(made, out)
         except OSError as e:
             raise CheckpointError(f"cannot write {out}: {e}", "is the folder writable?") from e
-        finally:
-            part.unlink(missing_ok=True)
     return Checkpoint.load(out)
