@@ -91,7 +91,8 @@ def test_each_page_has_a_policy_without_free_scripts(template):
     from geopipe.report.page import _policy, _read
 
     text = _read(template)
-    assert 'http-equiv="Content-Security-Policy" content="{{ csp }}"' in text
+    assert '{% include "head.html" %}' in text
+    assert 'http-equiv="Content-Security-Policy" content="{{ csp }}"' in _read("head.html")
     policy = dict(part.split(" ", 1) for part in _policy(text).split("; "))
     assert policy["default-src"] == "'none'"
     assert "unsafe" not in policy["script-src"]
