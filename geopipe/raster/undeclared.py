@@ -62,7 +62,7 @@ class _Histogram:
 def undeclared_nodata(scene: "Scene") -> Colour | None:
     """The values (one a band) of a flat area that is probably a hole; None where none was found.
 
-    Looks at 256 patches of 16 x 16 pixels, whatever the size of the scene. Suspected are patches of
+    Looks at no more than 256 patches of 16 x 16 pixels, whatever the size of the scene. Suspected are patches of
     one value in all bands that programs fill holes with (0, the ends of the data type, -9999 and
     its like) or that is far outside of the range of the image, and flat areas of any colour at the
     scene's rim.
@@ -140,7 +140,10 @@ def _looked_at(scene: "Scene") -> _Histogram:
 
 def _patches(scene: "Scene") -> Iterator[tuple["Raster", Sequence[str]]]:
     """Patches spread over the scene, and the sides of the scene that each touches."""
-    rows, cols = (np.linspace(0, max(n - _PATCH, 0), _PATCHES, dtype=int) for n in scene.shape)
+    rows, cols = (
+        np.linspace(0, max(n - _PATCH, 0), min(_PATCHES, -(-n // _PATCH)), dtype=int)
+        for n in scene.shape
+    )
     for row, col in product(sorted(set(rows.tolist())), sorted(set(cols.tolist()))):
         window = Window(row, col, _PATCH, _PATCH).clip(scene.shape)
         touches = {
