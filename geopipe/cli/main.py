@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import sys
 import traceback
 import warnings
@@ -26,6 +27,7 @@ from geopipe.cli.seams import verify_seams
 from geopipe.cli.train import train
 from geopipe.cli.transfer import transfer
 from geopipe.errors import GeopipeError
+from geopipe.oserrors import failure
 
 SECTIONS = {
     "Labels": ("labels", "labels check", "labels align"),
@@ -64,7 +66,9 @@ def _one_line(e: BaseException) -> str:
     elif isinstance(e, MemoryError):
         text = "out of memory - use smaller tiles or fewer workers"
     elif isinstance(e, OSError):
-        text = str(e)
+        reason, hint = failure(e)
+        name = f"{os.fsdecode(e.filename)}: " if e.filename else ""
+        text = f"{name}{reason}" + f" - {hint}" * bool(hint)
     elif type(e).__module__.startswith("pyproj"):
         text = f"PROJ: {e} - see geopipe doctor, or run again with -vv for where"
     else:

@@ -10,8 +10,8 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RioWindow
 
-from geopipe.errors import SceneError
 from geopipe.grid import Window
+from geopipe.oserrors import write_error
 
 BLOCK = 256
 
@@ -47,7 +47,7 @@ class Sink:
                 sparse_ok=True,
             )
         except RasterioError as e:
-            raise SceneError(f"cannot write {path}: {e}", "is the folder writable?") from e
+            raise write_error(path, e) from e
 
     def write(self, window: Window, data: np.ndarray) -> None:
         """`data` (count, h, w) uint8 into `window`."""
@@ -55,7 +55,7 @@ class Sink:
         try:
             self._out.write(data, window=rio)
         except RasterioError as e:
-            raise SceneError(f"cannot write {self.path}: {e}", "is the disk full?") from e
+            raise write_error(self.path, e) from e
 
     def __enter__(self) -> Self:
         return self
@@ -70,6 +70,6 @@ class Sink:
             self._out.close()
         except RasterioError as e:
             self.path.unlink(missing_ok=True)
-            raise SceneError(f"cannot write {self.path}: {e}", "is the disk full?") from e
+            raise write_error(self.path, e) from e
         if kind is not None:
             self.path.unlink(missing_ok=True)

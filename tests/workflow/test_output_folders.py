@@ -18,7 +18,7 @@ def test_a_page_is_not_written_through_a_link(tmp_path):
     out.mkdir()
     (out / "page.html.part").symlink_to(victim)
     (out / "page.html").symlink_to(victim)
-    write_page(out / "page.html", "text", "page")
+    write_page(out / "page.html", "text")
     assert victim.read_text() == "precious"
     assert (out / "page.html").read_text() == "text"
 
