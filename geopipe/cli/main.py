@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from geopipe.cli.chips import chips
 from geopipe.cli.commands import Group
 from geopipe.cli.doctor import doctor
 from geopipe.cli.evaluate import evaluate
+from geopipe.cli.foreign import foreign_lines
 from geopipe.cli.index import index
 from geopipe.cli.labels import labels
 from geopipe.cli.map import map_
@@ -47,7 +49,8 @@ class Commands(Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a traceback only with -vv."""
         try:
-            return super().invoke(ctx)
+            with nullcontext() if ctx.params.get("verbose", 0) >= 2 else foreign_lines():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as e:

@@ -20,6 +20,7 @@ from geopipe.errors import SceneError
 from geopipe.files import atomic_file
 from geopipe.grid import Window
 from geopipe.oserrors import write_error
+from geopipe.raster.opening import collect_gdal_errors
 from geopipe.raster.scene import opened
 
 SCORE_STEPS = 250
@@ -168,17 +169,20 @@ def _translate(
         "BLOCKSIZE": _BLOCK,
         "OVERVIEW_RESAMPLING": overviews,
         "BIGTIFF": "IF_SAFER",
-        "NUM_THREADS": 2,
+        # What goes wrong in GDAL's own threads is told to nobody, and blocks are lost.
+        "NUM_THREADS": 1,
     }
     with atomic_file(target) as part, tempfile.TemporaryDirectory() as folder:
         described = Path(folder) / "described.vrt"
         ET.ElementTree(vrt).write(described, encoding="utf-8")
         try:
             # The user may have switched PAM files off; without one there are no names.
-            with rasterio.Env(GDAL_PAM_ENABLED=True):
+            with rasterio.Env(GDAL_PAM_ENABLED=True), collect_gdal_errors() as messages:
                 rasterio.shutil.copy(str(described), str(part), driver="COG", **options)
         except Exception as e:  # GDAL's own errors have no public base class
             raise write_error(target, e) from e
+        if messages.errors:  # yet GDAL calls it a success
+            raise write_error(target, OSError(messages.errors[0]))
         _compare(source, part, target, top)
         verify(part)
 

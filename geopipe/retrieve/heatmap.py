@@ -112,7 +112,12 @@ def write_similarity_map(
         data, nodata = np.where(np.isnan(values), 255, scaled).astype(np.uint8), 255.0
     else:
         data, nodata = values, float("nan")
-    with atomic_file(out, *GDAL_ERRORS) as part, rasterio.MemoryFile() as memory:
+    # In memory: of a file on disk GDAL may lose blocks, and return success.
+    with (
+        atomic_file(out, *GDAL_ERRORS) as part,
+        rasterio.MemoryFile() as memory,
+        rasterio.MemoryFile() as cog,
+    ):
         with memory.open(
             driver="GTiff",
             height=data.shape[0],
@@ -131,12 +136,13 @@ def write_similarity_map(
         with memory.open() as writer:
             rasterio.shutil.copy(
                 writer,
-                str(part),
+                cog.name,
                 driver="COG",
                 COMPRESS="DEFLATE",
                 BLOCKSIZE=256,
                 OVERVIEW_RESAMPLING="AVERAGE",
             )
+        part.write_bytes(cog.getbuffer())
 
 
 def heatmap(
