@@ -145,7 +145,7 @@ def scratch_folder(target: Path, *, shared: bool = False) -> Iterator[Path]:
         try:
             yield Path(made)
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            _remove(Path(made))
         return
     part = part_of(target)
     require_own(part, prefix=target.name)
@@ -155,7 +155,15 @@ def scratch_folder(target: Path, *, shared: bool = False) -> Iterator[Path]:
                 left.unlink()
             yield part
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            _remove(part)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that is mostly empty, and do not open it if it is."""
+    try:
+        folder.rmdir()
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def clean_parts(folder: Path) -> None:

@@ -13,6 +13,7 @@ command must then give the right bytes. Writes ``faults.md``.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -28,14 +29,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults import shim
-from benchmarks.faults.child import clear, run, snapshot
+from benchmarks.faults.child import Fault, clear, run, snapshot
 from benchmarks.faults.events import EVENTS, Setting, remove
 from benchmarks.faults.outcome import Outcome, judge, rerun
 from benchmarks.faults.page import markdown
 from benchmarks.faults.plan import plan_faults
 from benchmarks.faults.world import CASES, ROOT, Case, make_inputs
 
-SHORT = ("labels", "assess plan", "assess report", "map")
+SHORT = ("labels", "assess plan")
 """What the short form runs."""
 
 
@@ -50,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = Path(os.environ["GEOPIPE_FAULTS"])
     start = time.monotonic()
     try:
+        _warm(_SHORT_MODULES if args.short else _MODULES)
         _in_child(lambda: make_inputs(root / "w" / "in", small=args.short))
-        _warm()
         drivers = [_in_child(partial(_drive, root, args, i), wait=False) for i in range(args.jobs)]
         failed = [os.waitpid(pid, 0)[1] for pid in drivers]
         lines = [x for i in range(args.jobs) for x in _result(root, i).read_text().splitlines()]
@@ -84,13 +85,23 @@ def _drive(root: Path, args: argparse.Namespace, job: int) -> None:
         cases = [c for c in cases if c.name in SHORT]
     end = time.monotonic() + 60 * args.minutes
     with _result(root, job).open("w", buffering=1) as file:
-        for case in cases:
-            for outcome in _inject(case, root, args, job, end):
+
+        def tell(outcomes: Iterator[Outcome]) -> None:
+            for outcome in outcomes:
                 file.write(json.dumps(outcome.to_dict()) + "\n")
                 if outcome.problems or args.verbose:
                     said = outcome.said or outcome.ended
-                    print(case.name, outcome.event, outcome.path, said, *outcome.problems, sep=": ")
-                    sys.stdout.flush()
+                    words = (outcome.case, outcome.event, outcome.path, said, *outcome.problems)
+                    print(*words, sep=": ", flush=True)
+
+        settings = []
+        for case in cases:
+            setting, faults = _prepare(case, root, args, job)
+            settings.append(setting)
+            tell(_inject(setting, faults, end))
+        for setting in () if args.short else settings:
+            for event in EVENTS[job :: args.jobs]:
+                tell(event(setting))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -99,7 +110,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=1000, help="system calls that fail")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[], help="names of commands")
-    parser.add_argument("--short", action="store_true", help="four commands, faults alone")
+    parser.add_argument("--short", action="store_true", help="two commands, faults alone")
     parser.add_argument("--out", type=Path, help="folder for faults.md")
     parser.add_argument("--minutes", type=float, default=60.0, help="end the faults after so long")
     parser.add_argument("--jobs", type=int, default=1, help="processes that run commands")
@@ -107,13 +118,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _inject(
-    case: Case, root: Path, args: argparse.Namespace, job: int, end: float
-) -> Iterator[Outcome]:
-    """Run `case` undisturbed, then with its share of faults and events."""
+def _prepare(
+    case: Case, root: Path, args: argparse.Namespace, job: int
+) -> tuple[Setting, list[Fault]]:
+    """Run `case` undisturbed; what it makes, and this job's share of its faults."""
     world, log = root / "w", root / "log" / f"{job}"
-    inputs, out = world / "in", world / f"out-{job}" / "x"
-    words = case.command(inputs, out)
+    out = world / f"out-{job}" / "x"
+    words = case.command(world / "in", out)
     clear(out)
     calm = run(words, log, prefix=str(world))
     if calm.code:
@@ -127,18 +138,21 @@ def _inject(
     share = case.share / sum(c.share for c in CASES)
     number = args.faults // len(SHORT) if args.short else math.ceil(args.faults * share)
     faults = list(plan_faults(number, calm.counts, everywhere.counts, str(world), rng))
-    for fault in faults[job :: args.jobs]:
+    setting = Setting(case, words, out, log, reference, everywhere.seconds, rng)
+    return setting, faults[job :: args.jobs]
+
+
+def _inject(at: Setting, faults: Sequence[Fault], end: float) -> Iterator[Outcome]:
+    """Run a command with each of `faults`, and once more after those that it did not survive."""
+    for fault in faults:
         if time.monotonic() > end:
             return
-        clear(out)
-        done = run(words, log, fault)
-        outcome = judge(case.name, str(fault), done, reference, out)
+        clear(at.out)
+        done = run(at.words, at.log, fault)
+        outcome = judge(at.case.name, str(fault), done, at.reference, at.out)
         if done.code:
-            rerun(outcome, run(words, log), reference, out)
+            rerun(outcome, run(at.words, at.log), at.reference, at.out)
         yield outcome
-    setting = Setting(case, words, out, log, reference, everywhere.seconds, rng)
-    for event in () if args.short else EVENTS[job :: args.jobs]:
-        yield from event(setting)
 
 
 def _in_child(work: Callable[[], None], *, wait: bool = True) -> int:
@@ -159,15 +173,21 @@ def _in_child(work: Callable[[], None], *, wait: bool = True) -> int:
     return pid
 
 
-def _warm() -> None:
+def _warm(modules: Sequence[str]) -> None:
     """Import what the commands import: a child then starts at once."""
     os.chdir(ROOT)
     import importlib
 
-    for name in _MODULES:
+    for name in modules:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a child that looked for garbage would copy all pages
 
 
+_SHORT_MODULES = (
+    *("geopipe.cli.main", "geopipe.workflow.sources", "geopipe.labels.write"),
+    *("geopipe.evaluation.assess", "pyogrio", "rasterio"),
+)
 _MODULES = (
     *("geopipe.cli.main", "geopipe.api", "geopipe.workflow.run", "geopipe.workflow.bundle"),
     *("geopipe.workflow.many", "geopipe.workflow.classify_chips", "geopipe.workflow.train"),

@@ -101,7 +101,10 @@ def _child(
     prefix: str,
     prepare: Callable[[], None] | None,
 ) -> None:
+    from geopipe import progress
     from geopipe.cli.main import main
+
+    progress._QUIET_S = 1e9  # a busy machine would tell of its progress
 
     out, err, report = files
     for stream, file in ((1, out), (2, err)):

@@ -183,8 +183,13 @@ def _translate(
             raise write_error(target, e) from e
         if messages.errors:  # yet GDAL calls it a success
             raise write_error(target, OSError(messages.errors[0]))
-        _compare(source, part, target, top)
-        verify(part)
+        try:
+            _compare(source, part, target, top)
+            verify(part)
+        except SceneError as e:
+            if e.message.startswith(str(part)):  # it cannot even be opened
+                raise write_error(target, OSError(e.message)) from e
+            raise
 
 
 def _compare(source: Path, part: Path, target: Path, top: int) -> None:

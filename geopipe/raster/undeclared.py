@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 _PATCH = 16
 _PATCHES = 16
+_SMALL_PX = 1 << 18
+"""Pixels of a scene that is read at once."""
 _USUAL = (
     -9999.0,
     -99999.0,
@@ -141,6 +143,7 @@ def _looked_at(scene: "Scene") -> _Histogram:
 def _patches(scene: "Scene") -> Iterator[tuple["Raster", Sequence[str]]]:
     """Patches spread over the scene, and the sides of the scene that each touches."""
     rows, cols = (np.linspace(0, max(n - _PATCH, 0), _PATCHES, dtype=int) for n in scene.shape)
+    whole = _whole(scene)
     for row, col in product(sorted(set(rows.tolist())), sorted(set(cols.tolist()))):
         window = Window(row, col, _PATCH, _PATCH).clip(scene.shape)
         touches = {
@@ -150,9 +153,25 @@ def _patches(scene: "Scene") -> Iterator[tuple["Raster", Sequence[str]]]:
             "right": window.right == scene.shape[1],
         }
         try:
-            yield scene.read(window), [side for side, here in touches.items() if here]
+            part = _crop(whole, window) if whole else scene.read(window)
         except SceneError:  # told, or skipped, when its tile is mapped
             continue
+        yield part, [side for side, here in touches.items() if here]
+
+
+def _whole(scene: "Scene") -> "Raster | None":
+    """All pixels of a small scene: one reading instead of hundreds."""
+    if scene.shape[0] * scene.shape[1] > _SMALL_PX:
+        return None
+    try:
+        return scene.read(Window(0, 0, *scene.shape))
+    except SceneError:  # damaged somewhere
+        return None
+
+
+def _crop(whole: "Raster", window: Window) -> "Raster":
+    rows, cols = window.within(Window(0, 0, *whole.valid.shape))
+    return replace(whole, data=whole.data[:, rows, cols], valid=whole.valid[rows, cols])
 
 
 def _flat(data: np.ndarray) -> Colour | None:

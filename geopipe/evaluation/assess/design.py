@@ -16,7 +16,7 @@ from geopandas import GeoDataFrame
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.openvector import read_dataframe, read_info
-from geopipe.raster.geopackage import atomic_geopackage
+from geopipe.raster.geopackage import atomic_geopackage, fix_timestamps
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import points_qml
 
@@ -118,6 +118,7 @@ def write_points(target: Path, design: SampleDesign, scheme: ClassScheme) -> Non
         add_layer_style(
             part, LAYER, scheme.name, points_qml(scheme), "truth to fill in, and filled"
         )
+        fix_timestamps(part)
 
 
 def read_points(path: Path) -> tuple[SampleDesign, GeoDataFrame]:
