@@ -134,7 +134,8 @@ def map_scene(
         overwrite: Replace a map that is in `out`.
 
     Raises:
-        SceneError: The scene cannot be read, or `out` not be written.
+        SceneError: The scene cannot be read.
+        OutputError: `out` cannot be written.
         CheckpointError: The model does not fit the scene.
         JobError: A tile failed.
     """

@@ -8,8 +8,8 @@ from typing import Any
 
 from geopipe.api.html import Facts, as_html, as_text, listed
 from geopipe.checkpoint import Checkpoint, file_hash
-from geopipe.errors import CheckpointError
 from geopipe.files import copy_file
+from geopipe.oserrors import writing
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -56,15 +56,11 @@ class Model:
         return self.checkpoint.provenance
 
     def save(self, path: str | Path) -> "Model":
-        """Copy the model's file to `path`; CheckpointError where that cannot be written."""
+        """Copy the model's file to `path`; OutputError where that cannot be written."""
         target = Path(path)
-        try:
+        with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            copy_file(self.path, target)
-        except OSError as e:
-            raise CheckpointError(
-                f"cannot write {target}: {e.strerror or e}", "is the folder writable?"
-            ) from e
+        copy_file(self.path, target)
         return load_model(target)
 
     def _facts(self) -> Facts:

@@ -14,9 +14,10 @@ from torch import Tensor
 from geopipe import __version__
 from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError
+from geopipe.files import atomic_file
 from geopipe.nets import SegmentationModel, build_base_network, build_postprocessor
 from geopipe.raster import Scene
-from geopipe.regularfile import part_of, require_regular
+from geopipe.regularfile import require_regular
 
 _FORMAT = 2
 TRAINING = "geopipe train, run, patches train or chips train"
@@ -105,17 +106,9 @@ class Checkpoint:
             "provenance": self.provenance,
         }
         state = {k: v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
-        part = part_of(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path, SafetensorError, parents=True) as part:
             # written here, as safetensors itself makes files that only their owner may read
             part.write_bytes(save(state, {"geopipe": json.dumps(header, sort_keys=True)}))
-            part.replace(path)
-        except (OSError, SafetensorError) as e:
-            raise CheckpointError(f"cannot write {path}: {e}", "is the folder writable?") from e
-        finally:
-            if part.parent.is_dir():
-                part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path, command: str = TRAINING) -> "Checkpoint":

@@ -2,9 +2,11 @@
 
 import io
 import logging
+import os
 import sys
 import traceback
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -15,6 +17,7 @@ from geopipe.cli.chips import chips
 from geopipe.cli.commands import Group
 from geopipe.cli.doctor import doctor
 from geopipe.cli.evaluate import evaluate
+from geopipe.cli.foreign import foreign_lines
 from geopipe.cli.index import index
 from geopipe.cli.labels import labels
 from geopipe.cli.map import map_
@@ -26,6 +29,7 @@ from geopipe.cli.seams import verify_seams
 from geopipe.cli.train import train
 from geopipe.cli.transfer import transfer
 from geopipe.errors import GeopipeError
+from geopipe.oserrors import failure
 
 SECTIONS = {
     "Labels": ("labels", "labels check", "labels align"),
@@ -45,7 +49,8 @@ class Commands(Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a traceback only with -vv."""
         try:
-            return super().invoke(ctx)
+            with nullcontext() if ctx.params.get("verbose", 0) >= 2 else foreign_lines():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as e:
@@ -64,7 +69,9 @@ def _one_line(e: BaseException) -> str:
     elif isinstance(e, MemoryError):
         text = "out of memory - use smaller tiles or fewer workers"
     elif isinstance(e, OSError):
-        text = str(e)
+        reason, hint = failure(e)
+        name = f"{os.fsdecode(e.filename)}: " if e.filename else ""
+        text = f"{name}{reason}" + f" - {hint}" * bool(hint)
     elif type(e).__module__.startswith("pyproj"):
         text = f"PROJ: {e} - see geopipe doctor, or run again with -vv for where"
     else:

@@ -11,6 +11,7 @@ import numpy as np
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import IGNORE
 from geopipe.evaluation.map_accuracy import evaluate_map
+from geopipe.files import atomic_file
 from geopipe.grid import Window
 from geopipe.labels import RasterLabels
 from geopipe.mapping import Engine, forget_tiles, map_scene
@@ -72,7 +73,8 @@ def evaluate_steps(
             tables.append(evaluate_map(target, truth, scheme=model.scheme).to_dict())
         sieved.unlink(missing_ok=True)
         forget_tiles(folder)
-    (folder / _FILE).write_text(json.dumps({"iterations": tables}, indent=1))
+    with atomic_file(folder / _FILE) as part:
+        part.write_text(json.dumps({"iterations": tables}, indent=1))
 
 
 def quick_score(model: Checkpoint, scene: Scene, truth: Path, device: str) -> float:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,9 +15,11 @@ from pyogrio.errors import DataSourceError, GeometryError
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
+from geopipe.files import atomic_file
 from geopipe.labels.extent import LONLAT, Bounds, Extent
 from geopipe.labels.tags import all_keys
 from geopipe.labels.vectorfile import OSM_CREDIT
+from geopipe.oserrors import writing
 
 _DIGITS = 4
 """Decimals of the bounding box (11 m): the same scene read twice asks the same question."""
@@ -57,19 +58,9 @@ def fetch_osm(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
     target = osm_cache_file(geobox, scheme, cache_dir)
     if target.exists():
         return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Asked before the download: a wait of minutes should not end at a closed door.
-        with tempfile.TemporaryDirectory(
-            prefix=f".{target.stem}.part-", dir=target.parent
-        ) as folder:
-            part = Path(folder) / target.name
-            _write(_matching_features(_download(bbox, tags), scheme), part)
-            part.replace(target)
-    except OSError as e:
-        raise LabelError(
-            f"cannot write the OSM cache {target}: {e.strerror or e}", "choose another cache folder"
-        ) from e
+    # The part is made before the download: a wait of minutes should not end at a closed door.
+    with atomic_file(target, parents=True, shared=True) as part:
+        _write(_matching_features(_download(bbox, tags), scheme), part)
     return target
 
 
@@ -145,11 +136,9 @@ def _matching_features(frame: gpd.GeoDataFrame, scheme: ClassScheme) -> gpd.GeoD
 
 
 def _write(frame: gpd.GeoDataFrame, path: Path) -> None:
-    try:
+    with writing(path, DataSourceError, GeometryError, ValueError):
         pyogrio.write_dataframe(
             frame, path, layer="osm", driver="GPKG", layer_metadata={"CREDIT": OSM_CREDIT}
         )
-    except (DataSourceError, GeometryError, ValueError) as e:
-        raise LabelError(f"cannot write the OSM cache: {e}", "choose another cache folder") from e
     with path.open("rb") as written:
         os.fsync(written.fileno())  # a cache file that is there must be whole, even after a crash

@@ -1,6 +1,5 @@
 """Write labels as a raster of class ids exactly on the scene's pixels."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,11 @@ from types import MappingProxyType
 import numpy as np
 
 from geopipe.classes import IGNORE, ClassScheme
-from geopipe.errors import LabelError, OutputError
-from geopipe.files import check_new_file
+from geopipe.errors import OutputError
+from geopipe.files import check_new_file, scratch_folder
 from geopipe.grid import Tiling
 from geopipe.labels.source import LabelSource
+from geopipe.oserrors import writing
 from geopipe.progress import progress
 from geopipe.raster.cog import write_class_cog
 from geopipe.raster.scene import Scene
@@ -60,14 +60,9 @@ def write_label_raster(
     """
     check_label_raster(out, scene.path, overwrite=overwrite)
     pixels = np.zeros(256, np.int64)
-    try:
-        folder = tempfile.TemporaryDirectory(prefix=f".{out.name}.part-", dir=out.parent)
-    except OSError as e:
-        raise LabelError(
-            f"cannot write {out}: {e.strerror}", "choose a folder that is writable"
-        ) from e
-    with folder as name:
-        raster_path = Path(name) / "burned.tif"
+    burned = out.with_name(out.name + ".burned.tif")
+    with writing(out), scratch_folder(burned) as folder:
+        raster_path = folder / burned.name
         tiling = Tiling(scene.shape, _CORE)
         with (
             Sink(raster_path, scene.geobox) as sink,

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from geopipe.errors import ConfigError
+from geopipe.files import atomic_file
 from geopipe.learn.schedule import constant
 from geopipe.progress import progress
-from geopipe.regularfile import part_of
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,8 @@ class TrainingHistory:
 
     def save(self, path: Path) -> None:
         """Write `path` (JSON), whole or not at all."""
-        part = part_of(path)
-        part.write_text(json.dumps(asdict(self)))
-        part.replace(path)
+        with atomic_file(path) as part:
+            part.write_text(json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, path: Path) -> "TrainingHistory":
@@ -145,10 +144,8 @@ def _save(
         "losses": record.losses,
         "checks": record.checks,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_of(path)
-    save_file(tensors, part, {"fit": json.dumps(header)})
-    part.replace(path)
+    with atomic_file(path, SafetensorError, parents=True) as part:
+        save_file(tensors, part, {"fit": json.dumps(header)})
 
 
 def _restore(

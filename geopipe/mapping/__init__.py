@@ -1,6 +1,6 @@
 """Semantic segmentation of whole scenes: tiles in, georeferenced class maps out."""
 
-from geopipe.mapping.journal import WORK, lock_folder, unfinished
+from geopipe.mapping.journal import WORK, unfinished
 from geopipe.mapping.memory import Budget
 from geopipe.mapping.scene import (
     Engine,
@@ -24,7 +24,6 @@ __all__ = [
     "Workers",
     "choose_device",
     "forget_tiles",
-    "lock_folder",
     "map_scene",
     "plan_map",
     "run_tiles",

@@ -10,12 +10,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from geopipe.errors import JobError
+from geopipe.files import lock
 from geopipe.mapping.tile import TileResult
 from geopipe.mapping.tile_store import tile_path
 
@@ -47,7 +48,7 @@ class Journal:
             raise
 
     def _begin(self, inputs: dict[str, Any], restart: bool) -> None:
-        _lock(self._fd, self.folder)
+        lock(self._fd, self.folder)
         head = next(_lines(self.folder / NAME), None)
         if head is not None and not restart:
             text = f"{self.folder} holds an unfinished map made with another"
@@ -86,47 +87,14 @@ class Journal:
     def forget(folder: Path) -> None:
         """Remove the journal and its tiles from `folder`: the map is whole."""
         shutil.rmtree(folder / TILES, ignore_errors=True)
-        (folder / NAME).unlink(missing_ok=True)
+        with suppress(OSError):
+            (folder / NAME).unlink(missing_ok=True)
 
     def _append(self, values: dict[str, Any]) -> None:
         # One write per line: a process that is killed leaves whole lines or a cut last one.
         line = json.dumps(values).encode() + b"\n"
         if os.write(self._fd, line) != len(line):  # what follows would be glued to half a line
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / NAME))
-
-
-def _lock(fd: int, folder: Path) -> None:
-    """Two runs on one folder would take each other's files; the lock goes with the process."""
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-        raise JobError(
-            f"another run is at work in {folder}", "wait for it, or give another folder"
-        ) from e
-    except OSError:  # a file system without locks: nothing can be told
-        return
-
-
-@contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Keep other runs out of `folder`, which is made where there is none, until the block ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        fd = os.open(folder, os.O_RDONLY)
-    except OSError:  # folders cannot be opened on Windows, which has no such locks either
-        yield
-        return
-    try:
-        _lock(fd, folder)
-        if not folder.exists() or folder.stat().st_ino != os.fstat(fd).st_ino:
-            raise JobError(f"another run has just ended in {folder}", "run the same command again")
-        yield
-    finally:
-        os.close(fd)
 
 
 def unfinished(folder: Path) -> bool:

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import torch
 
+from geopipe.errors import OutputError
+from geopipe.files import atomic_file
 from geopipe.nets import Kernels
 
 
@@ -26,11 +27,9 @@ def fastest_kernels() -> Kernels:
         pass
     kernels = Kernels.benchmark()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False) as part:
-            json.dump(asdict(kernels), part)
-        Path(part.name).replace(path)
-    except OSError:  # a home that cannot be written: the next process measures again
+        with atomic_file(path, parents=True, shared=True) as part:
+            part.write_text(json.dumps(asdict(kernels)))
+    except OutputError:  # a home that cannot be written: the next process measures again
         pass
     return kernels
 

@@ -1,6 +1,5 @@
 """Preview of a large scene, assembled from what each of its tiles has read."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from geopipe.files import atomic_file
 from geopipe.grid import Window
 from geopipe.mapping.tile_store import tile_path
 from geopipe.raster.scene import Scene, opened
@@ -71,11 +71,8 @@ def write_part(
         np.add.reduceat(np.add.reduceat(x, rows, axis=1, dtype=np.float32), cols, axis=2)
         for x in (data[:3], valid[None])
     )
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
+    with atomic_file(path, parents=True, shared=True) as part, part.open("wb") as file:
         np.savez(file, at=np.array([row, col]), sums=sums, counts=counts[0])
-    part.replace(path)
 
 
 def _cell_sizes(start: int, count: int, n: int, m: int) -> tuple[int, np.ndarray]:

@@ -15,6 +15,7 @@ from geopipe.classes import IGNORE
 from geopipe.grid import Window, ground_gsd, nominal_gsd
 from geopipe.mapping.small_areas import Borders, new_classes
 from geopipe.raster.scene import opened, window_geobox
+from geopipe.raster.sink import Sink
 
 _STRIP_PX = 2**22
 _LEAST_ROWS = 64
@@ -90,24 +91,7 @@ def _second_pass(
     rows: int | None,
 ) -> SieveResult:
     base, changed, areas = 0, 0, np.zeros(classes)
-    profile = {
-        "driver": "GTiff",
-        "count": 1,
-        "height": src.height,
-        "width": src.width,
-        "dtype": "uint8",
-        "nodata": IGNORE,
-        "crs": src.crs,
-        "transform": src.transform,
-        "tiled": True,
-        "blockxsize": 512,
-        "blockysize": 512,
-        "compress": "zstd",
-        "zstd_level": 1,
-        "BIGTIFF": "IF_SAFER",
-        "sparse_ok": True,
-    }
-    with rasterio.open(target, "w", **profile) as out:
+    with Sink(target, geobox) as sink:
         for window in _strips(src, rows):
             ids, labels, count = _labelled(src, window)
             table = np.full(count + 1, IGNORE, np.uint8)
@@ -117,7 +101,7 @@ def _second_pass(
             changed += int((made != ids).sum())
             pixels = np.bincount(made.ravel(), minlength=256)[:classes]
             areas += pixels * math.prod(ground_gsd(window_geobox(geobox, window)))
-            out.write(made, 1, window=_rio(window))
+            sink.write(window, made[None])
     return SieveResult(changed, int((before != after).sum()), tuple(areas.tolist()))
 
 

@@ -4,7 +4,6 @@ Each is a small GeoTIFF, written under another name and renamed, so that a file
 that is there is complete; a VRT puts them together. All-255 blocks take no room on the disk.
 """
 
-import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +14,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 
 from geopipe.classes import IGNORE
-from geopipe.errors import SceneError
+from geopipe.files import atomic_file
 from geopipe.grid import Tile
 
 _PER_FOLDER = 1000
@@ -28,19 +27,9 @@ def tile_path(folder: Path, index: int) -> Path:
 
 def write_tile(path: Path, data: np.ndarray, geobox: GeoBox) -> int:
     """Write `data` (bands, h, w) uint8 on `geobox`, whole or not at all; returns its bytes."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(exist_ok=True)
+    with atomic_file(path, RasterioError, parents=True, shared=True) as part:
         # Not by GDAL: what it cannot write when it closes a file, it does not tell.
-        part.write_bytes(_encoded(data, geobox))
-        size = part.stat().st_size
-        part.replace(path)
-    except (RasterioError, OSError) as e:
-        raise SceneError(f"cannot write {path}: {e}", "is the disk full?") from e
-    finally:
-        if part.parent.is_dir():
-            part.unlink(missing_ok=True)
-    return size
+        return part.write_bytes(_encoded(data, geobox))
 
 
 def _encoded(data: np.ndarray, geobox: GeoBox) -> bytes:

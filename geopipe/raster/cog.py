@@ -6,8 +6,7 @@ puts the names in a PAM file (``NAME.aux.xml``) next to the map. Keep the two fi
 
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,11 @@ from rasterio.windows import Window as RioWindow
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.colors import default_colors
 from geopipe.errors import SceneError
+from geopipe.files import atomic_file
 from geopipe.grid import Window
+from geopipe.oserrors import write_error
+from geopipe.raster.opening import collect_gdal_errors
 from geopipe.raster.scene import opened
-from geopipe.regularfile import part_of
 
 SCORE_STEPS = 250
 """A score of 1.0 as stored in scores.tif: score = value / 250, 255 = no value."""
@@ -168,39 +169,27 @@ def _translate(
         "BLOCKSIZE": _BLOCK,
         "OVERVIEW_RESAMPLING": overviews,
         "BIGTIFF": "IF_SAFER",
-        "NUM_THREADS": 2,
+        # What goes wrong in GDAL's own threads is told to nobody, and blocks are lost.
+        "NUM_THREADS": 1,
     }
-    with _parts(target) as part, tempfile.TemporaryDirectory() as folder:
+    with atomic_file(target) as part, tempfile.TemporaryDirectory() as folder:
         described = Path(folder) / "described.vrt"
         ET.ElementTree(vrt).write(described, encoding="utf-8")
         try:
             # The user may have switched PAM files off; without one there are no names.
-            with rasterio.Env(GDAL_PAM_ENABLED=True):
+            with rasterio.Env(GDAL_PAM_ENABLED=True), collect_gdal_errors() as messages:
                 rasterio.shutil.copy(str(described), str(part), driver="COG", **options)
         except Exception as e:  # GDAL's own errors have no public base class
-            raise SceneError(f"cannot write {target}: {e}", "is the disk full?") from e
-        _compare(source, part, target, top)
-        verify(part)
-
-
-@contextmanager
-def _parts(target: Path) -> Iterator[Path]:
-    """A ``.part`` name, renamed with its PAM file on success; on failure nothing of it stays."""
-    part = part_of(target)
-    pam, part_pam = (p.with_name(p.name + ".aux.xml") for p in (target, part))
-    if not target.parent.is_dir():
-        raise SceneError(f"there is no folder {target.parent}", "make it first")
-    try:
-        yield part
-        if part_pam.exists():
-            part_pam.replace(pam)
-        else:
-            pam.unlink(missing_ok=True)  # of an older map
-        part.replace(target)
-    finally:
-        for left in target.parent.iterdir():
-            if left.name.startswith(part.name):
-                left.unlink()
+            raise write_error(target, e) from e
+        if messages.errors:  # yet GDAL calls it a success
+            raise write_error(target, OSError(messages.errors[0]))
+        try:
+            _compare(source, part, target, top)
+            verify(part)
+        except SceneError as e:
+            if e.message.startswith(str(part)):  # it cannot even be opened
+                raise write_error(target, OSError(e.message)) from e
+            raise
 
 
 def _compare(source: Path, part: Path, target: Path, top: int) -> None:
@@ -239,7 +228,7 @@ def _describe(path: Path) -> ET.Element:
         try:
             rasterio.shutil.copy(src, str(vrt), driver="VRT")
         except Exception as e:  # GDAL's own errors have no public base class
-            raise SceneError(f"cannot write {vrt}: {e}", "is the disk full?") from e
+            raise write_error(vrt, e) from e
         root = ET.parse(vrt).getroot()
     for name in root.iter("SourceFilename"):
         name.text, name.attrib["relativeToVRT"] = str(path.absolute()), "0"

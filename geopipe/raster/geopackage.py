@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
-from geopipe.errors import GeopipeError, LabelError, OutputError
-from geopipe.files import check_new_file
+from geopipe.errors import OutputError
+from geopipe.files import atomic_file, check_new_file
 
-_SIDECAR_SUFFIXES = ("", "-journal", "-wal", "-shm")
-"""What SQLite writes."""
+GEOPACKAGE_ERRORS = (DataSourceError, DataLayerError, FeatureError, sqlite3.Error)
+"""What pyogrio and SQLite raise where a GeoPackage cannot be written."""
 _MOMENT = "2000-01-01T00:00:00.000Z"
 
 
@@ -25,22 +25,8 @@ def check_target(out: Path, *, overwrite: bool = False, sources: Iterable[Path] 
 @contextmanager
 def atomic_geopackage(out: Path) -> Iterator[Path]:
     """A path to write to; it becomes `out` when all went well, and is gone when not."""
-    part = out.with_name(out.name + ".part.gpkg")
-    sidecars = [part.with_name(part.name + suffix) for suffix in _SIDECAR_SUFFIXES]
-    try:
-        for old in sidecars:
-            old.unlink(missing_ok=True)
+    with atomic_file(out, *GEOPACKAGE_ERRORS) as part:
         yield part
-        part.replace(out)
-    except GeopipeError:  # some are OSErrors, too
-        raise
-    except (DataSourceError, DataLayerError, FeatureError, sqlite3.Error, OSError) as e:
-        raise LabelError(
-            f"cannot write {out}: {' '.join(str(e).split())}", "is there room, and may you write?"
-        ) from e
-    finally:
-        for left in sidecars:
-            left.unlink(missing_ok=True)
 
 
 def fix_timestamps(path: Path) -> None:

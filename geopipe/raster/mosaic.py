@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags
 
 from geopipe.errors import SceneError
+from geopipe.files import atomic_file
 from geopipe.grid import Window
 from geopipe.raster.mosaic_vrt import MosaicPart, mosaic_vrt, part_vrt
 from geopipe.raster.remote import display_name
@@ -131,6 +131,5 @@ def _write(path: Path, root: ET.Element) -> None:
     text = ET.tostring(root)
     if path.exists() and path.read_bytes() == text:
         return
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(text)
-    part.replace(path)
+    with atomic_file(path, shared=True) as part:
+        part.write_bytes(text)

@@ -18,10 +18,10 @@ from pystac.extensions.raster import DataType, RasterBand, RasterExtension, Samp
 import geopipe
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import SceneError
+from geopipe.files import atomic_file
 from geopipe.grid import ground_gsd
 from geopipe.raster.cog import CONFIDENCE, SCORE_STEPS
 from geopipe.raster.footprint import footprint
-from geopipe.regularfile import part_of
 
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 _KINDS: dict[str, tuple[str, list[str]]] = {
@@ -137,12 +137,6 @@ def _instant(text: str) -> datetime:
 
 
 def _write(path: Path, tables: dict[str, Any]) -> Path:
-    part = part_of(path)
-    try:
+    with atomic_file(path) as part:
         part.write_text(json.dumps(tables, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as e:
-        raise SceneError(f"cannot write {path}: {e.strerror}", "is the folder there?") from e
-    finally:
-        part.unlink(missing_ok=True)
     return path

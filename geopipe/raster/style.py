@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from geopipe.classes import ClassScheme
-from geopipe.regularfile import part_of
+from geopipe.files import atomic_file
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _ATTRIBUTE = "class_id"
@@ -41,12 +41,8 @@ def write_qml(path: Path, scheme: ClassScheme) -> None:
         row = {"value": str(value), "color": c.color, "alpha": "255", "label": c.name}
         ET.SubElement(palette, "paletteEntry", row)
     ET.SubElement(root, "blendMode").text = "0"
-    part = part_of(path)
-    try:
+    with atomic_file(path) as part:
         part.write_text(_document(root), encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def vector_qml(scheme: ClassScheme, *, background: bool = True) -> str:

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 _PATCH = 16
 _PATCHES = 16
+_SMALL_PX = 1 << 18
+"""Pixels of a scene that is read at once."""
 _USUAL = (
     -9999.0,
     -99999.0,
@@ -62,7 +64,7 @@ class _Histogram:
 def undeclared_nodata(scene: "Scene") -> Colour | None:
     """The values (one a band) of a flat area that is probably a hole; None where none was found.
 
-    Looks at no more than 256 patches of 16 x 16 pixels, whatever the size of the scene. Suspected are patches of
+    Looks at 256 patches of 16 x 16 pixels, whatever the size of the scene. Suspected are patches of
     one value in all bands that programs fill holes with (0, the ends of the data type, -9999 and
     its like) or that is far outside of the range of the image, and flat areas of any colour at the
     scene's rim.
@@ -140,10 +142,8 @@ def _looked_at(scene: "Scene") -> _Histogram:
 
 def _patches(scene: "Scene") -> Iterator[tuple["Raster", Sequence[str]]]:
     """Patches spread over the scene, and the sides of the scene that each touches."""
-    rows, cols = (
-        np.linspace(0, max(n - _PATCH, 0), min(_PATCHES, -(-n // _PATCH)), dtype=int)
-        for n in scene.shape
-    )
+    rows, cols = (np.linspace(0, max(n - _PATCH, 0), _PATCHES, dtype=int) for n in scene.shape)
+    whole = _whole(scene)
     for row, col in product(sorted(set(rows.tolist())), sorted(set(cols.tolist()))):
         window = Window(row, col, _PATCH, _PATCH).clip(scene.shape)
         touches = {
@@ -153,9 +153,25 @@ def _patches(scene: "Scene") -> Iterator[tuple["Raster", Sequence[str]]]:
             "right": window.right == scene.shape[1],
         }
         try:
-            yield scene.read(window), [side for side, here in touches.items() if here]
+            part = _crop(whole, window) if whole else scene.read(window)
         except SceneError:  # told, or skipped, when its tile is mapped
             continue
+        yield part, [side for side, here in touches.items() if here]
+
+
+def _whole(scene: "Scene") -> "Raster | None":
+    """All pixels of a small scene: one reading instead of hundreds."""
+    if scene.shape[0] * scene.shape[1] > _SMALL_PX:
+        return None
+    try:
+        return scene.read(Window(0, 0, *scene.shape))
+    except SceneError:  # damaged somewhere
+        return None
+
+
+def _crop(whole: "Raster", window: Window) -> "Raster":
+    rows, cols = window.within(Window(0, 0, *whole.valid.shape))
+    return replace(whole, data=whole.data[:, rows, cols], valid=whole.valid[rows, cols])
 
 
 def _flat(data: np.ndarray) -> Colour | None:

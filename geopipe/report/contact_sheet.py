@@ -96,9 +96,9 @@ def write_sheet(
 
     Of each class at most `max_rows` kept and `max_rows` refused rows are shown, each with at most
     `max_neighbours` neighbours, all of them brought down to thumbnails: a row takes some 20 kB.
-    Equal sheets give equal bytes. Raises SceneError when the file cannot be written.
+    Equal sheets give equal bytes. Raises OutputError when the file cannot be written.
     """
-    write_page(path, _html(sheet, max_rows, max_neighbours), "contact sheet")
+    write_page(path, _html(sheet, max_rows, max_neighbours))
     return path
 
 

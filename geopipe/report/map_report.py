@@ -20,12 +20,11 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RioWindow
 
 from geopipe.classes import ClassScheme
-from geopipe.errors import SceneError
+from geopipe.files import atomic_files
 from geopipe.metrics import Metrics
 from geopipe.raster import Scene
 from geopipe.raster.scene import opened
 from geopipe.raster.validity import valid_pixels
-from geopipe.regularfile import part_of
 from geopipe.report.figures import Curve, chart, panel, photo
 from geopipe.report.page import render
 
@@ -72,7 +71,7 @@ def write_report(folder: Path, report: Report) -> tuple[Path, Path, Path]:
     """Write ``report.html``, ``report.json`` and ``report.md`` into `folder`; returns their paths.
 
     The page holds all it shows (images as data URIs, no network) and reads by ``file://``, in the
-    dark and on paper. Equal reports give equal bytes. Raises SceneError when it cannot be written.
+    dark and on paper. Equal reports give equal bytes. Raises OutputError when it cannot be written.
     """
     texts = {
         "report.html": _html(report),
@@ -81,19 +80,9 @@ def write_report(folder: Path, report: Report) -> tuple[Path, Path, Path]:
         "report.md": _markdown(report),
     }
     paths = [folder / name for name in texts]
-    parts = [part_of(path) for path in paths]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with atomic_files(paths, parents=True) as parts:
         for part, text in zip(parts, texts.values(), strict=True):
             part.write_text(text, encoding="utf-8")
-        for part, path in zip(parts, paths, strict=True):
-            part.replace(path)
-    except OSError as e:
-        raise SceneError(f"cannot write the report into {folder}: {e.strerror}") from e
-    finally:
-        if folder.is_dir():
-            for part in parts:
-                part.unlink(missing_ok=True)
     return paths[0], paths[1], paths[2]
 
 

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -12,8 +11,7 @@ from typing import Any
 
 import jinja2
 
-from geopipe.errors import SceneError
-from geopipe.regularfile import part_of
+from geopipe.files import atomic_file
 
 
 def render(
@@ -48,18 +46,10 @@ def _policy(template: str) -> str:
     )
 
 
-def write_page(path: Path, text: str, kind: str) -> None:
-    """Write `path`, its folder too, whole or not at all; SceneError says `kind` could not be."""
-    part = part_of(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+def write_page(path: Path, text: str) -> None:
+    """Write `path`, its folder too, whole or not at all; OutputError where that cannot be."""
+    with atomic_file(path, parents=True) as part:
         part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as e:
-        raise SceneError(f"cannot write the {kind} {path}: {e.strerror}") from e
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def _read(name: str) -> str:

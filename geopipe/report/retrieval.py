@@ -96,7 +96,7 @@ def write_result(path: Path, result: SearchResult, retriever: Retriever) -> None
         tuple(_hit_entry(h, retriever) for h in result.hits),
         tuple(_maps(result)),
     )
-    write_page(path, render("retrieval.html", page=page), "page")
+    write_page(path, render("retrieval.html", page=page))
 
 
 def write_evaluation(path: Path, evaluation: IndexEvaluation) -> None:
@@ -112,7 +112,7 @@ def write_evaluation(path: Path, evaluation: IndexEvaluation) -> None:
         last=int(metrics.retrieved[-1]) if len(metrics.retrieved) else 0,
         table=table_of(metrics),
     )
-    write_page(path, render("retrieval.html", page=page), "page")
+    write_page(path, render("retrieval.html", page=page))
 
 
 def pr_curve(rankings: Sequence[tuple[str, RetrievalMetrics]]) -> Curve:

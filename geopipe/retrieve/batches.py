@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from pyproj import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
 from geopipe.errors import SceneError
+from geopipe.files import atomic_file
 from geopipe.grid import Window, ground_gsd
 from geopipe.nets.backbones import backbone
 from geopipe.raster import Scene
@@ -127,15 +127,8 @@ class BatchJob:
         path = Path(self.folder) / f"{name}.npy"
         if load_vectors(path, len(rows)) is None:
             vectors = self.model.embed(images)
-            part = path.with_name(f"{name}.{uuid4().hex}.part")  # equal batches may be at it
-            try:
-                with part.open("wb") as file:
-                    np.save(file, vectors)
-                part.replace(path)
-            except OSError as e:
-                raise SceneError(f"cannot write {path}: {e}", "is the disk full?") from e
-            finally:
-                part.unlink(missing_ok=True)
+            with atomic_file(path, shared=True) as part:  # equal batches may be at it
+                np.save(part, vectors)
         return str(path)
 
 

@@ -5,7 +5,6 @@ before or after an addition, whatever a writer is doing or was doing when it was
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,9 +16,10 @@ from odc.geo.geobox import GeoBox
 
 from geopipe import __version__
 from geopipe.errors import ChipIndexError
+from geopipe.files import atomic_file
 from geopipe.raster import Scene
 from geopipe.raster.remote import remote_allowed
-from geopipe.regularfile import part_of, require_regular
+from geopipe.regularfile import require_regular
 
 NAME = "index.json"
 VECTORS = "vectors.bin"
@@ -146,15 +146,10 @@ class Header:
         )
 
     def write(self, folder: Path) -> None:
-        """Replace the header of `folder`; raises OSError."""
+        """Replace the header of `folder`; raises OutputError."""
         values = {"format": FORMAT, "made_by": f"geopipe {__version__}", **asdict(self)}
-        part = part_of(folder / NAME)
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(values, file, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(folder / NAME)
+        with atomic_file(folder / NAME) as part:
+            part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
     @property
     def incomplete(self) -> str | None:

@@ -9,15 +9,14 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
 
 from geopipe import __version__
 from geopipe.errors import ConfigError, SceneError
-from geopipe.files import check_new_file
+from geopipe.files import atomic_file, check_new_file
 from geopipe.grid import Window
 from geopipe.mapping import Workers, run_tiles
 from geopipe.progress import progress
-from geopipe.regularfile import part_of
+from geopipe.raster.opening import GDAL_ERRORS
 from geopipe.retrieve.batches import Batch, chip_shape, mean_colour, read_windows
 from geopipe.retrieve.embedding import EmbeddingModel
 from geopipe.retrieve.header import SceneEntry
@@ -106,45 +105,44 @@ def write_similarity_map(
 ) -> None:
     """Write `out`, a COG of one band "similarity": float32 with nodata NaN, or uint8 / STEPS.
 
-    SceneError where it cannot be written; then nothing is left behind.
+    OutputError where it cannot be written; then nothing is left behind.
     """
     if as_bytes:
         scaled = np.round(np.clip(np.nan_to_num(values), 0, 1) * STEPS)
         data, nodata = np.where(np.isnan(values), 255, scaled).astype(np.uint8), 255.0
     else:
         data, nodata = values, float("nan")
-    part = part_of(out)
-    try:
-        with rasterio.MemoryFile() as memory:
-            with memory.open(
-                driver="GTiff",
-                height=data.shape[0],
-                width=data.shape[1],
-                count=1,
-                dtype=data.dtype,
-                nodata=nodata,
-                crs=str(geobox.crs),
-                transform=geobox.affine,
-            ) as writer:
-                writer.write(data, 1)
-                writer.set_band_description(1, "similarity")
-                if as_bytes:
-                    writer.scales = (1 / STEPS,)
-                writer.update_tags(software=f"geopipe {__version__}", **dict(metadata))
-            with memory.open() as writer:
-                rasterio.shutil.copy(
-                    writer,
-                    str(part),
-                    driver="COG",
-                    COMPRESS="DEFLATE",
-                    BLOCKSIZE=256,
-                    OVERVIEW_RESAMPLING="AVERAGE",
-                )
-        part.replace(out)
-    except (RasterioError, OSError) as e:
-        raise SceneError(f"cannot write {out}: {e}", "is there room, and may you write?") from e
-    finally:
-        part.unlink(missing_ok=True)
+    # In memory: of a file on disk GDAL may lose blocks, and return success.
+    with (
+        atomic_file(out, *GDAL_ERRORS) as part,
+        rasterio.MemoryFile() as memory,
+        rasterio.MemoryFile() as cog,
+    ):
+        with memory.open(
+            driver="GTiff",
+            height=data.shape[0],
+            width=data.shape[1],
+            count=1,
+            dtype=data.dtype,
+            nodata=nodata,
+            crs=str(geobox.crs),
+            transform=geobox.affine,
+        ) as writer:
+            writer.write(data, 1)
+            writer.set_band_description(1, "similarity")
+            if as_bytes:
+                writer.scales = (1 / STEPS,)
+            writer.update_tags(software=f"geopipe {__version__}", **dict(metadata))
+        with memory.open() as writer:
+            rasterio.shutil.copy(
+                writer,
+                cog.name,
+                driver="COG",
+                COMPRESS="DEFLATE",
+                BLOCKSIZE=256,
+                OVERVIEW_RESAMPLING="AVERAGE",
+            )
+        part.write_bytes(cog.getbuffer())
 
 
 def heatmap(

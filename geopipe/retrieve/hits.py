@@ -28,7 +28,7 @@ def write_hits(result: SearchResult, out: Path) -> int:
     """Write layer `hits` (those with a place) and, where known, `examples`; returns how many.
 
     In the CRS of the hits, or in lon/lat where they have several. Raises ChipIndexError when none
-    has a place, LabelError when the file cannot be written.
+    has a place, OutputError when the file cannot be written.
     """
     georeferenced = [h for h in result.hits if h.row.crs]
     if not georeferenced:

@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 
 from geopipe.errors import ChipIndexError, ConfigError
-from geopipe.regularfile import part_of
+from geopipe.files import atomic_file
 
 Kind = Literal["exact", "ivf", "hnsw", "pq"]
 APPROXIMATE_FROM = 200_000
@@ -159,16 +159,9 @@ def _empty(kind: Kind, count: int, width: int) -> Any:
 
 def save(index: Any, path: Path) -> int:
     """Write `path`, whole or not at all; returns its bytes."""
-    part = part_of(path)
-    try:
+    with atomic_file(path, RuntimeError) as part:
         faiss.write_index(index, str(part))
-        size = part.stat().st_size
-        part.replace(path)
-    except (RuntimeError, OSError) as e:
-        raise ChipIndexError(f"cannot write {path}: {e}", "is there room?") from e
-    finally:
-        part.unlink(missing_ok=True)
-    return size
+        return part.stat().st_size
 
 
 def load(folder: Path, info: Mapping[str, Any], vectors: np.ndarray) -> Searcher:

@@ -12,7 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from geopipe.errors import ChipIndexError
-from geopipe.regularfile import part_of
+from geopipe.files import atomic_file, clean_parts
+from geopipe.oserrors import writing
 from geopipe.retrieve.header import NAME, VECTORS, Header, IndexPart, Unfinished
 from geopipe.retrieve.rows import ChipRow, read_columns, read_rows, write_rows
 
@@ -130,13 +131,13 @@ class Writer:
         if (folder / NAME).exists():
             header = ChipIndex.open(folder).header
         self.header = header
-        with _writing(folder), (folder / VECTORS).open("ab") as file:
+        clean_parts(folder)
+        with writing(folder / VECTORS), (folder / VECTORS).open("ab") as file:
             file.truncate(header.count * ChipIndex(folder, header).row_bytes)
 
     def write(self, header: Header) -> None:
         """Make `header` the index's own."""
-        with _writing(self.folder):
-            header.write(self.folder)
+        header.write(self.folder)
         self.header = header
 
     def append(
@@ -153,16 +154,12 @@ class Writer:
             )
         data = np.ascontiguousarray(vectors, f"<{old.dtype[0]}{_bytes(old)}")
         name = f"chips-{len(old.parts):05d}.parquet"
-        with _writing(self.folder):
-            with (self.folder / VECTORS).open("ab") as file:
-                file.write(data.data.cast("B"))
-                file.flush()
-                os.fsync(file.fileno())
-            part = part_of(self.folder / name)
+        with writing(self.folder / VECTORS), (self.folder / VECTORS).open("ab") as file:
+            file.write(data.data.cast("B"))
+            file.flush()
+            os.fsync(file.fileno())
+        with atomic_file(self.folder / name) as part:
             write_rows(part, old.count, rows)
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            part.replace(self.folder / name)
         index_part = IndexPart(
             name,
             old.count,
@@ -179,21 +176,6 @@ class Writer:
                 unfinished=unfinished,
             )
         )
-
-
-class _writing:  # noqa: N801 (reads as a word)
-    """Turns what the disk says into an error that names the index."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, ChipIndexError):
-            raise ChipIndexError(
-                f"cannot write to {self.folder}: {error}", "is there room, and may you write?"
-            ) from error
 
 
 def _bytes(header: Header) -> int:

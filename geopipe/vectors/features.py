@@ -17,12 +17,12 @@ from pyproj import CRS
 from geopipe import __version__
 from geopipe.classes import ClassScheme
 from geopipe.errors import SceneError
-from geopipe.raster.geopackage import atomic_geopackage, fix_timestamps
+from geopipe.files import atomic_files
+from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, fix_timestamps
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.polygons import VERSION, polygon_tables
 from geopipe.raster.scene import opened
 from geopipe.raster.style import category_qml
-from geopipe.regularfile import part_of
 from geopipe.vectors.footprints import BUILDING, FootprintOptions, find_footprints
 
 GEOPACKAGE = "features.gpkg"
@@ -89,47 +89,40 @@ def write_features(
 
     Raises:
         SceneError: The map cannot be read or has no CRS.
-        LabelError: A file cannot be written; then neither is there.
+        OutputError: A file cannot be written; then neither is there.
     """
     options = options or FootprintOptions(orthogonalize=orthogonalize)
     layers = layer_names(scheme, options.class_name)
     counts = dict.fromkeys(layers.values(), 0)
     notes: list[str] = []
-    parquet = folder / PARQUET
-    part = part_of(parquet)
-    try:
-        with opened(class_map) as src, atomic_geopackage(folder / GEOPACKAGE) as geopackage:
-            if src.crs is None:
-                raise SceneError(f"{class_map} has no CRS, so its features have no place")
-            geobox = GeoBox(src.shape, src.transform, src.crs)
-            footprint = shapely.to_wkt(geobox.extent.geom, rounding_precision=-1)
-            crs = CRS.from_wkt(src.crs.to_wkt())
-            with pq.ParquetWriter(part, _SCHEMA.with_metadata(_geo(crs))) as writer:
-                for class_id, table in _tables(class_map, scheme, layers, options, notes):
-                    layer = layers[class_id]
-                    _append(
-                        table,
-                        geopackage,
-                        layer,
-                        f"{name}: {scheme.names[class_id]}",
-                        {"footprint": footprint, "geopipe": __version__},
-                    )
-                    if len(table):
-                        writer.write_table(_arrow(table, layer))
-                    counts[layer] += len(table)
-            for class_id, layer in layers.items():
-                of = scheme.classes[class_id]
-                style = category_qml("class", {of.name: of.color})
-                add_layer_style(geopackage, layer, of.name, style, f"class {of.name} of {name}")
-            fix_timestamps(geopackage)
-            part.replace(parquet)
-    except BaseException:
-        parquet.unlink(missing_ok=True)
-        raise
-    finally:
-        part.unlink(missing_ok=True)
+    paths = [folder / GEOPACKAGE, folder / PARQUET]
+    with opened(class_map) as src, atomic_files(paths, *GEOPACKAGE_ERRORS) as parts:
+        geopackage, parquet = parts
+        if src.crs is None:
+            raise SceneError(f"{class_map} has no CRS, so its features have no place")
+        geobox = GeoBox(src.shape, src.transform, src.crs)
+        footprint = shapely.to_wkt(geobox.extent.geom, rounding_precision=-1)
+        crs = CRS.from_wkt(src.crs.to_wkt())
+        with pq.ParquetWriter(parquet, _SCHEMA.with_metadata(_geo(crs))) as writer:
+            for class_id, table in _tables(class_map, scheme, layers, options, notes):
+                layer = layers[class_id]
+                _append(
+                    table,
+                    geopackage,
+                    layer,
+                    f"{name}: {scheme.names[class_id]}",
+                    {"footprint": footprint, "geopipe": __version__},
+                )
+                if len(table):
+                    writer.write_table(_arrow(table, layer))
+                counts[layer] += len(table)
+        for class_id, layer in layers.items():
+            of = scheme.classes[class_id]
+            style = category_qml("class", {of.name: of.color})
+            add_layer_style(geopackage, layer, of.name, style, f"class {of.name} of {name}")
+        fix_timestamps(geopackage)
     return FeatureFiles(
-        {"features": folder / GEOPACKAGE, "features_parquet": parquet}, counts, tuple(notes)
+        dict(zip(("features", "features_parquet"), paths, strict=True)), counts, tuple(notes)
     )
 
 

@@ -16,11 +16,12 @@ from pyproj import CRS, Geod, Transformer
 
 from geopipe import __version__
 from geopipe.errors import LabelError
+from geopipe.files import atomic_files
 from geopipe.grid.crs import transformer
-from geopipe.raster.geopackage import atomic_geopackage, check_target
+from geopipe.oserrors import writing
+from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, check_target
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import category_qml
-from geopipe.regularfile import part_of
 from geopipe.vectors.graph import Centreline
 from geopipe.vectors.roads import RoadNetwork
 
@@ -92,30 +93,28 @@ def _to_lonlat(network: RoadNetwork) -> Transformer:
     return transformer(network.crs, CRS.from_epsg(4326))
 
 
-def write_road_layer(network: RoadNetwork, table: GeoDataFrame, out: Path) -> None:
-    """Write `table` as the layer ``roads`` of the new GeoPackage `out`, whole or not at all.
+def _write_layer(network: RoadNetwork, table: GeoDataFrame, out: Path) -> None:
+    """Write `table` as the layer ``roads`` of the new GeoPackage `out`.
 
     The layer's metadata hold the outline of the map (``footprint``, WKT in its CRS), so that a
-    comparison knows where roads were looked for. Equal networks give equal bytes. Raises
-    LabelError where the file cannot be written.
+    comparison knows where roads were looked for. Equal networks give equal bytes.
     """
     footprint = shapely.to_wkt(network.geobox.extent.geom, rounding_precision=-1)
-    with atomic_geopackage(out) as part:
-        pyogrio.write_dataframe(
-            table,
-            part,
-            layer=LAYER,
-            driver="GPKG",
-            geometry_type="LineString",
-            dataset_options={"VERSION": "1.2"},
-            layer_metadata={"footprint": footprint, "geopipe": __version__},
-        )
-        style = category_qml("class", {network.class_name: network.color}, "line")
-        add_layer_style(part, LAYER, network.class_name, style, "centre-lines of roads")
-        with closing(sqlite3.connect(part)) as db, db:
-            db.execute("UPDATE gpkg_contents SET last_change = ?", [_MOMENT])
-            db.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", [_MOMENT])
-            db.execute("UPDATE layer_styles SET update_time = ?", [_MOMENT])
+    pyogrio.write_dataframe(
+        table,
+        out,
+        layer=LAYER,
+        driver="GPKG",
+        geometry_type="LineString",
+        dataset_options={"VERSION": "1.2"},
+        layer_metadata={"footprint": footprint, "geopipe": __version__},
+    )
+    style = category_qml("class", {network.class_name: network.color}, "line")
+    add_layer_style(out, LAYER, network.class_name, style, "centre-lines of roads")
+    with closing(sqlite3.connect(out)) as db, db:
+        db.execute("UPDATE gpkg_contents SET last_change = ?", [_MOMENT])
+        db.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", [_MOMENT])
+        db.execute("UPDATE layer_styles SET update_time = ?", [_MOMENT])
 
 
 def road_graphml(network: RoadNetwork) -> bytes:
@@ -177,20 +176,14 @@ def check_road_targets(
 def write_roads(network: RoadNetwork, out: Path, graphml: Path | None = None) -> dict[str, Any]:
     """Write the layer and, where asked for, the graph; returns counts for people.
 
-    Both files appear, or none. Raises LabelError where one cannot be written.
+    Both files appear, or none. Raises OutputError where one cannot be written.
     """
     table = road_table(network)
-    part = part_of(graphml or out)
-    try:
-        if graphml is not None:
-            part.write_bytes(road_graphml(network))
-        write_road_layer(network, table, out)
-        if graphml is not None:
-            part.replace(graphml)
-    except OSError as e:
-        raise LabelError(f"cannot write {graphml}: {e}", "is there room, and may you?") from e
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_files([out, *([graphml] if graphml else [])], *GEOPACKAGE_ERRORS) as parts:
+        _write_layer(network, table, parts[0])
+        if graphml:
+            with writing(graphml):
+                parts[1].write_bytes(road_graphml(network))
     graph = network.graph
     return {
         "lines": len(table),

@@ -1,11 +1,9 @@
 """The map bundle: the folder an analyst gets for one scene, ready for QGIS."""
 
-import glob
 import json
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +15,15 @@ import numpy as np
 
 from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
-from geopipe.errors import GeopipeError, SceneError
+from geopipe.errors import SceneError
+from geopipe.files import (
+    MARK,
+    lock_folder,
+    replace_folder,
+    require_own,
+    restore_folder,
+    without_empty_parents,
+)
 from geopipe.grid import is_rotated
 from geopipe.mapping import (
     WORK,
@@ -25,7 +31,6 @@ from geopipe.mapping import (
     MapFiles,
     choose_device,
     forget_tiles,
-    lock_folder,
     map_scene,
     plan_map,
     unfinished,
@@ -33,6 +38,7 @@ from geopipe.mapping import (
 from geopipe.mapping.min_area import MinArea, class_min_areas, min_area_tag
 from geopipe.mapping.preview import Preview
 from geopipe.mapping.sieve import sieve
+from geopipe.oserrors import writing
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog, write_confidence_cog, write_score_cog
 from geopipe.raster.inputs import scene_names
@@ -42,7 +48,6 @@ from geopipe.raster.scene import opened
 from geopipe.raster.stac import write_item
 from geopipe.raster.style import write_qml
 from geopipe.raster.undeclared import nodata_warning
-from geopipe.regularfile import MARK, require_own
 from geopipe.report.map_report import Report, downscale, to_bytes, write_report
 
 log = logging.getLogger(__name__)
@@ -136,34 +141,24 @@ def write_bundle(
     target = folder.resolve()  # also of a link or of "."
     part = target.with_name(target.name + ".part")
     require_own(part, (*WORK, _ASSEMBLY_FOLDER, _MOSAIC))
-    new_parents = [p for p in target.parents if not p.exists()]
-    try:
-        with lock_folder(part):
-            try:
-                _put_back(target)
-                check_target(folder, overwrite=options.overwrite)
+    names = Checkpoint.load(model_path).scheme.names
+    with writing(folder), without_empty_parents(target), lock_folder(part):
+        try:
+            restore_folder(target)
+            check_target(folder, overwrite=options.overwrite)
+            _keep_tiles_only(part)
+            (part / MARK).touch()
+            bundle = _build(scene, model_path, part, options, extra_files)
+            _move(part / _ASSEMBLY_FOLDER, target)
+            forget_tiles(part)  # only now: a run that is killed before goes on with them
+        finally:
+            with suppress(OSError):  # the map stands, or another error tells why not
                 _keep_tiles_only(part)
-                (part / MARK).touch()
-                bundle = _build(scene, model_path, part, options, extra_files)
-                _move(part / _ASSEMBLY_FOLDER, target)
-                forget_tiles(part)  # only now: a run that is killed before goes on with them
-            finally:
-                _keep_tiles_only(part)
-                if unfinished(part):
-                    log.warning("%s keeps the tiles that are done: the same command goes on", part)
-                else:
-                    shutil.rmtree(part, ignore_errors=True)
-    except OSError as e:
-        if isinstance(e, GeopipeError):
-            raise
-        raise SceneError(
-            f"cannot write {folder}: {e.strerror or e}", "choose a folder that is writable"
-        ) from e
-    finally:
-        for parent in new_parents:
-            with suppress(OSError):  # it holds the map, or was never made
-                parent.rmdir()
-    areas = dict(zip(Checkpoint.load(model_path).scheme.names, bundle.areas, strict=True))
+            if unfinished(part):
+                log.warning("%s keeps the tiles that are done: the same command goes on", part)
+            else:
+                shutil.rmtree(part, ignore_errors=True)
+    areas = dict(zip(names, bundle.areas, strict=True))
     seconds = time.monotonic() - start
     return Bundle(
         folder,
@@ -201,14 +196,6 @@ def _keep_tiles_only(part: Path) -> None:
     for path in part.iterdir():
         if path.name not in kept_name:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _put_back(folder: Path) -> None:
-    """Of a run that was killed while it replaced a map: the old one, where there is no new one."""
-    for old in folder.parent.glob(f".{glob.escape(folder.name)}.old-*"):
-        if not folder.exists() and (old / "map").exists():
-            (old / "map").rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _build(
@@ -389,22 +376,12 @@ def _rasters(
 
 def _move(assembly: Path, folder: Path) -> None:
     """`assembly` becomes `folder`; the bundle that was there goes when the new one stands."""
-    if not folder.exists():
-        assembly.rename(folder)
-        return
-    for other in folder.iterdir():  # a QGIS project, notes: the user's own
+    others = folder.iterdir() if folder.exists() else ()
+    for other in others:  # a QGIS project, notes: the user's own
         if other.name not in _OUTPUT_NAMES:
             copy = shutil.copytree if other.is_dir() else shutil.copy2
             copy(other, assembly / other.name)
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent)) / "map"
-    folder.rename(old)
-    try:
-        assembly.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    finally:
-        shutil.rmtree(old.parent, ignore_errors=True)
+    replace_folder(assembly, folder)
 
 
 def plan_bundle(

@@ -12,7 +12,7 @@ from typing import Any
 
 from geopipe import __version__
 from geopipe.checkpoint import file_hash
-from geopipe.regularfile import part_of
+from geopipe.files import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +43,9 @@ def run_step(step: Step, records: Path) -> tuple[bool, float]:
     start = time.monotonic()
     step.action(key)
     seconds = time.monotonic() - start
-    records.mkdir(parents=True, exist_ok=True)
-    part = part_of(record)
     entry = {"key": key, "outputs": _fingerprints(step.outputs), "seconds": seconds}
-    part.write_text(json.dumps(entry, indent=1))
-    part.replace(record)
+    with atomic_file(record, parents=True) as part:
+        part.write_text(json.dumps(entry, indent=1))
     return True, seconds
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError, LabelError
-from geopipe.files import check_new_file
+from geopipe.files import atomic_file, check_new_file
 from geopipe.learn.patches import (
     PatchGrid,
     PatchPlan,
@@ -37,7 +37,6 @@ from geopipe.learn.transfer import (
     select,
 )
 from geopipe.learn.transfer.pseudo_labels import write_pseudo_labels
-from geopipe.regularfile import part_of
 from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, select_rows, write_sheet
 
 log = logging.getLogger(__name__)
@@ -393,6 +392,5 @@ def _save_result(outcome: TransferResult, model: Checkpoint, options: TransferSe
     note = {"transfer": {"trained": outcome.trained, "abstained": list(outcome.reasons)}}
     replace(model, provenance={**model.provenance, **note}).save(out)
     report_path = out.with_name(out.name + ".json")
-    part = part_of(report_path)
-    part.write_text(json.dumps(report, indent=1) + "\n")
-    part.replace(report_path)
+    with atomic_file(report_path) as part:
+        part.write_text(json.dumps(report, indent=1) + "\n")

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from geopipe.errors import LabelError
 from geopipe.evaluation.assess.design import SampleDesign
 from geopipe.evaluation.assess.olofsson import Estimate, Estimates
-from geopipe.files import check_new_file
-from geopipe.regularfile import part_of
+from geopipe.files import atomic_file, check_new_file
 
 _METHOD = (
     "Stratified estimators of Olofsson et al. 2014 (Remote Sensing of Environment 148:42-57),"
@@ -158,14 +156,8 @@ def check_report(path: Path, overwrite: bool) -> None:
 
 def write_report(path: Path, assessment: Assessment) -> None:
     """Write the report as Markdown, whole or not at all."""
-    part = part_of(path)
-    try:
+    with atomic_file(path) as part:
         part.write_text(assessment.to_markdown(), encoding="utf-8")
-        part.replace(path)
-    except OSError as e:
-        raise LabelError(f"cannot write {path}: {e.strerror}", "is the disk full?") from e
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _table(head: Sequence[str], rows: Iterator[list[str]]) -> list[str]:

@@ -1,7 +1,6 @@
 """SampleDesign: the sampling design, stored in the GeoPackage beside the sample points."""
 
 import json
-import sqlite3
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +16,7 @@ from geopandas import GeoDataFrame
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.openvector import read_dataframe, read_info
+from geopipe.raster.geopackage import atomic_geopackage, fix_timestamps
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import points_qml
 
@@ -96,7 +96,7 @@ def write_points(target: Path, design: SampleDesign, scheme: ClassScheme) -> Non
     """Write the points of `design` to the GeoPackage `target`, with their style and design.
 
     Layer ``points``: ``id`` and an empty text ``truth``, at the centres of the pixels, in the CRS
-    of the map. Raises LabelError when the file cannot be written; then nothing is left behind.
+    of the map. Raises OutputError when the file cannot be written; then nothing is left behind.
     """
     a, col, row = design.affine, np.array(design.cols) + 0.5, np.array(design.rows) + 0.5
     x, y = a.a * col + a.b * row + a.c, a.d * col + a.e * row + a.f
@@ -104,9 +104,7 @@ def write_points(target: Path, design: SampleDesign, scheme: ClassScheme) -> Non
     columns = {"id": np.arange(1, n + 1, dtype=np.int32), "truth": np.full(n, None, object)}
     crs = pyproj.CRS.from_wkt(design.crs)
     table = GeoDataFrame(columns, geometry=geopandas.points_from_xy(x, y), crs=crs)
-    part = target.with_name(target.name + ".part.gpkg")  # pyogrio wants the suffix
-    try:
-        part.unlink(missing_ok=True)
+    with atomic_geopackage(target) as part:
         # Version 1.2: QGIS 3.22 warns at the version that GDAL would choose.
         pyogrio.write_dataframe(
             table,
@@ -120,12 +118,7 @@ def write_points(target: Path, design: SampleDesign, scheme: ClassScheme) -> Non
         add_layer_style(
             part, LAYER, scheme.name, points_qml(scheme), "truth to fill in, and filled"
         )
-        part.replace(target)
-    except (pyogrio.errors.DataSourceError, sqlite3.Error, OSError) as e:
-        raise LabelError(f"cannot write {target}: {e}", "is the folder there?") from e
-    finally:
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            part.with_name(part.name + suffix).unlink(missing_ok=True)
+        fix_timestamps(part)
 
 
 def read_points(path: Path) -> tuple[SampleDesign, GeoDataFrame]:

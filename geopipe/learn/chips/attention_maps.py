@@ -10,7 +10,6 @@ import numpy as np
 import rasterio
 import torch
 from PIL import Image
-from rasterio.errors import RasterioError
 from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
 from geopipe import __version__
@@ -22,8 +21,10 @@ from geopipe.learn.chips.decoded import stretched
 from geopipe.learn.chips.model import load_chip_model
 from geopipe.learn.chips.predict import mean_cam
 from geopipe.nets.chips import attention_map
+from geopipe.oserrors import writing
 from geopipe.raster.chip_location import place_of
 from geopipe.raster.chips import Chip, ChipFolder, require_bytes
+from geopipe.raster.opening import GDAL_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -168,10 +169,8 @@ def _write_raster(path: Path, chip: Chip, attention: np.ndarray, class_name: str
     geobox = place_of(chip)
     if geobox is None:
         return False
-    try:
-        with rasterio.open(
-            path,
-            "w",
+    with writing(path, *GDAL_ERRORS), rasterio.MemoryFile() as file:
+        with file.open(
             driver="GTiff",
             width=attention.shape[1],
             height=attention.shape[0],
@@ -184,6 +183,5 @@ def _write_raster(path: Path, chip: Chip, attention: np.ndarray, class_name: str
             out.write(attention.astype(np.float32), 1)
             out.set_band_description(1, f"attention: {class_name}")
             out.update_tags(software=f"geopipe {__version__}", chip=Path(chip.path).name)
-    except RasterioError as e:
-        raise SceneError(f"cannot write {path}: {e}", "is the disk full?") from e
+        path.write_bytes(file.getbuffer())
     return True

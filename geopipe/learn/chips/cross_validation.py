@@ -15,15 +15,14 @@ from safetensors.numpy import load_file, save_file
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import weights_hash
-from geopipe.errors import ConfigError, SceneError
-from geopipe.files import atomic_folder, refuse_existing, work_folder
+from geopipe.errors import ConfigError
+from geopipe.files import atomic_file, atomic_folder, refuse_existing, work_folder
 from geopipe.learn.chips import ChipTrainingPlan, Predictions, Split, folds, predict, shares
 from geopipe.learn.chips.figures import class_bars, confusion, scatter, tsne
 from geopipe.learn.chips.model import ChipLabels, ChipTraining, open_labels_of, path_of
 from geopipe.metrics import Metrics
 from geopipe.nets.chips import ChipNet
 from geopipe.progress import progress
-from geopipe.regularfile import part_of
 
 _FILES = (
     "evaluation.json",
@@ -181,14 +180,10 @@ def _fold(
     model = training.model(start, samples, plan, work)
     known_ids = labels.all.ids if plan.attention == "true" else None
     predictions = predict(model, labels.all.decoded, split.test, known_ids, training.device)
-    part = part_of(file)
-    try:
+    with atomic_file(file, SafetensorError) as part:
         save_file(
             {"features": predictions.features, "probabilities": predictions.probabilities}, part
         )
-        part.replace(file)
-    except (OSError, SafetensorError) as e:
-        raise SceneError(f"cannot write {file}: {e}", "is the disk full?") from e
     return Fold(split.test, ids, predictions)
 
 

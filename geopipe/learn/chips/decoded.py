@@ -19,9 +19,9 @@ from rasterio.errors import NotGeoreferencedWarning
 from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
 from geopipe.errors import SceneError
+from geopipe.files import atomic_files
 from geopipe.progress import progress
 from geopipe.raster.chips import Chip, require_bytes
-from geopipe.regularfile import part_of
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class DecodedChips:
         metadata = json.loads(metadata_file.read_text())
         bad = {int(i): reason for i, reason in metadata["bad"].items()}
         if bad and not skip_bad:
+            metadata_file.unlink(missing_ok=True)  # what is bad now may be mended
             message, hint = next(iter(bad.values()))
             other_names = [Path(chips[i].path).name for i in list(bad)[1:_MAX_LISTED]]
             suffix = (
@@ -111,12 +112,11 @@ class DecodedChips:
 
 
 def _decode_all(chips: Sequence[Chip], side: int, file: Path, metadata_file: Path) -> None:
-    part = part_of(file)
-    metadata: dict[str, object] = {}
     digests, shapes, bad = [""] * len(chips), [[0, 0]] * len(chips), {}
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    # Other runs may use the cache at the same time.
+    with atomic_files([file, metadata_file], parents=True, shared=True) as (part, metadata_part):
         out = open_memmap(part, "w+", np.uint8, (len(chips), 3, side, side))
+        _reserve(part)
         with (
             _ignore_missing_georeference(),
             progress("decoding", len(chips)) as advance,
@@ -133,13 +133,14 @@ def _decode_all(chips: Sequence[Chip], side: int, file: Path, metadata_file: Pat
         out.flush()
         del out
         metadata = {"digests": digests, "shapes": shapes, "bad": bad}
-        part_of(metadata_file).write_text(json.dumps(metadata))
-        part.replace(file)
-        part_of(metadata_file).replace(metadata_file)
-    except OSError as e:
-        raise SceneError(f"cannot write {file}: {e}", "is the disk full?") from e
-    finally:
-        part.unlink(missing_ok=True)
+        metadata_part.write_text(json.dumps(metadata))
+
+
+def _reserve(part: Path) -> None:
+    """Take the room of a mapped file: where the disk is full later, the process is killed."""
+    if hasattr(os, "posix_fallocate"):
+        with part.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import weights_hash
-from geopipe.errors import ConfigError, SceneError
+from geopipe.errors import ConfigError
+from geopipe.files import atomic_file
 from geopipe.learn.chips.decoded import DecodedChips
 from geopipe.learn.chips.predict import chip_net, mean_cam
 from geopipe.learn.chips.training import Samples
@@ -20,7 +21,6 @@ from geopipe.nets import SegmentationModel
 from geopipe.nets.chips import VectorNet
 from geopipe.nets.patches import BATCH
 from geopipe.progress import progress
-from geopipe.regularfile import part_of
 
 _SAVE_EVERY = 40
 """Batches after which features are saved: a minute on a slow machine."""
@@ -100,11 +100,6 @@ def _load(file: Path) -> dict[str, np.ndarray]:
 
 
 def _store(file: Path, cached: dict[str, np.ndarray]) -> None:
-    part = part_of(file)
     digests = np.stack([np.frombuffer(bytes.fromhex(d), np.uint8) for d in cached])
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(file, SafetensorError, parents=True) as part:
         save_file({"digests": digests, "features": np.stack(list(cached.values()))}, part)
-        part.replace(file)
-    except (OSError, SafetensorError) as e:
-        raise SceneError(f"cannot write {file}: {e}", "is the disk full?") from e

@@ -10,13 +10,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from geopipe.checkpoint import Checkpoint
-from geopipe.errors import SceneError
+from geopipe.files import atomic_file
 from geopipe.learn.patches.grid import PatchGrid
 from geopipe.learn.patches.rasters import read_patch
 from geopipe.learn.patches.train import patch_net
 from geopipe.learn.precision import training_autocast
 from geopipe.progress import progress
-from geopipe.regularfile import part_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,10 +136,5 @@ def _load(file: Path) -> dict[str, np.ndarray] | None:
 
 
 def _store(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    part = part_of(file)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(file, SafetensorError, parents=True) as part:
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, part)
-        part.replace(file)
-    except (OSError, SafetensorError) as e:
-        raise SceneError(f"cannot write {file}: {e}", "is the disk full?") from e

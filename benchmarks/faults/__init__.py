@@ -1,0 +1,1 @@
+"""Faults of the machine, injected while commands run; see `python -m benchmarks.faults`."""

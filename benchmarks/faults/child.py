@@ -1,0 +1,161 @@
+"""One command in a forked child, with a fault; what it left."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults.shim import Shim
+
+PATIENCE_S = 90.0
+"""A run that takes longer hangs."""
+_UNSTEADY = re.compile(r"/report\.(html|json|md)$|/item\.json$|/\.steps/.*|/summary\.json$")
+"""Files that tell times."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The `nth` call of `kind` on paths with `prefix` gives `error`; sticky: all from there on."""
+
+    kind: str
+    nth: int
+    error: int
+    prefix: str
+    sticky: bool = False
+
+    def __str__(self) -> str:
+        name = errno.errorcode[self.error]
+        return f"{self.kind} {self.nth}{'+' * self.sticky} {name}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run ended."""
+
+    code: int
+    """Exit code; negative: the signal that ended it."""
+    out: str
+    err: str
+    fired: str
+    """The path whose call failed; "" where none did."""
+    counts: dict[str, int]
+    seconds: float
+    hung: bool = False
+
+
+def run(
+    words: list[str],
+    log: Path,
+    fault: Fault | None = None,
+    *,
+    prefix: str = "/",
+    prepare: Callable[[], None] | None = None,
+    watch: Callable[[int], None] | None = None,
+) -> Run:
+    """Run geopipe with `words` in a child of this process.
+
+    `prepare` is called in the child before, `watch` with the child's process id in this one.
+    """
+    start = time.monotonic()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    out, err, report = (log.with_suffix(s) for s in (".out", ".err", ".json"))
+    report.unlink(missing_ok=True)
+    pid = os.fork()
+    if not pid:
+        _child(words, (out, err, report), fault, prefix, prepare)
+    if watch:
+        watch(pid)
+    hung = False
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            break
+        if time.monotonic() - start > PATIENCE_S:
+            hung = True
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+    code = os.waitstatus_to_exitcode(status)
+    told: dict[str, Any] = {"fired": "", "counts": {}}
+    if report.exists():
+        told = json.loads(report.read_text())
+    said, error = (f.read_text(errors="replace") if f.exists() else "" for f in (out, err))
+    return Run(code, said, error, told["fired"], told["counts"], time.monotonic() - start, hung)
+
+
+def _child(
+    words: list[str],
+    files: tuple[Path, Path, Path],
+    fault: Fault | None,
+    prefix: str,
+    prepare: Callable[[], None] | None,
+) -> None:
+    from geopipe import progress
+    from geopipe.cli.main import main
+
+    progress._QUIET_S = 1e9  # a busy machine would tell of its progress
+
+    out, err, report = files
+    for stream, file in ((1, out), (2, err)):
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        os.dup2(fd, stream)
+        os.close(fd)
+    said = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    shim, code = Shim(), 70
+    if prepare:
+        prepare()
+    try:
+        if fault:
+            shim.arm(fault.kind, fault.nth, fault.error, fault.prefix, sticky=fault.sticky)
+        else:
+            shim.arm("open", 0, 0, prefix)
+        main.main(words, prog_name="geopipe")
+    except SystemExit as e:
+        code = e.code if isinstance(e.code, int) else 0
+    except BaseException:
+        shim.disarm()
+        traceback.print_exc()
+    finally:
+        shim.disarm()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        told = {"fired": shim.fired(), "counts": shim.counts()}
+        os.write(said, json.dumps(told).encode())
+        os._exit(code)
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """Path below `folder` -> sha256 of each file; of those that tell times, only that they are."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_dir():
+            digests[name + "/"] = ""
+        else:
+            data = path.read_bytes()
+            unsteady = _UNSTEADY.search(f"/{name}")
+            digests[name] = "there" if unsteady and data else hashlib.sha256(data).hexdigest()
+    return digests
+
+
+def unfinished(name: str) -> bool:
+    """Whether a file of this name lies where runs keep what is not finished."""
+    parts = Path(name).parts
+    return any(".part" in p or p.endswith((".work", ".resume")) or ".old-" in p for p in parts)
+
+
+def clear(folder: Path) -> None:
+    """An empty `folder`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
