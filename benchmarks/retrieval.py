@@ -187,7 +187,9 @@ def geopipe_kind(folder: Path, kind: str) -> Result:
     size = save(make(kind, vectors), folder / f"{kind}.faiss")  # type: ignore[arg-type]
     build_s = time.perf_counter() - start
     searcher = load_search(
-        folder, SearchFile(kind, f"{kind}.faiss", size, len(vectors)), vectors  # type: ignore[arg-type]
+        folder,
+        SearchFile(kind, f"{kind}.faiss", size, len(vectors)),
+        vectors,  # type: ignore[arg-type]
     )
     result = timed(folder, lambda q: searcher.search(q, NEIGHBOURS)[1])
     return {**result, "made_s": build_s, "file_mb": size / 1e6}

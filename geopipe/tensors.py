@@ -88,10 +88,14 @@ class TensorFile:
         for name, info in sorted(tensors.items(), key=lambda item: item[1].data_offsets):
             first, last = info.data_offsets
             bits = _BITS.get(info.dtype)
-            if bits is None or first != position or (last - first) * 8 != math.prod(info.shape) * bits:
+            if (
+                bits is None
+                or first != position
+                or (last - first) * 8 != math.prod(info.shape) * bits
+            ):
                 raise error(
-                    f"{source} is damaged: {name}: {info.dtype} of shape {list(info.shape)} in bytes "
-                    f"{first} to {last}",
+                    f"{source} is damaged: {name}: {info.dtype} of shape {list(info.shape)} in "
+                    f"bytes {first} to {last}",
                     _DAMAGED,
                 )
             position = last
@@ -108,7 +112,9 @@ class TensorFile:
             raise self.error(f"{self.path} changed while it was read", "run the command again")
         return content
 
-    def arrays(self, wanted: Mapping[str, tuple[str, tuple[int | None, ...]]]) -> dict[str, np.ndarray]:
+    def arrays(
+        self, wanted: Mapping[str, tuple[str, tuple[int | None, ...]]]
+    ) -> dict[str, np.ndarray]:
         """The arrays by name, each of the dtype and shape (None: any length) that is `wanted`."""
         for name, (dtype, shape) in wanted.items():
             info = self.tensors.get(name)
@@ -140,7 +146,7 @@ def read_npy(
         error: What to raise.
 
     Raises:
-        GeopipeError: The file is missing, of another type or shape, or shorter than its header says.
+        GeopipeError: The file is missing, of another type, shape or length.
     """
     content, size = _head(path, error, 10 + 2**16)
     start = 10 + int.from_bytes(content[8:10], "little")
@@ -155,7 +161,8 @@ def read_npy(
         if _NPY.get(found) != dtype or order is not False:
             raise ValueError(f"it holds {found!r}, not {dtype}")
         if len(lengths) != len(shape) or not all(
-            type(n) is int and n >= 0 and m in (None, n) for n, m in zip(lengths, shape, strict=True)
+            type(n) is int and n >= 0 and m in (None, n)
+            for n, m in zip(lengths, shape, strict=True)
         ):
             raise ValueError(f"its shape is {lengths}")
         if math.prod(lengths) * np.dtype(dtype).itemsize != size - start:

@@ -12,7 +12,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar
 
-from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+)
 from pydantic import ValidationError as PydanticError
 
 from geopipe.errors import GeopipeError
@@ -131,9 +139,7 @@ def parse_json(
         raise error(f"{source} is damaged: {reasons(e)}", hint) from e
 
 
-def validated(
-    value: object, kind: type[T], source: str, error: type[GeopipeError], hint: str
-) -> T:
+def validated(value: object, kind: type[T], source: str, error: type[GeopipeError], hint: str) -> T:
     """As `parse_json`, of values that are parsed already (lists pass for tuples)."""
     try:
         return _adapter(kind).validate_python(value, strict=False)

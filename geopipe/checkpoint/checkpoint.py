@@ -193,7 +193,9 @@ def _require_weights(header: ModelHeader, file: TensorFile) -> None:
             needed = {k: tuple(t.shape) for k, t in _network(header).state_dict().items()}
     except (ValueError, ConfigError, RuntimeError, TypeError) as e:
         problem = e.message if isinstance(e, ConfigError) else e
-        raise CheckpointError(f"the header of {file.path} makes no network: {problem}", _DAMAGED) from e
+        raise CheckpointError(
+            f"the header of {file.path} makes no network: {problem}", _DAMAGED
+        ) from e
     stored = {name: info.shape for name, info in file.tensors.items()}
     problem = ""
     for name in {**needed, **stored}:

@@ -84,11 +84,11 @@ class _Segments(Schema):
 
 Postprocessor = Annotated[
     Annotated[_Segments, Tag("segments")] | Annotated[_Refinement, Tag("refinement")],
-    Discriminator(lambda v: "segments" if isinstance(v, dict) and "segments" in v else "refinement"),
+    Discriminator(
+        lambda v: "segments" if isinstance(v, dict) and "segments" in v else "refinement"
+    ),
 ]
-Architecture = Annotated[
-    _Mnih | _UNet | _LiteUNet | _Patches | _Chips, Field(discriminator="net")
-]
+Architecture = Annotated[_Mnih | _UNet | _LiteUNet | _Patches | _Chips, Field(discriminator="net")]
 _Deviation = Annotated[float, Field(gt=0, le=_MOST_VALUE)]
 _Mean = Annotated[float, Field(ge=-_MOST_VALUE, le=_MOST_VALUE)]
 
@@ -100,7 +100,7 @@ class Provenance(Schema):
     __pydantic_extra__: dict[str, JsonValue]
     credit: str = ""
     gsd_known: bool = True
-    label_area_q01_m2: dict[str, Annotated[float, Field(ge=0, le=1e12)]] = {}
+    label_area_q01_m2: dict[str, Annotated[float, Field(ge=0, le=1e12)]] = Field(default={})
     source: str | None = None
     hold_out: Annotated[float, Field(ge=0, lt=1)] = 0.2
     hold_out_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -140,4 +140,3 @@ class FormatOnly(Schema):
     model_config = ConfigDict(extra="ignore")
     format: Any = None
     geopipe: Any = None
-

@@ -141,9 +141,12 @@ def read_columns(path: Path, count: int, columns: Sequence[str]) -> pa.Table:
         for name in columns:
             if table[name].null_count and name != "affine":
                 raise ChipIndexError(f"{path} is damaged: {name}: empty cells", _DAMAGED)
-        if "digest" in columns and not pc.all(
-            pc.match_substring_regex(table["digest"], "^[0-9a-f]{32}$"), min_count=0
-        ).as_py():
+        if (
+            "digest" in columns
+            and not pc.all(
+                pc.match_substring_regex(table["digest"], "^[0-9a-f]{32}$"), min_count=0
+            ).as_py()
+        ):
             raise ChipIndexError(f"{path} is damaged: digest: not 32 hexadecimal digits", _DAMAGED)
         return table
     except (OSError, pa.ArrowException, KeyError, ValueError, UnicodeDecodeError) as e:

@@ -79,7 +79,9 @@ class ChipIndex:
         row_by_id: dict[int, ChipRow] = {}
         for number, part_ids in by_part.items():
             part = self.header.parts[number]
-            rows = read_rows(self.folder / part.file, part.count, [i - part.first for i in part_ids])
+            rows = read_rows(
+                self.folder / part.file, part.count, [i - part.first for i in part_ids]
+            )
             row_by_id |= dict(zip(part_ids, rows, strict=True))
         return [row_by_id[i] for i in ids]
 

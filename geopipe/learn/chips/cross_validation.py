@@ -4,6 +4,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import weights_hash
@@ -24,6 +25,7 @@ from geopipe.metrics import Metrics
 from geopipe.nets.chips import ChipNet
 from geopipe.progress import progress
 from geopipe.regularfile import part_of
+from geopipe.tensors import TensorFile
 
 _FILES = (
     "evaluation.json",
@@ -173,11 +175,14 @@ def _fold(
         ).encode()
     ).hexdigest()
     file, ids = work / f"fold-{key[:32]}.safetensors", labels.all.ids[split.test]
-    try:
-        cached = load_file(file)
+    with suppress(SceneError):  # none, or a damaged one: computed again
+        cached = TensorFile.open(file, SceneError).arrays(
+            {
+                "features": ("F32", (len(ids), None)),
+                "probabilities": ("F32", (len(ids), len(labels.scheme))),
+            }
+        )
         return Fold(split.test, ids, Predictions(cached["features"], cached["probabilities"]))
-    except (FileNotFoundError, SafetensorError, KeyError):
-        pass
     model = training.model(start, samples, plan, work)
     known_ids = labels.all.ids if plan.attention == "true" else None
     predictions = predict(model, labels.all.decoded, split.test, known_ids, training.device)
