@@ -86,7 +86,7 @@ def resume(lines: int) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as name:
         folder, job = Path(name), Idle.make()
-        journal, start = Journal(folder, INPUTS, lines), time.perf_counter()
+        journal, start = Journal(folder, INPUTS, lines, classes=3), time.perf_counter()
         for tile in first(lines):
             journal.add(tile.index, job(tile))
         writing = time.perf_counter() - start
@@ -97,7 +97,7 @@ def resume(lines: int) -> dict[str, Any]:
             with path.open("wb") as file:
                 file.truncate(tile.index)
         before, start = _rss_mb(), time.perf_counter()
-        journal = Journal(folder, INPUTS, lines)
+        journal = Journal(folder, INPUTS, lines, classes=3)
         count = sum(1 for _ in journal.recorded())
         seconds, grown = time.perf_counter() - start, _rss_mb() - before
         journal.close()

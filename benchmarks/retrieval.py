@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.generated_scenes import ROOT
 from benchmarks.machine import describe_machine, load
 from geopipe.retrieve.embedding import EmbeddingConfig, EmbeddingModel
-from geopipe.retrieve.header import Header
+from geopipe.retrieve.header import Header, SearchFile
 from geopipe.retrieve.rows import ChipRow
 from geopipe.retrieve.search import Searcher, exact, make, save
 from geopipe.retrieve.search import load as load_search
@@ -186,7 +186,11 @@ def geopipe_kind(folder: Path, kind: str) -> Result:
     start = time.perf_counter()
     size = save(make(kind, vectors), folder / f"{kind}.faiss")  # type: ignore[arg-type]
     build_s = time.perf_counter() - start
-    searcher = load_search(folder, {"file": f"{kind}.faiss", "size": size}, vectors)
+    searcher = load_search(
+        folder,
+        SearchFile(kind, f"{kind}.faiss", size, len(vectors)),
+        vectors,  # type: ignore[arg-type]
+    )
     result = timed(folder, lambda q: searcher.search(q, NEIGHBOURS)[1])
     return {**result, "made_s": build_s, "file_mb": size / 1e6}
 

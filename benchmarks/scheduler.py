@@ -128,7 +128,7 @@ FASTEST = f"gathered, {GROUP} tiles a task"
 def timed(way: Way, tiles: int, run: Cluster, folder: Path) -> dict[str, Any]:
     """`tiles` tiles recorded by a Journal in `folder`; what they took, and had taken at MARKS."""
     count, marks_reached, marks = 0, [], [*(m for m in MARKS if m < tiles), tiles]
-    journal = Journal(folder, INPUTS, len(tiling()), restart=True)
+    journal = Journal(folder, INPUTS, len(tiling()), classes=3, restart=True)
     cpu, start = run.cpu(), time.perf_counter()
     for finished in way(Idle.make(), first(tiles), run.address):
         for tile, done in finished:

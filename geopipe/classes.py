@@ -3,15 +3,18 @@
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from geopipe.config import Section, load, parse
 from geopipe.errors import ConfigError
+from geopipe.validation import Name
 
 IGNORE = 255
 """Class id of pixels without a label and, in finished maps, without a value (nodata)."""
+
+Metres = Annotated[float, Field(gt=0, le=200)]
 
 
 class TagRule(Section):
@@ -22,22 +25,22 @@ class TagRule(Section):
     """Key -> accepted values; ``"*"`` accepts any value."""
     exclude: dict[str, tuple[str, ...]] = Field(default={})
     """Key -> values that take a feature out again (tunnels, ruins...)."""
-    width: float = Field(default=7.0, gt=0, le=200)
+    width: Metres = 7.0
     """Full width of a line in metres on the ground; 7 m as in Maggiori et al. 2017, section IV."""
-    widths: dict[str, dict[str, float]] = Field(default={})
+    widths: dict[str, dict[str, Metres]] = Field(default={})
     """Key -> value -> width in metres, e.g. ``{highway = {motorway = 12}}``; wins over `width`."""
     use_width_tag: bool = False
     """Take the feature's own ``width`` tag (metres) where it has one; wins over everything."""
-    lane_width: float | None = Field(default=None, gt=0)
+    lane_width: Metres | None = None
     """Metres per lane: width = ``lanes`` tag x this; wins over `widths`, loses to ``width``."""
 
 
 class MapClass(Section):
     """One class of a map."""
 
-    name: str = Field(min_length=1)
+    name: Name
     color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
-    priority: int = 0
+    priority: int = Field(default=0, ge=-(10**6), le=10**6)
     """Burned later, so on top, when higher."""
     rules: tuple[TagRule, ...] = ()
 
@@ -51,7 +54,7 @@ class MapClass(Section):
 class ClassScheme(Section):
     """Ordered classes; a class's id is its place in `classes` (0, 1, 2...)."""
 
-    name: str = Field(min_length=1)
+    name: Name
     classes: tuple[MapClass, ...] = Field(min_length=2, max_length=IGNORE)
 
     @model_validator(mode="after")

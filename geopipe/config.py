@@ -1,6 +1,7 @@
 """Read a TOML file into a frozen pydantic model, with errors a person can act on."""
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,15 +9,20 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geopipe.errors import ConfigError
-from geopipe.regularfile import require_regular
+from geopipe.validation import read_bytes, reason, require_plain
 
-_MOST_BYTES = 16 << 20
+_MOST_BYTES = 1 << 20
+"""A workflow or a class scheme is text of a few kB."""
+_DEEP_KEY = re.compile(r"(?<![\w\"'-])(?:[\w\"'-]++\s*+\.\s*+){64}")
+"""A key of so many parts: what tomllib takes for it grows with their square."""
+
+_LONGEST_KEY = 100
 
 
 class Section(BaseModel):
     """One table of a TOML file: unknown keys are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 T = TypeVar("T", bound=Section)
@@ -24,22 +30,24 @@ T = TypeVar("T", bound=Section)
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of `path`; raises ConfigError when it is missing, empty or not TOML."""
-    if require_regular(path, ConfigError) and path.stat().st_size > _MOST_BYTES:
-        raise ConfigError(f"{path} has more than {_MOST_BYTES >> 20} MB", "give a TOML file")
+    content = read_bytes(path, ConfigError, most=_MOST_BYTES)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as e:
         raise ConfigError(
             f"{path} is not a text file: {e.reason} at byte {e.start}", "give a TOML file"
         ) from e
-    except OSError as e:
-        raise ConfigError(f"cannot read {path}: {e.strerror}", "check the path") from e
+    if _DEEP_KEY.search(text):
+        raise ConfigError(f"{path} has a key of more than 64 parts", "give a TOML file")
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
+    except RecursionError as e:
+        raise ConfigError(f"{path} is nested too deep", "give a TOML file") from e
+    except ValueError as e:  # also of integers of thousands of digits
         raise ConfigError(f"{path} is not valid TOML: {e}") from e
     if not tables:
         raise ConfigError(f"{path} is empty", "start from workflows/new-scene.toml")
+    require_plain(tables, str(path), ConfigError)
     return tables
 
 
@@ -50,6 +58,7 @@ def load(path: Path, model: type[T]) -> T:
 
 def parse(tables: dict[str, Any], model: type[T], source: str) -> T:
     """`tables` as a `model`; `source` opens the error message."""
+    require_plain(tables, source, ConfigError)
     try:
         return model.model_validate(tables)
     except ValidationError as e:
@@ -60,10 +69,10 @@ def parse(tables: dict[str, Any], model: type[T], source: str) -> T:
 
 def _explain(model: type[BaseModel], error: Any) -> str:
     *parents, key = error["loc"] or ("",)
-    where = ".".join(str(p) for p in error["loc"])
     if error["type"] == "extra_forbidden":
         field_names = _fields(model, parents)
-        close_matches = difflib.get_close_matches(str(key), field_names, n=1, cutoff=0.5)
+        name = str(key)[:_LONGEST_KEY]  # looking for what is like it takes long otherwise
+        close_matches = difflib.get_close_matches(name, field_names, n=1, cutoff=0.5)
         homes = [n for n in model.model_fields if str(key) in _fields(model, [n])]
         if parents and homes:
             advice = f"which [{homes[0]}] has"
@@ -71,10 +80,8 @@ def _explain(model: type[BaseModel], error: Any) -> str:
             advice = f"did you mean '{close_matches[0]}'?"
         else:
             advice = "known keys: " + ", ".join(field_names)
-        return f"unknown key '{where}', {advice}"
-    if error["type"] == "missing":
-        return f"key '{where}' is missing"
-    return f"{where}: {error['msg']} (got {error['input']!r})" if where else error["msg"]
+        return f"{reason(error)}, {advice}"
+    return f"key {reason(error)}" if error["type"] == "missing" else reason(error)
 
 
 def _fields(model: Any, parents: list[Any]) -> list[str]:

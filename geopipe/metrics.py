@@ -3,12 +3,31 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ConfigDict, Field, model_validator
 
 from geopipe.classes import IGNORE
 from geopipe.errors import LabelError
+from geopipe.validation import Count, Name, Schema, read_json, validated
+
+
+class MetricsTable(Schema):
+    """What `Metrics.to_dict` tells; all but these follow from them."""
+
+    model_config = ConfigDict(extra="ignore")
+    classes: dict[Name, Any] = Field(min_length=1, max_length=IGNORE)
+    matrix: list[list[Count]]
+    ignored: Count
+
+    @model_validator(mode="after")
+    def _square(self) -> "MetricsTable":
+        n = len(self.classes)
+        if [len(row) for row in self.matrix] != [n] * n:
+            raise ValueError(f"matrix: its rows are not {n} of {n} numbers")
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,9 +171,20 @@ class Metrics:
 
     @classmethod
     def from_dict(cls, tables: dict[str, Any]) -> "Metrics":
+        """Inverse of `to_dict`; LabelError where it is something else."""
+        return cls.from_table(
+            validated(tables, MetricsTable, "a table of metrics", LabelError, "make it again")
+        )
+
+    @classmethod
+    def from_table(cls, table: "MetricsTable") -> "Metrics":
         """Inverse of `to_dict`: the figures follow from the matrix."""
-        matrix = np.array(tables["matrix"], np.int64)
-        return cls(tuple(tables["classes"]), matrix, int(tables["ignored"]))
+        return cls(tuple(table.classes), np.array(table.matrix, np.int64), table.ignored)
+
+    @classmethod
+    def read(cls, path: Path) -> "Metrics":
+        """From a file that holds `to_dict` as JSON; LabelError where it is damaged."""
+        return cls.from_table(read_json(path, MetricsTable, LabelError, "make it again"))
 
     def to_markdown(self) -> str:
         """Two tables: the whole map, and each class; percent."""

@@ -17,11 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from geopipe.errors import LabelError
 from geopipe.labels import IgnoreBufferLabels, RasterLabels, open_labels
 from geopipe.learn import BaseNetworkPlan
 from geopipe.metrics import Metrics
 from geopipe.raster.scene import opened
 from geopipe.register.label_qc import LabelQC, ignore_buffer_width
+from geopipe.validation import read_json
 from geopipe.workflow.sources import label_files, label_source
 from reproduce.facts import facts, mean_std_text
 from reproduce.site import Site
@@ -112,7 +114,7 @@ def buffer_of(site: Site) -> float:
         path.write_text(json.dumps(ignore_buffer_width(qc.tiles(), scene)))
 
     site.done("band", label_files(settings, site.scheme), {"scene": settings.scene}, path, measure)
-    return float(json.loads(path.read_text()))
+    return read_json(path, float, LabelError, f"remove {path}; it is made again")
 
 
 def evaluate_option(site: Site, option: str, seed: int, steps: int) -> Metrics:

@@ -236,7 +236,7 @@ class Site:
             out.write_text(json.dumps(metrics))
 
         self.done(f"{name.replace('/', '-')}-metrics", [map_path, truth], {}, out, run_evaluation)
-        return Metrics.from_dict(json.loads(out.read_text()))
+        return Metrics.read(out)
 
 
 def _telling(plan: Any, default: Any) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class ChipIndex(store.ChipIndex):
             ("chips", f"{len(self):,} of {header.width} values ({header.dtype})"),
             ("scenes", str(len(header.scenes))),
             *([("classes", shown)] if names else []),
-            ("search", str(header.search["kind"]) if header.search else "exact"),
+            ("search", header.search.kind if header.search else "exact"),
         ]
 
     def __repr__(self) -> str:

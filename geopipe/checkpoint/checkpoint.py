@@ -7,27 +7,26 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from geopipe import __version__
+from geopipe.checkpoint.header import FORMAT, LABEL_AREAS, FormatOnly, ModelHeader
 from geopipe.classes import ClassScheme
-from geopipe.errors import CheckpointError
+from geopipe.errors import CheckpointError, ConfigError, UnsafeFileError
 from geopipe.files import atomic_file
 from geopipe.nets import SegmentationModel, build_base_network, build_postprocessor
 from geopipe.raster import Scene
 from geopipe.regularfile import require_regular
+from geopipe.tensors import TensorFile
+from geopipe.validation import open_regular, parse_json, shown_value
 
-_FORMAT = 2
+__all__ = ["LABEL_AREAS", "Checkpoint", "file_hash"]
 TRAINING = "geopipe train, run, patches train or chips train"
 """What makes models, for the hints of errors."""
-_MAX_ITERATIONS = 50
-"""A damaged header must not fill the memory with nets."""
-
-
-LABEL_AREAS = "label_area_q01_m2"
-"""Where the provenance keeps the 1 % quantile of the labels' areas, square metres by class name."""
+_DAMAGED = "the file is damaged; copy it again"
+_FLOATS = {"F16", "BF16", "F32", "F64"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Checkpoint:
         """Write `path` (safetensors), whole or not at all."""
         postprocessor = self.net.postprocessor
         header = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "geopipe": __version__,
             "bands": self.bands,
             "architecture": self.net.base.architecture,
@@ -121,72 +120,93 @@ class Checkpoint:
             problem = f"there is no model {path}"
             raise CheckpointError(problem, f"give the file of a model; {command} makes one")
         try:
-            with safe_open(path, "pt") as file:
-                header = json.loads((file.metadata() or {})["geopipe"])
-                state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as e:
-            problem = "it has no header of geopipe's" if isinstance(e, KeyError) else str(e)
+            file = TensorFile.open(path, CheckpointError)
+            text = file.metadata["geopipe"]
+        except (CheckpointError, KeyError) as e:
+            problem = "it has no header of geopipe's"
             raise CheckpointError(
-                f"{path} is not a geopipe model: {problem}", f"give a file that {command} made"
-            ) from e
-        if not isinstance(header, dict):
-            raise CheckpointError(
-                f"{path} is not a geopipe model: its header is no table",
+                f"{path} is not a geopipe model: "
+                f"{e.message if isinstance(e, CheckpointError) else problem}",
                 f"give a file that {command} made",
-            )
-        if header.get("format") != _FORMAT:
-            raise CheckpointError(
-                f"{path} has format {header.get('format')}, this geopipe reads {_FORMAT}",
-                f"use the geopipe version that wrote it: {header.get('geopipe')}",
-            )
-        try:
-            return cls._of(header, state, str(path))
-        except (KeyError, TypeError, ValueError, RuntimeError) as e:
-            raise CheckpointError(
-                f"the weights in {path} do not fit its header: {type(e).__name__}: {e}",
-                "the file is damaged; copy it again",
             ) from e
+        source = f"{path} is not a geopipe model: its header"
+        hint = f"give a file that {command} made"
+        version = parse_json(text, FormatOnly, source, CheckpointError, hint)
+        if version.format != FORMAT:
+            raise CheckpointError(
+                f"{path} has format {shown_value(version.format)}, this geopipe reads {FORMAT}",
+                f"use the geopipe version that wrote it: {shown_value(version.geopipe)}",
+            )
+        source = f"the header of {path}"
+        header = parse_json(text, ModelHeader, source, CheckpointError, _DAMAGED)
+        return cls._of(header, file)
 
     @classmethod
-    def _of(cls, header: dict[str, Any], state: dict[str, Tensor], path: str) -> "Checkpoint":
-        scheme = ClassScheme.from_dict(header["scheme"], path)
-        bands, postprocessor = header["bands"], header["postprocessor"]
-        if postprocessor and not 1 <= postprocessor.get("iterations", 1) <= _MAX_ITERATIONS:
-            raise ValueError(f"{postprocessor['iterations']} iterations")
-        _require_weights(header, len(scheme), state)
-        net = SegmentationModel(
-            build_base_network(bands, len(scheme), **header.get("architecture", {})),
-            build_postprocessor(bands, len(scheme), **postprocessor) if postprocessor else None,
-        )
+    def _of(cls, header: ModelHeader, file: TensorFile) -> "Checkpoint":
+        _require_weights(header, file)
+        net = _network(header)
+        state = load(file.read())
         net.load_state_dict(state)
-        if not (len(header["mean"]) == len(header["std"]) == bands and header["gsd"] > 0):
-            raise ValueError("mean, std or gsd")
+        for name, tensor in net.state_dict().items():
+            if not torch.isfinite(tensor).all() or (
+                name.endswith(".running_var") and (tensor < 0).any()
+            ):
+                raise CheckpointError(
+                    f"the weights in {file.path} are no numbers to compute with: {name}", _DAMAGED
+                )
         return cls(
             net.eval().requires_grad_(False),
-            scheme,
-            tuple(header["mean"]),
-            tuple(header["std"]),
-            header["dtype"],
-            header["gsd"],
-            header["provenance"],
+            header.scheme,
+            header.mean,
+            header.std,
+            header.dtype,
+            header.gsd,
+            header.provenance.model_dump(exclude_unset=True),
         )
 
 
-def _require_weights(header: dict[str, Any], classes: int, state: dict[str, Tensor]) -> None:
-    """ValueError where the net that the header names has more weights than the file.
+def _network(header: ModelHeader) -> SegmentationModel:
+    """The untrained network that a header describes; ValueError for sizes that make none."""
+    bands, classes, postprocessor = header.bands, len(header.scheme), header.postprocessor
+    return SegmentationModel(
+        build_base_network(bands, classes, **header.architecture.model_dump()),
+        build_postprocessor(bands, classes, **postprocessor.model_dump())
+        if postprocessor
+        else None,
+    )
 
-    A header of a few bytes may ask for a net of gigabytes; on torch's device without memory it is
-    counted first.
+
+def _require_weights(header: ModelHeader, file: TensorFile) -> None:
+    """Refuse weights that are not those of the network, before either takes memory.
+
+    On torch's device without memory a network costs nothing, whatever its header asks for.
     """
-    with torch.device("meta"):
-        net = build_base_network(header["bands"], classes, **header.get("architecture", {}))
-        requested = sum(t.numel() for t in net.state_dict().values())
-    there = sum(t.numel() for t in state.values())
-    if requested > there:
-        raise ValueError(f"it asks for {requested} weights, the file holds {there}")
+    try:
+        with torch.device("meta"):
+            needed = {k: tuple(t.shape) for k, t in _network(header).state_dict().items()}
+    except (ValueError, ConfigError, RuntimeError, TypeError) as e:
+        problem = e.message if isinstance(e, ConfigError) else e
+        raise CheckpointError(
+            f"the header of {file.path} makes no network: {problem}", _DAMAGED
+        ) from e
+    stored = {name: info.shape for name, info in file.tensors.items()}
+    problem = ""
+    for name in {**needed, **stored}:
+        if name not in stored:
+            problem = f"{name} is missing"
+        elif name not in needed:
+            problem = f"{shown_value(name)} is unexpected"
+        elif stored[name] != needed[name]:
+            problem = f"{name} has the shape {list(stored[name])}, not {list(needed[name])}"
+        elif file.tensors[name].dtype not in _FLOATS | {"I64"}:
+            problem = f"{name} is of type {file.tensors[name].dtype}"
+        if problem:
+            raise CheckpointError(
+                f"the weights in {file.path} do not fit its header: {problem}", _DAMAGED
+            )
 
 
 def file_hash(path: Path) -> str:
     """sha256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+    with open_regular(path, UnsafeFileError) as (file, _):
+        return hashlib.file_digest(file, "sha256").hexdigest()

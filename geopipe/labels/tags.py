@@ -1,9 +1,10 @@
 """OSM tags: parsing, matching against the rules of a scheme, widths of lines."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from pydantic_core import from_json
 
 from geopipe.classes import ClassScheme, TagRule
 from geopipe.labels.cells import clean, meanings, pairs, says_something, values
@@ -19,6 +20,8 @@ _FEET = re.compile(
     rf"^~?\s*{_NUMBER}\s*(?:ft|feet|foot|'|′|’)\.?\s*(?:{_NUMBER}\s*(?:in|inch|inches|\"|″|''))?\.?$",
     re.IGNORECASE,
 )
+_MOST_CELL = 1 << 15
+"""Characters of a cell; OSM's largest feature has less, and what finds pairs takes their square."""
 _FOOT = 0.3048
 _WIDTHS = (0.5, 200.0)
 """Believable widths of a line in metres; anything else is a slip of the mapper."""
@@ -28,11 +31,13 @@ _LANES = (1, 24)
 def parse_tags(value: Any) -> dict[str, str]:
     """Tags of an ``other_tags``/``tags`` cell: hstore, JSON, a mapping or pairs; {} if nonsense."""
     if isinstance(value, str):
+        if len(value) > _MOST_CELL:
+            return {}
         if not value.lstrip().startswith("{"):
             return {_plain(k): _plain(v) for k, v in _PAIR.findall(value)}
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
+            value = from_json(value)
+        except ValueError:  # also of lists in lists without end
             return {}
     return dict(pairs(value))
 

@@ -16,6 +16,7 @@ from geopipe.classes import ClassScheme
 from geopipe.learn.label_areas import learnt_areas
 from geopipe.learn.loop import RESUME, TrainingHistory, fit
 from geopipe.learn.loss import SummedLoss, generalised_cross_entropy, labelled_cross_entropy
+from geopipe.learn.memory import require_memory
 from geopipe.learn.precision import TrainingPrecision, training_autocast
 from geopipe.learn.sampler import PatchPool, PatchSampler, dihedral, fitting_patch
 from geopipe.learn.schedule import Schedule, constant, one_cycle
@@ -152,6 +153,7 @@ def train_base_network(
         score_net = build_base_network(len(mean), len(scheme), plan.net)
     if isinstance(score_net, LiteUNet):
         score_net.start_from(load_backbone(BACKBONE, last_layer="c5"))
+    require_memory(score_net, plan.batch, plan.patch + 2 * score_net.receptive_radius, device)
     net = SegmentationModel(score_net)
     net.to(device).train()
     checkpoint = Checkpoint(net, scheme, mean, std, dtype, gsd)

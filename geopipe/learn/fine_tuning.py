@@ -13,6 +13,7 @@ from geopipe.errors import ConfigError
 from geopipe.learn.base_network import patch_loss
 from geopipe.learn.label_areas import learnt_areas
 from geopipe.learn.loop import RESUME, TrainingHistory, fit
+from geopipe.learn.memory import require_memory
 from geopipe.learn.precision import TrainingPrecision
 from geopipe.learn.sampler import PatchPool, PatchSampler, fitting_patch
 from geopipe.learn.schedule import Schedule, constant, one_cycle
@@ -80,6 +81,7 @@ def fine_tune(
             "the model has a refinement, whose scores fine-tuning would change under it",
             "fine-tune the base model",
         )
+    require_memory(model.net.base, plan.batch, plan.patch + 2 * model.net.halo, device)
     net = deepcopy(model.net).to(device).requires_grad_().eval()
     credit_lines = dict.fromkeys([model.provenance.get("credit", ""), pool.credit])
     fine_tuned = model.with_net(

@@ -7,16 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from pydantic import AllowInfNan, ConfigDict
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from geopipe.errors import ConfigError
 from geopipe.files import atomic_file
 from geopipe.learn.schedule import constant
 from geopipe.progress import progress
+from geopipe.regularfile import require_regular
+from geopipe.tensors import TensorFile
+from geopipe.validation import STORED, Count, Schema, Text, parse_json, read_json
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +36,12 @@ RESUME = ".resume"
 class TrainingHistory:
     """The record of a training: mean losses and, where asked for, scores while training."""
 
-    steps: list[int] = field(default_factory=list)
+    __pydantic_config__: ClassVar[ConfigDict] = STORED
+    steps: list[Count] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
-    checks: list[tuple[int, float]] = field(default_factory=list)
-    """(step, value) of the `check` function."""
-    resumed_at: int = 0
+    checks: list[tuple[Count, Annotated[float, AllowInfNan(True)]]] = field(default_factory=list)
+    """(step, value) of the `check` function; NaN where it finds no class."""
+    resumed_at: Count = 0
 
     def save(self, path: Path) -> None:
         """Write `path` (JSON), whole or not at all."""
@@ -45,7 +51,13 @@ class TrainingHistory:
     @classmethod
     def load(cls, path: Path) -> "TrainingHistory":
         """Inverse of `save`."""
-        return cls(**json.loads(path.read_text()))
+        history = read_json(path, cls, ConfigError, "remove it; the step runs again")
+        if len(history.steps) != len(history.losses):
+            raise ConfigError(
+                f"{path} is damaged: losses: {len(history.losses)} for {len(history.steps)} steps",
+                "remove it; the step runs again",
+            )
+        return history
 
 
 def backward(loss: Callable[[int], Tensor]) -> Callable[[int], float]:
@@ -81,7 +93,7 @@ def fit(
     removed at the end. Raises ConfigError when the loss is no longer finite.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
-    record = _restore(net, optimizer, resume, key)
+    record = _restore(net, optimizer, resume, key, steps)
     if record.resumed_at:
         log.info("%s: goes on after %d of %d steps", label, record.resumed_at, steps)
     start, saved, recent = record.resumed_at, time.monotonic(), []
@@ -148,26 +160,70 @@ def _save(
         save_file(tensors, part, {"fit": json.dumps(header)})
 
 
+class _Saved(Schema):
+    """The header of an interrupted training."""
+
+    key: Text
+    step: Count
+    steps: list[Count]
+    losses: list[float]
+    checks: list[tuple[Count, Annotated[float, AllowInfNan(True)]]]
+
+
 def _restore(
-    net: nn.Module, optimizer: torch.optim.Optimizer, path: Path, key: str
+    net: nn.Module, optimizer: torch.optim.Optimizer, path: Path, key: str, steps: int
 ) -> TrainingHistory:
-    """The record of an interrupted training with the same key, its state loaded; else a new one."""
+    """The record of an interrupted training with the same key, its state loaded; else a new one.
+
+    A damaged file is told of, and the training begins anew.
+    """
+    if not require_regular(path, ConfigError):
+        return TrainingHistory()
     try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})["fit"])
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-    except (FileNotFoundError, SafetensorError, KeyError, json.JSONDecodeError):
+        file = TensorFile.open(path, ConfigError)
+        source = f"the header of {path}"
+        saved = parse_json(file.metadata.get("fit", ""), _Saved, source, ConfigError, "")
+        if saved.key != key:
+            return TrainingHistory()
+        if saved.step > steps or len(saved.steps) != len(saved.losses):
+            raise ConfigError(f"{source} is damaged: step: {saved.step} of {steps}")
+        state = _state_of(net, optimizer, file)
+    except ConfigError as e:
+        log.warning("%s; the training begins anew", e.message)
         return TrainingHistory()
-    if header["key"] != key:
-        return TrainingHistory()
+    net.load_state_dict(state.pop(-1))
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return TrainingHistory(saved.steps, saved.losses, saved.checks, saved.step)
+
+
+def _state_of(
+    net: nn.Module, optimizer: torch.optim.Optimizer, file: TensorFile
+) -> dict[int, dict[str, Tensor]]:
+    """By number of the parameter what the optimizer keeps of it; at -1 the network's tensors.
+
+    Raises ConfigError where a name or a shape is not of them, or a value is not finite.
+    """
     device = next(net.parameters()).device
-    net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, part = name.split(".", 2)
+    shapes = {f"net.{name}": tuple(value.shape) for name, value in net.state_dict().items()}
+    needed = dict(shapes)
+    parameters = [tuple(p.shape) for group in optimizer.param_groups for p in group["params"]]
+    for name, info in file.tensors.items():
+        kind, _, rest = name.partition(".")
+        index, _, part = rest.partition(".")
+        if kind == "optimizer" and part and index.isdecimal() and int(index) < len(parameters):
+            needed[name] = () if info.shape == () else parameters[int(index)]
+        if needed.get(name) != info.shape:
+            raise ConfigError(f"{file.path} is damaged: {name}: its shape is {list(info.shape)}")
+    if missing := [name for name in shapes if name not in file.tensors]:
+        raise ConfigError(f"{file.path} is damaged: '{missing[0]}' is missing")
+    state: dict[int, dict[str, Tensor]] = {-1: {}}
+    for name, value in load(file.read()).items():
+        if not torch.isfinite(value).all():
+            raise ConfigError(f"{file.path} is damaged: {name}: values that are not finite")
+        kind, _, rest = name.partition(".")
+        if kind == "net":
+            state[-1][rest] = value
+        else:
+            index, _, part = rest.partition(".")
             state.setdefault(int(index), {})[part] = value.to(device)
-    optimizer_state = optimizer.state_dict()
-    optimizer.load_state_dict({**optimizer_state, "state": state})
-    checks = [(int(s), float(v)) for s, v in header["checks"]]
-    return TrainingHistory(header["steps"], header["losses"], checks, header["step"])
+    return state

@@ -12,6 +12,7 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.learn.label_areas import learnt_areas
 from geopipe.learn.loop import RESUME, TrainingHistory, fit
 from geopipe.learn.loss import SummedLoss, labelled_cross_entropy
+from geopipe.learn.memory import require_memory
 from geopipe.learn.precision import TrainingPrecision, training_autocast, trains_in_bfloat16
 from geopipe.learn.sampler import PatchPool, PatchSampler, PoolBlock, dihedral, fitting_patch
 from geopipe.learn.schedule import Schedule, constant, one_cycle
@@ -82,6 +83,7 @@ def train_refinement(
             class_agnostic=plan.class_agnostic,
             recurrent=plan.recurrent,
         )
+    require_memory(base.net.base, plan.batch, plan.patch + 2 * base.net.halo, device)
     refine.to(device).train()
     net = SegmentationModel(base.net.base.to(device), refine)
     credit_lines = dict.fromkeys([base.provenance.get("credit", ""), pool.credit])

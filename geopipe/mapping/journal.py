@@ -15,15 +15,32 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, JsonValue
+from pydantic_core import from_json
+
 from geopipe.errors import JobError
 from geopipe.files import lock
 from geopipe.mapping.tile import TileResult
 from geopipe.mapping.tile_store import tile_path
+from geopipe.regularfile import require_regular
+from geopipe.validation import Count, Schema, parse_json, shown_value
 
 NAME = "journal.jsonl"
 TILES = "tiles"
 WORK = (NAME, TILES)
 """What a run that stopped leaves in the folder of its map."""
+_MOST_LINE = 64 << 20
+"""Bytes: the first line names every file of a mosaic."""
+_DAMAGED = "`restart` begins anew"
+
+
+class _Record(Schema):
+    """A line of a finished tile."""
+
+    tile: Count
+    pixels: tuple[Count, ...] = Field(max_length=255)
+    size: Count
+    bad: str = Field(max_length=10_000)
 
 
 class Journal:
@@ -34,12 +51,19 @@ class Journal:
     """
 
     def __init__(
-        self, folder: Path, inputs: Mapping[str, Any], tiles: int, *, restart: bool = False
+        self,
+        folder: Path,
+        inputs: Mapping[str, Any],
+        tiles: int,
+        *,
+        classes: int,
+        restart: bool = False,
     ) -> None:
         # What a worker of an earlier run with other inputs may still write lies elsewhere.
         digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         self.folder, self.tiles = folder, folder / TILES / digest[:8]
-        self._done = bytearray(tiles)
+        self._done, self._classes = bytearray(tiles), classes
+        require_regular(folder / NAME, JobError)  # opening a pipe would wait
         self._fd = os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             self._begin(dict(inputs), restart)
@@ -49,7 +73,10 @@ class Journal:
 
     def _begin(self, inputs: dict[str, Any], restart: bool) -> None:
         lock(self._fd, self.folder)
-        head = next(_lines(self.folder / NAME), None)
+        first = next(_lines(self.folder / NAME), None)
+        head = None
+        if first is not None and not restart:
+            head = _inputs(first, self.folder / NAME)
         if head is not None and not restart:
             text = f"{self.folder} holds an unfinished map made with another"
             require_equal(head, inputs, text)
@@ -64,11 +91,23 @@ class Journal:
     def recorded(self) -> Iterator[tuple[int, TileResult]]:
         """The tiles that earlier runs did; bad ones are not among them, they are tried again."""
         for line in islice(_lines(self.folder / NAME), 1, None):
-            index, done = line["tile"], TileResult(tuple(line["pixels"]), line["size"], line["bad"])
+            index, done = self._result(line)
             is_complete_file = _size(tile_path(self.tiles, index)) == done.size
             if is_complete_file and not done.bad and not self._done[index]:
                 self._done[index] = 1
                 yield index, done
+
+    def _result(self, line: bytes) -> tuple[int, TileResult]:
+        """The tile that a line is about; JobError where it cannot be one of this map."""
+        source = f"{self.folder / NAME}, line {shown_value(line.decode(errors='replace'))},"
+        record = parse_json(line, _Record, source, JobError, _DAMAGED)
+        if record.tile >= len(self._done) or len(record.pixels) != self._classes:
+            raise JobError(
+                f"{source} is damaged: tile {record.tile} of {len(self._done)} with "
+                f"{len(record.pixels)} classes of {self._classes}",
+                _DAMAGED,
+            )
+        return record.tile, TileResult(record.pixels, record.size, record.bad)
 
     def is_complete(self, index: int) -> bool:
         """Whether tile `index` is done."""
@@ -102,18 +141,25 @@ def unfinished(folder: Path) -> bool:
     return len(list(islice(_lines(folder / NAME), 2))) == 2
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a journal, its head first; nothing when there is none."""
-    if not path.is_file():
+def _inputs(line: bytes, path: Path) -> dict[str, Any]:
+    source = f"{path}, line 1,"
+    return dict(parse_json(line, dict[str, JsonValue], source, JobError, _DAMAGED))
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The whole lines of a journal, its head first; nothing when there is none.
+
+    A line that is no JSON was cut off by a kill, or is the empty one after it.
+    """
+    if not require_regular(path, JobError):
         return
     with path.open("rb") as file:
-        for line in file:
+        while line := file.readline(_MOST_LINE):
             try:
-                values = json.loads(line)
-            except ValueError:  # cut off by a kill, or the empty line after it
+                from_json(line)
+            except ValueError:
                 continue
-            if isinstance(values, dict):
-                yield values
+            yield line
 
 
 def require_equal(a: Mapping[str, Any], b: Mapping[str, Any], text: str) -> None:

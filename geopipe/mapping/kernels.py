@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 
-from geopipe.errors import OutputError
+from geopipe.errors import ConfigError, OutputError
 from geopipe.files import atomic_file
 from geopipe.nets import Kernels
+from geopipe.validation import read_json
 
 
 @cache
@@ -20,10 +21,8 @@ def fastest_kernels() -> Kernels:
     """`Kernels.measured`, kept in the user's cache folder per processor and version of torch."""
     path = cache_file()
     try:
-        cached = Kernels(**json.loads(path.read_text()))
-        if {cached.base, cached.refinement} <= {"convolution", "matmul"}:
-            return cached
-    except (OSError, ValueError, TypeError):  # none, or a damaged one: measure
+        return read_json(path, Kernels, ConfigError, "remove it", most=1 << 16)
+    except ConfigError:  # none, or a damaged one: measure
         pass
     kernels = Kernels.benchmark()
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from geopipe.checkpoint import STRIP_PX, Checkpoint
 from geopipe.errors import ConfigError
 from geopipe.grid import NetworkGrid
-from geopipe.grid.tiling import BLOCK
+from geopipe.grid.tiling import BLOCK, require_core
 from geopipe.limits import memory_mb
 from geopipe.mapping.tile import CLASSES_AT_ONCE
 from geopipe.nets import RefinementRNN, SegmentVote
@@ -60,6 +60,8 @@ class Budget:
         tried even where they seem too large for it. Raises ConfigError, with what is needed, when
         even the smallest do not stay within a budget that is given.
         """
+        if self.core is not None:
+            require_core(self.core)
         most_mb = self.ram_mb or memory_mb()
         on_gpu = device != "cpu"
         requested = workers.at_once
@@ -81,6 +83,12 @@ class Budget:
                 if smallest.memory_mb <= most_mb and smallest.vram_mb <= (self.vram_mb or math.inf):
                     return smallest
         assert smallest is not None
+        if self.core and not self.ram_mb and smallest.memory_mb > most_mb and requested:
+            raise ConfigError(
+                f"a tile size of {self.core} takes {smallest.memory_mb} MB, this machine has "
+                f"{most_mb} MB",
+                f"give a smaller tile size; {DEFAULT_CORE} is the default",
+            )
         if not self.ram_mb and smallest.vram_mb <= (self.vram_mb or math.inf):
             return smallest
         short = smallest.memory_mb > (self.ram_mb or math.inf)

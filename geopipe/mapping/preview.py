@@ -3,19 +3,28 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
+from safetensors.numpy import save
 
+from geopipe.errors import SceneError
 from geopipe.files import atomic_file
 from geopipe.grid import Window
 from geopipe.mapping.tile_store import tile_path
 from geopipe.raster.scene import Scene, opened
+from geopipe.tensors import TensorFile
 
 Shape = tuple[int, int]
 
 _MIN_SHRINK = 4
 """Times that a scene is larger than its picture; below, reading it again costs little."""
+
+_PART: dict[str, tuple[str, tuple[int | None, ...]]] = {
+    "at": ("I64", (2,)),
+    "sums": ("F32", (None, None, None)),
+    "counts": ("F32", (None, None)),
+}
+"""What a tile adds to the picture: where, sums of its valid pixels by cell, and their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,7 @@ def preview_shape(scene: Scene, limit: int) -> tuple[int, int] | None:
 
 def part_path(folder: Path, index: int) -> Path:
     """Where the part of tile `index` is kept: beside the tile."""
-    return tile_path(folder, index).with_suffix(".npz")
+    return tile_path(folder, index).with_suffix(".safetensors")
 
 
 def write_part(
@@ -71,8 +80,9 @@ def write_part(
         np.add.reduceat(np.add.reduceat(x, rows, axis=1, dtype=np.float32), cols, axis=2)
         for x in (data[:3], valid[None])
     )
-    with atomic_file(path, parents=True, shared=True) as part, part.open("wb") as file:
-        np.savez(file, at=np.array([row, col]), sums=sums, counts=counts[0])
+    arrays = {"at": np.array([row, col], np.int64), "sums": sums, "counts": counts[0]}
+    with atomic_file(path, parents=True, shared=True) as part:
+        part.write_bytes(save({name: np.ascontiguousarray(x) for name, x in arrays.items()}))
 
 
 def _cell_sizes(start: int, count: int, n: int, m: int) -> tuple[int, np.ndarray]:
@@ -86,14 +96,18 @@ def read_preview(parts: Iterable[Path], dtype: str, shape: tuple[int, int]) -> P
     sums, counts = None, np.zeros(shape)
     try:
         for path in parts:
-            with np.load(path) as part:
-                (row, col), added = part["at"], part["sums"]
-                if sums is None:
-                    sums = np.zeros((len(added), *shape))
-                h, w = added.shape[1:]
-                sums[:, row : row + h, col : col + w] += added
-                counts[row : row + h, col : col + w] += part["counts"]
-    except (OSError, ValueError, KeyError, BadZipFile, EOFError):
+            part = TensorFile.open(path, SceneError).arrays(_PART)
+            (row, col), added = part["at"].tolist(), part["sums"]
+            bands, h, w = added.shape
+            if not (0 <= row <= shape[0] - h and 0 <= col <= shape[1] - w and 1 <= bands <= 3):
+                return None
+            if sums is None:
+                sums = np.zeros((bands, *shape))
+            if bands != len(sums) or part["counts"].shape != (h, w):
+                return None
+            sums[:, row : row + h, col : col + w] += added
+            counts[row : row + h, col : col + w] += part["counts"]
+    except SceneError:
         return None
     if sums is None:
         return None

@@ -197,7 +197,7 @@ def map_scene(
         require_agreement(job, tiling)
     folder = folder.resolve()
     inputs = _inputs(job, need.core)
-    journal = Journal(folder, inputs, len(tiling), restart=engine.restart)
+    journal = Journal(folder, inputs, len(tiling), classes=classes, restart=engine.restart)
     job = replace(job, folder=str(journal.tiles))
     areas, bad = np.zeros(classes), {}
     try:

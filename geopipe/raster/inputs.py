@@ -1,7 +1,6 @@
 """Expand command-line inputs to scenes: rasters, addresses, text lists and STAC files."""
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ from pystac.serialization import identify_stac_object_type
 from geopipe.errors import SceneError
 from geopipe.raster.remote import display_name, is_remote
 from geopipe.regularfile import require_regular
+from geopipe.validation import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -198,13 +198,7 @@ def _stac_file(file: Path, table: dict[str, Any]) -> tuple[list[tuple[str, str]]
 
 
 def _table(file: Path) -> dict[str, Any]:
-    try:
-        table = json.loads(_text(file))
-    except (ValueError, RecursionError) as e:
-        raise SceneError(f"{file} is not JSON: {e}", "give a STAC file") from e
-    if not isinstance(table, dict):
-        raise SceneError(f"{file} is no STAC file: it holds no object", "give a STAC file")
-    return table
+    return parse_json(_text(file), dict[str, Any], str(file), SceneError, "give a STAC file")
 
 
 def _links(catalog: pystac.Catalog, file: Path) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from geopipe.grid import Window
 from geopipe.raster.mosaic_vrt import MosaicPart, mosaic_vrt, part_vrt
 from geopipe.raster.remote import display_name
 from geopipe.raster.scene import Scene, opened, window_geobox
+from geopipe.validation import Text, parse_json
 
 _DOMAIN = "GEOPIPE_MOSAIC"
 """Metadata domain of the VRT in which the files are listed."""
@@ -61,7 +62,9 @@ def open_mosaic(
 def mosaic_files(path: str | Path) -> tuple[str, ...]:
     """The files of a mosaic that `open_mosaic` wrote, first on top; none of any other raster."""
     with opened(path) as src:
-        return tuple(json.loads(src.tags(ns=_DOMAIN).get("FILES", "[]")))
+        listed = src.tags(ns=_DOMAIN).get("FILES", "[]")
+    source = f"the list of files in {display_name(path)}"
+    return parse_json(listed, tuple[Text, ...], source, SceneError, "make the mosaic again")
 
 
 def _described(path: str, bands: Sequence[int] | None, nodata: float | None) -> MosaicPart:

@@ -21,6 +21,7 @@ from geopipe.raster.scene import opened, window_geobox
 from geopipe.retrieve.embedding import EmbeddingModel
 from geopipe.retrieve.header import SceneEntry
 from geopipe.retrieve.rows import ChipRow, crs_name
+from geopipe.tensors import read_npy
 
 FILES = 64
 """Image files in a batch."""
@@ -135,10 +136,10 @@ class BatchJob:
 def load_vectors(path: Path, count: int) -> np.ndarray | None:
     """(count, d) float32; None where the file is not there or not whole."""
     try:
-        vectors = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        vectors = read_npy(path, "float32", (count, None), SceneError)
+    except SceneError:
         return None
-    return vectors if vectors.ndim == 2 and len(vectors) == count else None
+    return vectors if np.isfinite(vectors).all() else None
 
 
 def mean_colour(model: EmbeddingModel) -> np.ndarray:

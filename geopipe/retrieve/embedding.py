@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
@@ -17,6 +18,7 @@ from geopipe.errors import ChipIndexError, ConfigError
 from geopipe.nets.allocator import tune_malloc
 from geopipe.nets.backbones import BackboneNet, backbone
 from geopipe.retrieve.normalization import Norm, normalised
+from geopipe.validation import Schema, Text, validated
 
 Pooling = Literal["flat", "mean", "max", "gem"]
 BATCH = 32
@@ -24,6 +26,7 @@ BATCH = 32
 _GEM = 3.0
 _VECTORS = ("pooled", "fc6", "fc7", "logits")
 """Features that are no map."""
+_LATER = "was it made by a later geopipe?"
 _LOAD_LOCK = threading.Lock()
 
 
@@ -78,6 +81,18 @@ class EmbeddingConfig:
         return {**asdict(replace(self, side=self.px)), "scales": list(self.scales)}
 
 
+class _StoredConfig(Schema):
+    """An `EmbeddingConfig` as an index's header has it."""
+
+    backbone: Text
+    feature: Text
+    side: int = Field(ge=0, le=4096)
+    pooling: Pooling
+    norm: Norm
+    rotations: int
+    scales: Annotated[tuple[Annotated[float, Field(gt=0, le=16)], ...], Field(max_length=16)]
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddingModel:
     """A config and the weights it means: what an index was made with."""
@@ -93,14 +108,14 @@ class EmbeddingModel:
     def from_identity(cls, identity: Mapping[str, Any]) -> Self:
         """The model that an index's header tells of; ChipIndexError for one unknown here."""
         values = dict(identity)
+        weights, sha256 = str(values.pop("weights")), str(values.pop("weights_sha256"))
+        config = validated(
+            values, _StoredConfig, "the model that the index was made with", ChipIndexError, _LATER
+        )
         try:
-            weights, sha256 = str(values.pop("weights")), str(values.pop("weights_sha256"))
-            return cls(EmbeddingConfig.from_dict(values), weights, sha256)
-        except (TypeError, KeyError) as e:
-            raise ChipIndexError(
-                f"the index was made with a model that is not known here: {e}",
-                "was it made by a later geopipe?",
-            ) from e
+            return cls(EmbeddingConfig(**config.model_dump()), weights, sha256)
+        except ConfigError as e:
+            raise ChipIndexError(f"the index was made with {e.message}", _LATER) from e
 
     def loaded(self) -> "EmbeddingModel":
         """The same, with the hash of the weights that there are, and where their file is."""

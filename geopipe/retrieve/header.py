@@ -5,54 +5,75 @@ before or after an addition, whatever a writer is doing or was doing when it was
 """
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from geopipe import __version__
 from geopipe.errors import ChipIndexError
 from geopipe.files import atomic_file
 from geopipe.raster import Scene
 from geopipe.raster.remote import remote_allowed
-from geopipe.regularfile import require_regular
+from geopipe.validation import (
+    STORED,
+    Count,
+    Digest,
+    Dtype,
+    Nodata,
+    Schema,
+    Side,
+    Text,
+    parse_json,
+    read_bytes,
+    shown_value,
+)
 
 NAME = "index.json"
 VECTORS = "vectors.bin"
 FORMAT = 2
+MOST_WIDTH = 1 << 22
+"""Values of a vector: all of a map of 2048 channels are 100,000."""
+_REBUILD = "build the index again"
+Finite6 = Annotated[tuple[float, ...], Field(min_length=6, max_length=6)]
+"""(a, b, c, d, e, f) of pixels."""
+
+_Metres = Annotated[float, Field(gt=0, le=1e9)]
 
 
 @dataclass(frozen=True, slots=True)
 class IndexPart:
     """A file of rows, and the batch of the vectors that belongs to them."""
 
-    file: str
-    first: int
-    count: int
-    size: int
+    __pydantic_config__: ClassVar[ConfigDict] = STORED
+    file: Annotated[str, StringConstraints(pattern=r"^chips-[0-9]{5,9}\.parquet$")]
+    first: Count
+    count: Annotated[int, Field(ge=1, le=2**40)]
+    size: Count
     """Bytes of the file."""
-    sha256: str
+    sha256: Digest
     """Of the file."""
-    vectors_sha256: str
+    vectors_sha256: Digest
 
 
 @dataclass(frozen=True, slots=True)
 class SceneEntry:
     """A scene that was cut into chips."""
 
-    path: str
-    stamp: str
-    shape: tuple[int, int]
-    crs: str
-    affine: tuple[float, ...]
-    bands: tuple[int, ...]
-    dtype: str
-    nodata: float | None
-    cut: tuple[float, float, float]
+    __pydantic_config__: ClassVar[ConfigDict] = STORED
+    path: Text
+    stamp: Text
+    shape: tuple[Side, Side]
+    crs: Annotated[str, Field(max_length=1 << 16)]
+    affine: Finite6
+    bands: tuple[Annotated[int, Field(ge=1, le=65535)], ...]
+    dtype: Dtype
+    nodata: Nodata | None
+    cut: tuple[_Metres, _Metres, Annotated[float, Field(ge=0, le=1)]]
     """Metres a side of a chip, metres between chips, least share of valid pixels."""
     whole: bool = False
     """All of its chips are in."""
@@ -68,82 +89,96 @@ class SceneEntry:
 class Unfinished:
     """A build that has not ended: which one, how far it is in."""
 
-    plan: str
+    __pydantic_config__: ClassVar[ConfigDict] = STORED
+    plan: Text
     """Digest of all it is to do."""
-    first: int
+    first: Count
     """Chips that were in the index before it began."""
-    batches: int
+    batches: Count
     """Pieces of its work that are in the index."""
-    of: int
+    of: Count
     """Pieces there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFile:
+    """An approximate search that was made of an index."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STORED
+    kind: Literal["ivf", "hnsw", "pq"]
+    file: Annotated[str, StringConstraints(pattern=r"^[\w-]{1,100}\.faiss$")]
+    size: Count
+    """Bytes of the file."""
+    count: Count
+    """Chips that it covers, the first ones."""
+    recall: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+def _named(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    for key in ("weights", "weights_sha256"):
+        if not isinstance(model.get(key), str):
+            raise ValueError(f"'{key}' is to be a text")
+    return model
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """What `index.json` holds."""
 
-    model: Mapping[str, Any]
-    """Identity of the model, see `Model.identity`, and where its `weights` were."""
-    dtype: str
-    """float32 or float16"""
-    width: int = 0
+    __pydantic_config__: ClassVar[ConfigDict] = STORED
+    model: Annotated[Mapping[str, Any], AfterValidator(_named)]
+    """Identity of the model, see `EmbeddingModel.identity`, and where its `weights` were."""
+    dtype: Literal["float32", "float16"]
+    width: Annotated[int, Field(ge=0, le=MOST_WIDTH)] = 0
     """Length of a vector; 0 while there is none."""
-    count: int = 0
+    count: Count = 0
     parts: tuple[IndexPart, ...] = ()
     scenes: tuple[SceneEntry, ...] = ()
     unfinished: Unfinished | None = None
-    search: Mapping[str, Any] | None = None
+    search: SearchFile | None = None
     """The approximate search that was made of it, see `search`."""
 
     @classmethod
     def read(cls, folder: Path) -> "Header":
         """The header of the index `folder`; ChipIndexError where there is none that is whole."""
         path = folder / NAME
-        require_regular(path, ChipIndexError)
-        if not path.is_file():
+        if not path.exists():
             reason = "its build had hardly begun" if folder.is_dir() else "there is no such folder"
             raise ChipIndexError(
                 f"{folder} is no chip index: {reason}",
                 "make one: geopipe index build SOURCE -o INDEX",
             )
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if values["format"] != FORMAT:
-                raise ChipIndexError(
-                    f"{folder} has format {values['format']}, this geopipe reads {FORMAT}",
-                    f"it was made by {values.get('made_by', 'another version')}; build it again",
-                )
-            return cls._of(values)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        text = read_bytes(path, ChipIndexError)
+        version = parse_json(text, _Version, str(path), ChipIndexError, _REBUILD)
+        if version.format != FORMAT:
             raise ChipIndexError(
-                f"{path} is damaged: {type(e).__name__}: {e}", "build the index again"
-            ) from e
+                f"{folder} has format {shown_value(version.format)}, this geopipe reads {FORMAT}",
+                f"it was made by {shown_value(version.made_by)}; build it again",
+            )
+        stored = parse_json(text, _Stored, str(path), ChipIndexError, _REBUILD)
+        header = cls(**{f.name: getattr(stored, f.name) for f in fields(cls)})
+        if problem := header.inconsistent():
+            raise ChipIndexError(f"{path} is damaged: {problem}", _REBUILD)
+        return header
 
-    @classmethod
-    def _of(cls, values: dict[str, Any]) -> "Header":
-        listed: list[dict[str, Any]] = [
-            {k: tuple(v) if isinstance(v, list) else v for k, v in s.items()}
-            for s in values["scenes"]
-        ]
-        scenes = tuple(SceneEntry(**s) for s in listed)
-        unfinished = Unfinished(**values["unfinished"]) if values["unfinished"] else None
-        count, width = int(values["count"]), int(values["width"])
-        parts = tuple(IndexPart(**p) for p in values["parts"])
-        if sum(p.count for p in parts) != count or values["dtype"] not in ("float32", "float16"):
-            raise ValueError(f"{count} chips in parts of {[p.count for p in parts]}")
-        search = values["search"]
-        if search and not re.fullmatch(r"[\w-]+\.faiss", str(search["file"])):
-            raise ValueError(f"search file {search['file']!r}")
-        return cls(
-            dict(values["model"]),
-            values["dtype"],
-            width,
-            count,
-            parts,
-            scenes,
-            unfinished,
-            search,
-        )
+    def inconsistent(self) -> str:
+        """What contradicts itself, or nothing."""
+        first = 0
+        for i, part in enumerate(self.parts):
+            if part.first != first:
+                return f"parts.{i}.first: {part.first}, {first} chips come before it"
+            first += part.count
+        if first != self.count:
+            return f"count: {self.count} chips in parts of {[p.count for p in self.parts[:9]]}"
+        if self.count and not self.width:
+            return "width: vectors of no values"
+        if len({p.file for p in self.parts}) < len(self.parts):
+            return "parts: a file is named twice"
+        if self.search and self.search.count > self.count:
+            return f"search.count: {self.search.count} of {self.count} chips"
+        if self.unfinished and self.unfinished.batches > self.unfinished.of:
+            return f"unfinished.batches: {self.unfinished.batches} of {self.unfinished.of}"
+        return ""
 
     def write(self, folder: Path) -> None:
         """Replace the header of `folder`; raises OutputError."""
@@ -164,3 +199,17 @@ class Header:
     def patch(self, **changes: Any) -> "Header":
         """The same with other values."""
         return replace(self, **changes)
+
+
+class _Version(Schema):
+    model_config = ConfigDict(extra="ignore")
+    format: Any
+    made_by: Any = "another version"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored(Header):
+    """`Header` as the file has it."""
+
+    format: Literal[2]
+    made_by: Text

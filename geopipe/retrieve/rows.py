@@ -3,43 +3,51 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import geopandas as gpd
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from pydantic import ConfigDict, Field, StringConstraints
 from pyproj import CRS
 
 from geopipe.errors import ChipIndexError
 from geopipe.grid import Window
 from geopipe.grid.crs import transformer
+from geopipe.retrieve.header import Finite6
+from geopipe.validation import STORED, Count, Side, Text, open_regular, validated
 
 _DAMAGED = "build the index again"
+_MOST_ROW = 1 << 16
+"""Bytes of a row before compression: a path, and a CRS as text."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChipRow:
     """Where a chip is from."""
 
-    source: str
+    __pydantic_config__: ClassVar[ConfigDict] = STORED
+    source: Text
     """Absolute path of its file or scene."""
-    stamp: str
+    stamp: Text
     """Size and time of change of that file when it was read."""
-    class_name: str
+    class_name: Text
     """"" where none is known."""
-    digest: str
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
     """Of its pixels: equal chips are equal here."""
-    row: int
+    row: Count
     """Its window in the source."""
-    col: int
-    height: int
-    width: int
-    crs: str = ""
+    col: Count
+    height: Side
+    width: Side
+    crs: Annotated[str, Field(max_length=1 << 16)] = ""
     """"" where the source has no place on Earth."""
-    affine: tuple[float, ...] | None = None
+    affine: Finite6 | None = None
     """(a, b, c, d, e, f) of its pixels."""
 
     @property
@@ -75,6 +83,11 @@ def crs_name(crs: CRS) -> str:
 
 
 _COLUMNS = tuple(f.name for f in fields(ChipRow))
+_TYPES = {
+    **dict.fromkeys(("source", "stamp", "class_name", "digest", "crs"), pa.string()),
+    **dict.fromkeys(("row", "col", "height", "width"), pa.int64()),
+    "affine": pa.list_(pa.float64()),
+}
 
 
 def write_rows(path: Path, first: int, rows: Sequence[ChipRow]) -> None:
@@ -101,21 +114,43 @@ def _footprints(rows: Sequence[ChipRow]) -> np.ndarray:
     return out
 
 
-def read_rows(path: Path, indices: Sequence[int] | None = None) -> list[ChipRow]:
-    """The rows of a part, or those at these positions in it."""
-    table = read_columns(path, _COLUMNS)
+def read_rows(path: Path, count: int, indices: Sequence[int] | None = None) -> list[ChipRow]:
+    """The rows of a part that has `count`, or those at these positions in it."""
+    table = read_columns(path, count, _COLUMNS)
     if indices is not None:
         table = table.take(pa.array(indices, pa.int64()))
     records = table.to_pylist()
     for r in records:
         r["affine"] = tuple(r["affine"]) if r["affine"] is not None else None
-    return [ChipRow(**r) for r in records]
+    return validated(records, list[ChipRow], str(path), ChipIndexError, _DAMAGED)
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Columns of a part; ChipIndexError where the file cannot be read or lacks one."""
+def read_columns(path: Path, count: int, columns: Sequence[str]) -> pa.Table:
+    """Columns of a part; ChipIndexError where it cannot be read, lacks one or has other rows."""
     try:
-        return pq.read_table(path, columns=list(columns))
-    except (OSError, pa.ArrowException, KeyError) as e:
+        with open_regular(path, ChipIndexError) as (file, _), pq.ParquetFile(file) as part:
+            groups = [part.metadata.row_group(i) for i in range(part.num_row_groups)]
+            unpacked = sum(group.total_byte_size for group in groups)
+            if part.metadata.num_rows != count or unpacked > count * _MOST_ROW + (1 << 20):
+                raise ChipIndexError(
+                    f"{path} has {part.metadata.num_rows} rows of {unpacked} bytes, not {count}",
+                    _DAMAGED,
+                )
+            read = part.read(list(columns))
+        table = pa.table({name: read[name].cast(_TYPES[name]) for name in columns})
+        for name in columns:
+            if table[name].null_count and name != "affine":
+                raise ChipIndexError(f"{path} is damaged: {name}: empty cells", _DAMAGED)
+        if (
+            "digest" in columns
+            and not pc.all(
+                pc.match_substring_regex(table["digest"], "^[0-9a-f]{32}$"), min_count=0
+            ).as_py()
+        ):
+            raise ChipIndexError(f"{path} is damaged: digest: not 32 hexadecimal digits", _DAMAGED)
+        return table
+    except (OSError, pa.ArrowException, KeyError, ValueError, UnicodeDecodeError) as e:
+        if isinstance(e, ChipIndexError):
+            raise
         error_text = " ".join(str(e).split())[:200]
         raise ChipIndexError(f"cannot read {path}: {error_text}", _DAMAGED) from e

@@ -5,7 +5,7 @@ Approximate searches (faiss) live in a file beside the vectors; what they find i
 with the vectors themselves, and chips that came after they were made are searched exactly.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,8 @@ import numpy as np
 
 from geopipe.errors import ChipIndexError, ConfigError
 from geopipe.files import atomic_file
+from geopipe.retrieve.header import SearchFile
+from geopipe.validation import open_regular
 
 Kind = Literal["exact", "ivf", "hnsw", "pq"]
 APPROXIMATE_FROM = 200_000
@@ -164,26 +166,22 @@ def save(index: Any, path: Path) -> int:
         return part.stat().st_size
 
 
-def load(folder: Path, info: Mapping[str, Any], vectors: np.ndarray) -> Searcher:
+def load(folder: Path, info: SearchFile, vectors: np.ndarray) -> Searcher:
     """The searcher that the header's `search` describes, its file mapped from the disk.
 
     ChipIndexError where the file is missing or damaged.
     """
-    path = folder / str(info["file"])
+    path, hint = folder / info.file, "build it anew, with a kind of `search`"
+    with open_regular(path, ChipIndexError) as (_, size):
+        if size != info.size:
+            raise ChipIndexError(f"{path} has {size} bytes, not {info.size}", hint)
     try:
-        if path.stat().st_size != info["size"]:
-            raise ChipIndexError(
-                f"{path} has {path.stat().st_size} bytes, not {info['size']}",
-                "build it anew, with a kind of `search`",
-            )
+        # What the file says of its sizes is believed up to its own.
+        faiss.set_deserialization_vector_byte_limit(max(size, _BLOCK_BYTES))
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
-    except (RuntimeError, OSError) as e:
-        if isinstance(e, ChipIndexError):
-            raise
+    except (RuntimeError, MemoryError) as e:
         error_text = " ".join(str(e).split())[:160]
-        raise ChipIndexError(
-            f"cannot read {path}: {error_text}", "build it anew, with a kind of `search`"
-        ) from e
+        raise ChipIndexError(f"cannot read {path}: {error_text}", hint) from e
     if index.ntotal > len(vectors) or index.d != vectors.shape[1]:
         raise ChipIndexError(f"{path} is of {index.ntotal} x {index.d} values, not of this index")
     return Searcher(vectors, index)

@@ -14,6 +14,7 @@ import numpy as np
 from geopipe.errors import ChipIndexError
 from geopipe.files import atomic_file, clean_parts
 from geopipe.oserrors import writing
+from geopipe.regularfile import require_regular
 from geopipe.retrieve.header import NAME, VECTORS, Header, IndexPart, Unfinished
 from geopipe.retrieve.rows import ChipRow, read_columns, read_rows, write_rows
 
@@ -33,6 +34,8 @@ class ChipIndex:
         """Open and compare sizes; ChipIndexError where something is missing, short or damaged."""
         header = Header.read(folder)
         index = cls(folder, header)
+        for name in (VECTORS, *(p.file for p in header.parts)):
+            require_regular(folder / name, ChipIndexError)
         needed = header.count * index.row_bytes
         stored_size = _size(folder / VECTORS)
         if stored_size < needed:
@@ -78,14 +81,16 @@ class ChipIndex:
         row_by_id: dict[int, ChipRow] = {}
         for number, part_ids in by_part.items():
             part = self.header.parts[number]
-            rows = read_rows(self.folder / part.file, [i - part.first for i in part_ids])
+            rows = read_rows(
+                self.folder / part.file, part.count, [i - part.first for i in part_ids]
+            )
             row_by_id |= dict(zip(part_ids, rows, strict=True))
         return [row_by_id[i] for i in ids]
 
     def columns(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """These columns of all rows, row by row."""
         for part in self.header.parts:
-            table = read_columns(self.folder / part.file, names)
+            table = read_columns(self.folder / part.file, part.count, names)
             yield from zip(*(table[n].to_pylist() for n in names), strict=True)
 
     def column(self, name: str) -> list[Any]:
@@ -97,7 +102,7 @@ class ChipIndex:
         for part in self.header.parts:
             left = part.count if stop is None else min(part.count, stop - part.first)
             if left > 0:
-                yield from read_rows(self.folder / part.file, range(left))
+                yield from read_rows(self.folder / part.file, part.count, range(left))
 
     def verify(self) -> None:
         """Read everything and compare hashes; ChipIndexError naming what differs."""

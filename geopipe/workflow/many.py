@@ -1,17 +1,31 @@
 """Map several scenes in one run, a bundle each."""
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ConfigDict, Field
+
 from geopipe.checkpoint import Checkpoint
-from geopipe.errors import GeopipeError, JobError
+from geopipe.errors import GeopipeError, JobError, SceneError
 from geopipe.raster import Scene
 from geopipe.raster.inputs import scene_names
+from geopipe.validation import Schema, parse_json, read_json
 from geopipe.workflow.bundle import Bundle, MapOptions, provenance, write_bundle
 
 log = logging.getLogger(__name__)
+
+
+class _Properties(Schema):
+    model_config = ConfigDict(extra="ignore")
+    lineage: str = Field(alias="processing:lineage")
+
+
+class _Item(Schema):
+    """Of a bundle's STAC item what tells how it was made."""
+
+    model_config = ConfigDict(extra="ignore")
+    properties: _Properties
 
 
 def write_bundles(
@@ -55,10 +69,12 @@ def write_bundles(
 
 def _is_made(target: Path, tags: dict[str, str], options: MapOptions) -> bool:
     """Whether the bundle in `target` has this provenance and what is asked for."""
+    path = target / "item.json"
     try:
-        item = json.loads((target / "item.json").read_text())
-        lineage = json.loads(item["properties"]["processing:lineage"])
-    except (OSError, ValueError, KeyError):
+        item = read_json(path, _Item, SceneError, "")
+        source = f"processing:lineage of {path}"
+        lineage = parse_json(item.properties.lineage, dict[str, str], source, SceneError, "")
+    except SceneError:
         return False
     required = {
         "scores.tif": options.scores,

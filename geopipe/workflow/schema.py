@@ -2,27 +2,36 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from geopipe.checkpoint.header import MAX_GSD, MIN_GSD
 from geopipe.config import Section, parse, read_toml
 from geopipe.errors import ConfigError
 from geopipe.learn.schedule import Schedule
 from geopipe.nets import DEFAULT_NET, BaseNetworkName
+from geopipe.parallel import MOST_AT_ONCE
+from geopipe.validation import Nodata, Text
 
 FETCH = "fetch"
 """As `labels`: ask OpenStreetMap for the scene's extent."""
+
+Bands = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=1)]
+"""1-based numbers."""
+Steps = Annotated[int, Field(gt=0, le=10**7)]
+Rate = Annotated[float, Field(gt=0, le=10**30)]
+SquareMetres = Annotated[float, Field(ge=0, le=10**9)]
 
 
 class SceneSettings(Section):
     """A raster and how to read it."""
 
-    scene: str
+    scene: Text
     """A file, or an address that GDAL opens (https://..., /vsicurl/...)."""
-    bands: tuple[int, ...] | None = None
+    bands: Bands | None = None
     """1-based; default red, green, blue where the file names them, else the first three."""
-    nodata: float | None = None
+    nodata: Nodata | None = None
     """Pixels with this value in all bands are not valid (for files that do not declare it)."""
 
 
@@ -30,7 +39,7 @@ class LabelledScene(SceneSettings):
     """A scene with labels: vectors, a class raster, or ``"fetch"``."""
 
     labels: Path
-    layer: str | None = None
+    layer: Text | None = None
     area: Path | None = None
     """Polygons outside which absence of a label means nothing: ignored there."""
     align: bool = False
@@ -44,12 +53,12 @@ class LabelledScene(SceneSettings):
 class MapSettings(Section):
     """Which scenes to map, and what to add to the bundle."""
 
-    scenes: tuple[str, ...] = ()
+    scenes: tuple[Text, ...] = ()
     """Default: the test scene, or without one the training scene."""
-    bands: tuple[int, ...] | None = None
-    nodata: float | None = None
+    bands: Bands | None = None
+    nodata: Nodata | None = None
     """Both by default as where the scene is trained on, else as in [train]."""
-    min_area: Literal["auto"] | float | dict[str, float] = "auto"
+    min_area: Literal["auto"] | SquareMetres | dict[str, SquareMetres] = "auto"
     """Square metres, of all classes or by name; smaller areas take a neighbour's class. ``auto``:
     the 1 % quantile of the training labels, where there are enough of them."""
     mosaic: bool = False
@@ -71,17 +80,17 @@ class BaseNetworkSettings(Section):
     net: BaseNetworkName = "cnn"
     """The paper's fully convolutional network, a U-Net, or one whose way down is EfficientNet-Lite0
     with weights of ImageNet; or ``"auto"``, which is DEFAULT_NET."""
-    steps: int | None = Field(default=None, gt=0)
+    steps: Steps | None = None
     """Default 600, where less than 4 million net pixels are labelled down to 200 (`schedule =
     "paper"`: 1200), of a U-Net 600, of a lite-unet 400 ("paper": 200)."""
     batch: int | None = Field(default=None, gt=0, le=4096)
     """Default 4 patches of 256 px ("paper": 64 of 64 px), of a U-Net 16 of 64, of a lite-unet 2 of
     256 ("paper": 4)."""
-    lr: float | None = Field(default=None, gt=0)
+    lr: Rate | None = None
     """Default 0.002 (AdamW; "paper": 0.01, SGD), of a U-Net 0.001, of a lite-unet 0.001
     ("paper": 0.0005)."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=2e-4, ge=0)
+    weight_decay: float = Field(default=2e-4, ge=0, le=1)
     augment: bool = True
     """Random flips and transpositions."""
     jitter: float = Field(default=0.2, ge=0, le=2)
@@ -103,13 +112,13 @@ class RefinementSettings(Section):
     """The paper's recurrent net, or all weights of the net before it trained on (its U-Net gains
     most); ``auto``: the recurrent net for the CNN, else ``finetune``. Of what follows ``finetune``
     takes steps, batch, lr, augment, jitter, balanced."""
-    steps: int | None = Field(default=None, gt=0)
+    steps: Steps | None = None
     """Default 500 (`schedule = "paper"`: 1500), of fine-tuning 300, of a lite-unet 400 ("paper":
     150)."""
     batch: int | None = Field(default=None, gt=0, le=4096)
     """Default 4 patches of 128 px ("paper": 16 of 64 px), of fine-tuning 16 of 64, of a lite-unet 2
     of 256 ("paper": 8 of 128)."""
-    lr: float | None = Field(default=None, gt=0)
+    lr: Rate | None = None
     """Default 0.01 (Adam; "paper": AdaGrad), of fine-tuning 0.0003 (AdamW), of a
     lite-unet 0.001 ("paper": 0.0003)."""
     iterations: int = Field(default=5, ge=1, le=50)
@@ -142,21 +151,21 @@ class NoisyLabelSettings(LabelledScene):
 class Workflow(Section):
     """labels -> train coarse -> train refinement -> map -> evaluate -> report."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, max_length=1000)
     out: Path
     classes: str = "buildings-roads"
     """A scheme that ships with geopipe, or a TOML file."""
-    gsd: float | None = Field(default=1.0, gt=0)
+    gsd: float | None = Field(default=1.0, ge=MIN_GSD, le=MAX_GSD)
     """Metres on the ground per pixel of the nets. ``"auto"`` (None): about 0.3, of a scene of 0.6 m
     or coarser half its own."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
     schedule: Schedule = "short"
     """How the CNN and the RNN are trained: ``short``, for a CPU, or as in the ``paper``. [base]
     and [refinement] change single values of it."""
     remote: bool = False
     """Whether a local VRT may refer to files on a network."""
     device: str = "auto"
-    workers: int = Field(default=0, ge=0)
+    workers: int = Field(default=0, ge=0, le=MOST_AT_ONCE)
     train: NoisyLabelSettings
     enhance: LabelledScene | None = None
     test: LabelledScene | None = None

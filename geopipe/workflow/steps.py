@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from geopipe import __version__
 from geopipe.checkpoint import file_hash
+from geopipe.errors import JobError
 from geopipe.files import atomic_file
+from geopipe.regularfile import require_regular
+from geopipe.validation import Digest, Schema, Text, read_json
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +35,14 @@ class Step:
     outputs: Sequence[Path]
     action: Callable[[str], None]
     """Called with the step's key: a digest of inputs and parameters."""
+
+
+class _Record(Schema):
+    """What is kept of a step that ran."""
+
+    key: Digest
+    outputs: dict[Text, str | None]
+    seconds: float = Field(ge=0)
 
 
 def run_step(step: Step, records: Path) -> tuple[bool, float]:
@@ -61,8 +74,8 @@ def _record(step: Step, records: Path) -> Path:
 def _current(step: Step, record: Path, key: str) -> float | None:
     """The seconds that a step took whose outputs are still right; else None."""
     entry = _read(record)
-    if entry and entry["key"] == key and _unchanged(entry["outputs"]):
-        return float(entry["seconds"])
+    if entry and entry.key == key and _unchanged(entry.outputs):
+        return entry.seconds
     return None
 
 
@@ -105,13 +118,14 @@ def _fingerprint(path: Path) -> str | None:
     return file_hash(path)
 
 
-def _read(record: Path) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(record.read_text())
-    except (OSError, ValueError):
+def _read(record: Path) -> _Record | None:
+    """A record that is missing or damaged: the step runs again."""
+    if not require_regular(record, JobError):
         return None
-    is_complete = isinstance(entry, dict) and {"key", "outputs", "seconds"} <= set(entry)
-    return entry if is_complete else None
+    try:
+        return read_json(record, _Record, JobError, "")
+    except JobError:
+        return None
 
 
 def fresh_folder(path: Path) -> Path:

@@ -24,14 +24,16 @@ from typing import Any
 
 import pandas as pd
 
-from geopipe.errors import GeopipeError, SceneError
+from geopipe.errors import GeopipeError, LabelError, SceneError
 from geopipe.learn.chips.cross_validation import Protocol, evaluate_chips
 from geopipe.mapping import choose_device
+from geopipe.validation import read_json
 from geopipe.workflow.steps import Step, run_step
 from reproduce.chips.page import PARTS, write_page
 from reproduce.chips.paired import compare
 from reproduce.chips.rows import NETS, SHIPPED, Row, Settings, pairs, rows
 from reproduce.facts import facts
+from reproduce.results import ChipEvaluationResult
 
 OUT = Path("outputs/reproduce/scenes")
 RESULTS = Path("docs/results/chips")
@@ -112,7 +114,12 @@ def _row(row: Row, chips: Path, protocol: Protocol, out: Path) -> dict[str, Any]
 
     step = Step(folder.name, [chips], row_key, [folder], action)
     _, seconds = run_step(step, out / "steps")
-    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    evaluation = read_json(
+        folder / "evaluation.json",
+        ChipEvaluationResult,
+        LabelError,
+        f"remove {folder}; it is made again",
+    ).model_dump()
     return {
         "part": row.part,
         "name": row.name,

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import JsonValue
 
+from geopipe.errors import LabelError
 from geopipe.learn.patches import PatchGrid
 from geopipe.learn.transfer import TransferPlan, select
 from geopipe.metrics import Metrics
+from geopipe.validation import read_json
 from geopipe.workflow.transfer import Round
 from reproduce.gid import data
 from reproduce.gid.experiment import Domain, Experiment, true_labels
@@ -131,7 +134,7 @@ def transfer_part(
         **domain.parameters,
     }
     lab.done(f"part-{part}", [lab.model_path], parameters, out, run)
-    return dict(json.loads(out.read_text()))
+    return dict(read_json(out, dict[str, JsonValue], LabelError, f"remove {out}; it is made again"))
 
 
 def _transfer_methods(
@@ -205,7 +208,7 @@ def ablations(study: Study, lab: Experiment, *, train: bool) -> dict[str, Any]:
         **domain.parameters,
     }
     lab.done("part-F", [lab.model_path], parameters, out, run)
-    return dict(json.loads(out.read_text()))
+    return dict(read_json(out, dict[str, JsonValue], LabelError, f"remove {out}; it is made again"))
 
 
 def _plain(maps: dict[str, Metrics]) -> dict[str, Any]:

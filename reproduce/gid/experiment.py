@@ -13,11 +13,13 @@ import numpy as np
 
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.classes import IGNORE
+from geopipe.errors import LabelError
 from geopipe.learn.patches import PatchGrid, PatchPlan, embed, patch_net, train_patches
 from geopipe.learn.patches.model import PatchModelSpec, key_of, source_digest, split
 from geopipe.learn.transfer import SourceSamples, TargetSamples, TransferPlan, estimate_gain, select
 from geopipe.learn.transfer.plan import SampleStatus
-from geopipe.metrics import Metrics
+from geopipe.metrics import Metrics, MetricsTable
+from geopipe.validation import read_json
 from geopipe.workflow.steps import Step, run_step
 from geopipe.workflow.transfer import TUNING, Round, TransferSettings, train_round
 from reproduce.gid import data
@@ -152,7 +154,10 @@ class Experiment:
 
         step_parameters = {"crops": data.names_digest(patches), **parameters}
         self.done(f"judged-{name}", [path], step_parameters, out, run_evaluation)
-        return {k: Metrics.from_dict(m) for k, m in json.loads(out.read_text()).items()}
+        stored = read_json(
+            out, dict[str, MetricsTable], LabelError, f"remove {out}; it is made again"
+        )
+        return {k: Metrics.from_table(m) for k, m in stored.items()}
 
     def embeddings(self, model: Checkpoint, path: Path, patches: PatchGrid) -> Any:
         """What a model sees in the cells; features of equal pixels are computed once."""

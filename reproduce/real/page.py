@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from geopipe.errors import LabelError
+from geopipe.validation import read_json
 from reproduce.real.methods import METHODS
+from reproduce.results import PlaceResult
 
 Run = dict[str, Any]
 _COLUMNS = (
@@ -29,7 +31,11 @@ _COLUMNS = (
 
 def write_page(results: Path) -> None:
     """A table for each site, on its test part."""
-    runs = [json.loads(p.read_text()) for p in sorted(results.glob("*-*-*.json"))]
+    hint = "remove it; the same command makes it again"
+    runs = [
+        read_json(p, PlaceResult, LabelError, hint).model_dump()
+        for p in sorted(results.glob("*-*-*.json"))
+    ]
     sites: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         sites[run["site"]].append(run)

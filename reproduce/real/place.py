@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +18,10 @@ from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 from shapely.geometry.base import BaseGeometry
 
+from geopipe.config import load
 from geopipe.grid import ground_gsd
 from geopipe.raster import Scene
+from reproduce.results import PlaceSpec
 from workflows.noise_osm import Noise, add_noise  # a script beside the workflows it is for
 
 FOLDER = Path(__file__).parent
@@ -42,7 +43,9 @@ class Place:
     @classmethod
     def open(cls, name: str, data: Path, out: Path) -> Place:
         """The site of ``reproduce/real/<name>.toml``; its files lie below `data`."""
-        spec = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+        spec = load(FOLDER / f"{name}.toml", PlaceSpec).model_dump(
+            by_alias=True, exclude_unset=True
+        )
         return cls(name, spec, data, out / name)
 
     @property

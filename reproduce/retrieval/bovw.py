@@ -16,6 +16,8 @@ from PIL import Image
 from skimage.feature import daisy
 from sklearn.cluster import MiniBatchKMeans
 
+from geopipe.errors import SceneError
+from geopipe.tensors import read_npy
 from reproduce.retrieval.experiment import Images
 
 WORDS = 150
@@ -33,7 +35,8 @@ def bags(images: Images, cache: Path, n_words: int = WORDS, seed: int = 0) -> np
         with part.open("wb") as file:
             np.save(file, _shares(images, n_words, seed))
         part.replace(path)
-    return np.asarray(np.sqrt(np.load(path)))
+    shares = read_npy(path, "float32", (len(images.items), n_words), SceneError)
+    return np.asarray(np.sqrt(shares))
 
 
 def _shares(images: Images, n_words: int, seed: int) -> np.ndarray:

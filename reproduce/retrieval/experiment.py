@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from geopipe.errors import ConfigError
 from geopipe.nets.backbones import BACKBONES
 from geopipe.raster.chips import ChipFolder
 from geopipe.retrieve import EmbeddingConfig, EmbeddingModel
@@ -25,6 +26,7 @@ from geopipe.retrieve.batches import (
     read_file,
     stamp,
 )
+from geopipe.validation import read_json
 
 FILES_OF = {
     "googlenet": "googlenet*.safetensors",
@@ -146,4 +148,4 @@ def _cost(model: EmbeddingModel, images: Images, cache: Path) -> float:
             model.embed(pixels)
             took.append(time.process_time() - start)
         cost_file.write_text(str(1e3 * min(took) / len(pixels)))
-    return float(cost_file.read_text())
+    return read_json(cost_file, float, ConfigError, "remove it; it is measured again")

@@ -193,7 +193,7 @@ def test_weights_that_do_not_fit_their_header(tmp_path, change):
 
 def test_a_header_of_fewer_bands_than_the_weights(tmp_path):
     path = rewritten(tmp_path / "m", lambda h: h | {"bands": 4})
-    with pytest.raises(CheckpointError, match="do not fit its header"):
+    with pytest.raises(CheckpointError, match="mean: 3 values for 4 bands"):
         Checkpoint.load(path)
 
 
@@ -336,30 +336,34 @@ def test_a_model_of_before_there_was_another_net_is_a_cnn(tmp_path):
 
 
 DAMAGED = {
-    "none": None,
-    "text": "unet",
-    "unknown": {"net": "vit"},
-    "list": {"net": ["unet"]},
-    "nothing wide": {"net": "unet", "base": 0, "depth": 1},
-    "huge": {"net": "unet", "base": 10**9, "depth": 1},
-    "deep": {"net": "unet", "base": 2, "depth": 40},
-    "half": {"net": "unet", "base": 2.5, "depth": 1},
-    "words": {"net": "unet", "base": "2", "depth": 1},
-    "yes": {"net": "unet", "base": True, "depth": 1},
-    "more": {"net": "unet", "base": 2, "depth": 1, "bands": 3},
-    "another width": {"net": "unet", "base": 3, "depth": 1},
-    "another depth": {"net": "unet", "base": 2, "depth": 2},
-    "another net": {"net": "cnn"},
+    "none": (None, "architecture: Input should be an object"),
+    "text": ("unet", "architecture: Input should be an object"),
+    "unknown": ({"net": "vit"}, "architecture: Input tag 'vit'"),
+    "list": ({"net": ["unet"]}, "architecture: Input tag"),
+    "nothing wide": ({"net": "unet", "base": 0, "depth": 1}, "unet.base: .* equal to 1 .got 0"),
+    "huge": ({"net": "unet", "base": 10**9, "depth": 1}, "unet.base: .* equal to 1024"),
+    "deep": ({"net": "unet", "base": 2, "depth": 40}, "unet.depth: .* equal to 10 .got 40"),
+    "too wide": ({"net": "unet", "base": 1000, "depth": 9}, "makes no network: a U-Net of base"),
+    "half": ({"net": "unet", "base": 2.5, "depth": 1}, "unet.base: .*integer"),
+    "words": ({"net": "unet", "base": "2", "depth": 1}, "unet.base: .*integer .got '2'"),
+    "yes": ({"net": "unet", "base": True, "depth": 1}, "unet.base: .*integer .got True"),
+    "more": ({"net": "unet", "base": 2, "depth": 1, "bands": 3}, "unknown key .*unet.bands"),
+    "another width": (
+        {"net": "unet", "base": 3, "depth": 1},
+        r"do not fit its header: base.down.0.convs.0.weight has the shape \[2, 3, 3, 3\], not \[3",
+    ),
+    "another depth": ({"net": "unet", "base": 2, "depth": 2}, "do not fit .* is missing"),
+    "another net": ({"net": "cnn"}, "do not fit its header: base.conv1.weight is missing"),
 }
 
 
-@pytest.mark.parametrize("architecture", DAMAGED.values(), ids=DAMAGED.keys())
-def test_a_damaged_architecture(tmp_path, architecture):
+@pytest.mark.parametrize(("architecture", "said"), DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_architecture(tmp_path, architecture, said):
     path = tmp_path / "u.model"
     with_unet(base=2, depth=1).save(path)
     with safe_open(path, "pt") as file:
         header = json.loads(file.metadata()["geopipe"])
         state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     save_file(state, path, {"geopipe": json.dumps(header | {"architecture": architecture})})
-    with pytest.raises(CheckpointError, match="do not fit its header"):
+    with pytest.raises(CheckpointError, match=said):
         Checkpoint.load(path)

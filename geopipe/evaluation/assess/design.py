@@ -1,9 +1,9 @@
 """SampleDesign: the sampling design, stored in the GeoPackage beside the sample points."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import geopandas
 import numpy as np
@@ -12,13 +12,16 @@ import pyogrio.errors
 import pyproj
 from affine import Affine
 from geopandas import GeoDataFrame
+from pydantic import ConfigDict, Field
+from pyproj.exceptions import CRSError
 
-from geopipe.classes import ClassScheme
+from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.openvector import read_dataframe, read_info
 from geopipe.raster.geopackage import atomic_geopackage, fix_timestamps
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import points_qml
+from geopipe.validation import STORED, Count, Digest, Name, Side, Text, parse_json
 
 LAYER = "points"
 _KEY = "GEOPIPE_DESIGN"
@@ -34,30 +37,31 @@ class SampleDesign:
     blind.
     """
 
-    map_name: str
-    sha256: str
+    __pydantic_config__: ClassVar[ConfigDict] = STORED
+    map_name: Text
+    sha256: Digest
     """`pixels.Fingerprint` of the map."""
-    shape: tuple[int, int]
-    transform: tuple[float, ...]
+    shape: tuple[Side, Side]
+    transform: Annotated[tuple[float, ...], Field(min_length=6, max_length=6)]
     """The six of an Affine."""
-    crs: str
+    crs: Annotated[str, Field(max_length=1 << 16)]
     """WKT"""
-    classes: tuple[tuple[str, str], ...]
+    classes: Annotated[tuple[tuple[Name, str], ...], Field(min_length=2, max_length=IGNORE)]
     """(name, colour)"""
-    pixels: tuple[int, ...]
-    area_m2: tuple[float, ...]
+    pixels: tuple[Count, ...]
+    area_m2: tuple[Annotated[float, Field(ge=0)], ...]
     """On the ground."""
-    points: tuple[int, ...]
-    expected: tuple[float, ...]
+    points: tuple[Count, ...]
+    expected: tuple[Annotated[float, Field(ge=0, le=1)], ...]
     """User's accuracies conjectured for the sample size."""
-    half_width: float
+    half_width: Annotated[float, Field(ge=0)]
     """Half of the 95 % interval of the overall accuracy, if the conjecture is right."""
-    seed: int
-    area: str | None
+    seed: Annotated[int, Field(ge=0)]
+    area: Text | None
     """The file with the polygons that limit the sample."""
-    software: str
-    rows: tuple[int, ...] = ()
-    cols: tuple[int, ...] = ()
+    software: Text
+    rows: tuple[Count, ...] = ()
+    cols: tuple[Count, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,21 +79,42 @@ class SampleDesign:
 
     @classmethod
     def from_json(cls, text: str, source: Path) -> Self:
-        """Inverse of `to_json`; LabelError when another version wrote it."""
+        """Inverse of `to_json`; LabelError when it is damaged, or another version wrote it."""
+        where, hint = f"the design in {source}", "give the file that 'geopipe assess plan' wrote"
+        stored = parse_json(text, _Stored, where, LabelError, hint)
+        design = cls(**{f.name: getattr(stored, f.name) for f in fields(cls)})
+        if problem := design.inconsistent():
+            raise LabelError(f"{where} is damaged: {problem}", hint)
+        return design
+
+    def inconsistent(self) -> str:
+        """What contradicts itself, or nothing."""
+        n = len(self.classes)
+        for name in ("pixels", "area_m2", "points", "expected"):
+            if len(getattr(self, name)) != n:
+                return f"{name}: {len(getattr(self, name))} values for {n} classes"
+        if not len(self.rows) == len(self.cols) == sum(self.points):
+            return (
+                f"rows: {len(self.rows)} and {len(self.cols)} columns of {sum(self.points)} points"
+            )
+        if any(p > k for p, k in zip(self.points, self.pixels, strict=True)):
+            return "points: more than pixels"
+        if self.rows and (max(self.rows) >= self.shape[0] or max(self.cols) >= self.shape[1]):
+            return "rows: pixels beyond the map"
+        if not self.affine.determinant:
+            return "transform: pixels without an area"
         try:
-            values: dict[str, Any] = json.loads(text)
-            if values.pop("format") != _FORMAT:
-                raise ValueError("another format")
-            values["classes"] = [tuple(c) for c in values["classes"]]
-            plain: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-            }
-            return cls(**plain)
-        except (ValueError, TypeError, KeyError, AttributeError) as e:
-            raise LabelError(
-                f"the design in {source} cannot be understood: {e}",
-                "another version of geopipe wrote it",
-            ) from e
+            pyproj.CRS.from_wkt(self.crs)
+        except CRSError as e:
+            return f"crs: {' '.join(str(e).split())[:200]}"
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored(SampleDesign):
+    """A `SampleDesign` as the file has it."""
+
+    format: Literal[1]
 
 
 def write_points(target: Path, design: SampleDesign, scheme: ClassScheme) -> None:

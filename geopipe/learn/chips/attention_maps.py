@@ -1,6 +1,7 @@
 """Attention maps: where in a chip a scene classifier sees the class (Grad-CAM)."""
 
 import csv
+import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import rasterio
 import torch
 from PIL import Image
+from pydantic import ConfigDict, Field
 from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
 from geopipe import __version__
@@ -25,6 +27,7 @@ from geopipe.oserrors import writing
 from geopipe.raster.chip_location import place_of
 from geopipe.raster.chips import Chip, ChipFolder, require_bytes
 from geopipe.raster.opening import GDAL_ERRORS
+from geopipe.validation import Schema, Text, read_bytes, validated
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,17 @@ class AttentionMap:
     overlay: Path
     raster: Path | None
     """The map in its place, where the chip has one."""
+
+
+class _Row(Schema):
+    """A row of `TABLE`."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    chip: Text
+    class_name: str = Field(alias="class")
+    probability: float = Field(ge=0, le=1)
+    picture: str = Field(pattern=r"^[^/\\]+\.png$")
+    raster: str = Field(pattern=r"^([^/\\]+\.tif)?$")
 
 
 def attention_maps(
@@ -104,11 +118,12 @@ def attention_maps(
 def _written_files(out: Path) -> set[str]:
     """Names of the files that an earlier run left in `out`; empty where its table is missing."""
     try:
-        with (out / TABLE).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-            return {TABLE, *(r[k] for r in rows for k in ("picture", "raster") if r[k])}
-    except (FileNotFoundError, NotADirectoryError, KeyError, UnicodeDecodeError):
+        text = read_bytes(out / TABLE, SceneError).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        listed = validated(rows, list[_Row], str(out / TABLE), SceneError, "")
+    except (SceneError, UnicodeDecodeError, csv.Error):
         return set()
+    return {TABLE, *(name for row in listed for name in (row.picture, row.raster) if name)}
 
 
 def _write_table(path: Path, attention_maps: Sequence[AttentionMap]) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import weights_hash
-from geopipe.errors import ConfigError
+from geopipe.errors import ConfigError, SceneError
 from geopipe.files import atomic_file, atomic_folder, refuse_existing, work_folder
 from geopipe.learn.chips import ChipTrainingPlan, Predictions, Split, folds, predict, shares
 from geopipe.learn.chips.figures import class_bars, confusion, scatter, tsne
@@ -23,6 +24,7 @@ from geopipe.learn.chips.model import ChipLabels, ChipTraining, open_labels_of, 
 from geopipe.metrics import Metrics
 from geopipe.nets.chips import ChipNet
 from geopipe.progress import progress
+from geopipe.tensors import TensorFile
 
 _FILES = (
     "evaluation.json",
@@ -172,11 +174,14 @@ def _fold(
         ).encode()
     ).hexdigest()
     file, ids = work / f"fold-{key[:32]}.safetensors", labels.all.ids[split.test]
-    try:
-        cached = load_file(file)
+    with suppress(SceneError):  # none, or a damaged one: computed again
+        cached = TensorFile.open(file, SceneError).arrays(
+            {
+                "features": ("F32", (len(ids), None)),
+                "probabilities": ("F32", (len(ids), len(labels.scheme))),
+            }
+        )
         return Fold(split.test, ids, Predictions(cached["features"], cached["probabilities"]))
-    except (FileNotFoundError, SafetensorError, KeyError):
-        pass
     model = training.model(start, samples, plan, work)
     known_ids = labels.all.ids if plan.attention == "true" else None
     predictions = predict(model, labels.all.decoded, split.test, known_ids, training.device)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from geopipe.errors import SceneError
 from geopipe.files import atomic_files
 from geopipe.progress import progress
 from geopipe.raster.chips import Chip, require_bytes
+from geopipe.tensors import read_npy
+from geopipe.validation import Count, Digest, Schema, read_json
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +58,12 @@ class DecodedChips:
         """
         key = _key(chips, side)
         file, metadata_file = folder / f"chips-{key}.npy", folder / f"chips-{key}.json"
-        if not (file.is_file() and metadata_file.is_file()):
+        cached = _cached(len(chips), side, file, metadata_file)
+        if cached is None:
             _decode_all(chips, side, file, metadata_file)
-        metadata = json.loads(metadata_file.read_text())
-        bad = {int(i): reason for i, reason in metadata["bad"].items()}
+            cached = _read(len(chips), side, file, metadata_file)
+        metadata, pixels = cached
+        bad = metadata.bad
         if bad and not skip_bad:
             metadata_file.unlink(missing_ok=True)  # what is bad now may be mended
             message, hint = next(iter(bad.values()))
@@ -85,9 +89,9 @@ class DecodedChips:
             raise SceneError(f"none of {len(chips)} chips can be read", next(iter(bad.values()))[1])
         return cls(
             tuple(chips[i] for i in readable),
-            tuple(metadata["digests"][i] for i in readable),
-            np.array([metadata["shapes"][i] for i in readable], np.int64),
-            np.load(file, mmap_mode="r"),
+            tuple(metadata.digests[i] for i in readable),
+            np.array([metadata.shapes[i] for i in readable], np.int64),
+            pixels,
             np.array(readable),
             tuple(m for m, _ in bad.values()),
         )
@@ -109,6 +113,34 @@ class DecodedChips:
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
             yield part, self.batch(part)
+
+
+class _Metadata(Schema):
+    """What is known of decoded chips, in their order."""
+
+    digests: list[Digest | Literal[""]]
+    shapes: list[tuple[Count, Count]]
+    bad: dict[int, tuple[str, str]]
+    """Number of a chip that cannot be read -> message and hint."""
+
+
+def _cached(
+    count: int, side: int, file: Path, metadata_file: Path
+) -> tuple[_Metadata, np.ndarray] | None:
+    """What an earlier run decoded; None where there is nothing, or something damaged."""
+    try:
+        return _read(count, side, file, metadata_file)
+    except SceneError:
+        return None
+
+
+def _read(count: int, side: int, file: Path, metadata_file: Path) -> tuple[_Metadata, np.ndarray]:
+    hint = "remove it; the same command makes it again"
+    metadata = read_json(metadata_file, _Metadata, SceneError, hint, most=1 << 30)
+    known = len(metadata.digests) == len(metadata.shapes) == count
+    if not known or any(not 0 <= i < count for i in metadata.bad):
+        raise SceneError(f"{metadata_file} is damaged: it is of other chips", hint)
+    return metadata, read_npy(file, "uint8", (count, 3, side, side), SceneError)
 
 
 def _decode_all(chips: Sequence[Chip], side: int, file: Path, metadata_file: Path) -> None:

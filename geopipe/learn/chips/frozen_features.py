@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import weights_hash
-from geopipe.errors import ConfigError
+from geopipe.errors import ConfigError, SceneError
 from geopipe.files import atomic_file
 from geopipe.learn.chips.decoded import DecodedChips
 from geopipe.learn.chips.predict import chip_net, mean_cam
@@ -21,6 +21,7 @@ from geopipe.nets import SegmentationModel
 from geopipe.nets.chips import VectorNet
 from geopipe.nets.patches import BATCH
 from geopipe.progress import progress
+from geopipe.tensors import TensorFile
 
 _SAVE_EVERY = 40
 """Batches after which features are saved: a minute on a slow machine."""
@@ -72,7 +73,7 @@ def features(
     assert isinstance(inner, VectorNet)
     cache_key = f"1 {weights_hash(inner.branches)} {decoded.side} {model.mean} {model.std}"
     file = folder / f"features-{hashlib.sha256(cache_key.encode()).hexdigest()[:32]}.safetensors"
-    cached = _load(file)
+    cached = _load(file, inner.width)
     missing = list(
         {decoded.digests[i]: int(i) for i in rows if decoded.digests[i] not in cached}.values()
     )
@@ -90,9 +91,12 @@ def features(
     return np.stack([cached[decoded.digests[i]] for i in rows])
 
 
-def _load(file: Path) -> dict[str, np.ndarray]:
-    with suppress(FileNotFoundError, SafetensorError, KeyError):
-        tables = load_file(file)
+def _load(file: Path, width: int) -> dict[str, np.ndarray]:
+    """Features by digest of an earlier run; none where there is no such file, or a damaged one."""
+    with suppress(SceneError, ValueError):
+        tables = TensorFile.open(file, SceneError).arrays(
+            {"digests": ("U8", (None, 32)), "features": ("F32", (None, width))}
+        )
         return dict(
             zip((d.tobytes().hex() for d in tables["digests"]), tables["features"], strict=True)
         )

@@ -22,6 +22,7 @@ from geopipe.learn.chips.decoded import DecodedChips
 from geopipe.learn.chips.plan import ChipTrainingPlan
 from geopipe.learn.chips.predict import cams, chip_net
 from geopipe.learn.loop import RESUME, backward, fit
+from geopipe.learn.memory import require_memory
 from geopipe.learn.precision import training_autocast
 from geopipe.learn.sampler import dihedral
 from geopipe.nets import SegmentationModel
@@ -73,6 +74,7 @@ def train_network(
     provenance = {"training": {**asdict(plan), "chips": len(samples.rows)}}
     if file.is_file():  # perhaps of a model with other names of classes, or another GSD
         return model.with_net(Checkpoint.load(file).net, provenance)
+    require_memory(net, plan.batch, net.side, device)
     net = deepcopy(net)
     features = None
     if isinstance(net.backbone, AttentionNet):

@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from geopipe.checkpoint import Checkpoint
+from geopipe.errors import SceneError
 from geopipe.files import atomic_file
 from geopipe.learn.patches.grid import PatchGrid
 from geopipe.learn.patches.rasters import read_patch
 from geopipe.learn.patches.train import patch_net
 from geopipe.learn.precision import training_autocast
+from geopipe.nets import PatchNet
 from geopipe.progress import progress
+from geopipe.tensors import TensorFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +94,7 @@ def _block(
     content.update(valid.numpy().tobytes())
     content.update(repr((net.sizes, net.weights, tuple(image.shape))).encode())
     file = cache / f"{content.hexdigest()}.safetensors" if cache else None
-    cached = _load(file) if file else None
+    cached = _load(file, net, len(model.scheme)) if file else None
     if cached is None:
         cached = _computed(model, image, valid, device)
         if file:
@@ -128,11 +131,19 @@ def _digest(patch: torch.Tensor) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-def _load(file: Path) -> dict[str, np.ndarray] | None:
+def _load(file: Path, net: PatchNet, classes: int) -> dict[str, np.ndarray] | None:
+    """What an earlier run computed; None where there is no such file, or a damaged one."""
+    wanted: dict[str, tuple[str, tuple[int | None, ...]]] = {
+        "features": ("F32", (None, None, net.backbone.width("pooled"))),
+        "probabilities": ("F32", (None, None, len(net.sizes), classes)),
+        "digests": ("I64", (None, None)),
+        "valid": ("BOOL", (None, None)),
+    }
     try:
-        return dict(load_file(file))
-    except (FileNotFoundError, SafetensorError):
+        arrays = TensorFile.open(file, SceneError).arrays(wanted)
+    except SceneError:
         return None
+    return arrays if len({a.shape[:2] for a in arrays.values()}) == 1 else None
 
 
 def _store(file: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import ConfigError
 from geopipe.learn.loop import RESUME, TrainingHistory, backward, fit
+from geopipe.learn.memory import require_memory
 from geopipe.learn.patches.grid import PatchGrid
 from geopipe.learn.patches.rasters import read_patch
 from geopipe.learn.precision import TrainingPrecision, training_autocast
@@ -66,6 +67,7 @@ def train_patches(
     says of its making. Raises LabelError for cells of one class only.
     """
     net = patch_net(model)
+    require_memory(net, plan.batch, net.side, device)
     if missing := patches.absent_classes(model.scheme):
         log.warning("no cell is of class %s: the model cannot tell it", ", ".join(missing))
     net = deepcopy(net).to(device).requires_grad_().eval()

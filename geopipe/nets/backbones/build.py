@@ -24,7 +24,10 @@ def build_backbone(
     MB).
     Raises ConfigError for a name or feature that there is not.
     """
-    net = empty_backbone(name)[0].truncated(last_layer).to_empty(device="cpu")
+    net = empty_backbone(name)[0].truncated(last_layer)
+    if torch.get_default_device().type == "meta":  # only its shapes are asked for
+        return net
+    net.to_empty(device="cpu")
     initialise(net, generator)
     return net.arranged()
 
