@@ -36,7 +36,7 @@ class Endpoint:
         """
         params = {"SERVICE": service, "REQUEST": "GetCapabilities", "VERSION": version}
         url = self.address if self.is_document else self.url(params)
-        return parse_xml(client.get(url), f"the capabilities of a {service}")
+        return parse_xml(client.get(url), f"the capabilities of a {service}", "Capabilities")
 
     @property
     def is_document(self) -> bool:
@@ -44,8 +44,8 @@ class Endpoint:
         return urlsplit(self.address).path.lower().endswith(".xml")
 
 
-def parse_xml(answer: Answer, wanted: str) -> ET.Element:
-    """The root of an answer in XML, tags without namespaces.
+def parse_xml(answer: Answer, wanted: str, root_tag: str) -> ET.Element:
+    """The root of an answer in XML, tags without namespaces, which ends in `root_tag`.
 
     Raises ServiceError for an exception of the service, and for what is no XML.
     """
@@ -55,18 +55,24 @@ def parse_xml(answer: Answer, wanted: str) -> ET.Element:
     try:
         root = ET.fromstring(text)
     except ET.ParseError as e:
-        words = f": {answer.words}" if answer.words else ""
-        raise ServiceError(
-            f"{answer.address} answers {answer.kind} that is not {wanted}{words}",
-            "check the address and the kind of service",
-        ) from e
+        raise _other(answer, wanted) from e
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         for key in [k for k in element.attrib if k.startswith("{")]:
             element.attrib[key.rpartition("}")[2]] = element.attrib.pop(key)
     if root.tag in ("ServiceExceptionReport", "ExceptionReport"):
         raise ServiceError(f"{answer.address} refuses: {answer.words}", "check the request")
+    if not root.tag.endswith(root_tag):
+        raise _other(answer, wanted)
     return root
+
+
+def _other(answer: Answer, wanted: str) -> ServiceError:
+    words = f": {answer.words}" if answer.words else ""
+    return ServiceError(
+        f"{answer.address} answers {answer.kind} that is not {wanted}{words}",
+        "check the address and the kind of service",
+    )
 
 
 def text(element: ET.Element | None, path: str) -> str:

@@ -124,7 +124,7 @@ def _write(
 ) -> bool:
     """Put the pieces together; False, and nothing is written, where no pixel is valid."""
     first = next(iter(files.items()))
-    data, _ = plan.source.read(*first)
+    data, _ = _read(plan, *first)
     raw, mask = cache / "pixels.tif", cache / "mask.tif"
     any_valid, all_valid = False, len(files) == len(plan.pieces) and _covered(plan)
     with (
@@ -153,14 +153,14 @@ def _write(
 
 
 def _read(
-    plan: Plan, piece: Piece, path: Path, wanted: tuple[int, np.dtype]
+    plan: Plan, piece: Piece, path: Path, wanted: tuple[int, np.dtype] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     try:
         data, valid = plan.source.read(piece, path)
     except ServiceError as e:
         path.unlink(missing_ok=True)
         raise ServiceError(e.message, "the same command gets it again") from e
-    if (len(data), data.dtype) != wanted:
+    if wanted and (len(data), data.dtype) != wanted:
         raise ServiceError(
             f"the service mixes pictures of {wanted[0]} bands {wanted[1]} and {len(data)} "
             f"bands {data.dtype}",

@@ -100,6 +100,7 @@ def write_road_layer(network: RoadNetwork, table: GeoDataFrame, out: Path) -> No
     LabelError where the file cannot be written.
     """
     footprint = shapely.to_wkt(network.geobox.extent.geom, rounding_precision=-1)
+    credit = {"credit": network.credit} if network.credit else {}
     with atomic_geopackage(out) as part:
         pyogrio.write_dataframe(
             table,
@@ -108,7 +109,7 @@ def write_road_layer(network: RoadNetwork, table: GeoDataFrame, out: Path) -> No
             driver="GPKG",
             geometry_type="LineString",
             dataset_options={"VERSION": "1.2"},
-            layer_metadata={"footprint": footprint, "geopipe": __version__},
+            layer_metadata={"footprint": footprint, "geopipe": __version__, **credit},
         )
         style = category_qml("class", {network.class_name: network.color}, "line")
         add_layer_style(part, LAYER, network.class_name, style, "centre-lines of roads")
