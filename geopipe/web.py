@@ -52,6 +52,8 @@ class Answer:
     type: str
     """Media type in lower case, without parameters; "" when the service names none."""
     content: bytes = field(repr=False)
+    range_of: str = ""
+    """Its ``Content-Range``, where it is a part."""
 
     @property
     def words(self) -> str:
@@ -104,6 +106,7 @@ class Client:
         address: str,
         params: Mapping[str, str] | None = None,
         *,
+        headers: Mapping[str, str] | None = None,
         absent: Collection[int] = (),
         check: Callable[[Answer], None] | None = None,
     ) -> Answer:
@@ -112,13 +115,14 @@ class Client:
         Args:
             address: ``http://`` or ``https://``.
             params: Joined to its query.
+            headers: Further ones.
             absent: Statuses that are answers as well, such as 404 for a tile that is not there.
             check: Looks at the answer; where it raises PassingError, the request is tried again.
 
         Raises:
             ServiceError: No answer, or none of use, after all tries; with the cause in words.
         """
-        return self._ask("GET", address, absent, check, params=params)
+        return self._ask("GET", address, absent, check, params=params, headers=headers)
 
     def post(self, address: str, body: Mapping[str, Any]) -> Answer:
         """The answer to a POST request with `body` as JSON; raises as `get`."""
@@ -186,7 +190,8 @@ class Client:
                 content = self._body(response, shown)
                 kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
                 wait = _seconds(response.headers.get("Retry-After"))
-                return Answer(shown, response.status_code, kind, content), wait
+                part = response.headers.get("Content-Range", "")
+                return Answer(shown, response.status_code, kind, content, part), wait
         except exceptions.SSLError as e:
             raise ServiceError(
                 f"no trusted connection to {urlsplit(address).netloc}: {_cause(e)}",
