@@ -48,6 +48,10 @@ class OutputError(GeopipeError):
     """A file or folder exists already, or cannot be written where it should be."""
 
 
+class ServiceError(GeopipeError):
+    """A service on the web does not answer, refuses, or answers what is of no use."""
+
+
 class JobError(GeopipeError):
     """A tile failed while a scene was processed."""
 

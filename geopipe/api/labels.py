@@ -19,14 +19,19 @@ from geopipe.api.scene import CHUNK, as_scene
 from geopipe.classes import IGNORE, ClassScheme, load_scheme
 from geopipe.errors import LabelError
 from geopipe.grid import Window
-from geopipe.labels import LabelSource
+from geopipe.labels import LabelSource, is_fetched
 from geopipe.labels.openvector import list_layers, read_info
 from geopipe.raster import scene as raster_scene
 from geopipe.raster.scene import window_geobox
-from geopipe.workflow.schema import FETCH, LabelledScene
+from geopipe.workflow.schema import LabelledScene
 from geopipe.workflow.sources import label_source
 
 log = logging.getLogger(__name__)
+
+_FETCHED = {
+    "fetch": "OpenStreetMap, asked for a scene",
+    "overture": "Overture Maps, asked for a scene",
+}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -34,7 +39,7 @@ class Labels:
     """Vectors or a class raster that say what is where; read on a scene's grid when wanted."""
 
     path: Path
-    """A file, or ``"fetch"``: OpenStreetMap is asked for the extent of a scene."""
+    """A file, or ``"fetch"`` (OpenStreetMap) or ``"overture"``, asked for the extent of a scene."""
     classes: str | Path = "buildings-roads"
     """A class scheme that ships with geopipe, or a TOML file."""
     layer: str | None = None
@@ -90,8 +95,8 @@ class Labels:
         return [
             (
                 "path",
-                "OpenStreetMap, asked for a scene"
-                if str(self.path) == FETCH
+                _FETCHED[str(self.path).partition(":")[0]]
+                if is_fetched(self.path)
                 else "aligned, not saved"
                 if self.folder
                 else str(self.path),
@@ -149,7 +154,7 @@ def open_labels(
         ConfigError: There is no such class scheme.
     """
     for file in (path, area):
-        if file is not None and str(file) != FETCH and not _exists(file):
+        if file is not None and not is_fetched(file) and not _exists(file):
             raise LabelError(f"there is no file {file}", "check the path")
     if not 0 <= ignore_buffer <= 50:
         raise LabelError(f"ignore_buffer={ignore_buffer:g} is not 0 to 50 metres")
@@ -226,7 +231,7 @@ def _exists(path: str | Path) -> bool:
 
 def _contents(path: Path, layer: str | None) -> str:
     """How many features of which layers a vector file has; "" where that takes long to know."""
-    if path.suffix.lower() in (".osm", ".pbf", ".bz2") or str(path) == FETCH:
+    if path.suffix.lower() in (".osm", ".pbf", ".bz2") or is_fetched(path):
         return ""
     try:
         layers: Sequence[str] = [layer] if layer else [n for n, _ in list_layers(path)]

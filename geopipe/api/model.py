@@ -76,7 +76,7 @@ class Model:
             ("network", f"{' + '.join(parts)}, {weights:,} weights"),
             ("context", f"{net.halo * self.gsd:g} m around a pixel"),
             ("file", "not saved yet" if self.folder else str(self.path)),
-            *([("labels", str(credit))] if credit else []),
+            *([("credit", str(credit))] if credit else []),
         ]
 
     def __repr__(self) -> str:

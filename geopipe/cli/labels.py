@@ -83,7 +83,9 @@ def rasterize(
     """Rasterize vector labels on the pixels of a scene.
 
     LABELS are OpenStreetMap (.osm, .osm.bz2, .osm.pbf), a GeoPackage, GeoJSON, GeoParquet,
-    Shapefile, or a raster of class ids. Pixels of which nothing is known are 255.
+    Shapefile, or a raster of class ids; "overture" takes buildings and roads of the latest release
+    of Overture Maps, "overture:2026-10-21.0" those of a certain one. Pixels of which nothing is
+    known are 255.
 
     Example: geopipe labels scene.tif --fetch -o labels.tif
     """
@@ -184,20 +186,19 @@ def check(
     Of each class in each tile: the shift, the share of missing objects (omission), the objects that
     the image does not show (commission), and their age. A shift is told only where the image
     supports it; dx and dy are metres on the ground to add to the labels, right and up in the image.
-    LABELS are vectors, or "fetch" for OpenStreetMap.
+    LABELS are vectors, "fetch" for OpenStreetMap or "overture".
 
     Example: geopipe labels check scene.tif osm.gpkg -o check.gpkg
     """
     from geopipe.raster.geopackage import check_target
     from geopipe.register import label_qc as work
     from geopipe.register.qc_file import rows, write_qc_file
-    from geopipe.workflow.schema import FETCH as BY_NAME
 
     if out:
         check_target(out, overwrite=overwrite, sources=_files(scene, labels, model, area))
     qc = _label_qc(scene, labels, classes, layer, area, bands, nodata, model, max_shift)
     capture_date = image_date.date() if image_date else work.image_date(qc.scene)
-    tables = work.tables_of(None if str(labels) == BY_NAME else labels, qc.scheme, qc.scene, layer)
+    tables = work.tables_of(labels, qc.scheme, qc.scene, layer)
     blocks = work.with_dates(qc.tiles(qc_tile), qc.grid, tables, qc_tile)
     if out:
         write_qc_file(qc.grid, blocks, out, overwrite=overwrite)
@@ -259,7 +260,7 @@ def align(
     Every vertex moves by a smooth displacement field, so shapes that touch still touch. Columns
     stay; source_id, shift_east and shift_north tell what was done to each feature. What the image
     gives no evidence for stays where it is. Features farther than 100 m from the scene are left
-    out. LABELS are vectors, or "fetch" for OpenStreetMap.
+    out. LABELS are vectors, "fetch" for OpenStreetMap or "overture".
 
     Example: geopipe labels align scene.tif osm.gpkg -o aligned.gpkg
     """
@@ -268,11 +269,10 @@ def align(
     from geopipe.raster.geopackage import check_target
     from geopipe.register import label_qc as work
     from geopipe.register.align import write_aligned
-    from geopipe.workflow.schema import FETCH as BY_NAME
 
     check_target(out, overwrite=overwrite, sources=_files(scene, labels, model, area))
     qc = _label_qc(scene, labels, classes, layer, area, bands, nodata, model, max_shift)
-    tables = work.tables_of(None if str(labels) == BY_NAME else labels, qc.scheme, qc.scene, layer)
+    tables = work.tables_of(labels, qc.scheme, qc.scene, layer)
     summary = write_aligned(tables, qc.field, out, overwrite=overwrite)
     median = float(np.median(summary.metres)) if summary.moved else 0.0
     longest = float(summary.metres.max()) if summary.moved else 0.0

@@ -25,6 +25,7 @@ from geopipe.cli.options import with_consent
 from geopipe.cli.patches import patches
 from geopipe.cli.roads import roads
 from geopipe.cli.run import run
+from geopipe.cli.scene import scene
 from geopipe.cli.seams import verify_seams
 from geopipe.cli.train import train
 from geopipe.cli.transfer import transfer
@@ -32,6 +33,7 @@ from geopipe.errors import GeopipeError
 from geopipe.oserrors import failure
 
 SECTIONS = {
+    "Scene": ("scene wmts", "scene wms", "scene xyz", "scene arcgis"),
     "Labels": ("labels", "labels check", "labels align"),
     "Train": ("train", "patches train", "chips train", "transfer", "run"),
     "Map": ("map", "roads", "chips classify", "verify-seams"),
@@ -115,6 +117,7 @@ def _is_worth_logging(record: logging.LogRecord, verbose: int) -> bool:
 
 
 COMMANDS = (
+    scene,
     labels,
     train,
     patches,
@@ -131,5 +134,5 @@ COMMANDS = (
 )
 for command in COMMANDS:
     main.add_command(command)
-    if command is not doctor:
+    if command not in (scene, doctor):  # they open no file of the user's
         with_consent(command)

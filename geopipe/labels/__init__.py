@@ -5,6 +5,7 @@ All are read as class ids on any pixel grid; vectors are rasterized per window.
 
 from geopipe.labels.area import Area, ClippedLabels
 from geopipe.labels.fetch import default_cache, fetch_osm, osm_cache_file
+from geopipe.labels.fetched import FETCH, fetch_labels, fetched_file, is_fetched
 from geopipe.labels.ignore_buffer import IgnoreBufferLabels
 from geopipe.labels.raster import RasterLabels
 from geopipe.labels.source import LabelSource, open_labels
@@ -12,6 +13,7 @@ from geopipe.labels.vector import VectorLabels
 from geopipe.labels.write import LabelCounts, write_label_raster
 
 __all__ = [
+    "FETCH",
     "Area",
     "ClippedLabels",
     "IgnoreBufferLabels",
@@ -20,7 +22,10 @@ __all__ = [
     "RasterLabels",
     "VectorLabels",
     "default_cache",
+    "fetch_labels",
     "fetch_osm",
+    "fetched_file",
+    "is_fetched",
     "open_labels",
     "osm_cache_file",
     "write_label_raster",

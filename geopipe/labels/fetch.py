@@ -42,9 +42,13 @@ def default_cache() -> Path:
 
 def osm_cache_file(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
     """Where `fetch_osm` keeps its answer."""
-    request = [_bbox(geobox), _query(scheme), all_keys(scheme)]
-    key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:16]
+    key = cache_key([scene_bounds(geobox), _query(scheme), all_keys(scheme)])
     return Path(cache_dir) / f"osm-{key}.gpkg"
+
+
+def cache_key(request: Any) -> str:
+    """A short name for plain values."""
+    return hashlib.sha256(json.dumps(request).encode()).hexdigest()[:16]
 
 
 def fetch_osm(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
@@ -54,7 +58,7 @@ def fetch_osm(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
     already the network is not touched. Raises LabelError when Overpass does not answer, has nothing
     there, or the cache cannot be written; then no file is left.
     """
-    bbox, tags = _bbox(geobox), _query(scheme)
+    bbox, tags = scene_bounds(geobox), _query(scheme)
     target = osm_cache_file(geobox, scheme, cache_dir)
     if target.exists():
         return target
@@ -64,7 +68,8 @@ def fetch_osm(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
     return target
 
 
-def _bbox(geobox: GeoBox) -> Bounds:
+def scene_bounds(geobox: GeoBox) -> Bounds:
+    """West, south, east, north of the scene and 100 m around it, in degrees, rounded."""
     bounds = Extent(geobox).bounds_in(LONLAT)
     if bounds is None:
         raise LabelError(

@@ -14,7 +14,7 @@ from geopipe.labels.extent import LONLAT, Extent
 from geopipe.labels.features import FeatureCollector, class_of
 from geopipe.labels.osmfile import collect_osm_features, is_osm_file
 from geopipe.labels.tags import Tags
-from geopipe.labels.vectorfile import Table, read_tables
+from geopipe.labels.vectorfile import OSM_CREDIT, Table, read_tables
 
 __all__ = ["Table", "open_tables"]
 
@@ -68,4 +68,6 @@ class _Listing(FeatureCollector):
             [r[2] for r in matching], geometry=[r[0] for r in matching], crs=LONLAT
         )
         frame["source_id"] = [r[2]["osm_id"] for r in matching]
-        return Table("areas" if areas else "lines", frame, tuple(r[1] for r in matching), True)
+        return Table(
+            "areas" if areas else "lines", frame, tuple(r[1] for r in matching), OSM_CREDIT
+        )

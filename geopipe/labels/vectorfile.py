@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from geopipe.labels.features import FeatureCollector, Features, class_of
 from geopipe.labels.openvector import list_layers, read_dataframe, read_info
 from geopipe.labels.parquet import SUFFIXES, ParquetTable
 from geopipe.labels.tags import all_keys, clean, matching, naming_keys, parse_tags
+from geopipe.raster.credit import joined_credits
 
 OSM_CREDIT = "(c) OpenStreetMap contributors, ODbL 1.0"
 
@@ -49,6 +50,8 @@ class Layer:
     """Everything the file says about itself, for the credit."""
     table: ParquetTable | None = None
     """Of a GeoParquet file."""
+    credit: str = ""
+    """What its metadata ``CREDIT`` says."""
 
 
 def read_vector_file(
@@ -63,7 +66,7 @@ def read_vector_file(
     layers = list(_layers(path, layer))
     features_by_layer: list[Features] = []
     unusable: list[str] = []
-    credit = ""
+    credits_: list[str] = []
     for layer_info in layers:
         plan = _Columns.of(layer_info, scheme)
         if not plan.usable:
@@ -89,11 +92,11 @@ def read_vector_file(
             # Nothing was read because all of it is elsewhere; say where.
             features = replace(features, bounds=layer_info.bounds)
         features_by_layer.append(features)
-        if _is_osm(layer_info, frame, plan, has_osm_name=class_ids is None):
-            credit = OSM_CREDIT
+        is_osm = _is_osm(layer_info, frame, plan, has_osm_name=class_ids is None)
+        credits_.append(layer_info.credit or (OSM_CREDIT if is_osm else ""))
     if not features_by_layer:
         raise _unusable(path, layers, scheme, unusable)
-    return features_by_layer, credit
+    return features_by_layer, joined_credits(credits_)
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ class Table:
     frame: gpd.GeoDataFrame
     """Its column ``source_id`` tells the features of the file apart."""
     class_ids: tuple[int | None, ...]
-    is_osm: bool
+    credit: str = ""
+    """Whom to name in what is made from it."""
 
     @property
     def crs(self) -> CRS:
@@ -148,7 +152,8 @@ def read_tables(
             source = [s if n is None else n for s, n in zip(source, feature_ids, strict=True)]
         frame = _as_text(frame.reset_index(drop=True)).assign(source_id=source)
         osm = _is_osm(layer_info, frame, plan, has_osm_name=assigned_ids is None)
-        tables.append(Table(layer_info.name or path.stem, frame, tuple(ids), osm))
+        credit = layer_info.credit or (OSM_CREDIT if osm else "")
+        tables.append(Table(layer_info.name or path.stem, frame, tuple(ids), credit))
     if not tables:
         raise _unusable(path, layers, scheme)
     return tables
@@ -170,7 +175,15 @@ def _layers(path: Path, requested: str | None) -> Iterator[Layer]:
             columns = tuple(str(f) for f in info["fields"])
             bounds = info["total_bounds"]
             has_bounds = bounds is not None and all(map(math.isfinite, bounds))
-            yield Layer(path, name, columns, crs, bounds if has_bounds else None, about)
+            yield Layer(
+                path,
+                name,
+                columns,
+                crs,
+                bounds if has_bounds else None,
+                about,
+                credit=_credit(info.get("layer_metadata")),
+            )
     except (DataSourceError, DataLayerError, CRSError) as e:
         raise _unreadable(path, e) from e
 
@@ -307,6 +320,14 @@ def _near(layer: Layer, place: Extent) -> Bounds | None:
     assert layer.crs is not None
     beyond = layer.bounds is not None and (layer.bounds[0] < -180 or layer.bounds[2] > 180)
     return None if beyond and layer.crs.is_geographic else place.bounds_in(layer.crs)
+
+
+def _credit(metadata: Mapping[str, str] | None) -> str:
+    """The credit that geopipe wrote into a layer; upper and lower case of the key are one."""
+    for key, value in (metadata or {}).items():
+        if key.casefold() == "credit":
+            return str(value)
+    return ""
 
 
 def _layer_text(layer: Layer) -> str:

@@ -19,6 +19,7 @@ from geopipe.learn.sampler import PatchPool, PatchSampler, fitting_patch
 from geopipe.learn.schedule import Schedule, constant, one_cycle
 from geopipe.learn.shards import sharded_gradient
 from geopipe.nets import BaseNetworkName
+from geopipe.raster.credit import joined_credits
 
 _LITE: dict[Schedule, dict[str, Any]] = {
     "short": {"steps": 400, "batch": 2, "patch": 256, "lr": 1e-3, "cycle": True, "warp": 0.25},
@@ -83,13 +84,13 @@ def fine_tune(
         )
     require_memory(model.net.base, plan.batch, plan.patch + 2 * model.net.halo, device)
     net = deepcopy(model.net).to(device).requires_grad_().eval()
-    credit_lines = dict.fromkeys([model.provenance.get("credit", ""), pool.credit])
+    credit = joined_credits([model.provenance.get("credit", ""), pool.credit])
     fine_tuned = model.with_net(
         net,
         {
             "finetuning": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
             **learnt_areas(pool, model),
-            "credit": "; ".join(c for c in credit_lines if c),
+            "credit": credit,
         },
     )
     sampling = PatchSampler(

@@ -19,6 +19,7 @@ from geopipe.learn.schedule import Schedule, constant, one_cycle
 from geopipe.learn.shards import sharded_gradient
 from geopipe.nets import RefinementRNN, SegmentationModel
 from geopipe.nets.segmentation import center
+from geopipe.raster.credit import joined_credits
 
 _SHORT: dict[str, Any] = {
     "steps": 500,
@@ -86,13 +87,13 @@ def train_refinement(
     require_memory(base.net.base, plan.batch, plan.patch + 2 * base.net.halo, device)
     refine.to(device).train()
     net = SegmentationModel(base.net.base.to(device), refine)
-    credit_lines = dict.fromkeys([base.provenance.get("credit", ""), pool.credit])
+    credit = joined_credits([base.provenance.get("credit", ""), pool.credit])
     refined = base.with_net(
         net,
         {
             "refinement": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
             **learnt_areas(pool, base),
-            "credit": "; ".join(c for c in credit_lines if c),
+            "credit": credit,
         },
     )
     sampling = PatchSampler(pool, plan.patch, plan.seed, plan.augment, plan.jitter, plan.balanced)

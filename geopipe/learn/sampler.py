@@ -18,6 +18,7 @@ from geopipe.learn.warp import Warp
 from geopipe.nets import MnihCNN
 from geopipe.progress import progress
 from geopipe.raster import Scene
+from geopipe.raster.credit import joined_credits, scene_credit
 from geopipe.raster.scene import window_geobox
 
 BLOCK_PX = 1024
@@ -56,7 +57,7 @@ class PatchPool:
     positions: tuple[np.ndarray, ...] = field(repr=False)
     """Per class (n, 3) int32: block, row, column."""
     credit: str = ""
-    """Whom the labels come from."""
+    """Whom the labels and the image come from."""
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -210,7 +211,7 @@ def build_pool(
         classes,
         sum(b.labels.size for b in blocks) / (grid.shape[0] * grid.shape[1]),
         tuple(_positions(blocks, c, seed) for c in range(classes)),
-        source.credit,
+        joined_credits([source.credit, scene_credit(scene)]),
     )
     missing = [source.scheme.names[c] for c in range(classes) if not len(pool.positions[c])]
     if missing:

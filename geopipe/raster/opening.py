@@ -21,11 +21,11 @@ from geopipe.raster.remote import (
     display_name,
     gdal_options,
     is_remote,
-    redacted,
     remote_allowed,
     with_retries,
 )
 from geopipe.raster.virtual import check_local, check_text, check_virtual
+from geopipe.web import redacted
 
 CACHE_MB = 48
 """GDAL's cache of decoded blocks, per process.

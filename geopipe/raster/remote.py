@@ -17,6 +17,7 @@ from typing import TypeVar
 from rasterio.env import get_gdal_config
 
 from geopipe.errors import SceneError, UnsafeFileError
+from geopipe.web import redacted
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +57,6 @@ _REMOTE = re.compile(
 _REMOTE_SOURCE = re.compile(
     rb"/vsi(?:curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)(?:_streaming)?[/?]"
 )
-_SECRET = re.compile(
-    r"([?&][^=&\s]*(?:sig|signature|token|key|secret|credential|password|auth)[^=&\s]*=)[^&\s]+",
-    re.IGNORECASE,
-)
-_LOGIN = re.compile(r"(://)[^/@\s]+@")
 _FINAL = re.compile(r"response[ _]code[ =:]*(40[01345]|410)\b")
 """Answers that another try does not change: no such file, no right to read it."""
 _HINTS = dict.fromkeys(
@@ -133,11 +129,6 @@ def gdal_options(path: str | Path) -> dict[str, str]:
 def display_name(path: str | Path) -> str:
     """`path` as messages may show it: without the keys and signatures of a signed address."""
     return redacted(str(path)) if is_remote(path) else str(path)
-
-
-def redacted(text: str) -> str:
-    """`text` without the keys and signatures in the addresses it may name."""
-    return _LOGIN.sub(r"\1…@", _SECRET.sub(r"\1…", text))
 
 
 def with_retries(path: str | Path, read: Callable[[], T]) -> T:

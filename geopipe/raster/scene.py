@@ -15,9 +15,10 @@ from geopipe.errors import GridError, SceneError
 from geopipe.grid import Window
 from geopipe.raster.georeference import unplaced
 from geopipe.raster.opening import GDAL_ERRORS, GdalMessages, collect_gdal_errors, opened, pooled
-from geopipe.raster.remote import display_name, redacted, remote_allowed, with_retries
+from geopipe.raster.remote import display_name, remote_allowed, with_retries
 from geopipe.raster.undeclared_nodata import MARGIN_PX, undeclared_nodata_mask
 from geopipe.raster.validity import valid_pixels
+from geopipe.web import redacted
 
 __all__ = ["Raster", "Scene", "opened", "window_geobox"]
 

@@ -19,8 +19,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from geopipe.errors import GeopipeError, UnsafeFileError
-from geopipe.raster.remote import is_remote, redacted, remote_allowed
+from geopipe.raster.remote import is_remote, remote_allowed
 from geopipe.regularfile import require_regular
+from geopipe.web import redacted
 
 _HEAD = 4096
 """GDAL looks for the root of a VRT in the first 1024 bytes, or in a few more."""

@@ -12,7 +12,7 @@ from pyproj import CRS
 
 from geopipe.grid.crs import transformer
 from geopipe.labels.extent import Extent, reproject
-from geopipe.labels.vectorfile import OSM_CREDIT, Table
+from geopipe.labels.vectorfile import Table
 from geopipe.raster.geopackage import atomic_geopackage, check_target
 from geopipe.register.displacement import DisplacementField
 
@@ -49,7 +49,7 @@ def write_aligned(
             frame, shifts = _shifted_frame(table, field)
             total += len(frame)
             lengths.append(np.hypot(*shifts[np.any(shifts != 0, axis=1)].T))
-            about = {"credit": OSM_CREDIT} if table.is_osm else {}
+            about = {"credit": table.credit} if table.credit else {}
             pyogrio.write_dataframe(
                 frame,
                 part,

@@ -15,7 +15,7 @@ from geopipe.checkpoint import Checkpoint, downsampled
 from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError, LabelError
 from geopipe.grid import Tiling, Window, ground_gsd
-from geopipe.labels import ClippedLabels, LabelSource, fetch_osm
+from geopipe.labels import ClippedLabels, LabelSource, fetch_labels, is_fetched
 from geopipe.labels.extent import Extent, reproject
 from geopipe.labels.tables import Table, open_tables
 from geopipe.mapping.tile import score_window
@@ -250,14 +250,10 @@ def image_date(scene: Scene) -> date | None:
     return None
 
 
-def tables_of(
-    path: Path | None, scheme: ClassScheme, scene: Scene, layer: str | None
-) -> list[Table]:
-    """The features of a vector file with all their attributes; None fetches OpenStreetMap."""
-    from geopipe.labels import default_cache
-
-    if path is None:
-        path = fetch_osm(scene.geobox, scheme, default_cache())
+def tables_of(path: Path, scheme: ClassScheme, scene: Scene, layer: str | None) -> list[Table]:
+    """The features of a vector file, or of fetched labels, with all their attributes."""
+    if is_fetched(path):
+        path = fetch_labels(path, scene.geobox, scheme)
     tables = open_tables(path, scheme, Extent(scene.geobox), layer)
     if not any(len(t.frame) for t in tables):
         raise LabelError(f"{path} has no feature near {scene.path}", "check the place of both")

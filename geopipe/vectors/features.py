@@ -18,6 +18,7 @@ from geopipe import __version__
 from geopipe.classes import ClassScheme
 from geopipe.errors import SceneError
 from geopipe.files import atomic_files
+from geopipe.raster.credit import credit_of
 from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, fix_timestamps
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.polygons import VERSION, polygon_tables
@@ -103,6 +104,7 @@ def write_features(
         geobox = GeoBox(src.shape, src.transform, src.crs)
         footprint = shapely.to_wkt(geobox.extent.geom, rounding_precision=-1)
         crs = CRS.from_wkt(src.crs.to_wkt())
+        about = {"footprint": footprint, "geopipe": __version__, **credit_of(src)}
         with pq.ParquetWriter(parquet, _SCHEMA.with_metadata(_geo(crs))) as writer:
             for class_id, table in _tables(class_map, scheme, layers, options, notes):
                 layer = layers[class_id]
@@ -111,7 +113,7 @@ def write_features(
                     geopackage,
                     layer,
                     f"{name}: {scheme.names[class_id]}",
-                    {"footprint": footprint, "geopipe": __version__},
+                    about,
                 )
                 if len(table):
                     writer.write_table(_arrow(table, layer))

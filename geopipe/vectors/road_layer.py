@@ -100,6 +100,7 @@ def _write_layer(network: RoadNetwork, table: GeoDataFrame, out: Path) -> None:
     comparison knows where roads were looked for. Equal networks give equal bytes.
     """
     footprint = shapely.to_wkt(network.geobox.extent.geom, rounding_precision=-1)
+    credit = {"credit": network.credit} if network.credit else {}
     pyogrio.write_dataframe(
         table,
         out,
@@ -107,7 +108,7 @@ def _write_layer(network: RoadNetwork, table: GeoDataFrame, out: Path) -> None:
         driver="GPKG",
         geometry_type="LineString",
         dataset_options={"VERSION": "1.2"},
-        layer_metadata={"footprint": footprint, "geopipe": __version__},
+        layer_metadata={"footprint": footprint, "geopipe": __version__, **credit},
     )
     style = category_qml("class", {network.class_name: network.color}, "line")
     add_layer_style(out, LAYER, network.class_name, style, "centre-lines of roads")

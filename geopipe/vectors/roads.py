@@ -14,6 +14,7 @@ from pyproj import CRS
 from geopipe.classes import ClassScheme
 from geopipe.errors import ConfigError
 from geopipe.raster.cog import read_scheme
+from geopipe.raster.credit import credit_of
 from geopipe.raster.scene import opened
 from geopipe.vectors.class_map import class_id_of, pixel_size, scores_beside
 from geopipe.vectors.clean import (
@@ -76,6 +77,8 @@ class RoadNetwork:
     """Of the model that made the map, where the map says so."""
     bridged: int
     """Gaps that were bridged."""
+    credit: str = ""
+    """Whom the map says to name."""
 
     @property
     def crs(self) -> CRS:
@@ -141,6 +144,7 @@ def find_roads(
             class_map.name,
             src.tags().get("model_sha256"),
             bridged,
+            credit_of(src).get("credit", ""),
         )
 
 

@@ -41,6 +41,7 @@ from geopipe.mapping.sieve import sieve
 from geopipe.oserrors import writing
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog, write_confidence_cog, write_score_cog
+from geopipe.raster.credit import joined_credits, scene_credit
 from geopipe.raster.inputs import scene_names
 from geopipe.raster.mosaic import mosaic_files, open_mosaic
 from geopipe.raster.remote import display_name
@@ -325,7 +326,7 @@ def provenance(scene: Scene, model: Checkpoint, model_path: Path) -> dict[str, s
         tags["grid"] = "from the origin of the CRS"
     if files := mosaic_files(scene.path):
         tags["scene_files"] = "; ".join(Path(display_name(f)).name for f in files)
-    credit = model.provenance.get("credit", "")
+    credit = joined_credits([model.provenance.get("credit", ""), scene_credit(scene)])
     return {**tags, "credit": credit} if credit else tags
 
 

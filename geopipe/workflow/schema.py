@@ -9,13 +9,13 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from geopipe.checkpoint.header import MAX_GSD, MIN_GSD
 from geopipe.config import Section, parse, read_toml
 from geopipe.errors import ConfigError
+from geopipe.labels.fetched import FETCH, is_fetched
 from geopipe.learn.schedule import Schedule
 from geopipe.nets import DEFAULT_NET, BaseNetworkName
 from geopipe.parallel import MOST_AT_ONCE
 from geopipe.validation import Nodata, Text
 
-FETCH = "fetch"
-"""As `labels`: ask OpenStreetMap for the scene's extent."""
+__all__ = ["FETCH", "LabelledScene", "SceneSettings", "Workflow", "load_workflow"]
 
 Bands = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=1)]
 """1-based numbers."""
@@ -36,7 +36,7 @@ class SceneSettings(Section):
 
 
 class LabelledScene(SceneSettings):
-    """A scene with labels: vectors, a class raster, or ``"fetch"``."""
+    """A scene with labels: vectors, a class raster, ``"fetch"`` (OSM) or ``"overture"``."""
 
     labels: Path
     layer: Text | None = None
@@ -271,7 +271,7 @@ def _anchored(table: dict[str, Any], base: Path) -> dict[str, Any]:
 def _anchor(key: str, value: Any, base: Path) -> Any:
     if key == "classes" and isinstance(value, str) and value.endswith(".toml"):
         return str(base / value)
-    if key not in _PATHS or value == FETCH:
+    if key not in _PATHS or (key == "labels" and is_fetched(value)):
         return value
     if value == "":
         raise ConfigError(f"'{key}' is empty", "give a path, or leave it out")

@@ -18,10 +18,10 @@ from geopipe.labels import (
     IgnoreBufferLabels,
     LabelSource,
     VectorLabels,
-    default_cache,
-    fetch_osm,
+    fetch_labels,
+    fetched_file,
+    is_fetched,
     open_labels,
-    osm_cache_file,
 )
 from geopipe.labels.extent import Extent, reproject
 from geopipe.learn import BaseNetworkPlan, RefinementPlan
@@ -31,7 +31,7 @@ from geopipe.raster.mosaic import open_mosaic
 from geopipe.raster.remote import is_remote
 from geopipe.register import RegistrationGrid, fit_labels, shifted_source
 from geopipe.workflow.dependencies import files_of
-from geopipe.workflow.schema import FETCH, LabelledScene, SceneSettings, Workflow
+from geopipe.workflow.schema import LabelledScene, SceneSettings, Workflow
 
 log = logging.getLogger(__name__)
 
@@ -66,16 +66,16 @@ def scene_files(settings: SceneSettings) -> list[Path]:
 def label_files(settings: LabelledScene, scheme: ClassScheme) -> list[Path]:
     """The files whose change changes the labels: also companions, journals, a VRT's sources."""
     path = settings.labels
-    if str(path) == FETCH:
-        path = osm_cache_file(open_scene(settings).geobox, scheme, default_cache())
+    if is_fetched(path):
+        path = fetched_file(path, open_scene(settings).geobox, scheme)
     return sorted({*files_of(path), *(files_of(settings.area) if settings.area else ())})
 
 
 def label_source(settings: LabelledScene, scheme: ClassScheme, scene: Scene) -> LabelSource:
-    """Its labels, inside its area; ``fetch`` asks OpenStreetMap, once per extent."""
+    """Its labels, inside its area; ``fetch`` and ``overture`` are downloaded once per extent."""
     path = settings.labels
-    if str(path) == FETCH:
-        path = fetch_osm(scene.geobox, scheme, default_cache())
+    if is_fetched(path):
+        path = fetch_labels(path, scene.geobox, scheme)
     labels = open_labels(path, scheme, scene.geobox, settings.layer)
     if settings.area:
         labels = ClippedLabels(labels, Area.open(settings.area, scene.geobox))
@@ -171,7 +171,7 @@ def fine_tuning_plan(workflow: Workflow, scene: Scene) -> FineTuningPlan:
 
 def _require_files(choice: LabelledScene) -> None:
     for path in (choice.labels, choice.area):
-        if path and str(path) != FETCH and not path.exists():
+        if path and not is_fetched(path) and not path.exists():
             raise LabelError(f"there is no file {path}", "check the path")
 
 

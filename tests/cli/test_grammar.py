@@ -19,7 +19,7 @@ def commands(group=main, words=()):
 
 
 ALL = dict(commands())
-HELPS = [*ALL, "labels", "patches", "chips", "assess", "index"]
+HELPS = [*ALL, "scene", "labels", "patches", "chips", "assess", "index"]
 
 
 def options(command):
@@ -30,7 +30,7 @@ def test_every_command_is_in_a_section_of_the_help():
     listed = [words for section in SECTIONS.values() for words in section]
     assert sorted({*listed, "labels rasterize"} - {"labels"}) == sorted(ALL)
     said = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
-    titles = ("Labels:", "Train:", "Map:", "Judge:", "Search:", "Other:")
+    titles = ("Scene:", "Labels:", "Train:", "Map:", "Judge:", "Search:", "Other:")
     assert [line for line in said.splitlines() if line in titles] == list(titles)
     assert "..." not in said[said.index("Labels:") :]
     for words in listed:

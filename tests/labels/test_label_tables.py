@@ -8,6 +8,7 @@ import shapely
 from geopipe.errors import LabelError
 from geopipe.labels.extent import Extent
 from geopipe.labels.tables import open_tables
+from geopipe.labels.vectorfile import OSM_CREDIT
 
 OSM = """<osm version="0.6">
 <node id="1" lon="4.1305" lat="45.6125"/><node id="2" lon="4.1306" lat="45.6125"/>
@@ -43,7 +44,7 @@ def osm(tmp_path, plane):
 
 def test_osm_keeps_ids_tags_and_dates(here, osm):
     areas, lines = here(osm(STAMP.format(19), STAMP.format(21)))
-    assert (areas.name, areas.class_ids, areas.is_osm) == ("areas", (1,), True)
+    assert (areas.name, areas.class_ids, areas.credit) == ("areas", (1,), OSM_CREDIT)
     assert (lines.name, lines.class_ids) == ("lines", (2,))
     assert areas.frame["source_id"].tolist() == ["way/11"]
     assert lines.frame[["highway", "width", "osm_id"]].iloc[0].tolist() == [
@@ -86,7 +87,7 @@ def test_every_row_and_column_is_there_wanted_or_not(here, mapped, tmp_path):
     (table,) = here(tmp_path / "m.gpkg")
     assert table.frame["note"].tolist() == frame["note"].tolist()
     assert table.class_ids == (1, 1, None, 2, None, 2, None)
-    assert not table.is_osm
+    assert not table.credit
     assert len(set(table.frame["source_id"])) == len(frame)
 
 
@@ -96,7 +97,7 @@ def test_the_id_is_the_first_that_tells(here, mapped, tmp_path):
     )
     (table,) = here(tmp_path / "m.gpkg")
     assert table.frame["source_id"].tolist() == [str(17 * i) for i in range(7)]
-    assert table.is_osm
+    assert table.credit == OSM_CREDIT
 
 
 def test_an_id_that_is_missing_becomes_the_place_in_the_file(here, mapped, tmp_path):

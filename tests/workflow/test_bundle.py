@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 import sqlite3
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 from affine import Affine
@@ -113,6 +115,24 @@ def test_the_tags_say_how_it_was_made(bundle, place):
         assert (tags["scene"], tags["scene_bands"]) == ("scene.tif", "1 2 3")
         assert tags["model_iterations"] == "2"
         assert json.loads(tags["model_provenance"])["credit"] == tags["credit"]
+
+
+def test_the_credit_of_the_image_is_in_all_products(place, tmp_path):
+    credited = tmp_path / "scene.tif"
+    shutil.copy(place.scene, credited)
+    with rasterio.open(credited, "r+") as src:
+        src.update_tags(credit="The Agency")
+    options = MapOptions(Engine("cpu"), vectors=True)
+    folder = write_bundle(Scene.open(credited), place.base, tmp_path / "map", options).folder
+    credit = "(c) OpenStreetMap contributors; The Agency"
+    with rasterio.open(folder / "classes.tif") as src:
+        assert src.tags()["credit"] == credit
+    item = json.loads((folder / "item.json").read_text(encoding="utf-8"))
+    assert json.loads(item["properties"]["processing:lineage"])["credit"] == credit
+    assert json.loads((folder / "report.json").read_text())["facts"]["credit"] == credit
+    assert credit in (folder / "report.html").read_text(encoding="utf-8")
+    about = pyogrio.read_info(folder / "features.gpkg", layer="buildings")["layer_metadata"]
+    assert about["credit"] == credit
 
 
 def test_scores_are_probabilities_and_their_best_is_the_map(bundle):

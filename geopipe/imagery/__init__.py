@@ -1,0 +1,1 @@
+"""Imagery of web services as scenes: what to ask for, and the download."""
