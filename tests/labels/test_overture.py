@@ -253,7 +253,7 @@ def test_as_labels_with_their_ages_and_credit(release, place, scheme):
 
 
 def test_a_release_that_is_not_there(release, place, scheme):
-    with pytest.raises(ServiceError, match="no release 2020-01-01.0") as caught:
+    with pytest.raises(ServiceError, match=r"no release 2020-01-01\.0") as caught:
         read(place, scheme, "2020-01-01.0")
     assert RELEASE in caught.value.hint
 
