@@ -16,13 +16,12 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RioWindow
 
 from geopipe.errors import GeopipeError, OutputError, SceneError, ServiceError
-from geopipe.files import check_new_file
+from geopipe.files import MARK, atomic_file, check_new_file, require_own
 from geopipe.grid import Window
 from geopipe.imagery.plan import Piece, Plan
 from geopipe.progress import progress
 from geopipe.raster import Scene
 from geopipe.raster.drivers import network
-from geopipe.regularfile import MARK, part_of, require_own
 
 _BLOCK = 512
 _EMPTY = ".empty"
@@ -199,7 +198,6 @@ def _new(path: Path, geobox: GeoBox, count: int, dtype: str) -> rasterio.io.Data
 
 def _finish(raw: Path, mask: Path | None, out: Path) -> None:
     """Copy `raw`, with the mask if there is one, to the COG `out`."""
-    part = part_of(out)
     options = {
         "COMPRESS": "DEFLATE",
         "PREDICTOR": "YES",
@@ -208,7 +206,7 @@ def _finish(raw: Path, mask: Path | None, out: Path) -> None:
         "BIGTIFF": "IF_SAFER",
         "NUM_THREADS": 2,
     }
-    try:
+    with atomic_file(out, RasterioError) as part:
         with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
             if mask:
                 with rasterio.open(raw, "r+") as pixels, rasterio.open(mask) as validity:
@@ -219,11 +217,6 @@ def _finish(raw: Path, mask: Path | None, out: Path) -> None:
         with rasterio.open(raw) as source:
             if written.shape != source.shape or written.geobox.affine != source.transform:
                 raise SceneError(f"{out} lost its place while it was written")
-        part.replace(out)
-    except RasterioError as e:
-        raise SceneError(f"cannot write {out}: {e}", "is the disk full?") from e
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _rio(window: Window) -> RioWindow:
