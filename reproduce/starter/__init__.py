@@ -1,0 +1,1 @@
+"""The starter model, and how it does where it was not trained."""
