@@ -52,7 +52,7 @@ def failure(error: BaseException, path: Path | None = None) -> tuple[str, str]:
     if code in _REASONS:
         return _REASONS[code]
     words = os.strerror(code) if code else text or type(error).__name__
-    return words, ""
+    return words, "look whether the disk is full or has a fault" if path else ""
 
 
 def _state_of_disk(folder: Path) -> int | None:
