@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout, suppress
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -134,12 +135,29 @@ def _prepare(
     everywhere = run(words, log)
     if snapshot(out) != reference:
         raise RuntimeError(f"{case.name}: other bytes without a fault")
-    rng = random.Random(f"{args.seed} {case.name}")
+    if job:  # the first job keeps what a process does only once, the others are quicker
+        _run_here(words)
+        clear(out)
+        calm = run(words, log, prefix=str(world))
+        clear(out)
+        everywhere = run(words, log)
+    rng = random.Random(f"{args.seed} {job} {case.name}")
     share = case.share / sum(c.share for c in CASES)
-    number = args.faults // len(SHORT) if args.short else math.ceil(args.faults * share)
+    number = args.faults / len(SHORT) if args.short else args.faults * share
+    number = math.ceil(number / args.jobs)
     faults = list(plan_faults(number, calm.counts, everywhere.counts, str(world), rng))
     setting = Setting(case, words, out, log, reference, everywhere.seconds, rng)
-    return setting, faults[job :: args.jobs]
+    return setting, faults
+
+
+def _run_here(words: list[str]) -> None:
+    """Run a command in this process, so that its children find PROJ, GDAL and modules ready."""
+    from geopipe.cli.main import main as command
+
+    with suppress(SystemExit), open(os.devnull, "w") as null, redirect_stdout(null):  # noqa: PTH123
+        command.main(words, prog_name="geopipe")
+    gc.collect()
+    gc.freeze()
 
 
 def _inject(at: Setting, faults: Sequence[Fault], end: float) -> Iterator[Outcome]:
@@ -150,7 +168,7 @@ def _inject(at: Setting, faults: Sequence[Fault], end: float) -> Iterator[Outcom
         clear(at.out)
         done = run(at.words, at.log, fault)
         outcome = judge(at.case.name, str(fault), done, at.reference, at.out)
-        if done.code:
+        if done.code and snapshot(at.out):  # else the next run begins as the first did
             rerun(outcome, run(at.words, at.log), at.reference, at.out)
         yield outcome
 

@@ -88,8 +88,8 @@ def run(
         time.sleep(0.005)
     code = os.waitstatus_to_exitcode(status)
     told: dict[str, Any] = {"fired": "", "counts": {}}
-    if report.exists():
-        told = json.loads(report.read_text())
+    if report.exists() and (text := report.read_text()):  # else it was killed
+        told = json.loads(text)
     said, error = (f.read_text(errors="replace") if f.exists() else "" for f in (out, err))
     return Run(code, said, error, told["fired"], told["counts"], time.monotonic() - start, hung)
 
