@@ -21,6 +21,7 @@ _REASONS = {
     errno.EROFS: ("the file system is read-only", _PERMISSION),
     errno.EIO: ("input/output error", "the disk or the network it is on has a fault: check it"),
     errno.ENOENT: ("there is no such file or folder", "make its folder first"),
+    errno.EEXIST: ("a file of that name is in the way", "give another name"),
     errno.ENOTDIR: ("its folder is a file", "give another name"),
     errno.ENAMETOOLONG: ("the name is too long", "give a shorter name"),
     errno.EMFILE: ("too many files are open", "raise `ulimit -n`"),

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,11 @@ def unfinished(name: str) -> bool:
     return any(".part" in p or p.endswith((".work", ".resume")) or ".old-" in p for p in parts)
 
 
-def clear(folder: Path) -> None:
-    """An empty `folder`."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def clear(folder: Path, old: Iterable[str] = ()) -> dict[str, str]:
+    """An empty `folder` but for the files `old`; what is in it."""
+    for path in folder.iterdir() if folder.exists() else ():  # a disk may be mounted there
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in old:
+        (folder / name).write_text("old")
+    return snapshot(folder)

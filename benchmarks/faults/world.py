@@ -36,6 +36,8 @@ class Case:
     words: str
     share: int
     """How many of 100 faults are its."""
+    old: tuple[str, ...] = ()
+    """Files that are there before, which it replaces."""
 
     def command(self, inputs: Path, out: Path) -> list[str]:
         """The words."""
@@ -44,8 +46,18 @@ class Case:
 
 
 CASES = (
-    Case("labels", "labels IN/test.tif IN/test.gpkg -o OUT/labels.tif", 22),
-    Case("assess plan", "assess plan IN/classes.tif -o OUT/p.gpkg --per-class 10", 26),
+    Case(
+        "labels",
+        "labels IN/test.tif IN/test.gpkg -o OUT/labels.tif --overwrite",
+        22,
+        ("labels.tif", "labels.tif.aux.xml"),
+    ),
+    Case(
+        "assess plan",
+        "assess plan IN/classes.tif -o OUT/p.gpkg --per-class 10 --overwrite",
+        26,
+        ("p.gpkg",),
+    ),
     Case("assess report", "assess report IN/classes.tif IN/points.gpkg -o OUT/report.md", 26),
     Case(
         "map",
