@@ -108,8 +108,10 @@ def _publish(parts: Sequence[Path], targets: Sequence[Path]) -> None:
                 if len(moves) > 1 and os.path.lexists(target):
                     old = part.with_name(f"{part.name}.old")
                     target.rename(old)
-                undo.append((target, old))
+                    undo.append((target, old))
                 part.replace(target)
+                if not old:
+                    undo.append((target, None))
     except BaseException:
         for target, old in reversed(undo):
             with suppress(OSError):

@@ -21,6 +21,7 @@ _REASONS = {
     errno.EROFS: ("the file system is read-only", _PERMISSION),
     errno.EIO: ("input/output error", "the disk or the network it is on has a fault: check it"),
     errno.ENOENT: ("there is no such file or folder", "make its folder first"),
+    errno.EEXIST: ("a file of that name is in the way", "give another name"),
     errno.ENOTDIR: ("its folder is a file", "give another name"),
     errno.ENAMETOOLONG: ("the name is too long", "give a shorter name"),
     errno.EMFILE: ("too many files are open", "raise `ulimit -n`"),
@@ -52,7 +53,7 @@ def failure(error: BaseException, path: Path | None = None) -> tuple[str, str]:
     if code in _REASONS:
         return _REASONS[code]
     words = os.strerror(code) if code else text or type(error).__name__
-    return words, ""
+    return words, "look whether the disk is full or has a fault" if path else ""
 
 
 def _state_of_disk(folder: Path) -> int | None:

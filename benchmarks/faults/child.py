@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,8 @@ def run(
         time.sleep(0.005)
     code = os.waitstatus_to_exitcode(status)
     told: dict[str, Any] = {"fired": "", "counts": {}}
-    if report.exists():
-        told = json.loads(report.read_text())
+    if report.exists() and (text := report.read_text()):  # else it was killed
+        told = json.loads(text)
     said, error = (f.read_text(errors="replace") if f.exists() else "" for f in (out, err))
     return Run(code, said, error, told["fired"], told["counts"], time.monotonic() - start, hung)
 
@@ -155,7 +155,11 @@ def unfinished(name: str) -> bool:
     return any(".part" in p or p.endswith((".work", ".resume")) or ".old-" in p for p in parts)
 
 
-def clear(folder: Path) -> None:
-    """An empty `folder`."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def clear(folder: Path, old: Iterable[str] = ()) -> dict[str, str]:
+    """An empty `folder` but for the files `old`; what is in it."""
+    for path in folder.iterdir() if folder.exists() else ():  # a disk may be mounted there
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in old:
+        (folder / name).write_text("old")
+    return snapshot(folder)

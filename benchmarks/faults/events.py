@@ -23,7 +23,7 @@ from benchmarks.faults.shim import Shim
 from benchmarks.faults.world import Case
 
 _SIGNALS = {signal.SIGTERM: -15, signal.SIGINT: 130, signal.SIGKILL: -9}
-_STOPS = 3
+_STOPS = 1
 """Of each signal."""
 _LIMITS_KIB = (1, 8, 24)
 _DISKS_KIB = (16, 48, 128)
@@ -47,7 +47,9 @@ class Setting:
     def judged(self, event: str, done: Run, *, happened: bool = True) -> Outcome:
         """The outcome of a run, and of the one after it if it failed."""
         codes = tuple(_SIGNALS.values())
-        outcome = judge(self.case.name, event, done, self.reference, self.out, signals=codes)
+        outcome = judge(
+            self.case.name, event, done, self.reference, self.out, signals=codes, old=self.case.old
+        )
         outcome.fired = happened
         if done.code:
             rerun(outcome, run(self.words, self.log), self.reference, self.out)
@@ -58,7 +60,7 @@ def stopped(at: Setting) -> Iterator[Outcome]:
     """SIGTERM, SIGINT and SIGKILL at random moments."""
     for number in _SIGNALS:
         for _ in range(_STOPS):
-            clear(at.out)
+            clear(at.out, at.case.old)
             after = at.rng.uniform(0, at.seconds)
 
             def stop(pid: int, number: int = number, after: float = after) -> None:
@@ -72,7 +74,7 @@ def stopped(at: Setting) -> Iterator[Outcome]:
 
 def twice(at: Setting) -> Iterator[Outcome]:
     """Two runs at once in one folder: at least one makes it."""
-    clear(at.out)
+    clear(at.out, at.case.old)
     other = at.log.with_name("other")
     second: list[Run] = []
 
@@ -89,7 +91,7 @@ def twice(at: Setting) -> Iterator[Outcome]:
 def limited(at: Setting) -> Iterator[Outcome]:
     """No file may be larger than some KiB (`ulimit -f`)."""
     for kib in _LIMITS_KIB:
-        clear(at.out)
+        clear(at.out, at.case.old)
 
         def limit(kib: int = kib) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (kib << 10, kib << 10))
@@ -121,7 +123,7 @@ def full_disk(at: Setting) -> Iterator[Outcome]:
 
 def read_only(at: Setting) -> Iterator[Outcome]:
     """The folder of the run may not be written (by a user who is not root)."""
-    clear(at.out)
+    clear(at.out, at.case.old)
     at.out.chmod(0o555)
 
     def become_nobody() -> None:
@@ -140,7 +142,7 @@ def read_only(at: Setting) -> Iterator[Outcome]:
 def jumping_clock(at: Setting) -> Iterator[Outcome]:
     """The clock jumps back and forth whenever it is asked."""
     for jump in _JUMPS_S:
-        clear(at.out)
+        clear(at.out, at.case.old)
         done = run(at.words, at.log, prepare=partial(Shim().clock, jump))
         yield at.judged(f"clock jumps {jump} s", done)
 
@@ -149,7 +151,7 @@ def frozen_worker(at: Setting) -> Iterator[Outcome]:
     """A dask worker that is stopped for a minute while it maps."""
     if at.case.name != "map":
         return
-    clear(at.out)
+    clear(at.out, at.case.old)
     words = [*at.words, "--workers", "2"]
     environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
     command = [sys.executable, "-c", "from geopipe.cli.main import main; main()", *words]

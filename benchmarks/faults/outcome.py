@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 from benchmarks.faults.child import Run, snapshot, unfinished
 
 _OWN = re.compile(r"^(WARNING|INFO): |^(note|left out): ")
+
+
+_OLD = hashlib.sha256(b"old").hexdigest()
+"""Of a file that was there before: it stays, or is replaced."""
 
 
 @dataclass
@@ -42,10 +47,12 @@ def judge(
     out: Path,
     *,
     signals: tuple[int, ...] = (),
+    old: Sequence[str] = (),
 ) -> Outcome:
     """Compare a run with what it may do.
 
-    `signals`: exit codes of a run that was stopped, which need not say why.
+    `signals`: exit codes of a run that was stopped, which need not say why. `old`: files that were
+    there before.
     """
     lines = [line for line in done.err.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
@@ -77,9 +84,11 @@ def judge(
         problems.append(f"other bytes: {_differing(left, reference)}")
     elif done.code and case != "index build":  # an index says itself that it is not whole
         half = {n: d for n, d in left.items() if d and not unfinished(n)}
-        wrong = sorted(n for n, d in half.items() if reference.get(n) != d)
+        wrong = sorted(n for n, d in half.items() if d not in (reference.get(n), _OLD))
         if wrong:
             problems.append(f"half-written: {wrong[:3]}")
+        if lost := [n for n in old if n not in left]:
+            problems.append(f"lost: {lost}")
     return outcome
 
 

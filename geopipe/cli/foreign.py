@@ -47,12 +47,10 @@ def _collected_warnings(counts: Counter[str]) -> Iterator[None]:
     ) -> None:
         counts[" ".join(f"{category.__name__}: {message}".split())] += 1
 
-    before = warnings.showwarning
-    warnings.showwarning = show
-    try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RuntimeWarning)  # else equal ones are told once
+        warnings.showwarning = show
         yield
-    finally:
-        warnings.showwarning = before
 
 
 @contextmanager

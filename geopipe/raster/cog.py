@@ -29,6 +29,7 @@ CONFIDENCE = "confidence"
 """Name of the band that holds the best class's score."""
 
 _BLOCK = 512
+_DAMAGED = "the file is truncated or damaged"
 _READ = 2048
 """Side of the windows in which a finished file is compared with its source (4 MiB a band)."""
 
@@ -180,6 +181,8 @@ def _translate(
             with rasterio.Env(GDAL_PAM_ENABLED=True), collect_gdal_errors() as messages:
                 rasterio.shutil.copy(str(described), str(part), driver="COG", **options)
         except Exception as e:  # GDAL's own errors have no public base class
+            if source.name in str(e):
+                raise SceneError(f"cannot read {source}: {e}", _DAMAGED) from e
             raise write_error(target, e) from e
         if messages.errors:  # yet GDAL calls it a success
             raise write_error(target, OSError(messages.errors[0]))

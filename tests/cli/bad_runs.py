@@ -51,18 +51,18 @@ def map_onto_a_file(box):
     return box.map()
 
 
-@case(r"cannot write .*Not a directory - choose", stays=["file"])
+@case(r"cannot write .*its folder is a file - give", stays=["file"])
 def map_below_a_file(box):
     (box.out / "file").write_text("mine")
     return ["map", box.scene, box.model, "-o", box.out / "file" / "map"]
 
 
-@case(r"cannot write .* - choose")
+@case(r"cannot write .* - make")
 def map_below_proc(box):
     return ["map", box.scene, box.model, "-o", "/proc/1/map"]
 
 
-@case(r"cannot write .*: .* - choose", stays=["file"])
+@case(r"cannot write .*: .* - give", stays=["file"])
 def run_below_a_file(box):
     (box.out / "file").write_text("mine")
     return box.run("--set", f"out={box.out}/file/made")

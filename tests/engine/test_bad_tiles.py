@@ -1,6 +1,5 @@
 """Damaged scenes and full disks: one line says where; the rest of the work is kept."""
 
-import errno
 import json
 import os
 import subprocess
@@ -144,7 +143,7 @@ def test_a_disk_that_gets_full_stops_the_map_until_there_is_room(
     assert (said.exit_code, said.stdout) == (1, "")
     assert said.stderr.startswith("error: cannot write ")
     assert said.stderr.count("\n") == 1
-    assert os.strerror(errno.ENOSPC) in said.stderr or "is the disk full?" in said.stderr
+    assert "the disk is full - make room" in said.stderr
     known = done_tiles(disk / "map")
     assert len(known) >= (2 if "tile" in moment else 6)
     (disk / "others").unlink()

@@ -109,8 +109,8 @@ def test_killed_at_any_step_while_it_replaces_a_map_nothing_is_lost(
 
 
 MOMENTS = (
-    r"rename .*0000005\.tif\..*part$",
-    r"rename .*item\.json\.part$",
+    r"rename .*0000005\.tif\.part-\w+/0000005\.tif$",
+    r"rename .*item\.json\.part/item\.json$",
     r"rename .*(?<!\.part)/map$",
     r"rename .*/map\.part/map$",
     r"rmtree .*/\.map\.old-",

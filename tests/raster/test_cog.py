@@ -7,7 +7,7 @@ import rasterio
 from affine import Affine
 
 from geopipe.classes import ClassScheme, load_scheme
-from geopipe.errors import SceneError
+from geopipe.errors import OutputError, SceneError
 from geopipe.raster.cog import SCORE_STEPS, read_scheme, write_class_cog, write_score_cog
 
 ODD = ClassScheme.from_dict(
@@ -162,7 +162,7 @@ def test_a_damaged_source_is_a_scene_error(tmp_path):
 
 def test_a_missing_folder_is_named(tmp_path):
     source = save(tmp_path / "raw.tif", ids_of((9, 9)))
-    with pytest.raises(SceneError, match="there is no folder"):
+    with pytest.raises(OutputError, match=r"nowhere/classes.tif: there is no such file or folder"):
         write_class_cog(source, tmp_path / "nowhere" / "classes.tif", ODD, {})
 
 

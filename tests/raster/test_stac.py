@@ -12,7 +12,7 @@ from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 
 from geopipe.classes import ClassScheme, load_scheme
-from geopipe.errors import SceneError
+from geopipe.errors import OutputError, SceneError
 from geopipe.raster.stac import write_item
 
 SCHEME = load_scheme("buildings-roads")
@@ -136,7 +136,7 @@ def test_impossible_inputs_are_refused(tmp_path):
         item_of(tmp_path / "o", GeoBox((9, 9), Affine(1, 0, 0, 0, -1, 0), None))
     with pytest.raises(SceneError, match="not a time"):
         item_of(tmp_path / "o", created="yesterday")
-    with pytest.raises(SceneError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot write"):
         write_item(
             tmp_path / "nowhere",
             item_id="x",

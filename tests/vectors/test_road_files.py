@@ -11,7 +11,7 @@ import pytest
 import rasterio
 import shapely
 
-from geopipe.errors import ConfigError, LabelError, SceneError
+from geopipe.errors import ConfigError, OutputError, SceneError
 from geopipe.raster.cog import write_class_cog
 from geopipe.vectors.road_layer import road_table, write_roads
 from geopipe.vectors.roads import RoadOptions, find_roads
@@ -159,7 +159,7 @@ def test_nothing_half_written(network, tmp_path, monkeypatch):
         raise sqlite3.OperationalError("disk full")
 
     monkeypatch.setattr("geopipe.vectors.road_layer.add_layer_style", fail)
-    with pytest.raises(LabelError, match="disk full"):
+    with pytest.raises(OutputError, match="disk full"):
         write_roads(network, tmp_path / "roads.gpkg", tmp_path / "roads.graphml")
     assert not [p for p in tmp_path.iterdir() if p.suffix in (".gpkg", ".part", ".graphml")]
 
