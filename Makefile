@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
 
-.PHONY: help setup lint test docs forez-map map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real qgis-plugin test-qgis sample-tiles clean
+.PHONY: help setup lint test docs forez-map map results bench crash-recovery fuzz label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real qgis-plugin test-qgis sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -75,6 +75,9 @@ gpu-check: setup ## agreement, speed and trainings on a GPU; writes docs/results
 
 crash-recovery: setup ## kill a mapping 32 times and compare its bytes; writes docs/results/bench/kill.md
 	$(BIN)/python -m benchmarks.crash_recovery
+
+fuzz: setup ## read changed files of every format; writes docs/results/fuzz.md (20 minutes, or ARGS="--minutes 60")
+	$(BIN)/python -m benchmarks.fuzz $(ARGS)
 
 label-check: setup ## what the check says of known and real shifts; writes docs/results/label-check.md
 	$(BIN)/python -m reproduce.label_check

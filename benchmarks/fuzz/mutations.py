@@ -210,7 +210,7 @@ def _safetensors(data: bytes, rng: random.Random) -> bytes:
 def _sqlite(data: bytes, rng: random.Random) -> bytes:
     with (
         tempfile.TemporaryDirectory() as folder,
-        suppress(sqlite3.Error, OverflowError, ValueError),
+        suppress(sqlite3.Error, OverflowError, ValueError, IndexError),
     ):
         path = Path(folder) / "a.gpkg"
         path.write_bytes(data)
