@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
 
-.PHONY: help setup lint test docs forez-map map results bench crash-recovery faults label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real qgis-plugin test-qgis sample-tiles clean
+.PHONY: help setup lint test docs qgis-plugin test-qgis forez-map map results bench gpu-check crash-recovery faults fuzz label-check noisy-labels reproduce-retrieval reproduce-maggiori reproduce-gid reproduce-real reproduce-chips sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -78,6 +78,8 @@ crash-recovery: setup ## kill a mapping 32 times and compare its bytes; writes d
 
 faults: setup ## 1,000 system calls that fail, signals, full disks; writes docs/results/faults.md (half an hour; needs a C compiler)
 	$(BIN)/python -m benchmarks.faults --faults 1100 --jobs 2 --out docs/results
+fuzz: setup ## read changed files of every format; writes docs/results/fuzz.md (20 minutes, or ARGS="--minutes 60")
+	$(BIN)/python -m benchmarks.fuzz $(ARGS)
 
 label-check: setup ## what the check says of known and real shifts; writes docs/results/label-check.md
 	$(BIN)/python -m reproduce.label_check

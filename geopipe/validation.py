@@ -134,7 +134,8 @@ def parse_json(
         GeopipeError: `text` is not JSON, or not of the schema; the message names the field.
     """
     try:
-        return _adapter(kind).validate_json(text)
+        adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]  # types can be hashed
+        return adapter.validate_json(text)
     except PydanticError as e:
         raise error(f"{source} is damaged: {reasons(e)}", hint) from e
 
@@ -142,13 +143,14 @@ def parse_json(
 def validated(value: object, kind: type[T], source: str, error: type[GeopipeError], hint: str) -> T:
     """As `parse_json`, of values that are parsed already (lists pass for tuples)."""
     try:
-        return _adapter(kind).validate_python(value, strict=False)
+        adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]  # types can be hashed
+        return adapter.validate_python(value, strict=False)
     except PydanticError as e:
         raise error(f"{source} is damaged: {reasons(e)}", hint) from e
 
 
 @lru_cache(maxsize=64)
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 

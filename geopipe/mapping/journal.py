@@ -74,9 +74,7 @@ class Journal:
     def _begin(self, inputs: dict[str, Any], restart: bool) -> None:
         lock(self._fd, self.folder)
         first = next(_lines(self.folder / NAME), None)
-        head = None
-        if first is not None and not restart:
-            head = _inputs(first, self.folder / NAME)
+        head = None if first is None else _inputs(first, self.folder / NAME)
         if head is not None and not restart:
             text = f"{self.folder} holds an unfinished map made with another"
             require_equal(head, inputs, text)
@@ -149,17 +147,18 @@ def _inputs(line: bytes, path: Path) -> dict[str, Any]:
 def _lines(path: Path) -> Iterator[bytes]:
     """The whole lines of a journal, its head first; nothing when there is none.
 
-    A line that is no JSON was cut off by a kill, or is the empty one after it.
+    A line that is no JSON object was cut off by a kill, or is the empty one after it.
     """
     if not require_regular(path, JobError):
         return
     with path.open("rb") as file:
         while line := file.readline(_MOST_LINE):
             try:
-                from_json(line)
+                is_record = isinstance(from_json(line), dict)
             except ValueError:
                 continue
-            yield line
+            if is_record:
+                yield line
 
 
 def require_equal(a: Mapping[str, Any], b: Mapping[str, Any], text: str) -> None:

@@ -25,7 +25,7 @@ INPUTS = {"scene": "s.tif", "core": 256, "nodata": None, "place": [0.1, 1 / 3]}
 COUNT = 6
 
 
-def opened(folder, inputs=INPUTS, tiles=COUNT, classes=3, **options):
+def opened(folder, inputs=INPUTS, tiles=COUNT, classes=2, **options):
     return Journal(folder, inputs, tiles, classes=classes, **options)
 
 
