@@ -10,7 +10,7 @@ import torch
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import ConfigError
-from geopipe.learn.base_network import patch_loss
+from geopipe.learn.base_network import joined_credit, patch_loss
 from geopipe.learn.label_areas import learnt_areas
 from geopipe.learn.loop import RESUME, TrainingHistory, fit
 from geopipe.learn.precision import TrainingPrecision
@@ -81,13 +81,12 @@ def fine_tune(
             "fine-tune the base model",
         )
     net = deepcopy(model.net).to(device).requires_grad_().eval()
-    credit_lines = dict.fromkeys([model.provenance.get("credit", ""), pool.credit])
     fine_tuned = model.with_net(
         net,
         {
             "finetuning": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
             **learnt_areas(pool, model),
-            "credit": "; ".join(c for c in credit_lines if c),
+            "credit": joined_credit(model, pool),
         },
     )
     sampling = PatchSampler(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from geopipe.checkpoint import Checkpoint
+from geopipe.learn.base_network import joined_credit
 from geopipe.learn.label_areas import learnt_areas
 from geopipe.learn.loop import RESUME, TrainingHistory, fit
 from geopipe.learn.loss import SummedLoss, labelled_cross_entropy
@@ -84,13 +85,12 @@ def train_refinement(
         )
     refine.to(device).train()
     net = SegmentationModel(base.net.base.to(device), refine)
-    credit_lines = dict.fromkeys([base.provenance.get("credit", ""), pool.credit])
     refined = base.with_net(
         net,
         {
             "refinement": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
             **learnt_areas(pool, base),
-            "credit": "; ".join(c for c in credit_lines if c),
+            "credit": joined_credit(base, pool),
         },
     )
     sampling = PatchSampler(pool, plan.patch, plan.seed, plan.augment, plan.jitter, plan.balanced)

@@ -1,6 +1,6 @@
 """A plain U-Net that never pads (Ronneberger et al. 2015), with batch norm."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class UNet(BaseNetwork):
     channels of the first level, doubled at each further one. Raises ConfigError for sizes out of
     bounds.
     """
+
+    class_axes: ClassVar[dict[str, int]] = {"head.weight": 1, "head.bias": 1}
 
     def __init__(self, bands: int, classes: int, *, base: int = 16, depth: int = 3) -> None:
         super().__init__()

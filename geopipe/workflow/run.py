@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,8 @@ from geopipe.learn.base_network import train_base_network
 from geopipe.learn.fine_tuning import FineTuningPlan, fine_tune
 from geopipe.learn.loop import TrainingHistory
 from geopipe.learn.refinement import RefinementPlan, train_refinement
-from geopipe.learn.sampler import PatchPool, build_pool
+from geopipe.learn.sampler import MAX_PX, PatchPool, build_pool, join_pools, require_classes
+from geopipe.learn.start import StartModel
 from geopipe.mapping import Budget, Engine, Workers, choose_device
 from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
 from geopipe.progress import announce
@@ -48,6 +49,7 @@ from geopipe.workflow.sources import (
     open_scene,
     refinement_plan,
     scene_files,
+    training_roles,
 )
 from geopipe.workflow.steps import Step, fresh_folder, is_current, run_step
 
@@ -116,8 +118,9 @@ class WorkflowRun:
         self.base = self.out / "base.safetensors"
         self.refined = self.out / "refined.safetensors"
         self.timings: dict[str, float] = {}
-        roles = {"train": workflow.train, "enhance": workflow.enhance, "test": workflow.test}
-        self.roles: dict[str, LabelledScene] = {k: v for k, v in roles.items() if v}
+        roles = {"enhance": workflow.enhance, "test": workflow.test}
+        self.trained = training_roles(workflow)
+        self.roles = self.trained | {k: v for k, v in roles.items() if v}
 
     @cached_property
     def device(self) -> str:
@@ -231,7 +234,8 @@ class WorkflowRun:
                 "ignore_buffer_m": f"{settings.ignore_buffer:g}",
             }
             counts = write_label_raster(scene, source, target, overwrite=True, tags=tags)
-            if counts.missing:
+            one_of_several = name in self.trained and len(self.trained) > 1
+            if counts.missing and not one_of_several:
                 raise LabelError(
                     f"the {name} labels {settings.labels} have no pixel of class "
                     f"{', '.join(counts.missing)} on {settings.scene}",
@@ -244,12 +248,26 @@ class WorkflowRun:
         outputs = [target, target.with_name(target.name + ".aux.xml")]
         return Step(f"labels-{name}", inputs, parameters, outputs, write_labels)
 
-    def _pool(self, name: str, net: SegmentationModel, patch: int) -> PatchPool:
-        scene = open_scene(self.roles[name])
-        source = RasterLabels.open(self.labels(name), self.scheme)
-        grid = NetworkGrid.of(scene.geobox, self.gsd)
-        seed, halo, stride = self.workflow.seed, net.halo, net.stride
-        return build_pool(scene, source, grid, halo=halo, patch=patch, seed=seed, stride=stride)
+    def _pool(self, names: Iterable[str], net: SegmentationModel, patch: int) -> PatchPool:
+        """The labelled blocks of roles."""
+        scenes = {name: open_scene(self.roles[name]) for name in names}
+        pools = [
+            build_pool(
+                scene,
+                RasterLabels.open(self.labels(name), self.scheme),
+                NetworkGrid.of(scene.geobox, self.gsd),
+                halo=net.halo,
+                patch=patch,
+                seed=self.workflow.seed,
+                stride=net.stride,
+                max_px=MAX_PX // len(scenes),
+                every_class=False,
+            )
+            for name, scene in scenes.items()
+        ]
+        pool = join_pools(pools) if len(pools) > 1 else pools[0]
+        require_classes(pool, self.scheme.names, [scene.path for scene in scenes.values()])
+        return pool
 
     # -- training
 
@@ -259,10 +277,10 @@ class WorkflowRun:
 
         def train(key: str) -> None:
             scene = open_scene(w.train)
+            start = StartModel.open(w.train.start) if w.train.start else None
+            base = start.model.net.base if start else build_base_network(1, 2, plan.net)
             _, record = train_base_network(
-                self._pool(
-                    "train", SegmentationModel(build_base_network(1, 2, plan.net)), plan.patch
-                ),
+                self._pool(self.trained, SegmentationModel(base), plan.patch),
                 self.scheme,
                 plan,
                 dtype=scene.dtype,
@@ -270,14 +288,18 @@ class WorkflowRun:
                 out=self.base,
                 key=key,
                 device=self.device,
+                start=start,
                 check=self._enhance_check(),
                 check_every=CHECK_EVERY,
             )
             record.save(_record(self.base))
 
-        inputs = [*scene_files(w.train), self.labels("train")]
-        pixels = {"bands": w.train.bands, "nodata": w.train.nodata}
-        parameters = {"plan": asdict(plan), "gsd": self.gsd, **pixels}
+        inputs = [file for part in w.train.parts for file in scene_files(part)]
+        inputs += [self.labels(name) for name in self.trained]
+        if w.train.start:
+            inputs.append(w.train.start)
+        pixels = [{"bands": part.bands, "nodata": part.nodata} for part in w.train.parts]
+        parameters = {"plan": asdict(plan), "gsd": self.gsd, "scenes": pixels}
         return Step("base", inputs, parameters, [self.base, _record(self.base)], train)
 
     def _enhance_check(self) -> Callable[[Checkpoint], float] | None:
@@ -296,7 +318,7 @@ class WorkflowRun:
         def train(key: str) -> None:
             base = Checkpoint.load(self.base)
             refinement = RefinementRNN(1, 2, iterations=plan.iterations)
-            pool = self._pool("enhance", SegmentationModel(base.net.base, refinement), plan.patch)
+            pool = self._pool(["enhance"], SegmentationModel(base.net.base, refinement), plan.patch)
             _, record = train_refinement(
                 base, pool, plan, out=self.refined, key=key, device=self.device
             )
@@ -312,7 +334,7 @@ class WorkflowRun:
 
         def train(key: str) -> None:
             model = Checkpoint.load(self.base)
-            pool = self._pool("enhance", model.net, plan.patch)
+            pool = self._pool(["enhance"], model.net, plan.patch)
             _, record = fine_tune(model, pool, plan, out=self.refined, key=key, device=self.device)
             record.save(_record(self.refined))
 
@@ -457,7 +479,7 @@ class WorkflowRun:
             ("machine", f"{os.cpu_count()} processors, {platform.machine()}"),
             ("seed", str(self.workflow.seed)),
             ("model", f"{self.model.name}, sha256 {file_hash(self.model)}"),
-            ("training labels", _label_text(self.workflow.train)),
+            ("training labels", "; ".join(map(_label_text, self.workflow.train.parts))),
             ("training", json.dumps(model.provenance, sort_keys=True)),
         )
 
