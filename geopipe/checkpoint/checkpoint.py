@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from geopipe import __version__
+from geopipe.checkpoint.domain import PREFIX, FeatureDomain
 from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError
 from geopipe.nets import SegmentationModel, build_base_network, build_postprocessor
@@ -44,6 +46,11 @@ class Checkpoint:
     """Ground sample distance the net works at, metres."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How it was made: data, steps, seed, versions (JSON values)."""
+    domain: FeatureDomain | None = None
+    """What the training images looked like; None: not known."""
+    temperature: float = 1.0
+    """What scores are divided by before they become probabilities; 1 in a model that was not
+    calibrated."""
 
     @property
     def bands(self) -> int:
@@ -83,7 +90,10 @@ class Checkpoint:
         return []
 
     def with_net(self, net: SegmentationModel, provenance: dict[str, Any]) -> Self:
-        """The same model with another net, e.g. its refinement added."""
+        """The same model with another net, e.g. its refinement added.
+
+        What is known of the features of its base network stays, as of a network that is the same.
+        """
         return replace(self, net=net, provenance={**self.provenance, **provenance})
 
     def save(self, path: Path) -> None:
@@ -103,8 +113,12 @@ class Checkpoint:
             "halo": self.net.halo,
             "stride": self.net.stride,
             "provenance": self.provenance,
+            **({"domain": self.domain.header()} if self.domain else {}),
+            **({"temperature": self.temperature} if self.temperature != 1 else {}),
         }
         state = {k: v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
+        if self.domain:
+            state |= self.domain.tensors()
         part = part_of(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,6 +172,7 @@ class Checkpoint:
     def _of(cls, header: dict[str, Any], state: dict[str, Tensor], path: str) -> "Checkpoint":
         scheme = ClassScheme.from_dict(header["scheme"], path)
         bands, postprocessor = header["bands"], header["postprocessor"]
+        of_domain = {k: state.pop(k) for k in list(state) if k.startswith(PREFIX)}
         if postprocessor and not 1 <= postprocessor.get("iterations", 1) <= _MAX_ITERATIONS:
             raise ValueError(f"{postprocessor['iterations']} iterations")
         _require_weights(header, len(scheme), state)
@@ -168,6 +183,9 @@ class Checkpoint:
         net.load_state_dict(state)
         if not (len(header["mean"]) == len(header["std"]) == bands and header["gsd"] > 0):
             raise ValueError("mean, std or gsd")
+        temperature = float(header.get("temperature", 1.0))
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"a temperature of {temperature}")
         return cls(
             net.eval().requires_grad_(False),
             scheme,
@@ -176,6 +194,8 @@ class Checkpoint:
             header["dtype"],
             header["gsd"],
             header["provenance"],
+            FeatureDomain.of(header["domain"], of_domain) if "domain" in header else None,
+            temperature,
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from geopipe.checkpoint import Checkpoint
 from geopipe.classes import IGNORE
 from geopipe.evaluation.map_accuracy import evaluate_map
+from geopipe.evaluation.reliability import map_reliability
 from geopipe.grid import Window
 from geopipe.labels import RasterLabels
 from geopipe.mapping import Engine, forget_tiles, map_scene
@@ -21,6 +22,7 @@ from geopipe.metrics import Metrics
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog
 from geopipe.raster.scene import opened, window_geobox
+from geopipe.reliability import Reliability
 
 _FILE = "evaluation.json"
 _WINDOW_PX = 1536
@@ -33,13 +35,16 @@ class IterationMetrics:
 
     steps: tuple[Metrics, ...]
     maps: tuple[Path, ...]
+    reliability: Reliability | None = None
+    """Of the probabilities of the last map, before small areas are removed."""
 
     @classmethod
     def load(cls, folder: Path) -> "IterationMetrics":
         """Read what `evaluate_steps` wrote."""
-        tables = json.loads((folder / _FILE).read_text())["iterations"]
-        steps = tuple(Metrics.from_dict(t) for t in tables)
-        return cls(steps, tuple(_map(folder, t) for t in range(len(steps))))
+        result = json.loads((folder / _FILE).read_text())
+        steps = tuple(Metrics.from_dict(t) for t in result["iterations"])
+        maps = tuple(_map(folder, t) for t in range(len(steps)))
+        return cls(steps, maps, Reliability.from_dict(result["reliability"]))
 
 
 def evaluate_steps(
@@ -61,7 +66,9 @@ def evaluate_steps(
     for path in models:
         model = Checkpoint.load(path)
         steps = tuple(range(model.net.iterations + 1))
-        files = map_scene(scene, path, folder, engine, iterations=steps)
+        files = map_scene(scene, path, folder, engine, iterations=steps, with_confidence=True)
+        assert files.confidence
+        reliability = map_reliability(files.classes[-1], files.confidence, truth, model.scheme)
         sizes = class_min_areas(min_area, model.scheme, model.provenance)
         sieved = folder / "sieved.tmp.tif"
         for class_map in files.classes:
@@ -72,7 +79,8 @@ def evaluate_steps(
             tables.append(evaluate_map(target, truth, scheme=model.scheme).to_dict())
         sieved.unlink(missing_ok=True)
         forget_tiles(folder)
-    (folder / _FILE).write_text(json.dumps({"iterations": tables}, indent=1))
+    result = {"iterations": tables, "reliability": reliability.to_dict()}
+    (folder / _FILE).write_text(json.dumps(result, indent=1))
 
 
 def quick_score(model: Checkpoint, scene: Scene, truth: Path, device: str) -> float:

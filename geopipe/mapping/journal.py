@@ -63,7 +63,10 @@ class Journal:
     def recorded(self) -> Iterator[tuple[int, TileResult]]:
         """The tiles that earlier runs did; bad ones are not among them, they are tried again."""
         for line in islice(_lines(self.folder / NAME), 1, None):
-            index, done = line["tile"], TileResult(tuple(line["pixels"]), line["size"], line["bad"])
+            index = line["tile"]
+            done = TileResult(
+                tuple(line["pixels"]), line["size"], line["bad"], tuple(line.get("domain", ()))
+            )
             is_complete_file = _size(tile_path(self.tiles, index)) == done.size
             if is_complete_file and not done.bad and not self._done[index]:
                 self._done[index] = 1
@@ -76,7 +79,16 @@ class Journal:
     def add(self, index: int, done: TileResult) -> None:
         """Record a finished tile."""
         self._done[index] = 1
-        self._append({"tile": index, "pixels": done.pixels, "size": done.size, "bad": done.bad})
+        line = {"tile": index, "pixels": done.pixels, "size": done.size, "bad": done.bad}
+        self._append(line | ({"domain": done.domain} if done.domain else {}))
+
+    def domains(self) -> Iterator[tuple[int, tuple[float | None, ...]]]:
+        """Tiles and the domain scores of their cells, each tile once; read from the file again."""
+        seen = bytearray(len(self._done))
+        for line in islice(_lines(self.folder / NAME), 1, None):
+            if line.get("domain") and not seen[line["tile"]]:
+                seen[line["tile"]] = 1
+                yield line["tile"], tuple(line["domain"])
 
     def close(self) -> None:
         """Let go of the file, which stays."""

@@ -31,6 +31,9 @@ class BaseNetwork(nn.Module):
     class_axes: ClassVar[dict[str, int]] = {}
     """Weights that belong to a class each, and how many of their first dimensions count classes
     (one or two). None in a network that cannot take other classes."""
+    feature_layers: tuple[str, ...] = ()
+    """Layers whose outputs tell how unlike an image is to those that were learned from; they run
+    once in a forward."""
     floats_per_batch: int = 0
     """As many more, whatever the image's size: of the patches that are looked at together."""
 

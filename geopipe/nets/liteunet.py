@@ -33,6 +33,7 @@ class LiteUNet(BaseNetwork):
     receptive_radius = 16 * _BORDER + CONVS * (8 + 4 + 2 + 1)
     floats_per_pixel = 90
     class_axes: ClassVar[dict[str, int]] = {"head.weight": 1, "head.bias": 1}
+    feature_layers = tuple(f"down.{name}" for name in _DOWN)
 
     def __init__(self, bands: int, classes: int) -> None:
         super().__init__()

@@ -26,6 +26,7 @@ class MnihCNN(BaseNetwork):
     receptive_radius = RECEPTIVE_RADIUS
     floats_per_pixel = 12
     class_axes: ClassVar[dict[str, int]] = {"conv4.weight": 1, "conv4.bias": 1, "up.weight": 2}
+    feature_layers = ("conv1", "conv2", "conv3")
 
     def __init__(self, bands: int, classes: int) -> None:
         super().__init__()

@@ -35,6 +35,7 @@ class UNet(BaseNetwork):
                 f"{_MAX_CHANNELS}, both at least 1"
             )
         self.bands, self.classes, self.base, self.depth = bands, classes, base, depth
+        self.feature_layers = tuple(f"down.{level}" for level in range(depth + 1))
         self.stride, self.receptive_radius = 2**depth, _receptive_radius(depth)
         self.floats_per_pixel = 8 * base
         widths = [base << level for level in range(depth + 1)]

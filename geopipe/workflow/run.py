@@ -6,9 +6,11 @@ import math
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import torch
 
@@ -21,6 +23,8 @@ from geopipe.grid import NetworkGrid
 from geopipe.labels import RasterLabels, write_label_raster
 from geopipe.labels.raster import why_missing
 from geopipe.learn.base_network import train_base_network
+from geopipe.learn.calibration import FOLDS, calibrated, cross_fitted
+from geopipe.learn.domain import learn_domain
 from geopipe.learn.fine_tuning import FineTuningPlan, fine_tune
 from geopipe.learn.loop import TrainingHistory
 from geopipe.learn.refinement import RefinementPlan, train_refinement
@@ -54,6 +58,9 @@ from geopipe.workflow.sources import (
 from geopipe.workflow.steps import Step, fresh_folder, is_current, run_step
 
 log = logging.getLogger(__name__)
+
+Trained = tuple[Checkpoint, TrainingHistory]
+_Plan = TypeVar("_Plan", RefinementPlan, FineTuningPlan)
 
 _ANNOUNCED_FROM_S = 30.0
 """A run that takes no longer than this does not say so."""
@@ -194,6 +201,8 @@ class WorkflowRun:
             sharpen = fine_tuning_plan(w, scenes["enhance"])
         elif w.enhance:
             sharpen = refinement_plan(w, scenes["enhance"])
+        if sharpen and w.calibrates:  # the halves of the tile take as many steps again
+            sharpen = replace(sharpen, steps=2 * sharpen.steps)
         mpx = maps * sum(math.prod(grid.shape) for grid in mapped) / 1e6
         return Work(base_network_plan(w, scenes["train"]), sharpen, mpx)
 
@@ -292,6 +301,7 @@ class WorkflowRun:
                 check=self._enhance_check(),
                 check_every=CHECK_EVERY,
             )
+            self._learn_domain(self.base, self.trained)
             record.save(_record(self.base))
 
         inputs = [file for part in w.train.parts for file in scene_files(part)]
@@ -301,6 +311,16 @@ class WorkflowRun:
         pixels = [{"bands": part.bands, "nodata": part.nodata} for part in w.train.parts]
         parameters = {"plan": asdict(plan), "gsd": self.gsd, "scenes": pixels}
         return Step("base", inputs, parameters, [self.base, _record(self.base)], train)
+
+    def _learn_domain(self, path: Path, names: Iterable[str]) -> None:
+        """Add to the model `path` what the scenes of roles look like to it."""
+        model = Checkpoint.load(path)
+        sources = [
+            (open_scene(self.roles[name]), RasterLabels.open(self.labels(name), self.scheme))
+            for name in names
+        ]
+        domain = learn_domain(model, sources, self.workflow.seed)
+        replace(model, domain=domain).save(path)
 
     def _enhance_check(self) -> Callable[[Checkpoint], float] | None:
         """The base network's mean IoU on the enhancement tile, which it is not trained on."""
@@ -319,14 +339,24 @@ class WorkflowRun:
             base = Checkpoint.load(self.base)
             refinement = RefinementRNN(1, 2, iterations=plan.iterations)
             pool = self._pool(["enhance"], SegmentationModel(base.net.base, refinement), plan.patch)
-            _, record = train_refinement(
-                base, pool, plan, out=self.refined, key=key, device=self.device
-            )
+
+            def fitted(pool: PatchPool, plan: RefinementPlan, out: Path) -> Trained:
+                return train_refinement(base, pool, plan, out=out, key=key, device=self.device)
+
+            _, record = fitted(pool, plan, self.refined)
+            self._calibrate(pool, plan, fitted)
             record.save(_record(self.refined))
 
         inputs = [*scene_files(settings), self.labels("enhance"), self.base]
-        parameters = {"plan": asdict(plan), "bands": settings.bands, "nodata": settings.nodata}
+        parameters = {"plan": asdict(plan), **self._refinement_parameters(settings)}
         return Step("refinement", inputs, parameters, [self.refined, _record(self.refined)], train)
+
+    def _refinement_parameters(self, settings: LabelledScene) -> dict[str, object]:
+        return {
+            "bands": settings.bands,
+            "nodata": settings.nodata,
+            "calibrate": self.workflow.calibrates,
+        }
 
     def _finetuning_step(self, settings: LabelledScene) -> Step:
         w = self.workflow
@@ -335,12 +365,37 @@ class WorkflowRun:
         def train(key: str) -> None:
             model = Checkpoint.load(self.base)
             pool = self._pool(["enhance"], model.net, plan.patch)
-            _, record = fine_tune(model, pool, plan, out=self.refined, key=key, device=self.device)
+
+            def fitted(pool: PatchPool, plan: FineTuningPlan, out: Path) -> Trained:
+                return fine_tune(model, pool, plan, out=out, key=key, device=self.device)
+
+            _, record = fitted(pool, plan, self.refined)
+            self._calibrate(pool, plan, fitted)
+            self._learn_domain(self.refined, [*self.trained, "enhance"])
             record.save(_record(self.refined))
 
         inputs = [*scene_files(settings), self.labels("enhance"), self.base]
-        parameters = {"finetune": asdict(plan), "bands": settings.bands, "nodata": settings.nodata}
+        parameters = {"finetune": asdict(plan), **self._refinement_parameters(settings)}
         return Step("refinement", inputs, parameters, [self.refined, _record(self.refined)], train)
+
+    def _calibrate(
+        self, pool: PatchPool, plan: _Plan, fitted: Callable[[PatchPool, _Plan, Path], Trained]
+    ) -> None:
+        """Give the refined model the temperature of what it does not learn from.
+
+        The networks of the halves take half of the steps: they see each pixel as often.
+        """
+        if not self.workflow.calibrates:
+            return
+        half = replace(plan, steps=max(plan.steps // FOLDS, 1))
+        with TemporaryDirectory(dir=self.records) as folder:
+
+            def trained(pool: PatchPool, fold: int) -> Checkpoint:
+                return fitted(pool, half, Path(folder) / f"half-{fold}.safetensors")[0]
+
+            held_out = cross_fitted(pool, trained, self.workflow.seed)
+        if held_out:
+            calibrated(Checkpoint.load(self.refined), held_out).save(self.refined)
 
     # -- mapping and judging
 
@@ -446,6 +501,7 @@ class WorkflowRun:
             metrics=methods(evaluation.steps, self.workflow.names) if evaluation else (),
             iterations=evaluation.steps if evaluation and len(evaluation.steps) > 1 else (),
             curves=curves({name: TrainingHistory.load(_record(p)) for name, p in paths.items()}),
+            reliability=evaluation.reliability if evaluation else None,
             closeups=tuple(self._closeups(self.workflow.test, evaluation)),
             overview=overview(self._mapped(), self.map_folder(first_map) / "classes.tif"),
             timings=tuple(self.timings.items()),

@@ -114,6 +114,9 @@ class RefinementSettings(Section):
     lr: float | None = Field(default=None, gt=0)
     """Default 0.01 (Adam; "paper": AdaGrad), of fine-tuning 0.0003 (AdamW), of a
     lite-unet 0.001 ("paper": 0.0003)."""
+    calibrate: Literal["auto"] | bool = "auto"
+    """Fit a temperature to pixels of the accurate tile that were held out, so that confidence.tif
+    is a probability: the tile's halves are trained on once more. ``auto``: with ``finetune``."""
     iterations: int = Field(default=5, ge=1, le=50)
     class_agnostic: bool = False
     recurrent: bool = True
@@ -215,6 +218,13 @@ class Workflow(Section):
             return value
         kind = "rnn" if info.data["base"].net == "cnn" else "finetune"
         return value.model_copy(update={"kind": kind})
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether the accurate tile also serves to calibrate."""
+        if self.refinement.calibrate == "auto":
+            return self.refinement.kind == "finetune"
+        return self.refinement.calibrate
 
     @field_validator("gsd", mode="before")
     @classmethod

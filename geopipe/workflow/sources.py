@@ -170,7 +170,7 @@ def base_network_plan(workflow: Workflow, scene: Scene) -> BaseNetworkPlan:
 
 def refinement_plan(workflow: Workflow, scene: Scene) -> RefinementPlan:
     """How the refinement learns from the accurate tile."""
-    overrides = workflow.refinement.model_dump(exclude={"kind"}, exclude_none=True)
+    overrides = workflow.refinement.model_dump(exclude={"kind", "calibrate"}, exclude_none=True)
     plan = RefinementPlan.of(workflow.schedule, **overrides, seed=workflow.seed)
     return plan.fitted(NetworkGrid.of(scene.geobox, network_gsd(workflow)).shape)
 
