@@ -87,9 +87,11 @@ class FeatureDomain:
     @classmethod
     def of(cls, header: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
         """Inverse of `header` and `tensors`; ValueError or KeyError for impossible values."""
-        names = ("mean", "scale", "components", "variances")
-        arrays = (state[PREFIX + name].float().numpy() for name in names)
-        numbers = (float(header["noise"]), float(header["limit"]), int(header["cells"]))
-        if not all(map(math.isfinite, numbers)):
+        mean, scale, components, variances = (
+            state[PREFIX + name].float().numpy()
+            for name in ("mean", "scale", "components", "variances")
+        )
+        noise, limit, cells = (float(header[name]) for name in ("noise", "limit", "cells"))
+        if not all(map(math.isfinite, (noise, limit, cells))):
             raise ValueError("the domain of the training images is damaged")
-        return cls(*arrays, *numbers)  # type: ignore[misc]
+        return cls(mean, scale, components, variances, noise, limit, int(cells))

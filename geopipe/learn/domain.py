@@ -87,8 +87,10 @@ def _fitted(features: np.ndarray) -> FeatureDomain:
     z = (features - mean) / scale
     k = min(len(z) // _CELLS_PER_COMPONENT, _MAX_COMPONENTS, z.shape[1] - 1)
     pca = PCA(max(k, 1), svd_solver="full").fit(z)
-    floor = 1e-3 * float(z.var())
-    noise = max(float(pca.noise_variance_), floor)
+    # Over all other directions, also those that so few cells do not span (scikit-learn's estimate
+    # leaves them out, and would grow as cells are held out).
+    rest = float(z.var(0).sum() - pca.explained_variance_.sum())
+    noise = max(rest / (z.shape[1] - pca.n_components_), 1e-3)
     return FeatureDomain(
         mean.astype(np.float32),
         scale.astype(np.float32),

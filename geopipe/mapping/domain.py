@@ -34,8 +34,9 @@ class CellGrid:
         rows, cols = (max(1, round(n)) for n in sides)
         return cls(window, rows, cols)
 
-    def __iter__(self) -> Iterator[Window]:
-        """Scene pixels of each cell, row by row."""
+    @property
+    def borders(self) -> tuple[list[int], list[int]]:
+        """Rows and columns of the scene at which cells begin and end."""
         rows, cols = (
             [first + n * i // k for i in range(k + 1)]
             for first, n, k in (
@@ -43,17 +44,23 @@ class CellGrid:
                 (self.window.col, self.window.width, self.cols),
             )
         )
+        return rows, cols
+
+    def __iter__(self) -> Iterator[Window]:
+        """Scene pixels of each cell, row by row."""
+        rows, cols = self.borders
         for (top, bottom), (left, right) in product(pairwise(rows), pairwise(cols)):
             yield Window(top, left, bottom - top, right - left)
 
-    def edges(self, core: Window, halo: int) -> CellEdges:
-        """The cells in the network's image of `core` (network pixels) and the halo around it."""
-
-        def shares(count: int, size: int) -> list[float]:
-            whole = size + 2 * halo
-            return [(halo + size * i / count) / whole for i in range(count + 1)]
-
-        return CellEdges(shares(self.rows, core.height), shares(self.cols, core.width))
+    def edges(self, grid: NetworkGrid, image: Window) -> CellEdges:
+        """Where the cells lie in `image`, the network pixels that the network is given."""
+        rows, cols = (
+            [((border - axis.start) / axis.factor - first) / size for border in borders]
+            for borders, axis, first, size in zip(
+                self.borders, grid.axes, (image.row, image.col), image.shape, strict=True
+            )
+        )
+        return CellEdges(rows, cols)
 
     def is_known(self, valid: np.ndarray) -> np.ndarray:
         """(cells,) bool from (h, w) bool of the window: whether enough of each cell is valid."""

@@ -167,7 +167,7 @@ def _watched(
         yield []
         return
     with torch.inference_mode():
-        edges = cells.edges(view.core, model.net.halo)
+        edges = cells.edges(view.grid, view.core.expand(model.net.halo))
         with observer.watch(view.image, edges) as features:
             yield features
 
@@ -258,7 +258,7 @@ class TileJob:
 
     def __call__(self, tile: Tile) -> TileResult:
         """Map `tile` into its file."""
-        bad, domain = "", ()
+        bad, domain = "", tuple[float | None, ...]()
         try:
             data, domain = self._compute(tile)
         except SceneError as e:

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 RESULTS = Path("docs/results/real")
 _MAX_WINDOWS = 6
-_VALID = 0.6
+_VALID = 0.3
 """Share of a window that is an image."""
 _KNOWN = "held-out part of the training scene"
 _CHANGED = "the test part, changed"
