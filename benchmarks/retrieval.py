@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -180,16 +180,16 @@ def geopipe_exact(folder: Path) -> Result:
     return timed(folder, lambda q: searcher.search(q, NEIGHBOURS)[1])
 
 
-def geopipe_kind(folder: Path, kind: str) -> Result:
+def geopipe_kind(folder: Path, kind: Literal["ivf", "hnsw", "pq"]) -> Result:
     """An approximate search of the index on disk, made here."""
     vectors = ChipIndex.open(folder).vectors
     start = time.perf_counter()
-    size = save(make(kind, vectors), folder / f"{kind}.faiss")  # type: ignore[arg-type]
+    size = save(make(kind, vectors), folder / f"{kind}.faiss")
     build_s = time.perf_counter() - start
     searcher = load_search(
         folder,
         SearchFile(kind, f"{kind}.faiss", size, len(vectors)),
-        vectors,  # type: ignore[arg-type]
+        vectors,
     )
     result = timed(folder, lambda q: searcher.search(q, NEIGHBOURS)[1])
     return {**result, "made_s": build_s, "file_mb": size / 1e6}

@@ -1,12 +1,14 @@
 """Model files: weights and all that is needed to apply them to an image."""
 
 from geopipe.checkpoint.checkpoint import LABEL_AREAS, Checkpoint, file_hash
+from geopipe.checkpoint.domain import FeatureDomain
 from geopipe.checkpoint.image import STRIP_PX, downsampled, network_input, strips
 
 __all__ = [
     "LABEL_AREAS",
     "STRIP_PX",
     "Checkpoint",
+    "FeatureDomain",
     "downsampled",
     "file_hash",
     "network_input",

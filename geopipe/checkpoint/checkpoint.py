@@ -12,6 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from geopipe import __version__
+from geopipe.checkpoint.domain import FeatureDomain
 from geopipe.checkpoint.header import FORMAT, LABEL_AREAS, FormatOnly, ModelHeader
 from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError, ConfigError, UnsafeFileError
@@ -44,6 +45,11 @@ class Checkpoint:
     """Ground sample distance the net works at, metres."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How it was made: data, steps, seed, versions (JSON values)."""
+    domain: FeatureDomain | None = None
+    """What the training images looked like; None: not known."""
+    temperature: float = 1.0
+    """What scores are divided by before they become probabilities; 1 in a model that was not
+    calibrated."""
 
     @property
     def bands(self) -> int:
@@ -83,7 +89,10 @@ class Checkpoint:
         return []
 
     def with_net(self, net: SegmentationModel, provenance: dict[str, Any]) -> Self:
-        """The same model with another net, e.g. its refinement added."""
+        """The same model with another net, e.g. its refinement added.
+
+        What is known of the features of its base network stays, as of a network that is the same.
+        """
         return replace(self, net=net, provenance={**self.provenance, **provenance})
 
     def save(self, path: Path) -> None:
@@ -103,8 +112,12 @@ class Checkpoint:
             "halo": self.net.halo,
             "stride": self.net.stride,
             "provenance": self.provenance,
+            **({"domain": self.domain.header()} if self.domain else {}),
+            **({"temperature": self.temperature} if self.temperature != 1 else {}),
         }
         state = {k: v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
+        if self.domain:
+            state |= self.domain.tensors()
         with atomic_file(path, SafetensorError, parents=True) as part:
             # written here, as safetensors itself makes files that only their owner may read
             part.write_bytes(save(state, {"geopipe": json.dumps(header, sort_keys=True)}))
@@ -146,6 +159,7 @@ class Checkpoint:
         _require_weights(header, file)
         net = _network(header)
         state = load(file.read())
+        of_domain = {name: state.pop(name) for name in _domain_shapes(header)}
         net.load_state_dict(state)
         for name, tensor in net.state_dict().items():
             if not torch.isfinite(tensor).all() or (
@@ -154,6 +168,10 @@ class Checkpoint:
                 raise CheckpointError(
                     f"the weights in {file.path} are no numbers to compute with: {name}", _DAMAGED
                 )
+        try:
+            domain = FeatureDomain.of(header.domain, of_domain) if header.domain else None
+        except ValueError as e:
+            raise CheckpointError(f"the header of {file.path} is damaged: {e}", _DAMAGED) from e
         return cls(
             net.eval().requires_grad_(False),
             header.scheme,
@@ -162,6 +180,8 @@ class Checkpoint:
             header.dtype,
             header.gsd,
             header.provenance.model_dump(exclude_unset=True),
+            domain,
+            header.temperature,
         )
 
 
@@ -176,6 +196,11 @@ def _network(header: ModelHeader) -> SegmentationModel:
     )
 
 
+def _domain_shapes(header: ModelHeader) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays of the domain by their names in the file."""
+    return header.domain.shapes() if header.domain else {}
+
+
 def _require_weights(header: ModelHeader, file: TensorFile) -> None:
     """Refuse weights that are not those of the network, before either takes memory.
 
@@ -184,6 +209,7 @@ def _require_weights(header: ModelHeader, file: TensorFile) -> None:
     try:
         with torch.device("meta"):
             needed = {k: tuple(t.shape) for k, t in _network(header).state_dict().items()}
+        needed |= _domain_shapes(header)
     except (ValueError, ConfigError, RuntimeError, TypeError) as e:
         problem = e.message if isinstance(e, ConfigError) else e
         raise CheckpointError(
@@ -209,4 +235,5 @@ def _require_weights(header: ModelHeader, file: TensorFile) -> None:
 def file_hash(path: Path) -> str:
     """sha256 of a file's bytes, hexadecimal."""
     with open_regular(path, UnsafeFileError) as (file, _):
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]  # a FileIO does
+        return digest.hexdigest()

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from geopipe.checkpoint.domain import DomainHeader
 from geopipe.classes import ClassScheme
 from geopipe.nets.backbones import BACKBONES
 from geopipe.validation import STORED, Digest, Dtype, Nodata, Schema, Text
@@ -125,6 +126,8 @@ class ModelHeader(Schema):
     halo: int = Field(ge=0, le=2**20)
     stride: int = Field(ge=1, le=2**20)
     provenance: Provenance
+    domain: DomainHeader | None = None
+    temperature: float = Field(default=1.0, ge=1e-3, le=1e3)
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelHeader":

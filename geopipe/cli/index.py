@@ -157,7 +157,7 @@ def build(
 
     plan = BuildPlan(
         ChipGrid(size, step or size / 2, valid, bands, nodata),
-        dtype,
+        dtype,  # type: ignore[arg-type]  # click has checked it
         search,
         skip_bad,
         keep_duplicates,

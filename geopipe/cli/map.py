@@ -177,12 +177,15 @@ def map_(
                         "seconds": bundle.seconds,
                         "mapping_seconds": bundle.mapping_seconds,
                         "bad_tiles": bundle.bad,
+                        "out_of_domain": bundle.out_of_domain,
                     }
                 )
             )
             continue
         for name, m2 in bundle.areas.items():
             click.echo(f"{name:16s} {m2 / 1e4:12.2f} ha")
+        if bundle.out_of_domain is not None:
+            click.echo(f"{'out of domain':16s} {100 * bundle.out_of_domain:12.1f} %")
         click.echo(f"map:    {bundle.classes}")
         click.echo(f"report: {bundle.report}")
     bad = [line for bundle in bundles for line in bundle.bad]

@@ -43,6 +43,20 @@ def _gsd(context: click.Context, option: click.Parameter, text: str) -> float | 
 @FETCH
 @click.option("--tile", metavar="TILE", help="A small scene with accurate labels, for outlines.")
 @click.option("--truth", type=PATH, metavar="TRUTH", help="The accurate labels of --tile.")
+@click.option(
+    "--also",
+    type=(str, PATH),
+    multiple=True,
+    metavar="SCENE LABELS",
+    help="Another scene to train on, with its labels; may be repeated.",
+)
+@click.option(
+    "--from",
+    "start",
+    type=PATH,
+    metavar="MODEL",
+    help="Go on from this model: its base network and its weights; classes are matched by name.",
+)
 @classes_option("buildings-roads")
 @click.option(
     "--gsd",
@@ -50,14 +64,14 @@ def _gsd(context: click.Context, option: click.Parameter, text: str) -> float | 
     default="auto",
     show_default=True,
     metavar="METRES",
-    help="Ground sample distance of the networks; auto: as suits the scene.",
+    help="Ground sample distance of the networks; auto: that of --from, or as suits the scene.",
 )
 @click.option(
     "--net",
     type=click.Choice(["auto", "cnn", "unet", "lite-unet"]),
     default="auto",
     show_default=True,
-    help="The base network; auto: the best on real scenes.",
+    help="The base network; auto: that of --from, or the best on real scenes.",
 )
 @click.option(
     "--refinement",
@@ -68,8 +82,9 @@ def _gsd(context: click.Context, option: click.Parameter, text: str) -> float | 
 )
 @click.option(
     "--steps",
-    type=click.IntRange(1),
-    help="Training steps of the base network  [default: by network and schedule]",
+    type=click.IntRange(0),
+    help="Training steps of the base network; 0 with --from keeps it as it is  "
+    "[default: by network and schedule]",
 )
 @click.option(
     "--refinement-steps",
@@ -106,6 +121,8 @@ def train(
     fetch: bool,
     tile: str | None,
     truth: Path | None,
+    also: tuple[tuple[str, Path], ...],
+    start: Path | None,
     classes: str,
     gsd: float | Literal["auto"],
     net: str,
@@ -129,8 +146,8 @@ def train(
 
     LABELS are those of `geopipe labels` and may have errors. With a small TILE and its accurate
     labels TRUTH a second training sharpens the outlines. --bands and --nodata tell how SCENE and
-    TILE are read; --layer, --area, --ignore-buffer and --align are for LABELS. The same command
-    goes on with a training that stopped, from the folder MODEL.work.
+    TILE are read; --layer, --area, --ignore-buffer and --align are for LABELS; all hold for
+    --also too. The same command goes on with a training that stopped, from the folder MODEL.work.
 
     Example: geopipe train scene.tif osm.gpkg -o model.safetensors
     """
@@ -142,22 +159,25 @@ def train(
         raise click.UsageError("--refinement-steps is for --tile.")
     from geopipe.files import check_new_file
 
-    sources = [Path(p) for p in (scene, labels, tile, truth) if p]
+    sources = [Path(p) for p in (scene, labels, tile, truth, start, *sum(also, ())) if p]
     check_new_file(out, overwrite=overwrite, sources=sources)
     from geopipe.workflow.schema import FETCH as BY_NAME
     from geopipe.workflow.schema import LabelledScene
     from geopipe.workflow.train import TrainingSettings, train_model
 
-    noisy = LabelledScene(
-        scene=scene,
-        labels=labels or Path(BY_NAME),
-        bands=bands,
-        nodata=nodata,
-        layer=layer,
-        area=area,
-        align=align,
-        max_shift=max_shift,
-        ignore_buffer=ignore_buffer,
+    noisy, *others = (
+        LabelledScene(
+            scene=image,
+            labels=vectors,
+            bands=bands,
+            nodata=nodata,
+            layer=layer,
+            area=area,
+            align=align,
+            max_shift=max_shift,
+            ignore_buffer=ignore_buffer,
+        )
+        for image, vectors in ((scene, labels or Path(BY_NAME)), *also)
     )
     accurate = None
     if tile and truth:
@@ -172,8 +192,9 @@ def train(
         schedule=schedule,  # type: ignore[arg-type]
         seed=seed,
         device=device,
+        start=start,
     )
-    model = train_model(noisy, out, settings, accurate=accurate, overwrite=overwrite)
+    model = train_model(noisy, out, settings, accurate=accurate, also=others, overwrite=overwrite)
     if as_json:
         names = list(model.scheme.names)
         click.echo(json.dumps({"model": str(out), "classes": names, "gsd": model.gsd}))

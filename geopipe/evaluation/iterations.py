@@ -13,6 +13,7 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.classes import IGNORE
 from geopipe.errors import LabelError
 from geopipe.evaluation.map_accuracy import evaluate_map
+from geopipe.evaluation.reliability import map_reliability
 from geopipe.files import atomic_file
 from geopipe.grid import Window
 from geopipe.labels import RasterLabels
@@ -24,6 +25,7 @@ from geopipe.metrics import Metrics, MetricsTable
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog
 from geopipe.raster.scene import opened, window_geobox
+from geopipe.reliability import Reliability, ReliabilityTable
 from geopipe.validation import Schema, read_json
 
 _FILE = "evaluation.json"
@@ -33,6 +35,7 @@ _WINDOW_PX = 1536
 
 class _Stored(Schema):
     iterations: list[MetricsTable] = Field(min_length=1, max_length=100)
+    reliability: ReliabilityTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class IterationMetrics:
 
     steps: tuple[Metrics, ...]
     maps: tuple[Path, ...]
+    reliability: Reliability | None = None
+    """Of the probabilities of the last map, before small areas are removed."""
 
     @classmethod
     def load(cls, folder: Path) -> "IterationMetrics":
@@ -49,7 +54,8 @@ class IterationMetrics:
             folder / _FILE, _Stored, LabelError, f"remove {folder}; the same command makes it again"
         )
         steps = tuple(Metrics.from_table(t) for t in stored.iterations)
-        return cls(steps, tuple(_map(folder, t) for t in range(len(steps))))
+        maps = tuple(_map(folder, t) for t in range(len(steps)))
+        return cls(steps, maps, Reliability.from_table(stored.reliability))
 
 
 def evaluate_steps(
@@ -71,7 +77,9 @@ def evaluate_steps(
     for path in models:
         model = Checkpoint.load(path)
         steps = tuple(range(model.net.iterations + 1))
-        files = map_scene(scene, path, folder, engine, iterations=steps)
+        files = map_scene(scene, path, folder, engine, iterations=steps, with_confidence=True)
+        assert files.confidence
+        reliability = map_reliability(files.classes[-1], files.confidence, truth, model.scheme)
         sizes = class_min_areas(min_area, model.scheme, model.provenance)
         sieved = folder / "sieved.tmp.tif"
         for class_map in files.classes:
@@ -82,8 +90,9 @@ def evaluate_steps(
             tables.append(evaluate_map(target, truth, scheme=model.scheme).to_dict())
         sieved.unlink(missing_ok=True)
         forget_tiles(folder)
+    result = {"iterations": tables, "reliability": reliability.to_dict()}
     with atomic_file(folder / _FILE) as part:
-        part.write_text(json.dumps({"iterations": tables}, indent=1))
+        part.write_text(json.dumps(result, indent=1))
 
 
 def quick_score(model: Checkpoint, scene: Scene, truth: Path, device: str) -> float:

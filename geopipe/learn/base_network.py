@@ -21,8 +21,10 @@ from geopipe.learn.precision import TrainingPrecision, training_autocast
 from geopipe.learn.sampler import PatchPool, PatchSampler, dihedral, fitting_patch
 from geopipe.learn.schedule import Schedule, constant, one_cycle
 from geopipe.learn.shards import sharded_gradient
+from geopipe.learn.start import StartModel
 from geopipe.nets import BaseNetworkName, SegmentationModel, build_base_network
 from geopipe.nets.liteunet import BACKBONE, LiteUNet
+from geopipe.raster.credit import joined_credits
 
 _CROSS_ENTROPY_SHARE = 0.25
 """Share of the steps that minimise the cross-entropy before a robust loss."""
@@ -108,14 +110,15 @@ class BaseNetworkPlan:
             overrides = {"passes": 0.0, **overrides}
         return cls(net=net, **{**_VALUES[schedule][net], **overrides})
 
-    def fitted(self, shape: tuple[int, int]) -> Self:
-        """The plan for a scene of `shape` net pixels: patches that fit it, and more of them."""
-        patch, batch = fitting_patch(shape, self.patch, self.batch)
-        return replace(self, patch=patch, batch=batch).bounded(math.prod(shape))
+    def fitted(self, *shapes: tuple[int, int]) -> Self:
+        """The plan for scenes of `shapes` net pixels: patches that fit each, and more of them."""
+        smallest = min(shapes, key=min)
+        patch, batch = fitting_patch(smallest, self.patch, self.batch)
+        return replace(self, patch=patch, batch=batch).bounded(sum(map(math.prod, shapes)))
 
     def bounded(self, labelled: int) -> Self:
         """The plan for that many labelled pixels: no more steps than `passes` allows."""
-        if not self.passes:
+        if not (self.passes and self.steps):
             return self
         steps = round(self.passes * labelled / (self.batch * self.patch**2))
         return replace(self, steps=min(self.steps, max(steps, MIN_STEPS)))
@@ -138,25 +141,22 @@ def train_base_network(
     out: Path,
     key: str,
     device: str = "cpu",
+    start: StartModel | None = None,
     check: Callable[[Checkpoint], float] | None = None,
     check_every: int = 100,
 ) -> tuple[Checkpoint, TrainingHistory]:
     """Fit the plan's net to the pool, made for its halo and stride, and save it as `out`.
 
     `key`: digest of data and parameters, decides whether an interrupted training goes on.
+    `start`: a model whose weights are trained on; with 0 steps they stay as they are.
     `check`: a score of the model at hand, recorded while training (it does not steer it).
     """
     plan = plan.bounded(int(pool.counts.sum()))
-    mean, std = pool.statistics()
-    with torch.random.fork_rng():
-        torch.manual_seed(plan.seed)
-        score_net = build_base_network(len(mean), len(scheme), plan.net)
-    if isinstance(score_net, LiteUNet):
-        score_net.start_from(load_backbone(BACKBONE, last_layer="c5"))
-    require_memory(score_net, plan.batch, plan.patch + 2 * score_net.receptive_radius, device)
-    net = SegmentationModel(score_net)
-    net.to(device).train()
-    checkpoint = Checkpoint(net, scheme, mean, std, dtype, gsd)
+    checkpoint = _untrained(pool, scheme, plan, dtype, gsd, start)
+    net = checkpoint.net
+    base = net.base
+    require_memory(base, plan.batch, plan.patch + 2 * base.receptive_radius, device)
+    net.to(device).requires_grad_().train()
     sampling = PatchSampler(pool, plan.patch, plan.seed, plan.augment, plan.jitter, warp=plan.warp)
     part = patch_loss(checkpoint, sampling, device, plan.precision, _robust_loss(plan, pool))
     with sharded_gradient(part, net, plan.batch) as gradient:
@@ -177,11 +177,35 @@ def train_base_network(
         {
             "base": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
             **learnt_areas(pool, checkpoint),
-            "credit": pool.credit,
+            "credit": joined_credits(
+                [start.model.provenance.get("credit", "") if start else "", pool.credit]
+            ),
         },
     )
     checkpoint.save(out)
     return checkpoint, record
+
+
+def _untrained(
+    pool: PatchPool,
+    scheme: ClassScheme,
+    plan: BaseNetworkPlan,
+    dtype: str,
+    gsd: float,
+    start: StartModel | None,
+) -> Checkpoint:
+    """The model before its first step."""
+    if start:
+        net = SegmentationModel(start.base_network(scheme, plan.seed))
+        mean, std = start.statistics(dtype) or pool.statistics()
+        return Checkpoint(net, scheme, mean, std, dtype, gsd, start.provenance(scheme))
+    mean, std = pool.statistics()
+    with torch.random.fork_rng():
+        torch.manual_seed(plan.seed)
+        base = build_base_network(len(mean), len(scheme), plan.net)
+    if isinstance(base, LiteUNet):
+        base.start_from(load_backbone(BACKBONE, last_layer="c5"))
+    return Checkpoint(SegmentationModel(base), scheme, mean, std, dtype, gsd)
 
 
 Loss = Callable[[Tensor, Tensor, int], SummedLoss]

@@ -84,13 +84,12 @@ def fine_tune(
         )
     require_memory(model.net.base, plan.batch, plan.patch + 2 * model.net.halo, device)
     net = deepcopy(model.net).to(device).requires_grad_().eval()
-    credit = joined_credits([model.provenance.get("credit", ""), pool.credit])
     fine_tuned = model.with_net(
         net,
         {
             "finetuning": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
             **learnt_areas(pool, model),
-            "credit": credit,
+            "credit": joined_credits([model.provenance.get("credit", ""), pool.credit]),
         },
     )
     sampling = PatchSampler(

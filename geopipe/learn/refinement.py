@@ -87,13 +87,12 @@ def train_refinement(
     require_memory(base.net.base, plan.batch, plan.patch + 2 * base.net.halo, device)
     refine.to(device).train()
     net = SegmentationModel(base.net.base.to(device), refine)
-    credit = joined_credits([base.provenance.get("credit", ""), pool.credit])
     refined = base.with_net(
         net,
         {
             "refinement": {**asdict(plan), "labelled_pixels": pool.counts.tolist()},
             **learnt_areas(pool, base),
-            "credit": credit,
+            "credit": joined_credits([base.provenance.get("credit", ""), pool.credit]),
         },
     )
     sampling = PatchSampler(pool, plan.patch, plan.seed, plan.augment, plan.jitter, plan.balanced)

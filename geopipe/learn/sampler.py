@@ -1,7 +1,7 @@
 """PatchPool and PatchSampler: random training patches of a scene, with data augmentation."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -176,12 +176,16 @@ def build_pool(
     patch: int,
     seed: int,
     stride: int = MnihCNN.stride,
+    max_px: int | None = None,
+    every_class: bool = True,
 ) -> PatchPool:
     """Read the scene (or, if it is large, random labelled blocks of it) onto the net's grid.
 
-    `halo` and `stride` are those of the net to be trained. Raises SceneError when not one patch
-    fits, LabelError when a class has no labelled pixel.
+    `halo` and `stride` are those of the net to be trained; of more than `max_px` net pixels
+    (default MAX_PX) a part is read. Raises SceneError when not one patch fits and, with
+    `every_class`, LabelError when a class has no labelled pixel.
     """
+    max_px = MAX_PX if max_px is None else max_px
     if min(grid.shape) < patch:
         rows, cols = grid.shape
         raise SceneError(
@@ -190,14 +194,14 @@ def build_pool(
             "train on a larger scene",
         )
     windows = list(_blocks(grid.shape, stride))
-    if math.prod(grid.shape) > MAX_PX:  # the labels may fill a corner only
+    if math.prod(grid.shape) > max_px:  # the labels may fill a corner only
         geobox = grid.geobox(scene.geobox)
         windows = [
             w for w in windows if (source.read(window_geobox(geobox, w)) != IGNORE).any()
         ] or windows[:1]
     order = np.random.default_rng(seed).permutation(len(windows))
     area = np.cumsum([windows[i].height * windows[i].width for i in order])
-    selected = sorted(order[: max(1, int(np.searchsorted(area, MAX_PX, "right")))])
+    selected = sorted(order[: max(1, int(np.searchsorted(area, max_px, "right")))])
     blocks = []
     with progress("reading training pixels", len(selected)) as advance:
         for i in selected:
@@ -213,13 +217,41 @@ def build_pool(
         tuple(_positions(blocks, c, seed) for c in range(classes)),
         joined_credits([source.credit, scene_credit(scene)]),
     )
-    missing = [source.scheme.names[c] for c in range(classes) if not len(pool.positions[c])]
+    if every_class:
+        require_classes(pool, source.scheme.names, [scene.path])
+    return pool
+
+
+def join_pools(pools: Sequence[PatchPool]) -> PatchPool:
+    """The blocks of several scenes as one pool; a patch comes from each by its labelled pixels."""
+    firsts = np.cumsum([0, *(len(pool.blocks) for pool in pools)])
+    positions = [
+        np.concatenate(
+            [p.positions[c] + [first, 0, 0] for p, first in zip(pools, firsts[:-1], strict=True)]
+        )
+        for c in range(pools[0].classes)
+    ]
+    pixels = [sum(b.labels.size for b in pool.blocks) for pool in pools]
+    scenes_px = sum(n / pool.share for n, pool in zip(pixels, pools, strict=True))
+    credit_lines = dict.fromkeys(pool.credit for pool in pools if pool.credit)
+    return PatchPool(
+        tuple(block for pool in pools for block in pool.blocks),
+        pools[0].halo,
+        pools[0].classes,
+        sum(pixels) / scenes_px,
+        tuple(p.astype(np.int32) for p in positions),
+        "; ".join(credit_lines),
+    )
+
+
+def require_classes(pool: PatchPool, names: Sequence[str], scenes: Sequence[str]) -> None:
+    """Raise LabelError when a class has no labelled pixel in the pool of `scenes`."""
+    missing = [name for name, at in zip(names, pool.positions, strict=True) if not len(at)]
     if missing:
         raise LabelError(
-            f"the labels of {scene.path} have no pixel of class {', '.join(missing)}",
+            f"the labels of {', '.join(scenes)} have no pixel of class {', '.join(missing)}",
             "give labels that have it, or a class scheme without it, like buildings",
         )
-    return pool
 
 
 def _blocks(shape: tuple[int, int], stride: int = MnihCNN.stride) -> Iterator[Window]:

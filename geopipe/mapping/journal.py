@@ -41,6 +41,7 @@ class _Record(Schema):
     pixels: tuple[Count, ...] = Field(max_length=255)
     size: Count
     bad: str = Field(max_length=10_000)
+    domain: tuple[float | None, ...] = Field(default=(), max_length=1_000_000)
 
 
 class Journal:
@@ -105,7 +106,7 @@ class Journal:
                 f"{len(record.pixels)} classes of {self._classes}",
                 _DAMAGED,
             )
-        return record.tile, TileResult(record.pixels, record.size, record.bad)
+        return record.tile, TileResult(record.pixels, record.size, record.bad, record.domain)
 
     def is_complete(self, index: int) -> bool:
         """Whether tile `index` is done."""
@@ -114,7 +115,17 @@ class Journal:
     def add(self, index: int, done: TileResult) -> None:
         """Record a finished tile."""
         self._done[index] = 1
-        self._append({"tile": index, "pixels": done.pixels, "size": done.size, "bad": done.bad})
+        line = {"tile": index, "pixels": done.pixels, "size": done.size, "bad": done.bad}
+        self._append(line | ({"domain": done.domain} if done.domain else {}))
+
+    def domains(self) -> Iterator[tuple[int, tuple[float | None, ...]]]:
+        """Tiles and the domain scores of their cells, each tile once; read from the file again."""
+        seen = bytearray(len(self._done))
+        for line in islice(_lines(self.folder / NAME), 1, None):
+            index, done = self._result(line)
+            if done.domain and not seen[index]:
+                seen[index] = 1
+                yield index, done.domain
 
     def close(self) -> None:
         """Let go of the file, which stays."""

@@ -21,6 +21,7 @@ from geopipe.grid import NetworkGrid, Tiling, Window, ground_gsd
 from geopipe.mapping.journal import TILES, Journal, require_equal
 from geopipe.mapping.kernels import fastest_kernels
 from geopipe.mapping.memory import Budget, Need
+from geopipe.mapping.out_of_domain import OutOfDomain, write_out_of_domain
 from geopipe.mapping.precision import require_agreement
 from geopipe.mapping.preview import Preview, part_path, preview_shape, read_preview
 from geopipe.mapping.tile import Precision, TileJob
@@ -69,6 +70,8 @@ class MapFiles:
     """What computing the tiles took in this run, from when the workers stood."""
     preview: Preview | None = None
     """Of the scene, where one was asked for and all tiles that there are have added to it."""
+    domain: OutOfDomain | None = None
+    """How much is unlike the training images, of a model that knows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +219,11 @@ def map_scene(
                 advance()
         now = _inputs(replace(job, model_hash=file_hash(model_path)), need.core)
         require_equal(inputs, now, f"the inputs of {folder} changed while it was made: another")
+        domain = None
+        if model.domain:
+            target = folder / "out_of_domain.tmp.gpkg"
+            grid = NetworkGrid.of(scene.geobox, model.gsd)
+            domain = write_out_of_domain(journal.domains(), scene.geobox, grid, tiling, target)
     finally:
         journal.close()
     seconds = time.monotonic() - start
@@ -226,7 +234,7 @@ def map_scene(
         parts = (part_path(journal.tiles, tile.index) for tile in tiling)
         preview = read_preview(parts, scene.dtype, job.picture)
     return MapFiles(
-        class_maps, confidence, scores, tuple(areas.tolist()), in_order, seconds, preview
+        class_maps, confidence, scores, tuple(areas.tolist()), in_order, seconds, preview, domain
     )
 
 
@@ -265,7 +273,7 @@ def _with_scene_name(scene: Scene) -> Iterator[None]:
 def forget_tiles(folder: Path) -> None:
     """Remove what `map_scene` left in `folder`: the map is finished elsewhere."""
     Journal.forget(folder)
-    for path in folder.glob("*.tmp.vrt"):
+    for path in (*folder.glob("*.tmp.vrt"), *folder.glob("*.tmp.gpkg")):
         path.unlink()
 
 

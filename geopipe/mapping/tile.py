@@ -15,10 +15,12 @@ from geopipe.checkpoint import Checkpoint, downsampled, network_input, strips
 from geopipe.classes import IGNORE
 from geopipe.errors import JobError, SceneError
 from geopipe.grid import NetworkGrid, Tile, Window, bilinear_weights, mirror_pad
+from geopipe.mapping.domain import CellGrid, as_record
 from geopipe.mapping.preview import part_path, write_part
 from geopipe.mapping.tile_store import tile_path, write_tile
 from geopipe.nets import Kernels
 from geopipe.nets.allocator import tune_malloc
+from geopipe.nets.features import FeatureObserver
 from geopipe.nets.resample import enlarge, is_integer, resample
 from geopipe.raster import Scene
 from geopipe.raster.cog import SCORE_STEPS
@@ -129,6 +131,47 @@ class _View:
         return resample(scores, rows, cols, columns_first=True)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CellFeatures:
+    """What the layers of a network see in the cells of a window."""
+
+    cells: CellGrid
+    features: np.ndarray
+    """(cells, features) float32"""
+    known: np.ndarray
+    """(cells,) bool: enough of the cell is valid"""
+
+
+def cell_features(
+    model: Checkpoint, observer: FeatureObserver, scene: Scene, window: Window
+) -> CellFeatures | None:
+    """The features that a map of `window` takes its domain scores from.
+
+    None for a window that is narrower than half a cell.
+    """
+    view = _View.of(model, scene, window, "cpu")
+    cells = CellGrid.of(view.grid, window)
+    if cells is None:
+        return None
+    with _watched(observer, model, view, cells) as features:
+        _scores(model, view, (0,), "float32")
+    return CellFeatures(cells, torch.cat(features, 1).cpu().numpy(), cells.is_known(view.valid))
+
+
+@contextmanager
+def _watched(
+    observer: FeatureObserver, model: Checkpoint, view: _View, cells: CellGrid | None
+) -> Iterator[list[Tensor]]:
+    """The features of `cells`, filled while the network runs; empty without cells."""
+    if cells is None:
+        yield []
+        return
+    with torch.inference_mode():
+        edges = cells.edges(view.grid, view.core.expand(model.net.halo))
+        with observer.watch(view.image, edges) as features:
+            yield features
+
+
 def _scores(
     model: Checkpoint, view: _View, iterations: Sequence[int] | None, precision: Precision
 ) -> list[Tensor]:
@@ -164,9 +207,14 @@ def best_class(scores: Tensor) -> Tensor:
     return ids
 
 
-def _levels(scores: Tensor) -> Tensor:
-    """(classes, h, w) uint8: SCORE_STEPS x probability."""
-    return torch.softmax(scores, 0).mul_(SCORE_STEPS).round_().to(torch.uint8)
+def _levels(scores: Tensor, temperature: float) -> Tensor:
+    """(classes, h, w) uint8: SCORE_STEPS x probability; a temperature leaves the best class."""
+    return (
+        torch.softmax(scores if temperature == 1 else scores / temperature, 0)
+        .mul_(SCORE_STEPS)
+        .round_()
+        .to(torch.uint8)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +227,8 @@ class TileResult:
     """Bytes of the file."""
     bad: str = ""
     """Why its pixels could not be read; then all of it is nodata."""
+    domain: tuple[float | None, ...] = ()
+    """How unlike the training images each cell is (see `CellGrid`), of a model that knows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,24 +258,28 @@ class TileJob:
 
     def __call__(self, tile: Tile) -> TileResult:
         """Map `tile` into its file."""
-        bad = ""
+        bad, domain = "", tuple[float | None, ...]()
         try:
-            data = self.compute(tile)
+            data, domain = self._compute(tile)
         except SceneError as e:
             if not self.skip_bad:
                 raise JobError(
                     f"tile {tile}: {e.message}", f"{e.hint}; `skip_bad` maps all other tiles"
                 ) from e
-            bad, data = e.message, self._nodata_tile(tile, len(self._model().scheme))
+            bad, data = e.message, self._nodata_tile(tile, len(self._model()[0].scheme))
         path = tile_path(Path(self.folder), tile.index)
         size = write_tile(path, data, window_geobox(self.scene.geobox, tile.core))
-        classes = len(self._model().scheme)
+        classes = len(self._model()[0].scheme)
         pixels = np.bincount(data[len(self.iterations) - 1].ravel(), minlength=256)[:classes]
-        return TileResult(tuple(pixels.tolist()), size, bad)
+        return TileResult(tuple(pixels.tolist()), size, bad, domain)
 
     def compute(self, tile: Tile) -> np.ndarray:
         """(bands, h, w) uint8, IGNORE where the scene is not valid."""
-        model = self._model()
+        return self._compute(tile)[0]
+
+    def _compute(self, tile: Tile) -> tuple[np.ndarray, tuple[float | None, ...]]:
+        """The pixels of a tile, and how unlike the training images its cells are."""
+        model, observer = self._model()
         view = _View.of(model, self.scene, tile.core, self.device)
         valid = view.valid
         if self.picture and self.folder:
@@ -233,33 +287,40 @@ class TileJob:
             shape = self.scene.shape
             write_part(path, view.pixels, valid, tile.core, shape, self.picture)
         if not valid.any():
-            return self._nodata_tile(tile, len(model.scheme))
-        steps = _scores(model, view, self.iterations, self.precision)
+            return self._nodata_tile(tile, len(model.scheme)), ()
+        cells = CellGrid.of(view.grid, tile.core) if model.domain else None
+        with _watched(observer, model, view, cells) as features:
+            steps = _scores(model, view, self.iterations, self.precision)
         bands = [best_class(s)[None] for s in steps]
         if self.with_scores or self.with_confidence:
-            levels = [_levels(rows) for rows in steps[-1].split(_ROWS, 1)]
+            levels = [_levels(rows, model.temperature) for rows in steps[-1].split(_ROWS, 1)]
             if self.with_confidence:
                 bands.append(torch.cat([s.amax(0, keepdim=True) for s in levels], 1))
             if self.with_scores:
                 bands.append(torch.cat(levels, 1))
         data: np.ndarray = torch.cat(bands).cpu().numpy()
         data[:, ~valid] = IGNORE
-        return data
+        if cells is None or model.domain is None:
+            return data, ()
+        scores = model.domain.scores(torch.cat(features, 1).cpu().numpy())
+        return data, as_record(scores, cells.is_known(valid))
 
     def _nodata_tile(self, tile: Tile, classes: int) -> np.ndarray:
         bands = len(self.iterations) + self.with_confidence + self.with_scores * classes
         return np.full((bands, *tile.core.shape), IGNORE, np.uint8)
 
-    def _model(self) -> Checkpoint:
+    def _model(self) -> tuple[Checkpoint, FeatureObserver]:
         return _loaded(self.model, self.model_hash, self.device, self.kernels)
 
 
 @lru_cache(maxsize=1)
-def _loaded(path: str, digest: str, device: str, kernels: Kernels) -> Checkpoint:
+def _loaded(
+    path: str, digest: str, device: str, kernels: Kernels
+) -> tuple[Checkpoint, FeatureObserver]:
     """One net per process; `digest` makes a rewritten file another one."""
     del digest
     tune_malloc()
     model = Checkpoint.load(Path(path))
     model.net.to(device)
     model.net.kernels = kernels
-    return model
+    return model, FeatureObserver(model.net.base)

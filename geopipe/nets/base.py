@@ -1,6 +1,6 @@
 """BaseNetwork: the interface of every network that turns an image into class scores."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -28,6 +28,12 @@ class BaseNetwork(nn.Module):
     patch are local."""
     floats_per_pixel: int
     """float32 values per input pixel that a forward without gradients holds at most, about."""
+    class_axes: ClassVar[dict[str, int]] = {}
+    """Weights that belong to a class each, and how many of their first dimensions count classes
+    (one or two). None in a network that cannot take other classes."""
+    feature_layers: tuple[str, ...] = ()
+    """Layers whose outputs tell how unlike an image is to those that were learned from; they run
+    once in a forward."""
     floats_per_batch: int = 0
     """As many more, whatever the image's size: of the patches that are looked at together."""
 

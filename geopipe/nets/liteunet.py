@@ -1,6 +1,6 @@
 """A U-Net with an EfficientNet-Lite0 encoder, optionally pretrained on ImageNet."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class LiteUNet(BaseNetwork):
     stride = 16
     receptive_radius = 16 * _BORDER + CONVS * (8 + 4 + 2 + 1)
     floats_per_pixel = 90
+    class_axes: ClassVar[dict[str, int]] = {"head.weight": 1, "head.bias": 1}
+    feature_layers = tuple(f"down.{name}" for name in _DOWN)
 
     def __init__(self, bands: int, classes: int) -> None:
         super().__init__()

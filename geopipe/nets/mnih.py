@@ -3,7 +3,7 @@
 Maggiori et al. 2017 (IEEE TGRS 55:9), section III.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ class MnihCNN(BaseNetwork):
     stride = STRIDE
     receptive_radius = RECEPTIVE_RADIUS
     floats_per_pixel = 12
+    class_axes: ClassVar[dict[str, int]] = {"conv4.weight": 1, "conv4.bias": 1, "up.weight": 2}
+    feature_layers = ("conv1", "conv2", "conv3")
 
     def __init__(self, bands: int, classes: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """A plain U-Net that never pads (Ronneberger et al. 2015), with batch norm."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ class UNet(BaseNetwork):
     bounds.
     """
 
+    class_axes: ClassVar[dict[str, int]] = {"head.weight": 1, "head.bias": 1}
+
     def __init__(self, bands: int, classes: int, *, base: int = 16, depth: int = 3) -> None:
         super().__init__()
         if base < 1 or depth < 1 or base << min(depth, 30) > _MAX_CHANNELS:
@@ -33,6 +35,7 @@ class UNet(BaseNetwork):
                 f"{_MAX_CHANNELS}, both at least 1"
             )
         self.bands, self.classes, self.base, self.depth = bands, classes, base, depth
+        self.feature_layers = tuple(f"down.{level}" for level in range(depth + 1))
         self.stride, self.receptive_radius = 2**depth, _receptive_radius(depth)
         self.floats_per_pixel = 8 * base
         widths = [base << level for level in range(depth + 1)]

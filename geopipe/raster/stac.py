@@ -38,6 +38,7 @@ _TITLES = {
     "classes": "Class map",
     "confidence": "Score of the best class",
     "scores": "Score of each class",
+    "out_of_domain": "Where the scene is unlike the training images",
     "features": "Building footprints and polygons of the other classes",
     "features_parquet": "The same features as GeoParquet",
 }

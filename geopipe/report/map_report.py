@@ -25,6 +25,7 @@ from geopipe.metrics import Metrics
 from geopipe.raster import Scene
 from geopipe.raster.scene import opened
 from geopipe.raster.validity import valid_pixels
+from geopipe.reliability import Reliability
 from geopipe.report.figures import Curve, chart, panel, photo
 from geopipe.report.page import render
 
@@ -64,6 +65,8 @@ class Report:
     """(step, seconds)"""
     facts: tuple[tuple[str, str], ...] = ()
     """(name, value): areas, provenance"""
+    reliability: Reliability | None = None
+    """Of the probabilities on the test scene."""
     notes: tuple[str, ...] = ()
 
 
@@ -168,6 +171,7 @@ def _tables(report: Report) -> dict[str, Any]:
             }
             for c in report.curves
         ],
+        "reliability": report.reliability.to_dict() if report.reliability else None,
         "timings": {name: round(seconds, 3) for name, seconds in report.timings},
         "facts": dict(report.facts),
         "notes": list(report.notes),
@@ -191,6 +195,9 @@ def _html(report: Report) -> str:
         report=report,
         scheme=report.scheme,
         gains=[_charted(c, f"gain{i}") for i, c in enumerate(_iteration_curves(report))],
+        diagram=_charted(_diagram(report.reliability), "reliability")
+        if report.reliability
+        else None,
         curves=[_charted(c, f"curve{i}") for i, c in enumerate(report.curves)],
         closeups=[
             (c.title, photo(c.image), [(name, panel(ids, report.scheme)) for name, ids in c.panels])
@@ -203,6 +210,15 @@ def _html(report: Report) -> str:
 
 def _charted(curve: Curve, prefix: str) -> tuple[str, Markup]:
     return curve.title, Markup(chart(curve, prefix))  # matplotlib has escaped the labels
+
+
+def _diagram(reliability: Reliability) -> Curve:
+    """Accuracy over probability; pixels below the line are less certain than they claim to be."""
+    shares = [(100 * p, 100 * a) for _, p, a in reliability.rows()]
+    probabilities, right = zip(*shares, strict=True) if shares else ((), ())
+    ideal = ("as it should be", (0.0, 100.0), (0.0, 100.0))
+    series = (("map", probabilities, right), ideal)
+    return Curve("Reliability", "mean probability, %", "right, %", series)
 
 
 def _iteration_curves(report: Report) -> Iterator[Curve]:
@@ -247,6 +263,13 @@ def _markdown(report: Report) -> str:
             for i, m in enumerate(report.iterations)
         ]
         blocks += ["## Iterations", _table(["iterations", "overall accuracy", "mean IoU"], steps)]
+    if report.reliability:
+        rows = [[str(n), _percent(p), _percent(a)] for n, p, a in report.reliability.rows()]
+        blocks += [
+            "## Reliability of the probabilities",
+            f"Expected calibration error {_percent(report.reliability.ece)} %",
+            _table(["pixels", "mean probability", "right"], rows),
+        ]
     if report.timings:
         rows = [[name, _duration(seconds)] for name, seconds in report.timings]
         blocks += ["## Time", _table(["step", "time"], rows)]

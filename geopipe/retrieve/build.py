@@ -20,7 +20,7 @@ from geopipe.mapping import run_tiles
 from geopipe.progress import progress
 from geopipe.retrieve.batches import Batch, BatchJob, BatchResult, FileItem, load_vectors
 from geopipe.retrieve.embedding import EmbeddingModel
-from geopipe.retrieve.header import NAME, VECTORS, Header, SceneEntry, Unfinished
+from geopipe.retrieve.header import NAME, VECTORS, Header, SceneEntry, Unfinished, VectorDtype
 from geopipe.retrieve.rows import ChipRow
 from geopipe.retrieve.searchable import make_searchable
 from geopipe.retrieve.sources import (
@@ -101,7 +101,7 @@ def build_index(
     )
 
 
-def _require(folder: Path, model: EmbeddingModel, dtype: str | None) -> str:
+def _require(folder: Path, model: EmbeddingModel, dtype: VectorDtype | None) -> VectorDtype:
     """The dtype of the vectors; ChipIndexError where an index is there that does not fit."""
     if folder.exists() and not folder.is_dir():
         raise ChipIndexError(f"{folder} is a file", "give a folder for the index")

@@ -33,6 +33,7 @@ from geopipe.validation import (
     shown_value,
 )
 
+VectorDtype = Literal["float32", "float16"]
 NAME = "index.json"
 VECTORS = "vectors.bin"
 FORMAT = 2
@@ -128,7 +129,7 @@ class Header:
     __pydantic_config__: ClassVar[ConfigDict] = STORED
     model: Annotated[Mapping[str, Any], AfterValidator(_named)]
     """Identity of the model, see `EmbeddingModel.identity`, and where its `weights` were."""
-    dtype: Literal["float32", "float16"]
+    dtype: VectorDtype
     width: Annotated[int, Field(ge=0, le=MOST_WIDTH)] = 0
     """Length of a vector; 0 while there is none."""
     count: Count = 0

@@ -13,7 +13,7 @@ from geopipe.raster.chips import ChipFolder, require_bytes
 from geopipe.raster.inputs import scene_paths
 from geopipe.raster.remote import is_remote
 from geopipe.retrieve.batches import FILES, Batch, FileItem, grouped, scene_windows, stamp
-from geopipe.retrieve.header import SceneEntry
+from geopipe.retrieve.header import SceneEntry, VectorDtype
 from geopipe.retrieve.rows import crs_name
 from geopipe.retrieve.store import ChipIndex
 
@@ -47,7 +47,7 @@ class BuildPlan:
     """How an index is built."""
 
     chip_grid: ChipGrid = field(default_factory=ChipGrid)
-    dtype: str | None = None
+    dtype: VectorDtype | None = None
     """float32 or float16; None: as the index has it, a new one float32."""
     search: str = "auto"
     """exact, ivf, hnsw, pq, or auto: by the number of chips."""

@@ -36,6 +36,7 @@ from geopipe.mapping import (
     unfinished,
 )
 from geopipe.mapping.min_area import MinArea, class_min_areas, min_area_tag
+from geopipe.mapping.out_of_domain import OutOfDomain
 from geopipe.mapping.preview import Preview
 from geopipe.mapping.sieve import sieve
 from geopipe.oserrors import writing
@@ -73,6 +74,7 @@ _OUTPUT_NAMES = (
     "scores.tif",
     "scores.tif.aux.xml",
     "chips.gpkg",
+    "out_of_domain.gpkg",
     "item.json",
     "report.html",
     "report.json",
@@ -120,6 +122,8 @@ class Bundle:
     """Of these, for computing the tiles."""
     bad: tuple[str, ...]
     """Tiles that could not be read and are nodata."""
+    out_of_domain: float | None = None
+    """Share of the scene that is unlike the training images; None: the model does not know them."""
 
 
 def write_bundle(
@@ -132,8 +136,9 @@ def write_bundle(
     """Map `scene` with the Checkpoint at `model_path` into `folder`, whole or not at all.
 
     ``classes.tif`` (COG with names, colours, provenance) and its ``.aux.xml`` and ``.qml``,
-    ``confidence.tif``, ``scores.tif`` and ``features.gpkg`` where asked for, ``item.json`` (STAC),
-    ``report.html`` with its figures as JSON and Markdown, and what `extra_files` makes of these.
+    ``confidence.tif``, ``scores.tif`` and ``features.gpkg`` where asked for, ``out_of_domain.gpkg``
+    where the scene is unlike the training images, ``item.json`` (STAC), ``report.html`` with its
+    figures as JSON and Markdown, and what `extra_files` makes of these.
     Raises GeopipeError; then `folder` is as it was, and the tiles that are done wait in
     ``FOLDER.part`` for the next run.
     """
@@ -169,6 +174,7 @@ def write_bundle(
         seconds,
         bundle.seconds,
         bundle.bad,
+        bundle.domain.share if bundle.domain else None,
     )
 
 
@@ -228,6 +234,11 @@ def _build(
     assembly = part / _ASSEMBLY_FOLDER
     assembly.mkdir()
     assets = _rasters(files, model, assembly, tags)
+    if files.domain:
+        assets |= _domain_layer(files.domain, assembly)
+        if warning := files.domain.warning(Path(display_name(scene.path)).name):
+            log.warning(warning)
+            notes.append(warning)
     timings = [("mapping", time.monotonic() - start)]
     counts: tuple[tuple[str, str], ...] = ()
     if options.vectors:
@@ -255,6 +266,7 @@ def _build(
         timings=tuple(timings),
         facts=(
             *area_facts(areas),
+            *((("out of domain", files.domain.sentence()),) if files.domain else ()),
             *counts,
             *tags.items(),
             ("device", choose_device(options.engine.device)),
@@ -272,6 +284,13 @@ def _build(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return files
+
+
+def _domain_layer(domain: OutOfDomain, assembly: Path) -> dict[str, Path]:
+    """The polygons of what is unlike the training images, where there are any."""
+    if not domain.path:
+        return {}
+    return {"out_of_domain": domain.path.replace(assembly / "out_of_domain.gpkg")}
 
 
 def _sieved(files: MapFiles, model: Checkpoint, part: Path, options: MapOptions) -> MapFiles:

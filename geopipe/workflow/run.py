@@ -5,10 +5,12 @@ import logging
 import math
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import torch
 
@@ -21,10 +23,13 @@ from geopipe.grid import NetworkGrid
 from geopipe.labels import RasterLabels, write_label_raster
 from geopipe.labels.raster import why_missing
 from geopipe.learn.base_network import train_base_network
+from geopipe.learn.calibration import FOLDS, calibrated, cross_fitted
+from geopipe.learn.domain import learn_domain
 from geopipe.learn.fine_tuning import FineTuningPlan, fine_tune
 from geopipe.learn.loop import TrainingHistory
 from geopipe.learn.refinement import RefinementPlan, train_refinement
-from geopipe.learn.sampler import PatchPool, build_pool
+from geopipe.learn.sampler import MAX_PX, PatchPool, build_pool, join_pools, require_classes
+from geopipe.learn.start import StartModel
 from geopipe.mapping import Budget, Engine, Workers, choose_device
 from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
 from geopipe.progress import announce
@@ -48,10 +53,14 @@ from geopipe.workflow.sources import (
     open_scene,
     refinement_plan,
     scene_files,
+    training_roles,
 )
 from geopipe.workflow.steps import Step, fresh_folder, is_current, run_step
 
 log = logging.getLogger(__name__)
+
+Trained = tuple[Checkpoint, TrainingHistory]
+_Plan = TypeVar("_Plan", RefinementPlan, FineTuningPlan)
 
 _ANNOUNCED_FROM_S = 30.0
 """A run that takes no longer than this does not say so."""
@@ -116,8 +125,9 @@ class WorkflowRun:
         self.base = self.out / "base.safetensors"
         self.refined = self.out / "refined.safetensors"
         self.timings: dict[str, float] = {}
-        roles = {"train": workflow.train, "enhance": workflow.enhance, "test": workflow.test}
-        self.roles: dict[str, LabelledScene] = {k: v for k, v in roles.items() if v}
+        roles = {"enhance": workflow.enhance, "test": workflow.test}
+        self.trained = training_roles(workflow)
+        self.roles = self.trained | {k: v for k, v in roles.items() if v}
 
     @cached_property
     def device(self) -> str:
@@ -191,6 +201,8 @@ class WorkflowRun:
             sharpen = fine_tuning_plan(w, scenes["enhance"])
         elif w.enhance:
             sharpen = refinement_plan(w, scenes["enhance"])
+        if sharpen and w.calibrates:  # the halves of the tile take as many steps again
+            sharpen = replace(sharpen, steps=2 * sharpen.steps)
         mpx = maps * sum(math.prod(grid.shape) for grid in mapped) / 1e6
         return Work(base_network_plan(w, scenes["train"]), sharpen, mpx)
 
@@ -231,7 +243,8 @@ class WorkflowRun:
                 "ignore_buffer_m": f"{settings.ignore_buffer:g}",
             }
             counts = write_label_raster(scene, source, target, overwrite=True, tags=tags)
-            if counts.missing:
+            one_of_several = name in self.trained and len(self.trained) > 1
+            if counts.missing and not one_of_several:
                 raise LabelError(
                     f"the {name} labels {settings.labels} have no pixel of class "
                     f"{', '.join(counts.missing)} on {settings.scene}",
@@ -244,12 +257,26 @@ class WorkflowRun:
         outputs = [target, target.with_name(target.name + ".aux.xml")]
         return Step(f"labels-{name}", inputs, parameters, outputs, write_labels)
 
-    def _pool(self, name: str, net: SegmentationModel, patch: int) -> PatchPool:
-        scene = open_scene(self.roles[name])
-        source = RasterLabels.open(self.labels(name), self.scheme)
-        grid = NetworkGrid.of(scene.geobox, self.gsd)
-        seed, halo, stride = self.workflow.seed, net.halo, net.stride
-        return build_pool(scene, source, grid, halo=halo, patch=patch, seed=seed, stride=stride)
+    def _pool(self, names: Iterable[str], net: SegmentationModel, patch: int) -> PatchPool:
+        """The labelled blocks of roles."""
+        scenes = {name: open_scene(self.roles[name]) for name in names}
+        pools = [
+            build_pool(
+                scene,
+                RasterLabels.open(self.labels(name), self.scheme),
+                NetworkGrid.of(scene.geobox, self.gsd),
+                halo=net.halo,
+                patch=patch,
+                seed=self.workflow.seed,
+                stride=net.stride,
+                max_px=MAX_PX // len(scenes),
+                every_class=False,
+            )
+            for name, scene in scenes.items()
+        ]
+        pool = join_pools(pools) if len(pools) > 1 else pools[0]
+        require_classes(pool, self.scheme.names, [scene.path for scene in scenes.values()])
+        return pool
 
     # -- training
 
@@ -259,10 +286,10 @@ class WorkflowRun:
 
         def train(key: str) -> None:
             scene = open_scene(w.train)
+            start = StartModel.open(w.train.start) if w.train.start else None
+            base = start.model.net.base if start else build_base_network(1, 2, plan.net)
             _, record = train_base_network(
-                self._pool(
-                    "train", SegmentationModel(build_base_network(1, 2, plan.net)), plan.patch
-                ),
+                self._pool(self.trained, SegmentationModel(base), plan.patch),
                 self.scheme,
                 plan,
                 dtype=scene.dtype,
@@ -270,15 +297,30 @@ class WorkflowRun:
                 out=self.base,
                 key=key,
                 device=self.device,
+                start=start,
                 check=self._enhance_check(),
                 check_every=CHECK_EVERY,
             )
+            self._learn_domain(self.base, self.trained)
             record.save(_record(self.base))
 
-        inputs = [*scene_files(w.train), self.labels("train")]
-        pixels = {"bands": w.train.bands, "nodata": w.train.nodata}
-        parameters = {"plan": asdict(plan), "gsd": self.gsd, **pixels}
+        inputs = [file for part in w.train.parts for file in scene_files(part)]
+        inputs += [self.labels(name) for name in self.trained]
+        if w.train.start:
+            inputs.append(w.train.start)
+        pixels = [{"bands": part.bands, "nodata": part.nodata} for part in w.train.parts]
+        parameters = {"plan": asdict(plan), "gsd": self.gsd, "scenes": pixels}
         return Step("base", inputs, parameters, [self.base, _record(self.base)], train)
+
+    def _learn_domain(self, path: Path, names: Iterable[str]) -> None:
+        """Add to the model `path` what the scenes of roles look like to it."""
+        model = Checkpoint.load(path)
+        sources = [
+            (open_scene(self.roles[name]), RasterLabels.open(self.labels(name), self.scheme))
+            for name in names
+        ]
+        domain = learn_domain(model, sources, self.workflow.seed)
+        replace(model, domain=domain).save(path)
 
     def _enhance_check(self) -> Callable[[Checkpoint], float] | None:
         """The base network's mean IoU on the enhancement tile, which it is not trained on."""
@@ -296,15 +338,25 @@ class WorkflowRun:
         def train(key: str) -> None:
             base = Checkpoint.load(self.base)
             refinement = RefinementRNN(1, 2, iterations=plan.iterations)
-            pool = self._pool("enhance", SegmentationModel(base.net.base, refinement), plan.patch)
-            _, record = train_refinement(
-                base, pool, plan, out=self.refined, key=key, device=self.device
-            )
+            pool = self._pool(["enhance"], SegmentationModel(base.net.base, refinement), plan.patch)
+
+            def fitted(pool: PatchPool, plan: RefinementPlan, out: Path) -> Trained:
+                return train_refinement(base, pool, plan, out=out, key=key, device=self.device)
+
+            _, record = fitted(pool, plan, self.refined)
+            self._calibrate(pool, plan, fitted)
             record.save(_record(self.refined))
 
         inputs = [*scene_files(settings), self.labels("enhance"), self.base]
-        parameters = {"plan": asdict(plan), "bands": settings.bands, "nodata": settings.nodata}
+        parameters = {"plan": asdict(plan), **self._refinement_parameters(settings)}
         return Step("refinement", inputs, parameters, [self.refined, _record(self.refined)], train)
+
+    def _refinement_parameters(self, settings: LabelledScene) -> dict[str, object]:
+        return {
+            "bands": settings.bands,
+            "nodata": settings.nodata,
+            "calibrate": self.workflow.calibrates,
+        }
 
     def _finetuning_step(self, settings: LabelledScene) -> Step:
         w = self.workflow
@@ -312,13 +364,38 @@ class WorkflowRun:
 
         def train(key: str) -> None:
             model = Checkpoint.load(self.base)
-            pool = self._pool("enhance", model.net, plan.patch)
-            _, record = fine_tune(model, pool, plan, out=self.refined, key=key, device=self.device)
+            pool = self._pool(["enhance"], model.net, plan.patch)
+
+            def fitted(pool: PatchPool, plan: FineTuningPlan, out: Path) -> Trained:
+                return fine_tune(model, pool, plan, out=out, key=key, device=self.device)
+
+            _, record = fitted(pool, plan, self.refined)
+            self._calibrate(pool, plan, fitted)
+            self._learn_domain(self.refined, [*self.trained, "enhance"])
             record.save(_record(self.refined))
 
         inputs = [*scene_files(settings), self.labels("enhance"), self.base]
-        parameters = {"finetune": asdict(plan), "bands": settings.bands, "nodata": settings.nodata}
+        parameters = {"finetune": asdict(plan), **self._refinement_parameters(settings)}
         return Step("refinement", inputs, parameters, [self.refined, _record(self.refined)], train)
+
+    def _calibrate(
+        self, pool: PatchPool, plan: _Plan, fitted: Callable[[PatchPool, _Plan, Path], Trained]
+    ) -> None:
+        """Give the refined model the temperature of what it does not learn from.
+
+        The networks of the halves take half of the steps: they see each pixel as often.
+        """
+        if not self.workflow.calibrates:
+            return
+        half = replace(plan, steps=max(plan.steps // FOLDS, 1))
+        with TemporaryDirectory(dir=self.records) as folder:
+
+            def trained(pool: PatchPool, fold: int) -> Checkpoint:
+                return fitted(pool, half, Path(folder) / f"half-{fold}.safetensors")[0]
+
+            held_out = cross_fitted(pool, trained, self.workflow.seed)
+        if held_out:
+            calibrated(Checkpoint.load(self.refined), held_out).save(self.refined)
 
     # -- mapping and judging
 
@@ -424,6 +501,7 @@ class WorkflowRun:
             metrics=methods(evaluation.steps, self.workflow.names) if evaluation else (),
             iterations=evaluation.steps if evaluation and len(evaluation.steps) > 1 else (),
             curves=curves({name: TrainingHistory.load(_record(p)) for name, p in paths.items()}),
+            reliability=evaluation.reliability if evaluation else None,
             closeups=tuple(self._closeups(self.workflow.test, evaluation)),
             overview=overview(self._mapped(), self.map_folder(first_map) / "classes.tif"),
             timings=tuple(self.timings.items()),
@@ -457,7 +535,7 @@ class WorkflowRun:
             ("machine", f"{os.cpu_count()} processors, {platform.machine()}"),
             ("seed", str(self.workflow.seed)),
             ("model", f"{self.model.name}, sha256 {file_hash(self.model)}"),
-            ("training labels", _label_text(self.workflow.train)),
+            ("training labels", "; ".join(map(_label_text, self.workflow.train.parts))),
             ("training", json.dumps(model.provenance, sort_keys=True)),
         )
 

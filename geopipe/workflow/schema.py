@@ -11,6 +11,7 @@ from geopipe.config import Section, parse, read_toml
 from geopipe.errors import ConfigError
 from geopipe.labels.fetched import FETCH, is_fetched
 from geopipe.learn.schedule import Schedule
+from geopipe.learn.start import StartModel
 from geopipe.nets import DEFAULT_NET, BaseNetworkName
 from geopipe.parallel import MOST_AT_ONCE
 from geopipe.validation import Nodata, Text
@@ -80,8 +81,9 @@ class BaseNetworkSettings(Section):
     net: BaseNetworkName = "cnn"
     """The paper's fully convolutional network, a U-Net, or one whose way down is EfficientNet-Lite0
     with weights of ImageNet; or ``"auto"``, which is DEFAULT_NET."""
-    steps: Steps | None = None
-    """Default 600, where less than 4 million net pixels are labelled down to 200 (`schedule =
+    steps: Annotated[int, Field(ge=0, le=10**7)] | None = None
+    """0: the weights of the model that is started from stay as they are. Default 600, where less
+    than 4 million net pixels are labelled down to 200 (`schedule =
     "paper"`: 1200), of a U-Net 600, of a lite-unet 400 ("paper": 200)."""
     batch: int | None = Field(default=None, gt=0, le=4096)
     """Default 4 patches of 256 px ("paper": 64 of 64 px), of a U-Net 16 of 64, of a lite-unet 2 of
@@ -121,6 +123,9 @@ class RefinementSettings(Section):
     lr: Rate | None = None
     """Default 0.01 (Adam; "paper": AdaGrad), of fine-tuning 0.0003 (AdamW), of a
     lite-unet 0.001 ("paper": 0.0003)."""
+    calibrate: Literal["auto"] | bool = "auto"
+    """Fit a temperature to pixels of the accurate tile that were held out, so that confidence.tif
+    is a probability: the tile's halves are trained on once more. ``auto``: with ``finetune``."""
     iterations: int = Field(default=5, ge=1, le=50)
     class_agnostic: bool = False
     recurrent: bool = True
@@ -141,11 +146,52 @@ class ReportSettings(Section):
     """Scene pixels a side."""
 
 
-class NoisyLabelSettings(LabelledScene):
-    """The scene that the base network learns from, with labels that may be wrong."""
+class NoisyScene(LabelledScene):
+    """A scene that the base network learns from, with labels that may be wrong."""
 
     align: bool = True
     """Move the vectors to where the image shows them, first."""
+
+
+class TrainingScenes(NoisyScene):
+    """The scenes that the base network learns from, and the model that it starts from.
+
+    ``scenes = ["a.tif", "b.tif"]`` instead of `scene` is short for `also`: with one file of
+    `labels` for all, or a list of one each; the other keys hold for all of them.
+    """
+
+    also: tuple[NoisyScene, ...] = ()
+    """Further scenes, each with labels and settings of its own."""
+    start: Path | None = None
+    """A model whose weights are trained on, instead of random ones or those of ImageNet."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several(cls, tables: Any) -> Any:
+        if not isinstance(tables, dict) or "scenes" not in tables:
+            return tables
+        shared = {k: v for k, v in tables.items() if k not in ("scenes", "also", "start")}
+        scenes, labels = tables["scenes"], shared.get("labels")
+        if "scene" in tables or "also" in tables:
+            raise ValueError("give `scenes`, or `scene` and `also`")
+        if not isinstance(scenes, list | tuple) or not scenes:
+            raise ValueError("`scenes` is a list of files")
+        if not isinstance(labels, list | tuple):
+            labels = [labels] * len(scenes)
+        if len(labels) != len(scenes):
+            raise ValueError(
+                f"{len(scenes)} scenes and {len(labels)} labels: give one file for all, or one each"
+            )
+        each = [
+            {**shared, "scene": scene, **({"labels": of} if of else {})}
+            for scene, of in zip(scenes, labels, strict=True)
+        ]
+        return {**each[0], "also": each[1:], **{k: tables[k] for k in ("start",) if k in tables}}
+
+    @property
+    def parts(self) -> tuple[LabelledScene, ...]:
+        """All scenes with their labels, the first one first."""
+        return (self, *self.also)
 
 
 class Workflow(Section):
@@ -166,7 +212,7 @@ class Workflow(Section):
     """Whether a local VRT may refer to files on a network."""
     device: str = "auto"
     workers: int = Field(default=0, ge=0, le=MOST_AT_ONCE)
-    train: NoisyLabelSettings
+    train: TrainingScenes
     enhance: LabelledScene | None = None
     test: LabelledScene | None = None
     map: MapSettings = MapSettings()
@@ -182,6 +228,13 @@ class Workflow(Section):
         kind = "rnn" if info.data["base"].net == "cnn" else "finetune"
         return value.model_copy(update={"kind": kind})
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether the accurate tile also serves to calibrate."""
+        if self.refinement.calibrate == "auto":
+            return self.refinement.kind == "finetune"
+        return self.refinement.calibrate
+
     @field_validator("gsd", mode="before")
     @classmethod
     def _auto(cls, value: Any) -> Any:
@@ -191,11 +244,17 @@ class Workflow(Section):
     def _test_is_not_trained_on(self) -> Self:
         if self.test is None:
             return self
-        for other in (self.train, self.enhance):
+        for other in (*self.train.parts, self.enhance):
             if other and other.scene == self.test.scene and not (other.area and self.test.area):
                 raise ValueError(
                     "the test scene is also trained on: give both an `area`, the two apart"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _is_trained(self) -> Self:
+        if self.base.steps == 0 and not self.train.start:
+            raise ValueError("base.steps: give a number greater than 0, or a model to `start` from")
         return self
 
     @property
@@ -218,7 +277,8 @@ class Workflow(Section):
 
     def _mapped(self, path: str) -> SceneSettings:
         """A scene read as [map] says, else as where it is trained on, else as [train]."""
-        roles = [r for r in (self.train, self.enhance, self.test) if r and r.scene == path]
+        labelled = (*self.train.parts, self.enhance, self.test)
+        roles = [role for role in labelled if role and role.scene == path]
         read = (roles or [self.train])[0]
         return SceneSettings(
             scene=path,
@@ -227,7 +287,7 @@ class Workflow(Section):
         )
 
 
-_PATHS = {"scene", "labels", "area", "out", "scenes"}
+_PATHS = {"scene", "labels", "area", "out", "scenes", "start"}
 
 
 def load_workflow(path: Path, overrides: dict[str, str] | None = None) -> Workflow:
@@ -245,7 +305,24 @@ def load_workflow(path: Path, overrides: dict[str, str] | None = None) -> Workfl
             if not isinstance(table, dict):
                 raise ConfigError(f"--set {key}: '{part}' is a value, not a table")
         table[last] = _anchor(last, _value(value), Path.cwd())
-    return parse(tables, Workflow, str(path))
+    return parse_workflow(tables, str(path))
+
+
+def parse_workflow(tables: dict[str, Any], source: str) -> Workflow:
+    """`tables` as a Workflow.
+
+    Network and GSD, where they are left open, are those of the model that it starts from. Raises
+    ConfigError, and CheckpointError for a model that cannot be started from.
+    """
+    train, base = tables.get("train"), tables.get("base", {})
+    start = train.get("start") if isinstance(train, dict) else None
+    if start and isinstance(base, dict):
+        model = StartModel.open(Path(start))
+        if base.get("net", "auto") == "auto":
+            tables = {**tables, "base": {**base, "net": model.net}}
+        if tables.get("gsd", "auto") == "auto":
+            tables = {**tables, "gsd": model.model.gsd}
+    return parse(tables, Workflow, source)
 
 
 def _value(text: str) -> Any:
@@ -269,6 +346,8 @@ def _anchored(table: dict[str, Any], base: Path) -> dict[str, Any]:
 
 
 def _anchor(key: str, value: Any, base: Path) -> Any:
+    if isinstance(value, list) and all(isinstance(v, dict) for v in value):
+        return [_anchored(v, base) for v in value]
     if key == "classes" and isinstance(value, str) and value.endswith(".toml"):
         return str(base / value)
     if key not in _PATHS or (key == "labels" and is_fetched(value)):

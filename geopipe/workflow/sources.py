@@ -26,6 +26,7 @@ from geopipe.labels import (
 from geopipe.labels.extent import Extent, reproject
 from geopipe.learn import BaseNetworkPlan, RefinementPlan
 from geopipe.learn.fine_tuning import FineTuningPlan
+from geopipe.learn.start import StartModel
 from geopipe.raster import Scene
 from geopipe.raster.mosaic import open_mosaic
 from geopipe.raster.remote import is_remote
@@ -107,7 +108,7 @@ def aligned(labels: LabelSource, scene: Scene, max_shift: float) -> LabelSource:
 def check_scenes(workflow: Workflow) -> None:
     """Raise for scenes that a step could not use, before any of them runs."""
     train = open_scene(workflow.train)
-    for role in (workflow.train, workflow.enhance, workflow.test):
+    for role in (*workflow.train.parts, workflow.enhance, workflow.test):
         if role:
             _require_files(role)
     own = max(ground_gsd(train.geobox))
@@ -117,7 +118,12 @@ def check_scenes(workflow: Workflow) -> None:
             train.path,
             own,
         )
-    trained: dict[str, LabelledScene] = {"train": workflow.train}
+    if workflow.train.start:
+        start = StartModel.open(workflow.train.start)
+        start.check(workflow.base.net, len(train.bands), train.path)
+    trained = training_roles(workflow)
+    for part in trained.values():
+        _require_dtype(open_scene(part), train)
     if workflow.enhance:
         trained["enhance"] = workflow.enhance
     for name, settings in trained.items():
@@ -140,6 +146,12 @@ def check_scenes(workflow: Workflow) -> None:
     Tiling(train.shape, workflow.map.tile_size)
 
 
+def training_roles(workflow: Workflow) -> dict[str, LabelledScene]:
+    """The scenes that the base network learns from, by the names of their roles."""
+    first, *others = workflow.train.parts
+    return {"train": first} | {f"train-{i}": other for i, other in enumerate(others, 2)}
+
+
 def network_gsd(workflow: Workflow) -> float:
     """Metres on the ground per pixel of the networks, if need be chosen for the training scene."""
     if workflow.gsd is None:
@@ -148,15 +160,17 @@ def network_gsd(workflow: Workflow) -> float:
 
 
 def base_network_plan(workflow: Workflow, scene: Scene) -> BaseNetworkPlan:
-    """How the network learns from the training scene."""
+    """How the network learns from the training scenes, of which `scene` is the first."""
     overrides = workflow.base.model_dump(exclude_none=True)
     plan = BaseNetworkPlan.of(**overrides, schedule=workflow.schedule, seed=workflow.seed)
-    return plan.fitted(NetworkGrid.of(scene.geobox, network_gsd(workflow)).shape)
+    others = map(open_scene, workflow.train.also)
+    gsd = network_gsd(workflow)
+    return plan.fitted(*(NetworkGrid.of(x.geobox, gsd).shape for x in (scene, *others)))
 
 
 def refinement_plan(workflow: Workflow, scene: Scene) -> RefinementPlan:
     """How the refinement learns from the accurate tile."""
-    overrides = workflow.refinement.model_dump(exclude={"kind"}, exclude_none=True)
+    overrides = workflow.refinement.model_dump(exclude={"kind", "calibrate"}, exclude_none=True)
     plan = RefinementPlan.of(workflow.schedule, **overrides, seed=workflow.seed)
     return plan.fitted(NetworkGrid.of(scene.geobox, network_gsd(workflow)).shape)
 
@@ -175,9 +189,17 @@ def _require_files(choice: LabelledScene) -> None:
             raise LabelError(f"there is no file {path}", "check the path")
 
 
+def _require_dtype(scene: Scene, first: Scene) -> None:
+    if scene.dtype != first.dtype:
+        raise SceneError(
+            f"{scene.path} is {scene.dtype}, the training scene {first.path} {first.dtype}",
+            "scenes of one training need values in the same units; bring them to one type",
+        )
+
+
 def _require_patch(scene: Scene, workflow: Workflow, name: str) -> None:
-    if name == "train":
-        patch = base_network_plan(workflow, scene).patch
+    if name.startswith("train"):
+        patch = base_network_plan(workflow, open_scene(workflow.train)).patch
     elif workflow.refinement.kind == "finetune":
         patch = fine_tuning_plan(workflow, scene).patch
     else:

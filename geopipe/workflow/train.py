@@ -1,17 +1,17 @@
 """Training on its own: the steps of a workflow up to its model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from geopipe.checkpoint import Checkpoint
-from geopipe.config import parse
 from geopipe.errors import CheckpointError
 from geopipe.files import check_new_file, copy_file, work_folder
 from geopipe.learn.schedule import Schedule
 from geopipe.nets import BaseNetworkName
 from geopipe.workflow.run import train_workflow
-from geopipe.workflow.schema import LabelledScene, Workflow
+from geopipe.workflow.schema import LabelledScene, Workflow, parse_workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,15 @@ class TrainingSettings:
     schedule: Schedule = "short"
     seed: int = 0
     device: str = "auto"
+    start: Path | None = None
+    """A model whose weights are trained on; ``auto`` takes its network and GSD."""
 
     def workflow(
-        self, train: LabelledScene, accurate: LabelledScene | None, folder: Path
+        self,
+        train: LabelledScene,
+        accurate: LabelledScene | None,
+        folder: Path,
+        also: Sequence[LabelledScene] = (),
     ) -> Workflow:
         """The workflow that trains so in `folder`; raises ConfigError for impossible values."""
         tables: dict[str, Any] = {
@@ -57,7 +63,11 @@ class TrainingSettings:
         }
         if accurate:
             tables["enhance"] = accurate.model_dump(exclude_none=True)
-        return parse(tables, Workflow, "settings of the training")
+        if also:
+            tables["train"]["also"] = [part.model_dump(exclude_none=True) for part in also]
+        if self.start:
+            tables["train"]["start"] = self.start
+        return parse_workflow(tables, "settings of the training")
 
 
 def train_model(
@@ -66,6 +76,7 @@ def train_model(
     settings: TrainingSettings,
     *,
     accurate: LabelledScene | None = None,
+    also: Sequence[LabelledScene] = (),
     overwrite: bool = False,
 ) -> Checkpoint:
     """Train a base network and, with an accurate tile, its refinement; write the model `out`.
@@ -79,6 +90,7 @@ def train_model(
         out: The file of the model (safetensors); it appears complete.
         settings: How to train.
         accurate: A tile with accurate labels, which the refinement is trained on.
+        also: Further scenes of the base network with their labels.
         overwrite: Replace `out` where it exists.
 
     Raises:
@@ -86,12 +98,15 @@ def train_model(
         SceneError: A scene cannot be read, or is smaller than a training patch.
         LabelError: Labels cannot be read, do not overlap their scene, or lack a class.
         ConfigError: An impossible setting.
+        CheckpointError: The model to start from has another network or other bands.
     """
-    read = [x for choice in (train, accurate) if choice for x in (choice.scene, choice.labels)]
-    check_new_file(out, overwrite=overwrite, sources=map(Path, read))
+    parts = [part for part in (train, *also, accurate) if part]
+    read = [Path(x) for part in parts for x in (part.scene, part.labels)]
+    read += [settings.start] if settings.start else []
+    check_new_file(out, overwrite=overwrite, sources=read)
     out = out.absolute()
     with work_folder(out, None) as work:
-        made = train_workflow(settings.workflow(train, accurate, work))
+        made = train_workflow(settings.workflow(train, accurate, work, also))
         try:
             copy_file(made, out)
         except OSError as e:

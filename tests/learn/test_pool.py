@@ -11,7 +11,13 @@ from geopipe.errors import LabelError, SceneError
 from geopipe.grid import NetworkGrid, Window
 from geopipe.learn import PatchPool, PatchSampler, build_pool
 from geopipe.learn import sampler as module
-from geopipe.learn.sampler import PoolBlock, dihedral, fitting_patch
+from geopipe.learn.sampler import (
+    PoolBlock,
+    dihedral,
+    fitting_patch,
+    join_pools,
+    require_classes,
+)
 from geopipe.raster import Scene
 
 SCHEME = load_scheme("buildings-roads")
@@ -315,3 +321,26 @@ def test_patches_are_halved_until_they_fit_and_a_step_sees_as_many_pixels(shape,
 def test_a_small_patch_stays_as_it_is():
     assert fitting_patch((50, 50), 64, 16) == (64, 16)
     assert fitting_patch((10, 10), 16, 2) == (16, 2)
+
+
+def test_pools_of_several_scenes_are_one(site, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_PX", 64)
+    ids = np.zeros((70, 90), np.uint8)
+    ids[:, 40:] = 1  # no road here
+    first = build_pool(*site((70, 90), ids), halo=HALO, patch=32, seed=0, every_class=False)
+    second = build_pool(*site((131, 70)), halo=HALO, patch=32, seed=1)
+    pool = join_pools([first, second])
+    np.testing.assert_array_equal(pool.counts, first.counts + second.counts)
+    assert len(pool.blocks) == len(first.blocks) + len(second.blocks)
+    for k, at in enumerate(pool.positions):
+        assert len(at) == len(first.positions[k]) + len(second.positions[k])
+        assert all(pool.blocks[i].labels[r, c] == k for i, r, c in at)
+    pixels = [p.counts.sum() for p in (first, second)]
+    means = [p.statistics()[0] for p in (first, second)]
+    np.testing.assert_allclose(pool.statistics()[0], np.average(means, axis=0, weights=pixels))
+    assert (pool.share, pool.credit) == (1, "the mapper")
+    drawn = {PatchSampler(pool, 16, 0).sample(n)[0] for n in range(300)}
+    assert drawn == set(range(len(pool.blocks)))
+    require_classes(pool, SCHEME.names, ["a", "b"])
+    with pytest.raises(LabelError, match="a, b have no pixel of class road"):
+        require_classes(join_pools([first, first]), SCHEME.names, ["a", "b"])
