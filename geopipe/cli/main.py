@@ -30,7 +30,7 @@ from geopipe.errors import GeopipeError
 
 SECTIONS = {
     "Scene": ("scene wmts", "scene wms", "scene xyz", "scene arcgis"),
-    "Labels": ("labels", "labels check", "labels align"),
+    "Labels": ("labels", "labels check", "labels align", "labels wfs"),
     "Train": ("train", "patches train", "chips train", "transfer", "run"),
     "Map": ("map", "roads", "chips classify", "verify-seams"),
     "Judge": ("evaluate", "assess plan", "assess report", "chips evaluate", "chips attention"),
