@@ -97,6 +97,8 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.requests.append(self.path)
             server.agent = self.headers["User-Agent"]
+        if query.get("REQUEST") == "GetFeature":
+            return self.feature_page(query)
         if (
             parts.path in server.documents
             and "GETMAP" not in query.get("REQUEST", "").upper()
@@ -106,9 +108,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, body, kind)
         box, size, cell = self.asked(parts.path, query)
         if box is None:
-            return self.answer(
-                404, b"<html><head><title>Not Found</title></head></html>", "text/html"
-            )
+            return self.answer(404, b"<html><title>Not Found</title></html>", "text/html")
         with server.lock:
             server.images += 1
             number = server.images
