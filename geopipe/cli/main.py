@@ -29,7 +29,7 @@ from geopipe.cli.transfer import transfer
 from geopipe.errors import GeopipeError
 
 SECTIONS = {
-    "Scene": ("scene wmts", "scene wms", "scene xyz", "scene arcgis"),
+    "Scene": ("scene wmts", "scene wms", "scene xyz", "scene arcgis", "scene stac"),
     "Labels": ("labels", "labels check", "labels align", "labels wfs"),
     "Train": ("train", "patches train", "chips train", "transfer", "run"),
     "Map": ("map", "roads", "chips classify", "verify-seams"),

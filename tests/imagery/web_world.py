@@ -92,6 +92,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))  # of a POST
         server, parts = self.server, urlsplit(self.path)
         query = {k.upper(): v for k, v in parse_qsl(parts.query, True)}
         with server.lock:
