@@ -7,6 +7,7 @@ STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
 
 .PHONY: help setup lint test docs qgis-plugin test-qgis forez-map map results bench gpu-check crash-recovery faults fuzz label-check noisy-labels reproduce-retrieval reproduce-maggiori reproduce-gid reproduce-real reproduce-chips sample-tiles clean
+.PHONY: help setup lint test docs forez-map forez-live map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real qgis-plugin test-qgis sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -48,6 +49,18 @@ test-qgis: setup ## results and the plugin in a real QGIS (Debian packages qgis 
 
 forez-map: setup ## the whole workflow on the simulated scene
 	$(BIN)/geopipe run workflows/forez.toml
+
+# The real Forez around Montbrison; needs the internet. Of the yearly Pleiades images the last one:
+# make forez-live FOREZ_LAYER='ORTHOIMAGERY.ORTHO-SAT.PLEIADES.*'
+FOREZ := outputs/forez-live
+FOREZ_LAYER ?= ORTHOIMAGERY.ORTHOPHOTOS
+FOREZ_BOUNDS ?= 4.045 45.590 4.095 45.620
+
+forez-live: setup ## the same with IGN's ortho-photo, OpenStreetMap and BD TOPO; needs the internet
+	@mkdir -p $(FOREZ)
+	@test -f $(FOREZ)/scene.tif || $(BIN)/geopipe scene wmts https://data.geopf.fr/wmts '$(FOREZ_LAYER)' --bounds $(FOREZ_BOUNDS) --gsd 0.5 -o $(FOREZ)/scene.tif
+	@test -f $(FOREZ)/bdtopo.gpkg || $(BIN)/geopipe labels wfs $(FOREZ)/scene.tif https://data.geopf.fr/wfs/ows BDTOPO_V3:batiment --class building --credit 'IGN, BD TOPO, Licence Ouverte 2.0' -o $(FOREZ)/bdtopo.gpkg
+	$(BIN)/geopipe run workflows/forez-live.toml
 
 # make map SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif TRUTH=tile.gpkg] [OUT=folder] [ARGS="--set ..."]
 map: setup ## the same workflow on SCENE=my.tif [OSM=my.gpkg] [ENHANCE=tile.tif TRUTH=tile.gpkg]

@@ -33,8 +33,8 @@ from geopipe.errors import GeopipeError
 from geopipe.oserrors import failure
 
 SECTIONS = {
-    "Scene": ("scene wmts", "scene wms", "scene xyz", "scene arcgis"),
-    "Labels": ("labels", "labels check", "labels align"),
+    "Scene": ("scene wmts", "scene wms", "scene xyz", "scene arcgis", "scene stac"),
+    "Labels": ("labels", "labels check", "labels align", "labels wfs"),
     "Train": ("train", "patches train", "chips train", "transfer", "run"),
     "Map": ("map", "roads", "chips classify", "verify-seams"),
     "Judge": ("evaluate", "assess plan", "assess report", "chips evaluate", "chips attention"),

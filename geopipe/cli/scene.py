@@ -209,6 +209,36 @@ def arcgis(url: str, layer: str | None, gsd: float, form: str | None, **shared: 
     )
 
 
+@scene.command()
+@click.argument("url")
+@OUT
+@BOUNDS
+@click.option("--collection", required=True, metavar="ID", help="The collection to search.")
+@click.option(
+    "--date", "when", metavar="DATE", help="A day, or two with a / between  [default: any time]"
+)
+@click.option("--asset", metavar="KEY", help="The image of an item  [default: visual]")
+@_shared
+def stac(url: str, collection: str, when: str | None, asset: str | None, **shared: Any) -> None:
+    """Download images of a STAC search.
+
+    Of the items within the bounds the newest are taken, as many as cover them; only the windows of
+    their GeoTIFFs that are needed are read. The scene has the pixels of the newest one. Choose a
+    single day to know when the image was taken.
+
+    Example: geopipe scene stac https://earth-search.aws.element84.com/v1 --collection naip
+    --bounds -104.99 39.73 -104.97 39.75 --date 2021-01-01/2021-12-31 --asset image -o scene.tif
+    """
+    from geopipe.imagery.stac import plan_stac
+
+    _run(
+        lambda client, bounds, limits: plan_stac(
+            client, url, collection, bounds, limits, when=when, asset=asset
+        ),
+        **shared,
+    )
+
+
 def _run(
     plan: "Callable[..., Plan]",
     *,

@@ -9,7 +9,6 @@ from pyproj import CRS
 
 from geopipe.errors import ServiceError
 from geopipe.grid import Window
-from geopipe.imagery.capabilities import Endpoint
 from geopipe.imagery.pictures import PictureSource
 from geopipe.imagery.plan import (
     COARSER,
@@ -23,6 +22,7 @@ from geopipe.imagery.plan import (
 )
 from geopipe.imagery.pyramid import Level, Pyramid
 from geopipe.imagery.wms import PIECE_PX, blocks, pixel_size
+from geopipe.services import Endpoint
 from geopipe.web import Answer, Client, redacted
 
 _SQUARE = 1e-6

@@ -1,10 +1,8 @@
 """What to ask a service for: pieces of a pixel grid, and who is to be credited."""
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
@@ -153,29 +151,3 @@ def plane(
     window = Window(row, col, max(1, end_row - row), max(1, end_col - col))
     affine = Affine(pixel, 0, origin[0] + col * pixel, 0, -pixel, origin[1] - row * pixel)
     return GeoBox(window.shape, affine, crs), window
-
-
-def select(names: Iterable[str], wanted: str | None, what: str) -> str:
-    """The one of `names` that is `wanted`; a pattern with ``*`` takes the last in order.
-
-    Raises ServiceError naming what there is.
-    """
-    offered = list(dict.fromkeys(names))
-    if wanted in offered:
-        return str(wanted)
-    if wanted is None:
-        if len(offered) == 1:
-            return offered[0]
-        raise ServiceError(f"the service has {len(offered)} {what}s", f"give one: {_list(offered)}")
-    matches = sorted(n for n in offered if fnmatchcase(n, wanted)) if "*" in wanted else []
-    if matches:
-        return matches[-1]
-    near = difflib.get_close_matches(wanted, offered, n=5, cutoff=0.5)
-    raise ServiceError(
-        f"the service has no {what} {wanted}",
-        f"did you mean {_list(near)}?" if near else f"it has {_list(offered) or 'none'}",
-    )
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

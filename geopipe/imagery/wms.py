@@ -11,7 +11,6 @@ from pyproj.database import query_utm_crs_info
 
 from geopipe.errors import ServiceError
 from geopipe.grid import Window
-from geopipe.imagery.capabilities import Endpoint, layer_credit, north_first, text
 from geopipe.imagery.pictures import PictureSource
 from geopipe.imagery.plan import (
     Bounds,
@@ -21,9 +20,9 @@ from geopipe.imagery.plan import (
     bounds_in,
     parse_crs,
     plane,
-    select,
     unit_on_ground,
 )
+from geopipe.services import Endpoint, layer_credit, north_first, select, text
 from geopipe.web import Client, redacted
 
 PIECE_PX = 1024

@@ -4,10 +4,10 @@ import re
 import xml.etree.ElementTree as ET
 
 from geopipe.errors import ServiceError
-from geopipe.imagery.capabilities import Endpoint, layer_credit, north_first, text
 from geopipe.imagery.pictures import PictureSource
-from geopipe.imagery.plan import Bounds, Limits, Plan, bounds_in, parse_crs, select
+from geopipe.imagery.plan import Bounds, Limits, Plan, bounds_in, parse_crs
 from geopipe.imagery.pyramid import Level, Pyramid, best_pyramid
+from geopipe.services import Endpoint, layer_credit, north_first, select, text
 from geopipe.web import Client, redacted
 
 _PIXEL_M = 0.28e-3

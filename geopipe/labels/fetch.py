@@ -20,6 +20,7 @@ from geopipe.labels.extent import LONLAT, Bounds, Extent
 from geopipe.labels.tags import all_keys
 from geopipe.labels.vectorfile import OSM_CREDIT
 from geopipe.oserrors import writing
+from geopipe.web import USER_AGENT
 
 _DIGITS = 4
 """Decimals of the bounding box (11 m): the same scene read twice asks the same question."""
@@ -29,6 +30,7 @@ _SETTINGS = MappingProxyType(
         "use_cache": False,  # a folder in the working directory
         "overpass_rate_limit": False,  # offline, asking for a free slot waits a minute in silence
         "doh_url_template": None,  # a third party need not know the question
+        "http_user_agent": USER_AGENT,
     }
 )
 """How osmnx is asked; when Overpass is busy osmnx still waits and asks again."""

@@ -85,7 +85,7 @@ def test_the_example_is_a_valid_line(words, monkeypatch):
     """It has what the command requires, and options that exist."""
     text = ALL[words].help.split("Example: geopipe ")[1].strip()
     line = " ".join(text.split()).split()
-    if line[0] == "labels" and line[1] not in ("check", "align"):
+    if line[0] == "labels" and line[1] not in ("check", "align", "wfs"):
         line.insert(1, "rasterize")
     depth = len(words.split())
     assert " ".join(line[:depth]) == words

@@ -70,6 +70,9 @@ class World(ThreadingHTTPServer):
         self.images = 0
         self.tile_px = 256
         self.cell = MERCATOR_CELL
+        self.features = []
+        """Of a WFS, GeoJSON."""
+        self.page = 5000
         self.crs_north_first = {"EPSG:4326", "EPSG:3035"}
 
     def start(self):
@@ -89,11 +92,14 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))  # of a POST
         server, parts = self.server, urlsplit(self.path)
         query = {k.upper(): v for k, v in parse_qsl(parts.query, True)}
         with server.lock:
             server.requests.append(self.path)
             server.agent = self.headers["User-Agent"]
+        if query.get("REQUEST") == "GetFeature":
+            return self.feature_page(query)
         if (
             parts.path in server.documents
             and "GETMAP" not in query.get("REQUEST", "").upper()
@@ -103,9 +109,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, body, kind)
         box, size, cell = self.asked(parts.path, query)
         if box is None:
-            return self.answer(
-                404, b"<html><head><title>Not Found</title></head></html>", "text/html"
-            )
+            return self.answer(404, b"<html><title>Not Found</title></html>", "text/html")
         with server.lock:
             server.images += 1
             number = server.images
@@ -115,10 +119,31 @@ class Handler(BaseHTTPRequestHandler):
         if number in server.empty:
             alpha = np.zeros(pixels.shape[1:], np.uint8)
             return self.answer(200, encode(pixels, alpha=alpha), "image/png")
-        body = encode(pixels)
-        return self.answer(200, body, "image/png") if fault is None else self.fail(fault, body)
+        kind = query.get("FORMAT", "image/png")
+        kind = kind if "/" in kind else "image/png"
+        body = encode(pixels, kind.split("/")[1].upper())
+        return self.answer(200, body, kind) if fault is None else self.fail(fault, body)
 
     do_POST = do_GET  # noqa: N815
+
+    def feature_page(self, query):
+        south, west, north, east = map(float, query["BBOX"].split(",")[:4])
+        near = [
+            f
+            for f in self.server.features
+            if west <= f["geometry"]["coordinates"][0][0][0] <= east
+            and south <= f["geometry"]["coordinates"][0][0][1] <= north
+        ]
+        if query.get("RESULTTYPE") == "hits":
+            text = (
+                '<wfs:FeatureCollection xmlns:wfs="http://www.opengis.net/wfs/2.0" '
+                f'numberMatched="{len(near)}" numberReturned="0"/>'
+            )
+            return self.answer(200, text.encode(), "text/xml")
+        start = int(query["STARTINDEX"])
+        page = near[start : start + min(int(query["COUNT"]), self.server.page)]
+        tables = {"type": "FeatureCollection", "features": page, "numberMatched": len(near)}
+        return self.answer(200, json.dumps(tables).encode(), "application/json")
 
     def asked(self, path, query):
         """Box, (width, height) and cell of the image that a request is for."""
@@ -255,6 +280,17 @@ def wms(crs=("EPSG:3857", "EPSG:4326", "EPSG:2154"), version="1.3.0", size=1024)
       <Attribution><Title>The Agency, Licence Ouverte 2.0</Title></Attribution></Layer>
       <Layer><Name>PLEIADES.2022</Name></Layer><Layer><Name>PLEIADES.2023</Name></Layer>
       </Layer></Capability></{root}>""".encode()
+
+
+def wfs(names=("BDTOPO_V3:batiment", "BDTOPO_V3:troncon_de_route")):
+    types = "".join(f"<FeatureType><Name>{n}</Name></FeatureType>" for n in names)
+    return f"""<?xml version="1.0"?><wfs:WFS_Capabilities version="2.0.0"
+      xmlns="http://www.opengis.net/wfs/2.0" xmlns:wfs="http://www.opengis.net/wfs/2.0"
+      xmlns:ows="http://www.opengis.net/ows/1.1"><ows:ServiceIdentification>
+      <ows:AccessConstraints>Licence Ouverte 2.0</ows:AccessConstraints>
+      </ows:ServiceIdentification><ows:ServiceProvider><ows:ProviderName>IGN</ows:ProviderName>
+      </ows:ServiceProvider><FeatureTypeList>{types}</FeatureTypeList>
+      </wfs:WFS_Capabilities>""".encode()
 
 
 def image_server(pixel=0.5, corner=(700_000.25, 6_600_000.25), **more):

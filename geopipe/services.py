@@ -1,9 +1,11 @@
 """What OGC services say of themselves: XML without namespaces, and addresses of requests."""
 
+import difflib
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pyproj import CRS
@@ -91,3 +93,29 @@ def layer_credit(*parts: str) -> str:
     said = [p.strip(" ;") for p in parts]
     worth = [p for p in said if p and not re.fullmatch(r"(?i)none|no|n/?a|-|unknown|0", p)]
     return "; ".join(dict.fromkeys(worth))
+
+
+def select(names: Iterable[str], wanted: str | None, what: str) -> str:
+    """The one of `names` that is `wanted`; a pattern with ``*`` takes the last in order.
+
+    Raises ServiceError naming what there is.
+    """
+    offered = list(dict.fromkeys(names))
+    if wanted in offered:
+        return str(wanted)
+    if wanted is None:
+        if len(offered) == 1:
+            return offered[0]
+        raise ServiceError(f"the service has {len(offered)} {what}s", f"give one: {_list(offered)}")
+    matches = sorted(n for n in offered if fnmatchcase(n, wanted)) if "*" in wanted else []
+    if matches:
+        return matches[-1]
+    near = difflib.get_close_matches(wanted, offered, n=5, cutoff=0.5)
+    raise ServiceError(
+        f"the service has no {what} {wanted}",
+        f"did you mean {_list(near)}?" if near else f"it has {_list(offered) or 'none'}",
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
