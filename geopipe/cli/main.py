@@ -25,12 +25,13 @@ from geopipe.cli.run import run
 from geopipe.cli.seams import verify_seams
 from geopipe.cli.train import train
 from geopipe.cli.transfer import transfer
+from geopipe.cli.verify import verify
 from geopipe.errors import GeopipeError
 
 SECTIONS = {
     "Labels": ("labels", "labels check", "labels align"),
     "Train": ("train", "patches train", "chips train", "transfer", "run"),
-    "Map": ("map", "roads", "chips classify", "verify-seams"),
+    "Map": ("map", "roads", "chips classify", "verify", "verify-seams"),
     "Judge": ("evaluate", "assess plan", "assess report", "chips evaluate", "chips attention"),
     "Search": ("index build", "index query", "index evaluate", "index heatmap"),
     "Other": ("doctor",),
@@ -116,6 +117,7 @@ COMMANDS = (
     run,
     map_,
     roads,
+    verify,
     verify_seams,
     evaluate,
     assess,

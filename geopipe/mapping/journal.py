@@ -134,6 +134,11 @@ def unfinished(folder: Path) -> bool:
     return len(list(islice(_lines(folder / NAME), 2))) == 2
 
 
+def begun_inputs(folder: Path) -> dict[str, Any]:
+    """The inputs of the map that was begun in `folder`; empty where none was."""
+    return next(_lines(folder / NAME), {})
+
+
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a journal, its head first; nothing when there is none."""
     if not path.is_file():
