@@ -15,6 +15,7 @@ from geopipe.cli.chips import chips
 from geopipe.cli.commands import Group
 from geopipe.cli.doctor import doctor
 from geopipe.cli.evaluate import evaluate
+from geopipe.cli.export import export
 from geopipe.cli.index import index
 from geopipe.cli.labels import labels
 from geopipe.cli.map import map_
@@ -34,7 +35,7 @@ SECTIONS = {
     "Map": ("map", "roads", "chips classify", "verify", "verify-seams"),
     "Judge": ("evaluate", "assess plan", "assess report", "chips evaluate", "chips attention"),
     "Search": ("index build", "index query", "index evaluate", "index heatmap"),
-    "Other": ("doctor",),
+    "Other": ("export", "doctor"),
 }
 
 
@@ -122,6 +123,7 @@ COMMANDS = (
     evaluate,
     assess,
     index,
+    export,
     doctor,
 )
 for command in COMMANDS:

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     help="Where the scene is, if it was moved; of a mosaic once per file, the topmost first.",
 )
 @click.option("--model", type=PATH, help="Where the model is, if it was moved.")
-@click.option(
-    "--seed", type=click.IntRange(0), metavar="N", help="Draw the same tiles as before."
-)
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Draw the same tiles as before.")
 @THREADS
 @AS_JSON
 def verify(
