@@ -21,7 +21,7 @@ from geopipe.cli.options import AS_JSON, OVERWRITE, PATH, out_option, tile_size_
 def export(
     model: Path, out: Path, tile_size: int | None, opset: int, overwrite: bool, as_json: bool
 ) -> None:
-    """Write a model as ONNX, for the QGIS plugin Deepness or any ONNX runtime.
+    """Write a model as ONNX, for the QGIS plugin Deepness.
 
     The file names its classes, ground sample distance, normalization, tile size and overlap in the
     metadata that Deepness reads. Its probabilities are compared with those of the model before it

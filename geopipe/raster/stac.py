@@ -116,7 +116,16 @@ def _describe(asset: pystac.Asset, key: str, geobox: GeoBox, scheme: ClassScheme
         return
     raster.bands = [RasterBand.create(**common)]
     ClassificationExtension.ext(asset, add_if_missing=True).classes = [
-        Classification.create(value=i, name=slug, title=c.name, color_hint=c.color[1:].upper())
+        Classification(properties) for properties in class_objects(scheme)
+    ]
+
+
+def class_objects(scheme: ClassScheme) -> list[dict[str, Any]]:
+    """The classes of a scheme as the classification extension describes them."""
+    return [
+        Classification.create(
+            value=i, name=slug, title=c.name, color_hint=c.color[1:].upper()
+        ).to_dict()
         for i, (c, slug) in enumerate(zip(scheme.classes, _slugs(scheme), strict=True))
     ]
 

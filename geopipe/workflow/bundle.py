@@ -17,6 +17,7 @@ import numpy as np
 
 from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint.stac_item import model_item_path
 from geopipe.errors import GeopipeError, SceneError
 from geopipe.grid import is_rotated
 from geopipe.mapping import (
@@ -356,12 +357,16 @@ def provenance(scene: Scene, model: Checkpoint, model_path: Path) -> dict[str, s
 
 
 def source_links(scene: Scene, model_path: Path, folder: Path) -> list[dict[str, str]]:
-    """STAC links from the bundle in `folder` to the files of its scene and to its model."""
+    """STAC links from the bundle in `folder` to the files of its scene, its model, its item."""
     links = [
         {"rel": SCENE_LINK, "href": relative_href(path, folder)}
         for path in mosaic_files(scene.path) or (scene.path,)
     ]
-    return [*links, {"rel": MODEL_LINK, "href": relative_href(model_path, folder)}]
+    links.append({"rel": MODEL_LINK, "href": relative_href(model_path, folder)})
+    if (item := model_item_path(model_path)).is_file():
+        href = relative_href(item, folder)
+        links.append({"rel": "derived_from", "href": href, "type": "application/geo+json"})
+    return links
 
 
 def area_facts(areas: dict[str, float]) -> tuple[tuple[str, str], ...]:

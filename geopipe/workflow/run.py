@@ -36,6 +36,7 @@ from geopipe.report.map_report import CloseUp, Report, write_report
 from geopipe.report.summary import curves, methods, summary_text
 from geopipe.workflow.bundle import MapOptions, overview, write_bundle
 from geopipe.workflow.estimate import Work, estimate
+from geopipe.workflow.model_items import describe_model
 from geopipe.workflow.schema import LabelledScene, SceneSettings, Workflow
 from geopipe.workflow.sources import (
     base_network_plan,
@@ -274,6 +275,7 @@ class WorkflowRun:
                 check_every=CHECK_EVERY,
             )
             record.save(_record(self.base))
+            describe_model(self.base, w)
 
         inputs = [*scene_files(w.train), self.labels("train")]
         pixels = {"bands": w.train.bands, "nodata": w.train.nodata}
@@ -301,6 +303,7 @@ class WorkflowRun:
                 base, pool, plan, out=self.refined, key=key, device=self.device
             )
             record.save(_record(self.refined))
+            describe_model(self.refined, w, base=self.base, refined=True)
 
         inputs = [*scene_files(settings), self.labels("enhance"), self.base]
         parameters = {"plan": asdict(plan), "bands": settings.bands, "nodata": settings.nodata}
@@ -315,6 +318,7 @@ class WorkflowRun:
             pool = self._pool("enhance", model.net, plan.patch)
             _, record = fine_tune(model, pool, plan, out=self.refined, key=key, device=self.device)
             record.save(_record(self.refined))
+            describe_model(self.refined, w, base=self.base, refined=True)
 
         inputs = [*scene_files(settings), self.labels("enhance"), self.base]
         parameters = {"finetune": asdict(plan), "bands": settings.bands, "nodata": settings.nodata}
@@ -414,6 +418,10 @@ class WorkflowRun:
         """Write the report of the whole workflow and return its page."""
         first_map = self.workflow.map_scenes()[0]
         evaluation = self.evaluation()
+        if evaluation:
+            refined = self.model == self.refined
+            base, last = self.base if refined else None, evaluation.steps[-1]
+            describe_model(self.model, self.workflow, base=base, refined=refined, metrics=last)
         paths = {"base network": self.base}
         if self.workflow.enhance:
             paths["refinement"] = self.refined

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint.stac_item import write_model_item
 from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError, LabelError
 from geopipe.files import check_new_file
@@ -392,6 +393,7 @@ def _save_result(outcome: TransferResult, model: Checkpoint, options: TransferSe
     }
     note = {"transfer": {"trained": outcome.trained, "abstained": list(outcome.reasons)}}
     replace(model, provenance={**model.provenance, **note}).save(out)
+    write_model_item(out)
     report_path = out.with_name(out.name + ".json")
     part = part_of(report_path)
     part.write_text(json.dumps(report, indent=1) + "\n")
