@@ -39,7 +39,8 @@ class Journal:
         digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         self.folder, self.tiles = folder, folder / TILES / digest[:8]
         self._done = bytearray(tiles)
-        self._fd = os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        self._fd = os.open(folder / NAME, flags, 0o644)
         try:
             self._begin(dict(inputs), restart)
         except BaseException:

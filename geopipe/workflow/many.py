@@ -56,7 +56,7 @@ def write_bundles(
 def _is_made(target: Path, tags: dict[str, str], options: MapOptions) -> bool:
     """Whether the bundle in `target` has this provenance and what is asked for."""
     try:
-        item = json.loads((target / "item.json").read_text())
+        item = json.loads((target / "item.json").read_text(encoding="utf-8"))
         lineage = json.loads(item["properties"]["processing:lineage"])
     except (OSError, ValueError, KeyError):
         return False
