@@ -8,6 +8,7 @@ DOCS_STAMP := .venv/.docs-installed
 
 .PHONY: help setup lint test docs qgis-plugin test-qgis forez-map map results bench gpu-check crash-recovery faults fuzz label-check noisy-labels reproduce-retrieval reproduce-maggiori reproduce-gid reproduce-real reproduce-chips sample-tiles clean
 .PHONY: help setup lint test docs forez-map forez-live map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real qgis-plugin test-qgis sample-tiles clean
+.PHONY: help setup lint test docs forez-map map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real qgis-plugin test-qgis kit sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -46,6 +47,15 @@ qgis-plugin: ## build the plugin for QGIS, dist/geopipe_provider.zip
 
 test-qgis: setup ## results and the plugin in a real QGIS (Debian packages qgis python3-qgis)
 	$(BIN)/python -m pytest -m qgis tests/qgis -rs
+
+# make kit [PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"]
+kit: setup ## dist/kit: wheels, lock and docs, to install on a machine without internet
+	rm -rf dist/kit && mkdir -p dist/kit
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check $(PIP_ARGS) --wheel-dir dist/kit/wheels --constraint requirements.lock ".[onnx]"
+	rm -rf build
+	cp -R README.md LICENSE requirements.lock docs sample_tiles workflows dist/kit
+	cp docs/install.md dist/kit/INSTALL.md
+	@du -sh dist/kit
 
 forez-map: setup ## the whole workflow on the simulated scene
 	$(BIN)/geopipe run workflows/forez.toml

@@ -17,6 +17,7 @@ from geopipe.cli.chips import chips
 from geopipe.cli.commands import Group
 from geopipe.cli.doctor import doctor
 from geopipe.cli.evaluate import evaluate
+from geopipe.cli.export import export
 from geopipe.cli.foreign import foreign_lines
 from geopipe.cli.index import index
 from geopipe.cli.labels import labels
@@ -29,6 +30,7 @@ from geopipe.cli.scene import scene
 from geopipe.cli.seams import verify_seams
 from geopipe.cli.train import train
 from geopipe.cli.transfer import transfer
+from geopipe.cli.verify import verify
 from geopipe.errors import GeopipeError
 from geopipe.oserrors import failure
 
@@ -36,10 +38,10 @@ SECTIONS = {
     "Scene": ("scene wmts", "scene wms", "scene xyz", "scene arcgis", "scene stac"),
     "Labels": ("labels", "labels check", "labels align", "labels wfs"),
     "Train": ("train", "patches train", "chips train", "transfer", "run"),
-    "Map": ("map", "roads", "chips classify", "verify-seams"),
+    "Map": ("map", "roads", "chips classify", "verify", "verify-seams"),
     "Judge": ("evaluate", "assess plan", "assess report", "chips evaluate", "chips attention"),
     "Search": ("index build", "index query", "index evaluate", "index heatmap"),
-    "Other": ("doctor",),
+    "Other": ("export", "doctor"),
 }
 
 
@@ -126,10 +128,12 @@ COMMANDS = (
     run,
     map_,
     roads,
+    verify,
     verify_seams,
     evaluate,
     assess,
     index,
+    export,
     doctor,
 )
 for command in COMMANDS:

@@ -12,14 +12,13 @@ import pandas as pd
 import pyogrio
 import shapely
 from odc.geo.geobox import GeoBox
-from pyogrio.errors import DataSourceError, GeometryError
 
 from geopipe.errors import LabelError, ServiceError
 from geopipe.files import check_new_file
 from geopipe.labels.extent import LONLAT, Bounds
 from geopipe.labels.fetch import scene_bounds
 from geopipe.progress import announce
-from geopipe.regularfile import part_of
+from geopipe.raster.geopackage import atomic_geopackage
 from geopipe.services import Endpoint, layer_credit, parse_xml, select, text
 from geopipe.web import Answer, Client
 
@@ -167,13 +166,6 @@ def _frame(answer: Answer) -> gpd.GeoDataFrame:
 
 
 def _write(frame: gpd.GeoDataFrame, out: Path, layer: str, credit: str) -> None:
-    part = part_of(out).with_suffix(".part.gpkg")
     about = {"CREDIT": credit} if credit else None
-    try:
-        part.unlink(missing_ok=True)
+    with atomic_geopackage(out) as part:
         pyogrio.write_dataframe(frame, part, layer=layer, driver="GPKG", layer_metadata=about)
-        part.replace(out)
-    except (DataSourceError, GeometryError, ValueError, OSError) as e:
-        raise LabelError(f"cannot write {out}: {e}", "is the folder writable?") from e
-    finally:
-        part.unlink(missing_ok=True)

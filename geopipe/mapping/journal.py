@@ -65,7 +65,8 @@ class Journal:
         self.folder, self.tiles = folder, folder / TILES / digest[:8]
         self._done, self._classes = bytearray(tiles), classes
         require_regular(folder / NAME, JobError)  # opening a pipe would wait
-        self._fd = os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        self._fd = os.open(folder / NAME, flags, 0o644)
         try:
             self._begin(dict(inputs), restart)
         except BaseException:
@@ -153,6 +154,12 @@ def unfinished(folder: Path) -> bool:
 def _inputs(line: bytes, path: Path) -> dict[str, Any]:
     source = f"{path}, line 1,"
     return dict(parse_json(line, dict[str, JsonValue], source, JobError, _DAMAGED))
+
+
+def begun_inputs(folder: Path) -> dict[str, Any]:
+    """The inputs of the map that was begun in `folder`; empty where none was."""
+    first = next(_lines(folder / NAME), None)
+    return _inputs(first, folder / NAME) if first else {}
 
 
 def _lines(path: Path) -> Iterator[bytes]:

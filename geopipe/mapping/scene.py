@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.errors import ConfigError, JobError, SceneError
 from geopipe.grid import NetworkGrid, Tiling, Window, ground_gsd
-from geopipe.mapping.journal import TILES, Journal, require_equal
+from geopipe.mapping.computation import Computation
+from geopipe.mapping.journal import TILES, Journal, begun_inputs, require_equal
 from geopipe.mapping.kernels import fastest_kernels
 from geopipe.mapping.memory import Budget, Need
 from geopipe.mapping.out_of_domain import OutOfDomain, write_out_of_domain
@@ -31,7 +32,7 @@ from geopipe.nets.local import require_local
 from geopipe.parallel import LOCAL, Workers, run_tiles
 from geopipe.progress import progress
 from geopipe.raster import Scene
-from geopipe.raster.mosaic import mosaic_files
+from geopipe.raster.content import pixel_files
 from geopipe.raster.remote import display_name
 from geopipe.raster.scene import opened, window_geobox
 
@@ -72,6 +73,8 @@ class MapFiles:
     """Of the scene, where one was asked for and all tiles that there are have added to it."""
     domain: OutOfDomain | None = None
     """How much is unlike the training images, of a model that knows them."""
+    computation: dict[str, Any] = field(default_factory=dict)
+    """What has to be the same for the same bytes beside scene and model; see `Computation`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +202,8 @@ def map_scene(
     if engine.precision != "float32":
         require_agreement(job, tiling)
     folder = folder.resolve()
+    if not engine.restart:
+        job = replace(job, kernels=_begun_kernels(folder) or job.kernels)
     inputs = _inputs(job, need.core)
     journal = Journal(folder, inputs, len(tiling), classes=classes, restart=engine.restart)
     job = replace(job, folder=str(journal.tiles))
@@ -234,8 +239,24 @@ def map_scene(
         parts = (part_path(journal.tiles, tile.index) for tile in tiling)
         preview = read_preview(parts, scene.dtype, job.picture)
     return MapFiles(
-        class_maps, confidence, scores, tuple(areas.tolist()), in_order, seconds, preview, domain
+        class_maps,
+        confidence,
+        scores,
+        tuple(areas.tolist()),
+        in_order,
+        seconds,
+        preview,
+        domain,
+        Computation.of(job, need.core).to_dict(),
     )
+
+
+def _begun_kernels(folder: Path) -> Kernels | None:
+    """Those of the unfinished map in `folder`: where they are measured anew they may be others."""
+    try:
+        return Kernels(**begun_inputs(folder)["kernels"])
+    except (KeyError, TypeError):  # none was begun, or by an older geopipe: it will be refused
+        return None
 
 
 def _mosaics(
@@ -308,12 +329,9 @@ def _job(
 def _inputs(job: TileJob, core: int) -> dict[str, Any]:
     """What decides the bytes of the tiles, as JSON values."""
     scene = job.scene
+    files = pixel_files(scene.path)
     with opened(scene.path) as src:
-        named = [*src.files, *mosaic_files(scene.path)]
-        files = sorted({p for p in map(Path, named) if p.is_file()})
         nodata_values = [str(value) for value in src.nodatavals]
-    # A look at the scene in QGIS leaves statistics beside it, which change no pixel.
-    files = [p for p in files if not p.name.endswith((".aux.xml", ".ovr"))]
     return {
         "geopipe": __version__,
         "scene": scene.path,
@@ -327,6 +345,7 @@ def _inputs(job: TileJob, core: int) -> dict[str, Any]:
         "core": core,
         "device": job.device.partition(":")[0],
         "precision": job.precision,
+        "kernels": asdict(job.kernels),
         "iterations": list(job.iterations),
         "scores": job.with_scores,
         "confidence": job.with_confidence,

@@ -13,7 +13,7 @@ from skimage.measure import label
 
 from geopipe.classes import IGNORE
 from geopipe.grid import Window, ground_gsd, nominal_gsd
-from geopipe.mapping.small_areas import Borders, new_classes
+from geopipe.mapping.small_areas import Borders, new_classes, new_classes_of_window
 from geopipe.raster.scene import opened, window_geobox
 from geopipe.raster.sink import Sink
 
@@ -50,11 +50,44 @@ def sieve(
     """
     with opened(class_map) as src:
         geobox = GeoBox(src.shape, src.transform, src.crs)
-        pixel = math.prod(nominal_gsd(geobox))
-        least = np.array([math.ceil(m2 / pixel - 1e-9) for m2 in min_area], np.int64)
+        least = least_pixels(geobox, min_area)
         result = _first_pass(src, least, strip_rows)
         parts = new_classes(result, least)
         return _second_pass(src, geobox, target, result.classes, parts, len(least), strip_rows)
+
+
+def least_pixels(geobox: GeoBox, min_area: Sequence[float]) -> np.ndarray:
+    """(classes,) int64: the pixels of `geobox` that areas of `min_area` square metres have."""
+    pixel = math.prod(nominal_gsd(geobox))
+    return np.array([math.ceil(m2 / pixel - 1e-9) for m2 in min_area], np.int64)
+
+
+def sieved_window(
+    ids: np.ndarray, least: np.ndarray, open_sides: tuple[bool, bool, bool, bool]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `sieve` makes of a window of a map, and where that is certain.
+
+    Args:
+        ids: (h, w) uint8 class ids of the window, IGNORE where nothing is known.
+        least: (classes,) pixels that an area must have to stay.
+        open_sides: Whether the map goes on beyond the top, bottom, left and right side.
+
+    Returns:
+        (h, w) uint8 class ids, and (h, w) bool: pixels whose class does not depend on what lies
+        outside of the window.
+    """
+    result = Borders(len(least))
+    labels, count = _labels(ids)
+    classes, sizes = _parts(ids, labels, count)
+    result.add(classes[1:], sizes[1:])
+    _touch_within(result, labels, classes, sizes, least, 0)
+    cut = np.zeros(count + 1, bool)
+    sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    for is_open, side in zip(open_sides, sides, strict=True):
+        cut[side] |= is_open
+    taken, certain = new_classes_of_window(result, least, cut[1:])
+    table = np.concatenate([np.array([IGNORE], np.uint8), taken])
+    return table[labels], np.concatenate([[True], certain])[labels]
 
 
 def _first_pass(src: rasterio.DatasetReader, least: np.ndarray, rows: int | None) -> Borders:
@@ -66,19 +99,36 @@ def _first_pass(src: rasterio.DatasetReader, least: np.ndarray, rows: int | None
     above: tuple[np.ndarray, np.ndarray] | None = None
     for window in _strips(src, rows):
         ids, labels, count = _labelled(src, window)
-        sizes = np.bincount(labels.ravel(), minlength=count + 1)
-        classes = np.full(count + 1, IGNORE, np.uint8)
-        classes[labels.ravel()] = ids.ravel()
-        small = np.zeros(count + 1, bool)
-        small[1:] = sizes[1:] < least[classes[1:]]
+        classes, sizes = _parts(ids, labels, count)
         base = result.add(classes[1:], sizes[1:])
-        result.touch(labels[:, :-1], labels[:, 1:], small, base)
-        result.touch(labels[:-1], labels[1:], small, base)
+        _touch_within(result, labels, classes, sizes, least, base)
         top = np.where(labels[0] > 0, labels[0].astype(np.int64) + base - 1, -1)
         if above is not None:
             result.join(*above, ids[0], top)
         above = ids[-1], np.where(labels[-1] > 0, labels[-1].astype(np.int64) + base - 1, -1)
     return result
+
+
+def _parts(ids: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(count + 1,) class ids and sizes in pixels of the parts; the first is where there is none."""
+    classes = np.full(count + 1, IGNORE, np.uint8)
+    classes[labels.ravel()] = ids.ravel()
+    return classes, np.bincount(labels.ravel(), minlength=count + 1)
+
+
+def _touch_within(
+    result: Borders,
+    labels: np.ndarray,
+    classes: np.ndarray,
+    sizes: np.ndarray,
+    least: np.ndarray,
+    base: int,
+) -> None:
+    """Note the borders of the small parts of a strip."""
+    small = np.zeros(len(sizes), bool)
+    small[1:] = sizes[1:] < least[classes[1:]]
+    result.touch(labels[:, :-1], labels[:, 1:], small, base)
+    result.touch(labels[:-1], labels[1:], small, base)
 
 
 def _second_pass(
@@ -114,10 +164,14 @@ def _strips(src: rasterio.DatasetReader, rows: int | None) -> Iterator[Window]:
 def _labelled(src: rasterio.DatasetReader, window: Window) -> tuple[np.ndarray, np.ndarray, int]:
     """Class ids and part numbers from 1 on, 0 where nothing is known; how many parts there are."""
     ids = src.read(1, window=_rio(window))
+    return ids, *_labels(ids)
+
+
+def _labels(ids: np.ndarray) -> tuple[np.ndarray, int]:
     values = ids.astype(np.int16) + 1
     values[ids == IGNORE] = 0
     labels, count = label(values, background=0, return_num=True, connectivity=1)
-    return ids, labels, int(count)
+    return labels, int(count)
 
 
 def _rio(window: Window) -> RioWindow:

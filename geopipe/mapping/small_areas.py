@@ -86,9 +86,20 @@ def new_classes(result: Borders, least: np.ndarray) -> np.ndarray:
     longest border, of equals the lowest id; then it has one for good too. All of a round look at
     the state before it, so the order of the areas has no part in it.
     """
+    return new_classes_of_window(result, least, np.zeros(len(result.classes), bool))[0]
+
+
+def new_classes_of_window(
+    result: Borders, least: np.ndarray, cut: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `new_classes`, from a window of a larger map, with (parts,) bool: which are certain.
+
+    `cut` (parts,) bool: parts that may go on beyond the window. How large they are is not known,
+    unless they are large enough already; what could depend on it is not certain.
+    """
     parts = result.classes
     if not len(parts):
-        return parts
+        return parts, np.zeros(0, bool)
     a, b = result.joined
     links = coo_array((np.ones(len(a), bool), (a, b)), shape=(len(parts), len(parts)))
     count, area = connected_components(links, directed=False)
@@ -96,15 +107,18 @@ def new_classes(result: Borders, least: np.ndarray) -> np.ndarray:
     classes = np.zeros(count, np.uint8)
     classes[area] = parts
     settled = sizes >= least[classes]
+    unknown = ~settled & (np.bincount(area, weights=cut, minlength=count) > 0)
     one, other, sides = result.touching
     source, beside = area[np.concatenate([one, other])], area[np.concatenate([other, one])]
     sides = np.concatenate([sides, sides])
     while True:
-        open_ = ~settled[source]
+        open_ = ~(settled | unknown)[source]
         source, beside, sides = source[open_], beside[open_], sides[open_]
-        ready = settled[beside]
-        if not ready.any():
-            return np.asarray(classes[area])
+        affected = source[unknown[beside]]
+        unknown[affected] = True
+        ready = settled[beside] & ~unknown[source]
+        if not (len(affected) or ready.any()):
+            return np.asarray(classes[area]), np.asarray(~unknown[area])
         areas, row = np.unique(source[ready], return_inverse=True)
         borders = np.bincount(
             row * result.class_count + classes[beside[ready]],

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from geopipe.files import atomic_file
 from geopipe.grid import ground_gsd
 from geopipe.raster.cog import CONFIDENCE, SCORE_STEPS
 from geopipe.raster.footprint import footprint
+from geopipe.raster.remote import display_name, is_remote
 
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 _KINDS: dict[str, tuple[str, list[str]]] = {
@@ -53,13 +54,14 @@ def write_item(
     assets: Mapping[str, Path],
     properties: Mapping[str, Any],
     created: str,
+    links: Sequence[Mapping[str, str]] = (),
 ) -> Path:
     """Write ``item.json`` (STAC 1.1) into `folder` and return its path.
 
     `assets`: key -> file; ``classes``, ``confidence`` and ``scores`` are described as what
     `write_class_cog` and its fellows make. `created`: an ISO 8601 time, also the item's
-    ``datetime`` unless `properties` has one of its own. Raises SceneError without a CRS or with an
-    impossible time.
+    ``datetime`` unless `properties` has one of its own. `links`: STAC Link objects. Raises
+    SceneError without a CRS or with an impossible time.
     """
     if geobox.crs is None:
         raise SceneError("a map without a CRS has no footprint")
@@ -78,7 +80,24 @@ def write_item(
         item.add_asset(key, asset)
         if key in ("classes", "confidence", "scores"):
             _describe(asset, key, geobox, scheme)
-    return _write(folder / "item.json", item.to_dict(include_self_link=False))
+    tables = item.to_dict(include_self_link=False)
+    tables["links"] += [dict(link) for link in links]
+    return _write(folder / "item.json", tables)
+
+
+def relative_href(path: str | Path, folder: Path) -> str:
+    """`path` as a link of an item in `folder`: relative where it is a file, without secrets.
+
+    Links of folders are followed, those of files are not: they keep the name that was given.
+    """
+    if is_remote(path):
+        return display_name(path)
+    file = Path(path)
+    try:
+        href = Path(os.path.relpath(file.parent.resolve() / file.name, folder.resolve())).as_posix()
+    except ValueError:  # on another drive of Windows
+        return file.absolute().as_uri()
+    return href if href.startswith("../") else f"./{href}"
 
 
 def _describe(asset: pystac.Asset, key: str, geobox: GeoBox, scheme: ClassScheme) -> None:
@@ -98,7 +117,16 @@ def _describe(asset: pystac.Asset, key: str, geobox: GeoBox, scheme: ClassScheme
         return
     raster.bands = [RasterBand.create(**common)]
     ClassificationExtension.ext(asset, add_if_missing=True).classes = [
-        Classification.create(value=i, name=slug, title=c.name, color_hint=c.color[1:].upper())
+        Classification(properties) for properties in class_objects(scheme)
+    ]
+
+
+def class_objects(scheme: ClassScheme) -> list[dict[str, Any]]:
+    """The classes of a scheme as the classification extension describes them."""
+    return [
+        Classification.create(
+            value=i, name=slug, title=c.name, color_hint=c.color[1:].upper()
+        ).to_dict()
         for i, (c, slug) in enumerate(zip(scheme.classes, _slugs(scheme), strict=True))
     ]
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint.stac_item import model_item_path
 from geopipe.errors import SceneError
 from geopipe.files import (
     MARK,
@@ -42,18 +43,23 @@ from geopipe.mapping.sieve import sieve
 from geopipe.oserrors import writing
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog, write_confidence_cog, write_score_cog
+from geopipe.raster.content import content_sha256
 from geopipe.raster.credit import joined_credits, scene_credit
 from geopipe.raster.inputs import scene_names
 from geopipe.raster.mosaic import mosaic_files, open_mosaic
 from geopipe.raster.remote import display_name
 from geopipe.raster.scene import opened
-from geopipe.raster.stac import write_item
+from geopipe.raster.stac import relative_href, write_item
 from geopipe.raster.style import write_qml
 from geopipe.raster.undeclared import nodata_warning
 from geopipe.report.map_report import Report, downscale, to_bytes, write_report
 
 log = logging.getLogger(__name__)
 
+COMPUTATION = "geopipe:computation"
+"""The property of an item that says how the tiles of its map were computed."""
+SCENE_LINK, MODEL_LINK = "geopipe:scene", "geopipe:model"
+"""Relations of links of a map's item."""
 OVERVIEW_PX = 1600
 """Longer side of the pictures of a whole map."""
 _MARKER_FILE = "item.json"
@@ -211,7 +217,8 @@ def _build(
     """Fill the folder `_WHOLE` in `part`; what is made on the way lies beside it."""
     start = time.monotonic()
     model = Checkpoint.load(model_path)
-    class_min_areas(options.min_area, model.scheme, model.provenance)  # fails now, not after hours
+    # Fails now, not after hours.
+    sizes = class_min_areas(options.min_area, model.scheme, model.provenance)
     notes = warnings_for(scene, model)
     for note in notes:
         log.warning(note)
@@ -224,8 +231,10 @@ def _build(
         with_confidence=_mean_confidence(model, options),
         picture_px=OVERVIEW_PX,
     )
-    files = _sieved(files, model, part, options)
+    files = _sieved(files, part, sizes)
     tags = provenance(scene, model, model_path) | options.tags(model)
+    if digest := content_sha256(scene.path):
+        tags["scene_sha256"] = digest
     if files.bad:
         tags["bad_tiles"] = "; ".join(files.bad)
         notes.append(
@@ -280,8 +289,12 @@ def _build(
         geobox=scene.geobox,
         scheme=model.scheme,
         assets=assets,
-        properties={"processing:lineage": json.dumps(tags, sort_keys=True)},
+        properties={
+            "processing:lineage": json.dumps(tags, sort_keys=True),
+            COMPUTATION: {**files.computation, "min_area_m2": sizes if any(sizes) else ()},
+        },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        links=source_links(scene, model_path, part.with_name(part.name.removesuffix(".part"))),
     )
     return files
 
@@ -293,9 +306,8 @@ def _domain_layer(domain: OutOfDomain, assembly: Path) -> dict[str, Path]:
     return {"out_of_domain": domain.path.replace(assembly / "out_of_domain.gpkg")}
 
 
-def _sieved(files: MapFiles, model: Checkpoint, part: Path, options: MapOptions) -> MapFiles:
+def _sieved(files: MapFiles, part: Path, sizes: Sequence[float]) -> MapFiles:
     """The map without areas that are too small; confidence and scores stay as they are."""
-    sizes = class_min_areas(options.min_area, model.scheme, model.provenance)
     if not any(sizes):
         return files
     target = part / "classes.tmp.tif"
@@ -339,6 +351,8 @@ def provenance(scene: Scene, model: Checkpoint, model_path: Path) -> dict[str, s
         "model_iterations": str(model.net.iterations),
         "model_provenance": json.dumps(model.provenance, sort_keys=True),
     }
+    if scene.nodata is not None:
+        tags["scene_nodata"] = repr(float(scene.nodata))
     if is_rotated(scene.geobox):
         tags["grid"] = "from the file's corner, since its geotransform is rotated"
     else:
@@ -347,6 +361,19 @@ def provenance(scene: Scene, model: Checkpoint, model_path: Path) -> dict[str, s
         tags["scene_files"] = "; ".join(Path(display_name(f)).name for f in files)
     credit = joined_credits([model.provenance.get("credit", ""), scene_credit(scene)])
     return {**tags, "credit": credit} if credit else tags
+
+
+def source_links(scene: Scene, model_path: Path, folder: Path) -> list[dict[str, str]]:
+    """STAC links from the bundle in `folder` to the files of its scene, its model, its item."""
+    links = [
+        {"rel": SCENE_LINK, "href": relative_href(path, folder)}
+        for path in mosaic_files(scene.path) or (scene.path,)
+    ]
+    links.append({"rel": MODEL_LINK, "href": relative_href(model_path, folder)})
+    if (item := model_item_path(model_path)).is_file():
+        href = relative_href(item, folder)
+        links.append({"rel": "derived_from", "href": href, "type": "application/geo+json"})
+    return links
 
 
 def area_facts(areas: dict[str, float]) -> tuple[tuple[str, str], ...]:

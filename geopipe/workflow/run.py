@@ -41,6 +41,7 @@ from geopipe.report.map_report import CloseUp, Report, write_report
 from geopipe.report.summary import curves, methods, summary_text
 from geopipe.workflow.bundle import MapOptions, overview, write_bundle
 from geopipe.workflow.estimate import Work, estimate
+from geopipe.workflow.model_items import describe_model
 from geopipe.workflow.schema import LabelledScene, SceneSettings, Workflow
 from geopipe.workflow.sources import (
     base_network_plan,
@@ -303,6 +304,7 @@ class WorkflowRun:
             )
             self._learn_domain(self.base, self.trained)
             record.save(_record(self.base))
+            describe_model(self.base, w)
 
         inputs = [file for part in w.train.parts for file in scene_files(part)]
         inputs += [self.labels(name) for name in self.trained]
@@ -346,6 +348,7 @@ class WorkflowRun:
             _, record = fitted(pool, plan, self.refined)
             self._calibrate(pool, plan, fitted)
             record.save(_record(self.refined))
+            describe_model(self.refined, w, base=self.base, refined=True)
 
         inputs = [*scene_files(settings), self.labels("enhance"), self.base]
         parameters = {"plan": asdict(plan), **self._refinement_parameters(settings)}
@@ -373,6 +376,7 @@ class WorkflowRun:
             self._calibrate(pool, plan, fitted)
             self._learn_domain(self.refined, [*self.trained, "enhance"])
             record.save(_record(self.refined))
+            describe_model(self.refined, w, base=self.base, refined=True)
 
         inputs = [*scene_files(settings), self.labels("enhance"), self.base]
         parameters = {"finetune": asdict(plan), **self._refinement_parameters(settings)}
@@ -491,6 +495,10 @@ class WorkflowRun:
         """Write the report of the whole workflow and return its page."""
         first_map = self.workflow.map_scenes()[0]
         evaluation = self.evaluation()
+        if evaluation:
+            refined = self.model == self.refined
+            base, last = self.base if refined else None, evaluation.steps[-1]
+            describe_model(self.model, self.workflow, base=base, refined=refined, metrics=last)
         paths = {"base network": self.base}
         if self.workflow.enhance:
             paths["refinement"] = self.refined

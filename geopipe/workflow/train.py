@@ -10,6 +10,7 @@ from geopipe.errors import CheckpointError
 from geopipe.files import check_new_file, copy_file, work_folder
 from geopipe.learn.schedule import Schedule
 from geopipe.nets import BaseNetworkName
+from geopipe.workflow.model_items import describe_model
 from geopipe.workflow.run import train_workflow
 from geopipe.workflow.schema import LabelledScene, Workflow, parse_workflow
 
@@ -106,9 +107,11 @@ def train_model(
     check_new_file(out, overwrite=overwrite, sources=read)
     out = out.absolute()
     with work_folder(out, None) as work:
-        made = train_workflow(settings.workflow(train, accurate, work, also))
+        workflow = settings.workflow(train, accurate, work, also)
+        made = train_workflow(workflow)
         try:
             copy_file(made, out)
+            describe_model(out, workflow, refined=accurate is not None)
         except OSError as e:
             raise CheckpointError(f"cannot write {out}: {e}", "is the folder writable?") from e
     return Checkpoint.load(out)

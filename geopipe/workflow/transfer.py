@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint.stac_item import write_model_item
 from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError, LabelError
 from geopipe.files import atomic_file, check_new_file
@@ -391,6 +392,7 @@ def _save_result(outcome: TransferResult, model: Checkpoint, options: TransferSe
     }
     note = {"transfer": {"trained": outcome.trained, "abstained": list(outcome.reasons)}}
     replace(model, provenance={**model.provenance, **note}).save(out)
+    write_model_item(out)
     report_path = out.with_name(out.name + ".json")
     with atomic_file(report_path) as part:
         part.write_text(json.dumps(report, indent=1) + "\n")

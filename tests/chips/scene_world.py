@@ -84,5 +84,5 @@ def mosaic(tmp_path_factory):
 def model(chips, tmp_path_factory):
     out = tmp_path_factory.mktemp("model") / "land.model"
     run("train", chips, "-o", out, *FROZEN, "--gsd", 2)
-    assert [p.name for p in out.parent.iterdir()] == ["land.model"]
+    assert {p.name for p in out.parent.iterdir()} == {"land.model", "land.stac.json"}
     return out

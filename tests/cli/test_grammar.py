@@ -42,7 +42,7 @@ def test_outputs_are_options_and_never_arguments(words):
     names = {p.name for p in ALL[words].params if isinstance(p, click.Argument)}
     assert not names & {"out", "output", "out_dir", "target"}
     out = options(ALL[words]).get("--out")
-    writes = words not in ("evaluate", "index evaluate", "verify-seams", "doctor", "run")
+    writes = words not in ("evaluate", "index evaluate", "verify", "verify-seams", "doctor", "run")
     assert (out is not None) == writes
     if out is not None:
         assert out.opts == ["-o", "--out"]

@@ -349,6 +349,7 @@ def test_a_transfer_trains_or_keeps_the_model_and_says_why(trained, chips, elsew
         "new.model",
         "new.model.html",
         "new.model.json",
+        "new.stac.json",
     ]
     sheet = (tmp_path / "new.model.html").read_text()
     assert all(name in sheet for name in NAMES)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint.stac_item import write_model_item
 from geopipe.checkpoint.weights import load_backbone, weights_hash
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.colors import default_colors
@@ -305,6 +306,7 @@ def train_chip_model(
         }
         model = model.with_net(model.net, provenance)
         model.save(out)
+        write_model_item(out)
         metrics = None
         if test_rows is not None:
             predictions = predict(model, labels.all.decoded, test_rows, device=training.device)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
 from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint.stac_item import write_model_item
 from geopipe.errors import ConfigError
 from geopipe.learn.loop import RESUME, TrainingHistory, backward, fit
 from geopipe.learn.memory import require_memory
@@ -102,6 +103,7 @@ def train_patches(
         trained.net, {"patches": {**asdict(plan), "cells": _counts(patches, model)}}
     )
     trained.save(out)
+    write_model_item(out)
     return trained, record
 
 
