@@ -53,9 +53,10 @@ class TileProbabilities(nn.Module):
     all are.
     """
 
-    def __init__(self, net: SegmentationModel) -> None:
+    def __init__(self, model: Checkpoint) -> None:
         super().__init__()
-        self.net = net
+        self.net: SegmentationModel = model.net
+        self.temperature = model.temperature
 
     def forward(self, image: Tensor) -> Tensor:
         """Probabilities of `image`."""
@@ -65,7 +66,7 @@ class TileProbabilities(nn.Module):
         scores: Tensor = self.net.base(image)
         if isinstance(self.net.postprocessor, RefinementRNN):
             scores = self.net.postprocessor(scores, center(image, scores.shape[-2:]))
-        return torch.softmax(center(scores, size), 1)
+        return torch.softmax(center(scores, size) / self.temperature, 1)
 
 
 def tile_sizes(net: SegmentationModel) -> Iterator[tuple[int, int]]:
@@ -164,7 +165,7 @@ def _write(model: Checkpoint, path: Path, size: int, opset: int) -> None:
             # the shapes of a tile are fixed.
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                TileProbabilities(model.net).eval(),
+                TileProbabilities(model).eval(),
                 (image,),
                 str(path),
                 dynamo=False,
@@ -210,7 +211,7 @@ def _difference(model: Checkpoint, path: Path, size: int) -> float:
         ) from e
     (scores,) = session.run(None, {"image": image.numpy()})
     with torch.inference_mode():
-        expected = TileProbabilities(model.net).eval()(image).numpy()
+        expected = TileProbabilities(model).eval()(image).numpy()
     difference = float(np.abs(scores - expected).max())
     if difference > TOLERANCE:
         raise CheckpointError(
