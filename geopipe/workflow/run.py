@@ -19,6 +19,7 @@ from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.classes import ClassScheme, load_scheme
 from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.evaluation.iterations import IterationMetrics, evaluate_steps, quick_score
+from geopipe.files import MARK
 from geopipe.grid import NetworkGrid
 from geopipe.labels import RasterLabels, write_label_raster
 from geopipe.labels.raster import why_missing
@@ -156,7 +157,8 @@ class WorkflowRun:
         _ = self.device
         check_scenes(self.workflow)
         warn_of_nodata(open_scene(choice) for choice in self.roles.values())
-        if self.out.is_dir() and any(self.out.iterdir()) and not self.records.is_dir():
+        names = {p.name for p in self.out.iterdir()} if self.out.is_dir() else set()
+        if names and not names & {MARK, self.records.name}:
             raise ConfigError(
                 f"{self.out} holds files that no workflow made", "give a new folder as `out`"
             )

@@ -1,5 +1,6 @@
 """Probabilities that mean something: temperature, folds, and reliability, by construction."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -141,5 +142,5 @@ def test_reliability_of_a_map_is_counted_over_known_pixels(make_raster):
     assert result.accuracy[9] == pytest.approx(14 / 18)
     assert result.accuracy[4] == pytest.approx(8 / 18)
     assert result.ece == pytest.approx((0.9 - 14 / 18) / 2 + (8 / 18 - 0.4) / 2)
-    table = ReliabilityTable.model_validate(result.to_dict())
+    table = ReliabilityTable.model_validate_json(json.dumps(result.to_dict()))
     assert Reliability.from_table(table) == result
