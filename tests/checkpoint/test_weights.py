@@ -186,7 +186,7 @@ def test_files_that_would_run_code_are_refused(tmp_path, suffix):
         path.write_bytes(pickle.dumps({"AlexNet_0": _Evil(ran)}))
     else:
         torch.save({"features.0.weight": _Evil(ran)}, path)
-    with pytest.raises(CheckpointError, match="cannot read weights|is not a safetensors file"):
+    with pytest.raises(CheckpointError, match=r"cannot read weights|is not a safetensors file"):
         load_backbone("alexnet", path)
     assert not ran.exists()
 
@@ -221,7 +221,7 @@ def test_damaged_and_absent_files(tmp_path, name):
     with pytest.raises(CheckpointError, match="there is no file"):
         load_backbone("resnet18", tmp_path / name)
     (tmp_path / name).write_bytes(b"\x80\x02}q\x00nonsense")
-    with pytest.raises(CheckpointError, match="cannot read weights|is not a safetensors file"):
+    with pytest.raises(CheckpointError, match=r"cannot read weights|is not a safetensors file"):
         load_backbone("resnet18", tmp_path / name)
     (tmp_path / "net.bin").touch()
     with pytest.raises(CheckpointError, match=r"no reader of '\.bin' files"):
