@@ -188,8 +188,8 @@ def geopipe_kind(folder: Path, kind: str) -> Result:
     build_s = time.perf_counter() - start
     searcher = load_search(
         folder,
-        SearchFile(kind, f"{kind}.faiss", size, len(vectors)),
-        vectors,  # type: ignore[arg-type]
+        SearchFile(kind, f"{kind}.faiss", size, len(vectors)),  # type: ignore[arg-type]
+        vectors,
     )
     result = timed(folder, lambda q: searcher.search(q, NEIGHBOURS)[1])
     return {**result, "made_s": build_s, "file_mb": size / 1e6}

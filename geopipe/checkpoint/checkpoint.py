@@ -216,4 +216,4 @@ def _require_weights(header: ModelHeader, file: TensorFile) -> None:
 def file_hash(path: Path) -> str:
     """sha256 of a file's bytes, hexadecimal."""
     with open_regular(path, UnsafeFileError) as (file, _):
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -172,7 +172,10 @@ def _require_stored(path: Path) -> None:
 def _require_small_memo(file: BinaryIO) -> None:
     """Refuse a pickle that numbers its objects from billions on: the table of them is allocated."""
     for operation, argument, _ in pickletools.genops(file):
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > _MOST_OBJECTS:
+        if (
+            operation.name in ("PUT", "BINPUT", "LONG_BINPUT")
+            and int(argument or 0) > _MOST_OBJECTS
+        ):
             raise ValueError(f"its pickle numbers an object {argument}")
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -101,7 +102,9 @@ def build_index(
     )
 
 
-def _require(folder: Path, model: EmbeddingModel, dtype: str | None) -> str:
+def _require(
+    folder: Path, model: EmbeddingModel, dtype: str | None
+) -> Literal["float32", "float16"]:
     """The dtype of the vectors; ChipIndexError where an index is there that does not fit."""
     if folder.exists() and not folder.is_dir():
         raise ChipIndexError(f"{folder} is a file", "give a folder for the index")
@@ -109,7 +112,7 @@ def _require(folder: Path, model: EmbeddingModel, dtype: str | None) -> str:
         leftovers = (VECTORS, f"{NAME}.part")  # what a build leaves that was killed at once
         if folder.is_dir() and any(p.name not in leftovers for p in folder.iterdir()):
             raise ChipIndexError(f"{folder} is a folder of something else", "give a new one")
-        return dtype or "float32"
+        return "float16" if dtype == "float16" else "float32"
     header = Header.read(folder)
     model.require({k: v for k, v in header.model.items() if k != "weights"})
     if dtype not in (None, header.dtype):
