@@ -157,9 +157,9 @@ def read_npy(
         if len(header) > 512 or header.count("(") > 2:
             raise ValueError("its header is too long")
         values = ast.literal_eval(header)
-        found, order, lengths = values["descr"], values["fortran_order"], values["shape"]
-        if _NPY.get(found) != dtype or order is not False:
-            raise ValueError(f"it holds {found!r}, not {dtype}")
+        descr, order, lengths = values["descr"], values["fortran_order"], values["shape"]
+        if _NPY.get(descr) != dtype or order is not False:
+            raise ValueError(f"it holds {descr!r}, not {dtype}")
         if len(lengths) != len(shape) or not all(
             type(n) is int and n >= 0 and m in (None, n)
             for n, m in zip(lengths, shape, strict=True)

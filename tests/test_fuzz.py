@@ -9,16 +9,10 @@ ROOT = Path(__file__).parents[1]
 FORMATS = (
     "model",
     "training checkpoint",
+    "training history",
     "chip index",
     "chip table",
-    "journal",
-    "evaluation",
-    "workflow",
-    "class scheme",
-    "GeoJSON",
-    "OSM XML",
-    "label raster",
-    "PNG chip",
+    "embeddings",
 )
 
 
@@ -33,5 +27,5 @@ def test_changed_files_end_with_a_result_or_an_error():
     for tally in tallies.values():
         assert tally["files"] >= 10, "no reader ended early"
         assert tally["read"] + tally["refused"] == tally["files"]
-    assert sum(t["refused"] for t in tallies.values()) > 50
+    assert sum(t["refused"] for t in tallies.values()) > 30
     assert sum(t["read"] for t in tallies.values()) > 5

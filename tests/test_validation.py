@@ -232,7 +232,7 @@ def test_batches_and_tiles_are_bounded_by_the_machine(monkeypatch):
     monkeypatch.setattr("geopipe.learn.memory.memory_mb", lambda: 1000)
     net = MnihCNN(3, 3)
     require_memory(net, 4, 316, "cpu")
-    with pytest.raises(ConfigError, match=r"4096 samples .* 58895 MB, .* 1000 MB .*at most 69"):
+    with pytest.raises(ConfigError, match=r"4096 samples .* 58897 MB, .* 1000 MB .*at most 69"):
         require_memory(net, 4096, 316, "cpu")
     require_memory(net, 4096, 316, "cuda:0")
     with pytest.raises(GridError, match="a tile size of 1000000000 is more than 16384"):

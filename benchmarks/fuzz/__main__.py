@@ -57,21 +57,21 @@ def main() -> None:
         if args.rounds:
             jobs, until = islice(jobs, args.rounds * len(args.formats)), math.inf
         tallies = run_campaign(corpus, work, jobs, until)
-        found = [line for tally in tallies.values() for line in tally.found]
+        failures = [line for tally in tallies.values() for line in tally.failures]
         kept = Path("outputs/fuzz")
-        if found and (work / "found").is_dir():
+        if failures and (work / "failures").is_dir():
             kept.mkdir(parents=True, exist_ok=True)
-            for path in (work / "found").iterdir():
+            for path in (work / "failures").iterdir():
                 (kept / path.name).write_bytes(path.read_bytes())
     if args.json:
         print(json.dumps(plain(tallies)))
     else:
         print(table(tallies))
-    for line in found:
+    for line in failures:
         print(line, file=sys.stderr)
     if not args.rounds:
         write_page(tallies, time.monotonic() - start)
-    raise SystemExit(bool(found))
+    raise SystemExit(bool(failures))
 
 
 def table(tallies: dict[str, Tally]) -> str:
@@ -84,12 +84,12 @@ def table(tallies: dict[str, Tally]) -> str:
         seeds = f"{min(t.seeds)} to {max(t.seeds)}"
         lines.append(
             f"| {name} | {t.files} | {t.read} | {t.refused} | {t.slowest_s:.1f} s | {seeds} "
-            f"| {len(t.found)} |"
+            f"| {len(t.failures)} |"
         )
-    files, found = (
-        sum(n) for n in zip(*((t.files, len(t.found)) for t in tallies.values()), strict=True)
+    files, failures = (
+        sum(n) for n in zip(*((t.files, len(t.failures)) for t in tallies.values()), strict=True)
     )
-    return "\n".join([*lines, f"| **all** | {files} | | | | | {found} |"])
+    return "\n".join([*lines, f"| **all** | {files} | | | | | {failures} |"])
 
 
 def write_page(tallies: dict[str, Tally], seconds: float) -> None:

@@ -41,7 +41,7 @@ class Tally:
     refused: int = 0
     seeds: list[int] = field(default_factory=list)
     slowest_s: float = 0.0
-    found: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
 
 def run_job(name: str, seed: int, examples: int, corpus: Path, work: Path) -> Tally:
@@ -77,11 +77,11 @@ def run_job(name: str, seed: int, examples: int, corpus: Path, work: Path) -> Ta
             signal.SIGSEGV: "a crash",
         }
         reason = kind.get(os.WTERMSIG(status), f"status {status}")  # type: ignore[call-overload]
-        tally.found.append(f"{name}, seed {seed}: {reason}: {_kept(work, FORMATS[name])}")
+        tally.failures.append(f"{name}, seed {seed}: {reason}: {_kept(work, FORMATS[name])}")
     if [p.name for p in canary.iterdir()] != ["mine.txt"] or (
         (canary / "mine.txt").read_text() != "mine"
     ):
-        tally.found.append(f"{name}, seed {seed}: a file outside of the output changed")
+        tally.failures.append(f"{name}, seed {seed}: a file outside of the output changed")
     return tally
 
 
@@ -89,9 +89,9 @@ def _kept(work: Path, format_: Format) -> str:
     """Where the file that a reader failed at is kept."""
     path = work / "in" / format_.file
     data = path.read_bytes() if path.is_file() else b""
-    found = work.parent / "found"
-    found.mkdir(exist_ok=True)
-    kept = found / f"{hashlib.sha256(data).hexdigest()[:8]}-{path.name}"
+    failures = work.parent / "failures"
+    failures.mkdir(exist_ok=True)
+    kept = failures / f"{hashlib.sha256(data).hexdigest()[:8]}-{path.name}"
     kept.write_bytes(data)
     return str(kept)
 
@@ -145,13 +145,13 @@ def _child(format_: Format, seed: int, examples: int, work: Path, result: Path) 
         changed = {Path(n).name for n, *_ in set(_listing(work / "in", path)) ^ set(beside)}
         if not format_.writes and not problem and (changed or path.read_bytes() != data):
             problem = f"a file changed: {', '.join(sorted(changed)) or path.name}"
-        if problem and len(tally.found) < 20:
-            tally.found.append(f"seed {seed}: {problem}: {_kept(work, format_)}")
+        if problem and len(tally.failures) < 20:
+            tally.failures.append(f"seed {seed}: {problem}: {_kept(work, format_)}")
         result.write_text(json.dumps(tally.__dict__))
 
     read_one()
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > LIMIT_BYTES >> 10:
-        tally.found.append(f"seed {seed}: more than 1 GB of memory")
+        tally.failures.append(f"seed {seed}: more than 1 GB of memory")
     result.write_text(json.dumps(tally.__dict__))
 
 
@@ -176,7 +176,7 @@ def run_campaign(
         total.refused += new.refused
         total.seeds += new.seeds
         total.slowest_s = max(total.slowest_s, new.slowest_s)
-        total.found += new.found
+        total.failures += new.failures
     return tallies
 
 

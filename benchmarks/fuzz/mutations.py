@@ -182,10 +182,10 @@ def _toml(data: bytes, rng: random.Random) -> bytes:
 
 def _xml(data: bytes, rng: random.Random) -> bytes:
     text = data.decode("latin-1")
-    found = list(re.finditer(r'"[^"]*"|>[^<>]+<', text))
-    if not found:
+    matches = list(re.finditer(r'"[^"]*"|>[^<>]+<', text))
+    if not matches:
         return data
-    at = rng.choice(found)
+    at = rng.choice(matches)
     edge = (text[at.start()], text[at.end() - 1])
     value = f"{edge[0]}{rng.choice(_ATTRIBUTES)}{edge[1]}"
     return (text[: at.start()] + value + text[at.end() :]).encode("latin-1")
