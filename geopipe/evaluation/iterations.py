@@ -44,7 +44,8 @@ class IterationMetrics:
         result = json.loads((folder / _FILE).read_text())
         steps = tuple(Metrics.from_dict(t) for t in result["iterations"])
         maps = tuple(_map(folder, t) for t in range(len(steps)))
-        return cls(steps, maps, Reliability.from_dict(result["reliability"]))
+        reliability = result.get("reliability")
+        return cls(steps, maps, Reliability.from_dict(reliability) if reliability else None)
 
 
 def evaluate_steps(
