@@ -30,6 +30,8 @@ class MapResult:
     seconds: float
     bad: tuple[str, ...] = ()
     """Tiles that could not be read and are nodata."""
+    out_of_domain: float | None = None
+    """Share of the scene that is unlike the training images; None: the model does not know them."""
 
     @property
     def classes(self) -> Path:
@@ -86,6 +88,11 @@ class MapResult:
                 for name, m2 in self.areas.items()
             ),
             ("time", f"{self.seconds:.1f} s"),
+            *(
+                [("out of domain", f"{100 * self.out_of_domain:.1f} %")]
+                if self.out_of_domain is not None
+                else []
+            ),
             *([("unreadable", f"{len(self.bad)} tiles, nodata in the map")] if self.bad else []),
         ]
 
@@ -147,4 +154,4 @@ def map_scene(
         engine, scores, confidence, polygons, orthogonalize is not False, overwrite
     )
     bundle = write_bundle(as_scene(scene), as_model(model).path, Path(out), options)
-    return MapResult(Path(out), bundle.areas, bundle.seconds, bundle.bad)
+    return MapResult(Path(out), bundle.areas, bundle.seconds, bundle.bad, bundle.out_of_domain)

@@ -35,7 +35,7 @@ _WINDOW_PX = 1536
 
 class _Stored(Schema):
     iterations: list[MetricsTable] = Field(min_length=1, max_length=100)
-    reliability: ReliabilityTable
+    reliability: ReliabilityTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ class IterationMetrics:
         )
         steps = tuple(Metrics.from_table(t) for t in stored.iterations)
         maps = tuple(_map(folder, t) for t in range(len(steps)))
-        return cls(steps, maps, Reliability.from_table(stored.reliability))
+        of_probabilities = stored.reliability and Reliability.from_table(stored.reliability)
+        return cls(steps, maps, of_probabilities)
 
 
 def evaluate_steps(

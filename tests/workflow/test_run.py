@@ -319,6 +319,16 @@ def test_a_u_net_that_is_fine_tuned_is_judged_before_and_after(run):
         for a, b in zip(before.net.parameters(), after.net.parameters(), strict=True)
     ]
     assert all(changed)
+    assert (before.temperature, after.provenance["calibration"]["temperature"]) == (
+        1,
+        pytest.approx(after.temperature, abs=1e-4),
+    )
+    assert after.temperature != 1
+    assert sum(report["reliability"]["pixels"]) == np.sum(
+        report["metrics"]["U-Net fine-tuned"]["matrix"]
+    )
+    assert "Expected calibration error" in outcome.report.with_suffix(".md").read_text()
+    assert not [p for p in (outcome.model.parent / ".steps").iterdir() if p.is_dir()]
     with rasterio.open(outcome.maps[0] / "classes.tif") as src:
         mapped = src.read(1)
     with rasterio.open(outcome.model.parent / "evaluation/classes-1.tif") as src:

@@ -82,7 +82,7 @@ COMMANDS = (
             OVERWRITE,
             Parameter("OUTPUT", "output folder", "Folder of the map", "--out", required=True),
         ),
-        loads=("classes.tif", "features.gpkg", "confidence.tif"),
+        loads=("classes.tif", "features.gpkg", "confidence.tif", "out_of_domain.gpkg"),
         page="report.html",
     ),
 )

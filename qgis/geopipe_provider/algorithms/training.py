@@ -37,6 +37,9 @@ COMMANDS = (
             Parameter("TILE", "raster", "Small scene with accurate labels", "--tile"),
             Parameter("TRUTH", "layer", "Its accurate labels", "--truth"),
             Parameter(
+                "START", "file", "Model to go on from", "--from", pattern=MODELS, advanced=True
+            ),
+            Parameter(
                 "NET",
                 "choice",
                 "Base network",
