@@ -8,6 +8,7 @@ import click
 
 from geopipe.cli.commands import Group
 from geopipe.cli.options import (
+    ALL_ARE,
     AREA,
     AS_JSON,
     BANDS,
@@ -60,6 +61,7 @@ def labels() -> None:
 @FETCH
 @CLASSES
 @LAYER
+@ALL_ARE
 @AREA
 @IGNORE_BUFFER
 @OVERWRITE
@@ -73,6 +75,7 @@ def rasterize(
     fetch: bool,
     classes: str,
     layer: str | None,
+    all_are: str | None,
     area: Path | None,
     ignore_buffer: float,
     overwrite: bool,
@@ -104,6 +107,7 @@ def rasterize(
         nodata=nodata,
         labels=labels or Path(BY_NAME),
         layer=layer,
+        all_are=all_are,
         area=area,
         ignore_buffer=ignore_buffer,
     )
@@ -158,6 +162,7 @@ def rasterize(
 @MAX_SHIFT
 @CLASSES
 @LAYER
+@ALL_ARE
 @AREA
 @OVERWRITE
 @BANDS
@@ -173,6 +178,7 @@ def check(
     max_shift: float,
     classes: str,
     layer: str | None,
+    all_are: str | None,
     area: Path | None,
     overwrite: bool,
     bands: tuple[int, ...] | None,
@@ -195,9 +201,10 @@ def check(
 
     if out:
         check_target(out, overwrite=overwrite, sources=_files(scene, labels, model, area))
-    qc = _label_qc(scene, labels, classes, layer, area, bands, nodata, model, max_shift)
+    qc = _label_qc(scene, labels, classes, layer, all_are, area, bands, nodata, model, max_shift)
     capture_date = image_date.date() if image_date else work.image_date(qc.scene)
-    tables = work.tables_of(None if str(labels) == BY_NAME else labels, qc.scheme, qc.scene, layer)
+    path = None if str(labels) == BY_NAME else labels
+    tables = work.tables_of(path, qc.scheme, qc.scene, layer, all_are)
     blocks = work.with_dates(qc.tiles(qc_tile), qc.grid, tables, qc_tile)
     if out:
         write_qc_file(qc.grid, blocks, out, overwrite=overwrite)
@@ -235,6 +242,7 @@ def check(
 @MAX_SHIFT
 @CLASSES
 @LAYER
+@ALL_ARE
 @AREA
 @OVERWRITE
 @BANDS
@@ -248,6 +256,7 @@ def align(
     max_shift: float,
     classes: str,
     layer: str | None,
+    all_are: str | None,
     area: Path | None,
     overwrite: bool,
     bands: tuple[int, ...] | None,
@@ -271,8 +280,9 @@ def align(
     from geopipe.workflow.schema import FETCH as BY_NAME
 
     check_target(out, overwrite=overwrite, sources=_files(scene, labels, model, area))
-    qc = _label_qc(scene, labels, classes, layer, area, bands, nodata, model, max_shift)
-    tables = work.tables_of(None if str(labels) == BY_NAME else labels, qc.scheme, qc.scene, layer)
+    qc = _label_qc(scene, labels, classes, layer, all_are, area, bands, nodata, model, max_shift)
+    path = None if str(labels) == BY_NAME else labels
+    tables = work.tables_of(path, qc.scheme, qc.scene, layer, all_are)
     summary = write_aligned(tables, qc.field, out, overwrite=overwrite)
     median = float(np.median(summary.metres)) if summary.moved else 0.0
     longest = float(summary.metres.max()) if summary.moved else 0.0
@@ -324,6 +334,7 @@ def _label_qc(
     osm: Path,
     classes: str,
     layer: str | None,
+    all_are: str | None,
     area: Path | None,
     bands: tuple[int, ...] | None,
     nodata: float | None,
@@ -337,7 +348,7 @@ def _label_qc(
     from geopipe.workflow.sources import label_source, open_scene
 
     settings = LabelledScene(
-        scene=scene, bands=bands, nodata=nodata, labels=osm, layer=layer, area=area
+        scene=scene, bands=bands, nodata=nodata, labels=osm, layer=layer, all_are=all_are, area=area
     )
     opened_scene = open_scene(settings)
     warn_of_nodata([opened_scene])

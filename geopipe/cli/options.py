@@ -119,6 +119,11 @@ FETCH = click.option(
     help="Take OpenStreetMap from the Overpass API, once per scene; then give no LABELS.",
 )
 LAYER = click.option("--layer", help="One layer of a GeoPackage of labels  [default: all]")
+ALL_ARE = click.option(
+    "--all-are",
+    metavar="CLASS",
+    help="The class of every feature, for vectors that do not say it: --all-are building",
+)
 AREA = click.option("--area", type=PATH, help="Polygons; what lies outside of them is ignored.")
 MAX_SHIFT = click.option(
     "--max-shift",

@@ -251,14 +251,18 @@ def image_date(scene: Scene) -> date | None:
 
 
 def tables_of(
-    path: Path | None, scheme: ClassScheme, scene: Scene, layer: str | None
+    path: Path | None,
+    scheme: ClassScheme,
+    scene: Scene,
+    layer: str | None,
+    all_are: str | None = None,
 ) -> list[Table]:
     """The features of a vector file with all their attributes; None fetches OpenStreetMap."""
     from geopipe.labels import default_cache
 
     if path is None:
         path = fetch_osm(scene.geobox, scheme, default_cache())
-    tables = open_tables(path, scheme, Extent(scene.geobox), layer)
+    tables = open_tables(path, scheme, Extent(scene.geobox), layer, all_are)
     if not any(len(t.frame) for t in tables):
         raise LabelError(f"{path} has no feature near {scene.path}", "check the place of both")
     return tables

@@ -31,6 +31,8 @@ class LabelledScene(SceneSettings):
 
     labels: Path
     layer: str | None = None
+    all_are: str | None = None
+    """The class of every feature, of vectors that do not say it."""
     area: Path | None = None
     """Polygons outside which absence of a label means nothing: ignored there."""
     align: bool = False

@@ -24,6 +24,7 @@ from geopipe.labels import (
     osm_cache_file,
 )
 from geopipe.labels.extent import Extent, reproject
+from geopipe.labels.source import LEAVE_OUT
 from geopipe.learn import BaseNetworkPlan, RefinementPlan
 from geopipe.learn.fine_tuning import FineTuningPlan
 from geopipe.raster import Scene
@@ -75,8 +76,10 @@ def label_source(settings: LabelledScene, scheme: ClassScheme, scene: Scene) -> 
     """Its labels, inside its area; ``fetch`` asks OpenStreetMap, once per extent."""
     path = settings.labels
     if str(path) == FETCH:
+        if settings.all_are is not None:
+            raise LabelError("the tags of OpenStreetMap say the class", LEAVE_OUT)
         path = fetch_osm(scene.geobox, scheme, default_cache())
-    labels = open_labels(path, scheme, scene.geobox, settings.layer)
+    labels = open_labels(path, scheme, scene.geobox, settings.layer, settings.all_are)
     if settings.area:
         labels = ClippedLabels(labels, Area.open(settings.area, scene.geobox))
     if settings.align:
