@@ -1,6 +1,7 @@
 """geopipe labels: rasterize labels on a scene, check how well they fit it, align them."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,11 @@ def rasterize(
 @labels.command()
 @click.argument("scene")
 @click.argument("labels", type=PATH)
-@out_option("A GeoPackage of the tiles, styled for QGIS.", "CHECK.gpkg", required=False)
+@out_option(
+    "A GeoPackage of doubtful features and of the tiles, styled for QGIS.",
+    "CHECK.gpkg",
+    required=False,
+)
 @MODEL
 @click.option(
     "--qc-tile",
@@ -190,13 +195,17 @@ def check(
     Of each class in each tile: the shift, the share of missing objects (omission), the objects that
     the image does not show (commission), and their age. A shift is told only where the image
     supports it; dx and dy are metres on the ground to add to the labels, right and up in the image.
+    The layer `features` of CHECK.gpkg holds each doubtful, shifted or missing feature.
     LABELS are vectors, or "fetch" for OpenStreetMap.
 
     Example: geopipe labels check scene.tif osm.gpkg -o check.gpkg
     """
+    import numpy as np
+
     from geopipe.raster.geopackage import check_target
     from geopipe.register import label_qc as work
-    from geopipe.register.qc_file import rows, write_qc_file
+    from geopipe.register.findings import findings
+    from geopipe.register.qc_file import feature_rows, rows, write_qc_file
     from geopipe.workflow.schema import FETCH as BY_NAME
 
     if out:
@@ -205,13 +214,16 @@ def check(
     capture_date = image_date.date() if image_date else work.image_date(qc.scene)
     path = None if str(labels) == BY_NAME else labels
     tables = work.tables_of(path, qc.scheme, qc.scene, layer, all_are)
-    blocks = work.with_dates(qc.tiles(qc_tile), qc.grid, tables, qc_tile)
+    result = qc.examine(qc_tile)
+    tiles = work.with_dates(result.tiles, qc.grid, tables, qc_tile)
+    found = findings(qc.grid, result, qc.field, tables)
     if out:
-        write_qc_file(qc.grid, blocks, out, overwrite=overwrite)
-    table = rows(qc.grid, blocks)
+        write_qc_file(qc.grid, tiles, out, findings=found, overwrite=overwrite)
+    table = rows(qc.grid, tiles)
     suggestion_lines = [
-        *work.suggestions(blocks, qc.scene, capture_date),
-        work.date_summary(blocks, capture_date),
+        *work.suggestions(tiles, qc.scene, capture_date),
+        *work.omission_summary(result, qc.scheme, qc.grid),
+        work.date_summary(tiles, capture_date),
     ]
     if as_json:
         click.echo(
@@ -220,7 +232,11 @@ def check(
                     "tiles": table,
                     "suggestions": suggestion_lines,
                     "out": out and str(out),
-                    "ignore_buffer_m": work.ignore_buffer_width(blocks, qc.scene),
+                    "features": feature_rows(qc.grid, found),
+                    "omission": {
+                        name: None if np.isnan(o.expected) else round(o.expected, 1)
+                        for name, o in zip(qc.scheme.names[1:], result.omissions, strict=True)
+                    },
                     "left_out": qc.left_out(),
                 }
             )
@@ -230,6 +246,9 @@ def check(
     click.echo(_table(table))
     for line in suggestion_lines:
         click.echo(line)
+    counts = Counter(f.kind for f in found)
+    listed = ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "no feature in doubt"
+    click.echo(listed + ("" if out or not found else " (give -o CHECK.gpkg to see which)"))
     if out:
         click.echo(out)
 

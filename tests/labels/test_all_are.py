@@ -10,9 +10,13 @@ from geopipe.labels import open_labels
 from geopipe.labels.extent import Extent
 from geopipe.labels.tables import open_tables
 
-from .conftest import place
-
+LEFT, TOP = 789_000.0, 6_501_000.0
 COLUMNS = [{}, {"osm_id": [4, 5]}, {"class": [1, 1]}, {"DN": [255, 255]}, {"class": ["x", "road"]}]
+
+
+def place(shape):
+    """Metres east and south of the corner of the plane -> Lambert-93."""
+    return shapely.transform(shape, lambda p: p * (1, -1) + (LEFT, TOP))
 
 
 @pytest.fixture
@@ -75,6 +79,6 @@ def test_where_it_does_not_belong(tmp_path, houses, mapped, scheme, plane, make_
     path = saved(houses, tmp_path / "a.gpkg", {})
     with pytest.raises(ConfigError, match="no class 'house'"):
         open_labels(path, scheme, plane, all_are="house")
-    raster = make_raster(np.zeros((1, 300, 400), np.uint8), geobox=plane)
+    raster = make_raster(np.zeros((1, 300, 400), np.uint8), transform=plane.affine)
     with pytest.raises(LabelError, match="a raster, whose pixels say the class"):
         open_labels(raster, scheme, plane, all_are="building")
