@@ -94,13 +94,21 @@ class Spots:
         spots = np.cumsum([0, *(len(p.on_label) for p in parts)])
         objects = np.cumsum([0, *(p.objects for p in parts)])
         pairs = [p.pairs + np.array([i, j]) for p, i, j in zip(parts, spots, objects, strict=False)]
-        names = ("traits", "on_label", "away", "positions", "area_m2", "likelihood")
+
+        def joined(name: str) -> np.ndarray:
+            return np.concatenate([getattr(p, name) for p in parts])
+
         return cls(
-            *(np.concatenate([getattr(p, name) for p in parts]) for name in names),
-            pairs=np.concatenate(pairs),
-            objects=int(objects[-1]),
-            object_m2=sum(p.object_m2 for p in parts),
-            outlines=tuple(o for p in parts for o in p.outlines),
+            joined("traits"),
+            joined("on_label"),
+            joined("away"),
+            joined("positions"),
+            joined("area_m2"),
+            joined("likelihood"),
+            np.concatenate(pairs),
+            int(objects[-1]),
+            sum(p.object_m2 for p in parts),
+            tuple(o for p in parts for o in p.outlines),
         )
 
     @property
@@ -112,7 +120,6 @@ class Spots:
 def find_spots(
     grid: RegistrationGrid,
     likelihood: np.ndarray,
-    image: np.ndarray,
     valid: np.ndarray,
     labelled: np.ndarray,
     block: Window,
@@ -120,8 +127,6 @@ def find_spots(
 ) -> tuple[Spots, ...]:
     """The spots centred in `block`, for each threshold; all arrays (h, w) are of `outer`."""
     blurred = ndimage.gaussian_filter(likelihood, _BLUR_M / grid.gsd) * valid
-    grey = image.mean(0)
-    edges = ndimage.gaussian_gradient_magnitude(grey, 1.0)
     near = ndimage.distance_transform_edt(~labelled) * grid.gsd <= _MARGIN_M
     objects, count = ndimage.label(labelled & valid)
     inside = _centred(objects, count, block, outer)
@@ -136,7 +141,7 @@ def find_spots(
         renumbered = np.zeros(n + 1, np.int32)
         renumbered[index] = np.arange(1, len(index) + 1)
         spots = renumbered[spots]
-        traits, positions = _traits(spots, len(index), (blurred, grey, edges), outer)
+        traits, positions = _traits(spots, len(index), blurred, outer)
         at = range(1, len(index) + 1)
         on_label = _means(spots, labelled, len(index)) > _ON_LABEL
         away = ~on_label & (_means(spots, near, len(index)) == 0)
@@ -183,7 +188,8 @@ def find_omission(class_id: int, parts: Sequence[tuple[Spots, ...]], seed: int =
     chosen = [
         Spot(
             class_id,
-            *map(float, spots.positions[i]),
+            float(spots.positions[i, 0]),
+            float(spots.positions[i, 1]),
             float(spots.area_m2[i] * scale),
             float(spots.likelihood[i]),
             float(scores[i]),
@@ -232,9 +238,12 @@ def _means(labels: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _traits(
-    labels: np.ndarray, count: int, bands: Sequence[np.ndarray], outer: Window
+    labels: np.ndarray, count: int, likelihood: np.ndarray, outer: Window
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Size, shape and look of each spot, (count, k), and its centre, (count, 2)."""
+    """Size, shape and likelihood of each spot, (count, 5), and its centre, (count, 2).
+
+    Nothing else: by its colours the labelled part of a scene would be told from the rest of it.
+    """
     rows, cols = np.indices(labels.shape, dtype=float)
     row, col = _means(labels, rows, count), _means(labels, cols, count)
     across = (
@@ -244,19 +253,15 @@ def _traits(
     )
     half_trace = (across[0] + across[1]) / 2
     root = np.sqrt(np.maximum(((across[0] - across[1]) / 2) ** 2 + across[2] ** 2, 0))
-    axes = [4 * np.sqrt(np.maximum(half_trace + sign * root, 0.08)) for sign in (1, -1)]
+    longer, shorter = (4 * np.sqrt(np.maximum(half_trace + s * root, 0.08)) for s in (1, -1))
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:].astype(float)
-    boxes = ndimage.find_objects(labels)
-    box_px = np.array([(s[0].stop - s[0].start) * (s[1].stop - s[1].start) for s in boxes], float)
-    highest = np.asarray(ndimage.maximum(bands[0], labels, range(1, count + 1)), float)
+    highest = np.asarray(ndimage.maximum(likelihood, labels, range(1, count + 1)), float)
     traits = [
         np.log(np.maximum(area, 1)),
-        area / np.maximum(box_px, 1) if count else area,
-        area / (np.pi / 4 * axes[0] * axes[1]),
-        axes[1] / axes[0],
-        *axes,
+        area / (np.pi / 4 * longer * shorter),
+        shorter / longer,
         highest.reshape(count),
-        *(_means(labels, band, count) for band in bands),
+        _means(labels, likelihood, count),
     ]
     return np.stack(traits, axis=1), np.stack([row + outer.row, col + outer.col], axis=1)
 

@@ -261,7 +261,7 @@ def _count_likelihoods(
     near_px, ring = grid.px(LABEL_MARGIN_M), grid.px(RING_RADIUS_M)
     outer = block.expand(ring + near_px)
     likelihoods = likelihood.read(outer)
-    image, valid = grid.image(outer)
+    _, valid = grid.image(outer)
     box = window_geobox(grid.geobox, outer)
     inside = area.inside(box) if area else np.ones(outer.shape, bool)
     valid &= inside
@@ -290,7 +290,7 @@ def _count_likelihoods(
             counts.append(_LikelihoodCounts(class_id, window, in_tile, *histograms))
         if _of_areas(grid, class_id):
             spots[class_id] = find_spots(
-                grid, likelihoods[class_id], image, valid, ids == class_id, block, outer
+                grid, likelihoods[class_id], valid, ids == class_id, block, outer
             )
     return _Sheet(counts, spots)
 

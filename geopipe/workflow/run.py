@@ -6,7 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.evaluation.iterations import IterationMetrics, evaluate_steps, quick_score
 from geopipe.grid import NetworkGrid
 from geopipe.labels import RasterLabels, write_label_raster
-from geopipe.labels.raster import why_missing
 from geopipe.learn.base_network import train_base_network
 from geopipe.learn.fine_tuning import FineTuningPlan, fine_tune
 from geopipe.learn.loop import TrainingHistory
@@ -29,23 +28,27 @@ from geopipe.mapping import Budget, Engine, Workers, choose_device
 from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
 from geopipe.progress import announce
 from geopipe.raster import Scene
+from geopipe.raster.inputs import LeftOut
 from geopipe.raster.remote import consent
 from geopipe.raster.undeclared import warn_of_nodata
 from geopipe.report.closeups import close_up, select_windows
 from geopipe.report.map_report import CloseUp, Report, write_report
 from geopipe.report.summary import curves, methods, summary_text
 from geopipe.workflow.bundle import MapOptions, overview, write_bundle
-from geopipe.workflow.estimate import Work, estimate
+from geopipe.workflow.estimate import TimeEstimate, Work, estimate
 from geopipe.workflow.schema import LabelledScene, SceneSettings, Workflow
 from geopipe.workflow.sources import (
     base_network_plan,
+    check_labels,
     check_scenes,
     fine_tuning_plan,
     label_files,
     label_source,
+    missing_classes,
     network_gsd,
     open_mosaic_of,
     open_scene,
+    readable_scenes,
     refinement_plan,
     scene_files,
 )
@@ -72,6 +75,29 @@ class WorkflowResult:
     report: Path
     mean_iou: tuple[float, ...]
     """On the test scene after 0, 1... iterations; empty without one."""
+    left_out: LeftOut
+    """Scenes that could not be read, with `skip_bad`, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowPlan:
+    """What a workflow would do."""
+
+    steps: tuple[tuple[str, bool], ...]
+    """Name, and whether nothing changed, so that the step is skipped."""
+    left_out: LeftOut
+    estimate: TimeEstimate | None
+    """None where no network is still to be trained on the CPU."""
+
+
+def plan_workflow(workflow: Workflow) -> WorkflowPlan:
+    """What `run_workflow` would do; nothing is written. Raises what it raises before its steps."""
+    with consent(workflow.remote):
+        readable, left_out = readable_scenes(workflow)
+        chain = WorkflowRun(readable)
+        chain.check_inputs()
+        steps = [(s.name, is_current(s, chain.records)) for s in chain.steps()]
+        return WorkflowPlan(tuple(steps), left_out, chain.expected_time(chain.steps()))
 
 
 def run_workflow(workflow: Workflow) -> WorkflowResult:
@@ -81,6 +107,7 @@ def run_workflow(workflow: Workflow) -> WorkflowResult:
 
 
 def _run(workflow: Workflow) -> WorkflowResult:
+    workflow, left_out = readable_scenes(workflow)
     chain = WorkflowRun(workflow)
     chain.check()
     if not workflow.enhance:
@@ -92,6 +119,7 @@ def _run(workflow: Workflow) -> WorkflowResult:
         chain.model,
         report,
         tuple(m.mean_iou for m in evaluation.steps) if evaluation else (),
+        left_out,
     )
 
 
@@ -132,8 +160,16 @@ class WorkflowRun:
     @property
     def engine(self) -> Engine:
         """How tiles are computed; a step that has other inputs than its unfinished map restarts."""
-        w = self.workflow
-        return Engine(self.device, Workers(w.workers), Budget(core=w.map.tile_size), restart=True)
+        w, chosen = self.workflow, self.workflow.map
+        return Engine(
+            self.device,
+            Workers(w.workers, chosen.scheduler, chosen.threads),
+            Budget(chosen.tile_size, chosen.ram, chosen.vram),
+            chosen.precision,
+            skip_bad=chosen.skip_bad,
+            restart=True,
+            inexact=chosen.inexact,
+        )
 
     @property
     def model(self) -> Path:
@@ -142,6 +178,15 @@ class WorkflowRun:
 
     def check(self) -> None:
         """Raise what can be known before hours are spent."""
+        self.check_inputs()
+        self._require_output()
+        for name, choice in self.roles.items():
+            if not is_current(self._labels_step(name, choice), self.records):
+                check_labels(name, choice, self.scheme)
+        self._mapped()  # files that make no mosaic are named now
+
+    def check_inputs(self) -> None:
+        """As `check`, without writing anything."""
         _ = self.device
         check_scenes(self.workflow)
         warn_of_nodata(open_scene(choice) for choice in self.roles.values())
@@ -149,6 +194,8 @@ class WorkflowRun:
             raise ConfigError(
                 f"{self.out} holds files that no workflow made", "give a new folder as `out`"
             )
+
+    def _require_output(self) -> None:
         try:
             self.records.mkdir(parents=True, exist_ok=True)
         except OSError as e:
@@ -157,7 +204,6 @@ class WorkflowRun:
             ) from e
         if not os.access(self.out, os.W_OK):
             raise SceneError(f"cannot write into {self.out}", "choose a folder that is writable")
-        self._mapped()  # files that make no mosaic are named now
 
     def run(self, steps: Sequence[Step]) -> None:
         """Run those of `steps` that are not current."""
@@ -168,17 +214,20 @@ class WorkflowRun:
 
     def announce_time(self, steps: Sequence[Step]) -> None:
         """Say what the rest will take, where a network is still to be trained on the CPU."""
+        expected = self.expected_time(steps)
+        if expected and expected.total > _ANNOUNCED_FROM_S:
+            announce(expected.sentence())
+
+    def expected_time(self, steps: Sequence[Step]) -> TimeEstimate | None:
+        """What trainings on the CPU and maps take; None where it is not worth measuring."""
         trained = [s for s in steps if s.name in ("base", "refinement")]
         if self.device != "cpu" or all(is_current(s, self.records) for s in trained):
-            return
+            return None
         maps = any(s.name.startswith("map-") for s in steps)
         work = self._work(maps=maps)
         if work.steps < _MIN_MEASURED_STEPS:
-            return
-        bands = len(open_scene(self.workflow.train).bands)
-        expected = estimate(work, self.scheme, bands)
-        if expected.total > _ANNOUNCED_FROM_S:
-            announce(expected.sentence())
+            return None
+        return estimate(work, self.scheme, len(open_scene(self.workflow.train).bands))
 
     def _work(self, *, maps: bool) -> Work:
         w = self.workflow
@@ -232,11 +281,7 @@ class WorkflowRun:
             }
             counts = write_label_raster(scene, source, target, overwrite=True, tags=tags)
             if counts.missing:
-                raise LabelError(
-                    f"the {name} labels {settings.labels} have no pixel of class "
-                    f"{', '.join(counts.missing)} on {settings.scene}",
-                    why_missing(source, counts.missing) or _without(counts.missing),
-                )
+                raise missing_classes(name, settings, source, counts.missing)
 
         inputs = [*scene_files(settings), *label_files(settings, self.scheme)]
         parameters = {"choice": settings.model_dump(mode="json"), "scheme": self.scheme.to_dict()}
@@ -333,7 +378,9 @@ class WorkflowRun:
         return MapOptions(
             self.engine,
             chosen.scores,
-            vectors=chosen.vectors,
+            chosen.confidence,
+            chosen.vectors,
+            chosen.orthogonalize,
             overwrite=True,
             min_area=chosen.min_area,
         )
@@ -370,13 +417,8 @@ class WorkflowRun:
         return open_scene(scenes[0])
 
     def _map_parameters(self) -> dict[str, object]:
-        chosen = self.workflow.map
-        return {
-            "scores": chosen.scores,
-            "vectors": chosen.vectors,
-            "min_area": chosen.min_area,
-            "tile_size": chosen.tile_size,
-        }
+        names = {"scores", "confidence", "vectors", "orthogonalize", "precision", "min_area"}
+        return self.workflow.map.model_dump(include=names | {"tile_size", "skip_bad", "inexact"})
 
     def _evaluation_step(self, settings: LabelledScene) -> Step:
         folder = self.out / "evaluation"
@@ -387,7 +429,7 @@ class WorkflowRun:
                 self._evaluated(),
                 self.labels("test"),
                 fresh_folder(folder),
-                self.engine,
+                replace(self.engine, skip_bad=False),
                 min_area=self.workflow.map.min_area,
             )
 
@@ -468,12 +510,6 @@ def _label_text(settings: LabelledScene) -> str:
     if settings.ignore_buffer:
         done.append(f"{settings.ignore_buffer:g} m along outlines ignored")
     return f"{settings.labels.name}, {', '.join(done)}"
-
-
-def _without(missing: Sequence[str]) -> str:
-    """What to do about classes without a pixel."""
-    example = ", like buildings" if tuple(missing) == ("road",) else ""
-    return f"give labels that have it, or a class scheme without it{example}"
 
 
 def _record(model: Path) -> Path:

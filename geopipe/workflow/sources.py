@@ -24,10 +24,12 @@ from geopipe.labels import (
     osm_cache_file,
 )
 from geopipe.labels.extent import Extent, reproject
+from geopipe.labels.raster import why_missing
 from geopipe.labels.source import LEAVE_OUT
 from geopipe.learn import BaseNetworkPlan, RefinementPlan
 from geopipe.learn.fine_tuning import FineTuningPlan
 from geopipe.raster import Scene
+from geopipe.raster.inputs import LeftOut
 from geopipe.raster.mosaic import open_mosaic
 from geopipe.raster.remote import is_remote
 from geopipe.register import RegistrationGrid, fit_labels, shifted_source
@@ -141,6 +143,52 @@ def check_scenes(workflow: Workflow) -> None:
         if stems.count(stem) > 1 and not workflow.map.mosaic:
             raise ConfigError(f"two scenes to map are called '{stem}'", "rename one of them")
     Tiling(train.shape, workflow.map.tile_size)
+
+
+def check_labels(name: str, settings: LabelledScene, scheme: ClassScheme) -> None:
+    """Raise LabelError for labels of the role `name` that do not serve, before any is aligned."""
+    plain = settings.model_copy(update={"align": False, "ignore_buffer": 0.0})
+    source = label_source(plain, scheme, open_scene(settings))
+    shapes = source.labels if isinstance(source, ClippedLabels) else source
+    if isinstance(shapes, VectorLabels):
+        counts = [*shapes.counts, *[0] * len(scheme)][: len(scheme)]
+        missing = [scheme.names[k] for k in range(1, len(scheme)) if not counts[k]]
+        if missing:
+            raise missing_classes(name, settings, source, missing)
+
+
+def missing_classes(
+    name: str, settings: LabelledScene, source: LabelSource, missing: Sequence[str]
+) -> LabelError:
+    """The error for labels without a pixel of the classes `missing`."""
+    example = ", like buildings" if tuple(missing) == ("road",) else ""
+    return LabelError(
+        f"the {name} labels {settings.labels} have no pixel of class {', '.join(missing)} on "
+        f"{settings.scene}",
+        why_missing(source, missing)
+        or f"give labels that have it, or a class scheme without it{example}",
+    )
+
+
+def readable_scenes(workflow: Workflow) -> tuple[Workflow, LeftOut]:
+    """With `skip_bad`: the workflow without the scenes that cannot be opened, and these.
+
+    Raises SceneError when none of several is left.
+    """
+    left_out: LeftOut = {}
+    if not workflow.map.skip_bad or not workflow.map.scenes:
+        return workflow, left_out
+    for settings in workflow.map_scenes():
+        try:
+            open_scene(settings)
+        except SceneError as e:
+            log.warning("%s is left out: %s", settings.scene, e.message)
+            left_out[settings.scene] = e.message
+    kept = tuple(path for path in workflow.map.scenes if path not in left_out)
+    if not kept:
+        raise SceneError(f"no scene is left: {next(iter(left_out.values()))}", "check the paths")
+    chosen = workflow.map.model_copy(update={"scenes": kept})
+    return workflow.model_copy(update={"map": chosen}), left_out
 
 
 def network_gsd(workflow: Workflow) -> float:

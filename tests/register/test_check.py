@@ -87,7 +87,7 @@ def test_what_is_missing_is_seen(gappy):
         assert b.rejected == "no feature near"
         assert ("incomplete" in b.status(0.5)) == (b.window.col > 0)
     assert total[1] > 2000
-    assert total[0] == pytest.approx(total[1], rel=0.25)
+    assert total[0] == pytest.approx(total[1], rel=0.5)  # some 60 buildings, half of them gone
 
 
 def test_what_is_not_there_is_doubtful(gappy, town):

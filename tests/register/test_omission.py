@@ -18,10 +18,9 @@ class Grid:
 
 @pytest.fixture(scope="module")
 def world():
-    """Houses, and dark strips that look a little like them: likelihood, image, house number."""
+    """Houses, and dark strips that look a little like them: likelihood, house number."""
     rng = np.random.default_rng(3)
     likelihood = rng.uniform(0, 0.3, (SIDE, SIDE)).astype(np.float32)
-    image = rng.normal(90, 4, (1, SIDE, SIDE)).astype(np.float32)
     number = np.zeros((SIDE, SIDE), int)
     places = [(r, c) for r in range(20, SIDE - 30, 40) for c in range(20, SIDE - 30, 40)]
     for i, k in enumerate(rng.permutation(len(places))[: HOUSES + OTHERS]):
@@ -30,14 +29,13 @@ def world():
         at = (slice(row, row + height), slice(col, col + width))
         seen = rng.uniform(0.75, 1.0) if i < HOUSES else rng.uniform(0.7, 0.95)
         likelihood[at] = seen
-        image[(0, *at)] += 60 if i < HOUSES else -20
         if i < HOUSES:
             number[at] = i + 1
-    return likelihood, image, number
+    return likelihood, number
 
 
 def missing(world, share, block=SIDE):
-    likelihood, image, number = world
+    likelihood, number = world
     gone = np.random.default_rng(1).permutation(HOUSES)[: round(share * HOUSES)] + 1
     labelled = (number > 0) & ~np.isin(number, gone)
     valid = np.ones(number.shape, bool)
@@ -46,7 +44,7 @@ def missing(world, share, block=SIDE):
         part = Window(row, 0, block, SIDE)
         outer = part.expand(30).clip(number.shape)
         at = outer.within(Window(0, 0, SIDE, SIDE))
-        pixels = (likelihood[at], image[(slice(None), *at)], valid[at], labelled[at])
+        pixels = (likelihood[at], valid[at], labelled[at])
         parts.append(find_spots(Grid(), *pixels, part, outer))
     return find_omission(1, parts), np.isin(number, gone)
 
