@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.errors import GeopipeError, SceneError
@@ -31,24 +29,28 @@ from geopipe.mapping import (
     unfinished,
 )
 from geopipe.mapping.min_area import MinArea, class_min_areas, min_area_tag
-from geopipe.mapping.preview import Preview
 from geopipe.mapping.sieve import sieve
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog, write_confidence_cog, write_score_cog
 from geopipe.raster.inputs import scene_names
 from geopipe.raster.mosaic import mosaic_files, open_mosaic
 from geopipe.raster.remote import display_name
-from geopipe.raster.scene import opened
 from geopipe.raster.stac import write_item
 from geopipe.raster.style import write_qml
 from geopipe.raster.undeclared import nodata_warning
 from geopipe.regularfile import MARK, require_own
-from geopipe.report.map_report import Report, downscale, to_bytes, write_report
+from geopipe.report.map_report import Report, write_report
+from geopipe.report.provenance import provenance_facts
+from geopipe.workflow.map_summary import (
+    OVERVIEW_PX,
+    area_table,
+    object_counts,
+    overview,
+    overview_gsd,
+)
 
 log = logging.getLogger(__name__)
 
-OVERVIEW_PX = 1600
-"""Longer side of the pictures of a whole map."""
 _MARKER_FILE = "item.json"
 """What tells a bundle from a folder of the user's own, which is never overwritten."""
 _ASSEMBLY_FOLDER = "map"
@@ -241,9 +243,9 @@ def _build(
     assembly.mkdir()
     assets = _rasters(files, model, assembly, tags)
     timings = [("mapping", time.monotonic() - start)]
-    counts: tuple[tuple[str, str], ...] = ()
+    counts = object_counts(assets["classes"], model.scheme)
     if options.vectors:
-        from geopipe.vectors.features import write_features  # brings pandas
+        from geopipe.vectors.features import layer_names, write_features  # brings pandas
 
         began = time.monotonic()
         features = write_features(
@@ -254,21 +256,25 @@ def _build(
             orthogonalize=options.orthogonalize,
         )
         assets |= features.files
-        counts = features.facts()
+        for class_id, layer in layer_names(model.scheme).items():
+            name = model.scheme.names[class_id]
+            if name in counts:
+                counts[name] = features.counts[layer]
         notes += features.notes
         timings.append(("vectors", time.monotonic() - began))
     if extra_files:
         assets |= extra_files(assembly)
     areas = dict(zip(model.scheme.names, files.areas, strict=True))
+    picture = overview(scene, assets["classes"], files.preview)
     report = Report(
         title=f"Map of {Path(display_name(scene.path)).name}",
         scheme=model.scheme,
-        overview=overview(scene, assets["classes"], files.preview),
+        lead=area_table(areas, counts),
+        overview=picture,
+        overview_gsd=overview_gsd(scene, picture[0]),
         timings=tuple(timings),
         facts=(
-            *area_facts(areas),
-            *counts,
-            *tags.items(),
+            *provenance_facts(tags),
             ("device", choose_device(options.engine.device)),
         ),
         notes=tuple(notes),
@@ -340,28 +346,6 @@ def provenance(scene: Scene, model: Checkpoint, model_path: Path) -> dict[str, s
         tags["scene_files"] = "; ".join(Path(display_name(f)).name for f in files)
     credit = model.provenance.get("credit", "")
     return {**tags, "credit": credit} if credit else tags
-
-
-def area_facts(areas: dict[str, float]) -> tuple[tuple[str, str], ...]:
-    """Class areas as rows of a report."""
-    total = sum(areas.values()) or 1.0
-    return tuple(
-        (f"area of {name}", f"{m2 / 1e4:.2f} ha ({100 * m2 / total:.1f} %)")
-        for name, m2 in areas.items()
-    )
-
-
-def overview(
-    scene: Scene, class_map: Path, preview: Preview | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Image (3, h, w) and class ids (h, w) of a whole scene, for the eye; `preview` if there is."""
-    if preview:
-        bands = [min(k, len(preview.data) - 1) for k in range(3)]  # one band is shown as grey
-        image = to_bytes(preview.data[bands], preview.valid)
-    else:
-        image = downscale(scene, OVERVIEW_PX)
-    with opened(class_map) as src:  # from the MODE overviews
-        return image, src.read(1, out_shape=image.shape[1:])
 
 
 def _mean_confidence(model: Checkpoint, options: MapOptions) -> bool:

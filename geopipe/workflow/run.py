@@ -1,6 +1,5 @@
 """Run a workflow: labels, base network, refinement, map, evaluation, report."""
 
-import json
 import logging
 import math
 import os
@@ -17,6 +16,7 @@ from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.classes import ClassScheme, load_scheme
 from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.evaluation.iterations import IterationMetrics, evaluate_steps, quick_score
+from geopipe.evaluation.raster_objects import ObjectCounts, count_objects
 from geopipe.grid import NetworkGrid
 from geopipe.labels import RasterLabels, write_label_raster
 from geopipe.learn.base_network import train_base_network
@@ -33,9 +33,11 @@ from geopipe.raster.remote import consent
 from geopipe.raster.undeclared import warn_of_nodata
 from geopipe.report.closeups import close_up, select_windows
 from geopipe.report.map_report import CloseUp, Report, write_report
-from geopipe.report.summary import curves, methods, summary_text
-from geopipe.workflow.bundle import MapOptions, overview, write_bundle
+from geopipe.report.provenance import training_facts
+from geopipe.report.summary import curves, lead_table, methods, summary_text
+from geopipe.workflow.bundle import MapOptions, write_bundle
 from geopipe.workflow.estimate import TimeEstimate, Work, estimate
+from geopipe.workflow.map_summary import counted, overview, overview_gsd
 from geopipe.workflow.schema import LabelledScene, SceneSettings, Workflow
 from geopipe.workflow.sources import (
     base_network_plan,
@@ -51,6 +53,7 @@ from geopipe.workflow.sources import (
     readable_scenes,
     refinement_plan,
     scene_files,
+    shared_ground,
 )
 from geopipe.workflow.steps import Step, fresh_folder, is_current, run_step
 
@@ -459,19 +462,40 @@ class WorkflowRun:
         paths = {"base network": self.base}
         if self.workflow.enhance:
             paths["refinement"] = self.refined
+        steps = evaluation.steps if evaluation else ()
+        names, objects = self.workflow.names, self._objects(evaluation)
+        tile = self.workflow.enhance
+        scene = self._mapped()
+        picture = overview(scene, self.map_folder(first_map) / "classes.tif")
         report = Report(
             title=self.workflow.name,
             scheme=self.scheme,
-            summary=summary_text(evaluation.steps if evaluation else (), self.workflow.names),
-            metrics=methods(evaluation.steps, self.workflow.names) if evaluation else (),
-            iterations=evaluation.steps if evaluation and len(evaluation.steps) > 1 else (),
-            curves=curves({name: TrainingHistory.load(_record(p)) for name, p in paths.items()}),
+            summary=summary_text(steps, names, objects),
+            lead=lead_table(steps, names, objects),
+            metrics=methods(steps, names) if steps else (),
+            iterations=steps if len(steps) > 1 else (),
+            curves=curves(
+                {name: TrainingHistory.load(_record(p)) for name, p in paths.items()},
+                tile_apart=not tile or not shared_ground(tile, self.workflow.train),
+            ),
             closeups=tuple(self._closeups(self.workflow.test, evaluation)),
-            overview=overview(self._mapped(), self.map_folder(first_map) / "classes.tif"),
+            overview=picture,
+            overview_gsd=overview_gsd(scene, picture[0]),
             timings=tuple(self.timings.items()),
             facts=self._facts(),
         )
         return write_report(self.out / "report", report)[0]
+
+    def _objects(self, evaluation: IterationMetrics | None) -> dict[str, ObjectCounts]:
+        """Objects of the classes whose areas are counted, in the truth and in the last map."""
+        if evaluation is None:
+            return {}
+        found = {
+            c.name: count_objects(evaluation.maps[-1], self.labels("test"), k)
+            for k, c in enumerate(self.scheme.classes)
+            if k and counted(c)
+        }
+        return {name: counts for name, counts in found.items() if counts}
 
     def _closeups(
         self, test: LabelledScene | None, evaluation: IterationMetrics | None
@@ -500,7 +524,7 @@ class WorkflowRun:
             ("seed", str(self.workflow.seed)),
             ("model", f"{self.model.name}, sha256 {file_hash(self.model)}"),
             ("training labels", _label_text(self.workflow.train)),
-            ("training", json.dumps(model.provenance, sort_keys=True)),
+            *training_facts(model.provenance),
         )
 
 

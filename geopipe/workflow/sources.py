@@ -245,14 +245,19 @@ def _require_patch(scene: Scene, workflow: Workflow, name: str) -> None:
 
 def require_apart(test: LabelledScene, other: LabelledScene, name: str) -> None:
     """Raise ConfigError when `other` holds ground of the test region: figures would flatter."""
-    crs = Extent(open_scene(test).geobox).crs
-    test_region, other_region = _region(test, crs), _region(other, crs)
-    shared = test_region.intersection(other_region).area / test_region.area
+    shared = shared_ground(test, other)
     if shared > _SHARED:
         raise ConfigError(
             f"{100 * shared:.3g} % of the [test] region is part of [{name}] too",
             "move them apart, e.g. with an `area` each",
         )
+
+
+def shared_ground(region: LabelledScene, other: LabelledScene) -> float:
+    """The share of the ground of `region` that the labels of `other` speak of too."""
+    crs = Extent(open_scene(region).geobox).crs
+    ground, other_ground = _region(region, crs), _region(other, crs)
+    return float(ground.intersection(other_ground).area / ground.area)
 
 
 def _region(settings: LabelledScene, crs: CRS) -> BaseGeometry:
