@@ -14,6 +14,9 @@ IGNORE = 255
 """Class id of pixels without a label and, in finished maps, without a value (nodata)."""
 
 
+_BACKGROUND = {"background", "other", "others", "clutter", "unknown", "none", "no data"}
+
+
 class TagRule(Section):
     """OSM features that become a class: `tags` all match, nothing in `exclude` does."""
 
@@ -67,6 +70,11 @@ class ClassScheme(Section):
 
     def __len__(self) -> int:
         return len(self.classes)
+
+    @property
+    def background(self) -> int | None:
+        """The id of the class of all that is nothing else, which maps show transparent."""
+        return 0 if self.names[0].casefold() in _BACKGROUND else None
 
     def id_of(self, name: str) -> int:
         """The id of class `name`; raises ConfigError naming the classes there are."""

@@ -145,7 +145,9 @@ def find_spots(
         at = range(1, len(index) + 1)
         on_label = _means(spots, labelled, len(index)) > _ON_LABEL
         away = ~on_label & (_means(spots, near, len(index)) == 0)
-        overlap = np.unique(np.stack([spots, objects])[:, (spots > 0) & (objects > 0)], axis=1)
+        both = (spots > 0) & (objects > 0)
+        keys = np.unique(spots[both].astype(np.int64) * (count + 1) + objects[both])
+        overlap = np.stack(np.divmod(keys, count + 1))
         overlap = overlap[:, on_label[overlap[0] - 1] & inside[overlap[1] - 1]]
         found.append(
             Spots(

@@ -202,8 +202,9 @@ def _html(report: Report) -> str:
     overview = None
     if report.overview:
         image, ids = report.overview
-        # The first class is the background: over the image it would hide everything.
-        overview = photo(image), panel(ids, report.scheme, hidden=0), panel(ids, report.scheme)
+        # Over the image the background would hide everything.
+        over = panel(ids, report.scheme, hidden=report.scheme.background)
+        overview = photo(image), over, panel(ids, report.scheme)
     return render(
         "report.html",
         filters,

@@ -33,10 +33,11 @@ from geopipe.mapping.sieve import sieve
 from geopipe.raster import Scene
 from geopipe.raster.cog import write_class_cog, write_confidence_cog, write_score_cog
 from geopipe.raster.inputs import scene_names
+from geopipe.raster.layerdefinition import write_layer_definition
 from geopipe.raster.mosaic import mosaic_files, open_mosaic
 from geopipe.raster.remote import display_name
 from geopipe.raster.stac import write_item
-from geopipe.raster.style import write_qml
+from geopipe.raster.style import CERTAINTY, write_qml, write_ramp_qml
 from geopipe.raster.undeclared import nodata_warning
 from geopipe.regularfile import MARK, require_own
 from geopipe.report.map_report import Report, write_report
@@ -66,8 +67,11 @@ _OUTPUT_NAMES = (
     "features.parquet",
     "confidence.tif",
     "confidence.tif.aux.xml",
+    "confidence.qml",
     "scores.tif",
     "scores.tif.aux.xml",
+    "scores.qml",
+    "layers.qlr",
     "chips.gpkg",
     "item.json",
     "report.html",
@@ -279,10 +283,12 @@ def _build(
         ),
         notes=tuple(notes),
     )
+    name = scene_names([scene.path])[scene.path]
+    assets["layers"] = write_layer_definition(assembly, name, model.scheme)
     assets["report"] = write_report(assembly, report)[0]
     write_item(
         assembly,
-        item_id=scene_names([scene.path])[scene.path],
+        item_id=name,
         geobox=scene.geobox,
         scheme=model.scheme,
         assets=assets,
@@ -365,9 +371,13 @@ def _rasters(
     if files.confidence:
         assets["confidence"] = assembly / "confidence.tif"
         write_confidence_cog(files.confidence, assets["confidence"], tags)
+        write_ramp_qml(assembly / "confidence.qml", 1, 0, 1, ramp=CERTAINTY, transparent=False)
     if files.scores:
         assets["scores"] = assembly / "scores.tif"
         write_score_cog(files.scores, assets["scores"], model.scheme, tags)
+        band = 2 if model.scheme.background == 0 else 1
+        ramp = ("#ffffff", model.scheme.classes[band - 1].color)
+        write_ramp_qml(assembly / "scores.qml", band, 0, 1, ramp=ramp)
     return assets
 
 

@@ -8,7 +8,7 @@ import pytest
 from geopipe.grid import Window
 from geopipe.register.omission import find_omission, find_spots
 
-SIDE, HOUSES, OTHERS = 900, 300, 150
+SIDE, HOUSES, OTHERS = 700, 200, 80
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def missing(world, share, block=SIDE):
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5])
 def test_as_many_are_missed_as_were_taken_away(world, share):
     omission, gone = missing(world, share)
-    assert omission.expected == pytest.approx(share * HOUSES, abs=0.04 * HOUSES)
+    assert omission.expected == pytest.approx(share * HOUSES, rel=0.2, abs=0.03 * HOUSES)
     right = [gone[round(s.row), round(s.col)] for s in omission.spots]
     if share:
         assert np.mean(right) > 0.9
@@ -62,11 +62,11 @@ def test_as_many_are_missed_as_were_taken_away(world, share):
 
 
 def test_parts_of_a_scene_give_what_the_whole_gives(world):
-    whole, parts = missing(world, 0.2)[0], missing(world, 0.2, block=300)[0]
+    whole, parts = missing(world, 0.2)[0], missing(world, 0.2, block=350)[0]
     assert parts.expected == pytest.approx(whole.expected, rel=0.1)
     places = {(round(s.row), round(s.col)) for s in whole.spots}
     assert len({(round(s.row), round(s.col)) for s in parts.spots} & places) > 0.8 * len(places)
 
 
 def test_few_labels_tell_nothing(world):
-    assert np.isnan(missing(world, 0.96)[0].expected)
+    assert np.isnan(missing(world, 0.95)[0].expected)
