@@ -32,12 +32,14 @@ _KINDS: dict[str, tuple[str, list[str]]] = {
     ".json": (pystac.MediaType.JSON, ["metadata"]),
     ".md": ("text/markdown", ["metadata"]),
     ".qml": (pystac.MediaType.XML, ["style"]),
+    ".qlr": (pystac.MediaType.XML, ["style"]),
     ".xml": (pystac.MediaType.XML, ["metadata"]),
 }
 _TITLES = {
     "classes": "Class map",
     "confidence": "Score of the best class",
     "scores": "Score of each class",
+    "layers": "Layer definition for QGIS: all layers, named and styled",
     "features": "Building footprints and polygons of the other classes",
     "features_parquet": "The same features as GeoParquet",
 }

@@ -33,6 +33,7 @@ PLAIN = {
     "classes.tif.aux.xml",
     "classes.qml",
     "item.json",
+    "layers.qlr",
     "report.html",
     "report.json",
     "report.md",
@@ -64,7 +65,12 @@ def bundle(place, scene, tmp_path_factory, one_thread):
 
 
 def test_the_files_are_those_asked_for(bundle, place, scene, tmp_path):
-    assert names(bundle.folder) == PLAIN | {"scores.tif", "features.gpkg", "features.parquet"}
+    assert names(bundle.folder) == PLAIN | {
+        "scores.tif",
+        "scores.qml",
+        "features.gpkg",
+        "features.parquet",
+    }
     assert names(bundle.folder.parent) == {"map"}
     plain = write_bundle(scene, place.base, tmp_path / "map", MapOptions(Engine("cpu")))
     assert names(plain.folder) == PLAIN
