@@ -216,9 +216,9 @@ def check(
     tables = work.tables_of(path, qc.scheme, qc.scene, layer, all_are)
     result = qc.examine(qc_tile)
     tiles = work.with_dates(result.tiles, qc.grid, tables, qc_tile)
-    found = findings(qc.grid, result, qc.field, tables)
+    doubts = findings(qc.grid, result, qc.field, tables)
     if out:
-        write_qc_file(qc.grid, tiles, out, findings=found, overwrite=overwrite)
+        write_qc_file(qc.grid, tiles, out, findings=doubts, overwrite=overwrite)
     table = rows(qc.grid, tiles)
     suggestion_lines = [
         *work.suggestions(tiles, qc.scene, capture_date),
@@ -232,7 +232,7 @@ def check(
                     "tiles": table,
                     "suggestions": suggestion_lines,
                     "out": out and str(out),
-                    "features": feature_rows(qc.grid, found),
+                    "features": feature_rows(qc.grid, doubts),
                     "omission": {
                         name: None if np.isnan(o.expected) else round(o.expected, 1)
                         for name, o in zip(qc.scheme.names[1:], result.omissions, strict=True)
@@ -246,9 +246,9 @@ def check(
     click.echo(_table(table))
     for line in suggestion_lines:
         click.echo(line)
-    counts = Counter(f.kind for f in found)
+    counts = Counter(f.kind for f in doubts)
     listed = ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "no feature in doubt"
-    click.echo(listed + ("" if out or not found else " (give -o CHECK.gpkg to see which)"))
+    click.echo(listed + ("" if out or not doubts else " (give -o CHECK.gpkg to see which)"))
     if out:
         click.echo(out)
 

@@ -21,7 +21,7 @@ MIN_SHIFT_M = 0.5
 
 
 @dataclass(frozen=True)
-class Finding:
+class LabelFinding:
     """A feature that does not fit the image, or an object that the labels lack."""
 
     kind: Kind
@@ -41,13 +41,13 @@ class Finding:
 
 def findings(
     grid: RegistrationGrid, result: QCResult, field: DisplacementField, tables: Sequence[Table]
-) -> list[Finding]:
+) -> list[LabelFinding]:
     """All findings, those of each kind from the most certain (or longest shift) on."""
     ids = feature_ids(grid, tables)
-    found = [*_of_features(grid, result, field, ids), *_missing(grid, result)]
+    doubts = [*_of_features(grid, result, field, ids), *_missing(grid, result)]
     order = {"commission": 0, "omission": 1, "shifted": 2}
     return sorted(
-        found,
+        doubts,
         key=lambda f: (
             order[f.kind],
             -(np.hypot(f.down, f.right) if f.kind == "shifted" else f.evidence),
@@ -57,7 +57,7 @@ def findings(
 
 def _of_features(
     grid: RegistrationGrid, result: QCResult, field: DisplacementField, ids: dict[int, str]
-) -> Iterator[Finding]:
+) -> Iterator[LabelFinding]:
     minimum = max(MIN_SHIFT_M, *ground_gsd(grid.scene.geobox))
     for class_id in range(1, len(grid.labels.scheme)):
         indices = np.array(
@@ -74,22 +74,22 @@ def _of_features(
             common = (class_id, shape, ids.get(index, ""))
             if likelihood < ground:  # also nan on either side
                 evidence = 1 - likelihood
-                yield Finding("commission", *common, evidence, likelihood, down, right)
+                yield LabelFinding("commission", *common, evidence, likelihood, down, right)
             elif np.hypot(down, right) > minimum:
-                yield Finding("shifted", *common, np.nan, likelihood, down, right)
+                yield LabelFinding("shifted", *common, np.nan, likelihood, down, right)
 
 
-def _missing(grid: RegistrationGrid, result: QCResult) -> Iterator[Finding]:
+def _missing(grid: RegistrationGrid, result: QCResult) -> Iterator[LabelFinding]:
     for omission in result.omissions:
         for spot in omission.spots:
             shape = shapely.Polygon(grid.from_px(spot.rings))
-            yield Finding("omission", spot.class_id, shape, "", spot.score, spot.likelihood)
+            yield LabelFinding("omission", spot.class_id, shape, "", spot.score, spot.likelihood)
 
 
 def feature_ids(grid: RegistrationGrid, tables: Sequence[Table]) -> dict[int, str]:
     """Index of a shape of the labels -> the id of its feature in the file."""
     crs = Extent(grid.scene.geobox).crs
-    found: dict[int, str] = {}
+    id_by_shape: dict[int, str] = {}
     for table in tables:
         points = shapely.point_on_surface(np.asarray(table.frame.geometry.array, object))
         classes = np.array([-1 if k is None else k for k in table.class_ids])
@@ -102,5 +102,5 @@ def feature_ids(grid: RegistrationGrid, tables: Sequence[Table]) -> dict[int, st
         same = grid.labels.ids[shape_index] == classes[usable[points_of]]
         names = table.frame["source_id"].tolist()
         for point, index in zip(points_of[same].tolist(), shape_index[same].tolist(), strict=True):
-            found.setdefault(index, str(names[usable[point]]))
-    return found
+            id_by_shape.setdefault(index, str(names[usable[point]]))
+    return id_by_shape

@@ -1,4 +1,4 @@
-"""Objects that the image shows and the labels lack: found one by one, and counted without bias.
+"""Objects that the image shows and the labels lack: one by one, and how many in all.
 
 Spots of high class likelihood are scored by how much they resemble the spots on labelled objects.
 Which share of the labelled objects scores at least s is known; the same share r(s) of the missing
@@ -132,7 +132,7 @@ def find_spots(
     inside = _centred(objects, count, block, outer)
     object_m2 = float(np.isin(objects, np.flatnonzero(inside) + 1).sum()) * grid.gsd**2
     number = np.cumsum(inside) - 1
-    found = []
+    by_threshold = []
     for threshold in _THRESHOLDS:
         spots, n = ndimage.label(blurred >= threshold)
         sizes = np.bincount(spots.ravel(), minlength=n + 1)[1:] * grid.gsd**2
@@ -149,7 +149,7 @@ def find_spots(
         keys = np.unique(spots[both].astype(np.int64) * (count + 1) + objects[both])
         overlap = np.stack(np.divmod(keys, count + 1))
         overlap = overlap[:, on_label[overlap[0] - 1] & inside[overlap[1] - 1]]
-        found.append(
+        by_threshold.append(
             Spots(
                 traits,
                 on_label,
@@ -163,7 +163,7 @@ def find_spots(
                 _outlines(spots, away, outer) if len(at) else (),
             )
         )
-    return tuple(found)
+    return tuple(by_threshold)
 
 
 def find_omission(class_id: int, parts: Sequence[tuple[Spots, ...]], seed: int = 0) -> Omission:

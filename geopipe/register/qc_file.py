@@ -15,7 +15,7 @@ from geopipe.raster.geopackage import atomic_geopackage, check_target
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.scene import window_geobox
 from geopipe.raster.style import category_qml
-from geopipe.register.findings import Finding
+from geopipe.register.findings import LabelFinding
 from geopipe.register.grid import RegistrationGrid
 from geopipe.register.qc_tiles import QCTile
 
@@ -75,7 +75,7 @@ def write_qc_file(
     tiles: Sequence[QCTile],
     out: Path,
     *,
-    findings: Sequence[Finding] = (),
+    findings: Sequence[LabelFinding] = (),
     overwrite: bool = False,
 ) -> None:
     """Write ``features``, the findings; a layer of tiles for each class; ``shifts``, lines.
@@ -127,7 +127,9 @@ def tiles_layer(class_name: str) -> str:
     return f"tiles {class_name}" if class_name in (FEATURES, "shifts") else class_name
 
 
-def feature_rows(grid: RegistrationGrid, findings: Sequence[Finding]) -> list[dict[str, object]]:
+def feature_rows(
+    grid: RegistrationGrid, findings: Sequence[LabelFinding]
+) -> list[dict[str, object]]:
     """Plain values of each finding; None where nothing is known."""
     return [
         {
@@ -144,7 +146,7 @@ def feature_rows(grid: RegistrationGrid, findings: Sequence[Finding]) -> list[di
     ]
 
 
-def _features(grid: RegistrationGrid, findings: Sequence[Finding]) -> gpd.GeoDataFrame:
+def _features(grid: RegistrationGrid, findings: Sequence[LabelFinding]) -> gpd.GeoDataFrame:
     table = pd.DataFrame(feature_rows(grid, findings), columns=list(_FEATURE_COLUMNS))
     shapes = [f.shape for f in findings]
     return gpd.GeoDataFrame(

@@ -130,8 +130,8 @@ def examine(
     with progress("looking for what is missing", len(blocks)) as advance:
         for sheet in in_order(counted, blocks):
             likelihood_counts += sheet.counts
-            for class_id, found in sheet.spots.items():
-                spots[class_id].append(found)
+            for class_id, of_sheet in sheet.spots.items():
+                spots[class_id].append(of_sheet)
             advance()
     if parts > 1:
         step *= parts

@@ -490,12 +490,12 @@ class WorkflowRun:
         """Objects of the classes whose areas are counted, in the truth and in the last map."""
         if evaluation is None:
             return {}
-        found = {
+        counts_by_class = {
             c.name: count_objects(evaluation.maps[-1], self.labels("test"), k)
             for k, c in enumerate(self.scheme.classes)
             if k and counted(c)
         }
-        return {name: counts for name, counts in found.items() if counts}
+        return {name: counts for name, counts in counts_by_class.items() if counts}
 
     def _closeups(
         self, test: LabelledScene | None, evaluation: IterationMetrics | None

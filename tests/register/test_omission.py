@@ -52,7 +52,8 @@ def missing(world, share, block=SIDE):
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5])
 def test_as_many_are_missed_as_were_taken_away(world, share):
     omission, gone = missing(world, share)
-    assert omission.expected == pytest.approx(share * HOUSES, rel=0.2, abs=0.03 * HOUSES)
+    # The least of several bounds: of few objects it is low rather than high.
+    assert omission.expected == pytest.approx(share * HOUSES, rel=0.35, abs=0.03 * HOUSES)
     right = [gone[round(s.row), round(s.col)] for s in omission.spots]
     if share:
         assert np.mean(right) > 0.9
