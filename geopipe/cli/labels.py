@@ -216,9 +216,9 @@ def check(
     tables = work.tables_of(path, qc.scheme, qc.scene, layer, all_are)
     result = qc.examine(qc_tile)
     tiles = work.with_dates(result.tiles, qc.grid, tables, qc_tile)
-    doubts = findings(qc.grid, result, qc.field, tables)
+    label_findings = findings(qc.grid, result, qc.field, tables)
     if out:
-        write_qc_file(qc.grid, tiles, out, findings=doubts, overwrite=overwrite)
+        write_qc_file(qc.grid, tiles, out, findings=label_findings, overwrite=overwrite)
     table = rows(qc.grid, tiles)
     suggestion_lines = [
         *work.suggestions(tiles, qc.scene, capture_date),
@@ -232,7 +232,7 @@ def check(
                     "tiles": table,
                     "suggestions": suggestion_lines,
                     "out": out and str(out),
-                    "features": feature_rows(qc.grid, doubts),
+                    "features": feature_rows(qc.grid, label_findings),
                     "omission": {
                         name: None if np.isnan(o.expected) else round(o.expected, 1)
                         for name, o in zip(qc.scheme.names[1:], result.omissions, strict=True)
@@ -246,9 +246,9 @@ def check(
     click.echo(_table(table))
     for line in suggestion_lines:
         click.echo(line)
-    counts = Counter(f.kind for f in doubts)
+    counts = Counter(f.kind for f in label_findings)
     listed = ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "no feature in doubt"
-    click.echo(listed + ("" if out or not doubts else " (give -o CHECK.gpkg to see which)"))
+    click.echo(listed + ("" if out or not label_findings else " (give -o CHECK.gpkg to see which)"))
     if out:
         click.echo(out)
 

@@ -44,10 +44,10 @@ def findings(
 ) -> list[LabelFinding]:
     """All findings, those of each kind from the most certain (or longest shift) on."""
     ids = feature_ids(grid, tables)
-    doubts = [*_of_features(grid, result, field, ids), *_missing(grid, result)]
+    label_findings = [*_of_features(grid, result, field, ids), *_missing(grid, result)]
     order = {"commission": 0, "omission": 1, "shifted": 2}
     return sorted(
-        doubts,
+        label_findings,
         key=lambda f: (
             order[f.kind],
             -(np.hypot(f.down, f.right) if f.kind == "shifted" else f.evidence),
