@@ -2,8 +2,8 @@
 
     python -m reproduce.label_omission
 
-Houses of real places are removed at random; the check of what is left estimates how many are missing.
-Writes ``docs/results/label-omission.{json,md}``. Real scenes are looked for in $GEOPIPE_DATA.
+Houses are removed at random; the check of what is left estimates how many are missing. It
+writes ``docs/results/label-omission.{json,md}``. The scenes are looked for in $GEOPIPE_DATA.
 """
 
 import json
