@@ -74,7 +74,9 @@ class ClassScheme(Section):
     @property
     def background(self) -> int | None:
         """The id of the class of all that is nothing else, which maps show transparent."""
-        return 0 if self.names[0].casefold() in _BACKGROUND else None
+        first, *others = self.classes
+        is_rest = not first.rules and any(c.rules for c in others)
+        return 0 if is_rest or first.name.casefold() in _BACKGROUND else None
 
     def id_of(self, name: str) -> int:
         """The id of class `name`; raises ConfigError naming the classes there are."""

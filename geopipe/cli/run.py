@@ -86,8 +86,6 @@ def _tell_plan(plan: "WorkflowPlan", *, as_json: bool) -> None:
         return
     for name, unchanged in plan.steps:
         click.echo(f"{name:24s} {'unchanged, skipped' if unchanged else 'to do'}")
-    for path, why in plan.left_out.items():
-        click.echo(f"left out: {path}: {why}", err=True)
     if plan.estimate:
         click.echo(plan.estimate.sentence())
 

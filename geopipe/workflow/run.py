@@ -38,7 +38,7 @@ from geopipe.report.summary import curves, lead_table, methods, summary_text
 from geopipe.workflow.bundle import MapOptions, write_bundle
 from geopipe.workflow.estimate import TimeEstimate, Work, estimate
 from geopipe.workflow.map_summary import counted, overview, overview_gsd
-from geopipe.workflow.schema import LabelledScene, SceneSettings, Workflow
+from geopipe.workflow.schema import FETCH, LabelledScene, SceneSettings, Workflow
 from geopipe.workflow.sources import (
     base_network_plan,
     check_labels,
@@ -99,6 +99,7 @@ def plan_workflow(workflow: Workflow) -> WorkflowPlan:
         readable, left_out = readable_scenes(workflow)
         chain = WorkflowRun(readable)
         chain.check_inputs()
+        chain.check_labels()
         steps = [(s.name, is_current(s, chain.records)) for s in chain.steps()]
         return WorkflowPlan(tuple(steps), left_out, chain.expected_time(chain.steps()))
 
@@ -183,10 +184,15 @@ class WorkflowRun:
         """Raise what can be known before hours are spent."""
         self.check_inputs()
         self._require_output()
-        for name, choice in self.roles.items():
-            if not is_current(self._labels_step(name, choice), self.records):
-                check_labels(name, choice, self.scheme)
+        self.check_labels()
         self._mapped()  # files that make no mosaic are named now
+
+    def check_labels(self) -> None:
+        """Open the labels of all roles, before those of the first are aligned."""
+        for name, choice in self.roles.items():
+            is_local = str(choice.labels) != FETCH
+            if is_local and not is_current(self._labels_step(name, choice), self.records):
+                check_labels(name, choice, self.scheme)
 
     def check_inputs(self) -> None:
         """As `check`, without writing anything."""

@@ -144,8 +144,8 @@ def test_polygons_are_the_maps(bundle):
     assert table.groupby("layer").size().to_dict() == {
         name: len(rows) for name, rows in (("buildings", buildings), ("roads", roads)) if len(rows)
     }
-    facts = json.loads((bundle.folder / "report.json").read_text())["facts"]
-    assert facts["features of buildings"] == str(len(buildings))
+    lead = json.loads((bundle.folder / "report.json").read_text())["lead"]
+    assert {row[0]: row[3] for row in lead[1:]}["building"] == str(len(buildings))
     with sqlite3.connect(path) as db:
         styled = db.execute("SELECT f_table_name FROM layer_styles").fetchall()
     assert sorted(styled) == [("buildings",), ("roads",)]
@@ -156,10 +156,11 @@ def test_areas_are_pixels_times_ground_and_all_places_say_the_same(bundle, scene
     pixels = np.bincount(read(bundle.classes).ravel(), minlength=3)[:3]
     assert list(bundle.areas) == ["background", "building", "road"]
     np.testing.assert_allclose(list(bundle.areas.values()), pixels * metres, rtol=1e-5)
-    facts = json.loads((bundle.folder / "report.json").read_text())["facts"]
-    for (name, m2), n in zip(bundle.areas.items(), pixels, strict=True):
+    head, *rows = json.loads((bundle.folder / "report.json").read_text())["lead"]
+    assert head == ["class", "area", "share", "number"]
+    for row, (name, m2), n in zip(rows, bundle.areas.items(), pixels, strict=True):
         share = 100 * n / pixels.sum()
-        assert facts[f"area of {name}"] == f"{m2 / 1e4:.2f} ha ({share:.1f} %)"
+        assert row[:3] == [name, f"{m2 / 1e4:.2f} ha", f"{share:.1f} %"]
 
 
 def test_areas_of_web_mercator_are_those_on_the_ground(place, tmp_path):
