@@ -41,19 +41,19 @@ def test_objects_agree_from_an_iou_of_a_half(make_raster):
 
 
 def test_a_class_that_falls_is_said_though_the_mean_rises():
-    before = Metrics(NAMES, np.array([[80, 20], [5, 20]]))
+    before = Metrics(NAMES, np.array([[60, 40], [5, 20]]))
     after = Metrics(NAMES, np.array([[99, 1], [9, 16]]))
     worse = Metrics(NAMES, np.array([[99, 1], [18, 7]]))
     assert worse.mean_iou > before.mean_iou
     assert worse.iou[1] < before.iou[1]
-    assert "rises from 44.4 % to 61.5 %" in summary_text([before, after], ("CNN", "RNN"))[0]
+    assert "rises from 30.8 % to 61.5 %" in summary_text([before, after], ("CNN", "RNN"))[0]
     objects = {"building": ObjectCounts(69, 61, 19)}
     first, second = summary_text([before, worse], ("CNN", "RNN"), objects)
-    assert "IoU of building on the test scene falls from 44.4 % to 26.9 %" in first
+    assert "IoU of building on the test scene falls from 30.8 % to 26.9 %" in first
     assert "Of 69 areas of building in the truth the map finds 19" in second
     head, *rows = lead_table([before, worse], ("CNN", "RNN"), objects)
     assert head[:3] == ("class", "IoU CNN", "IoU RNN")
-    assert rows[1][:3] == ("building", "44.4 %", "26.9 %")
+    assert rows[1][:3] == ("building", "30.8 %", "26.9 %")
     assert rows[1][-3:] == ("61", "69", "19")
 
 
