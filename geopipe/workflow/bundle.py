@@ -371,13 +371,16 @@ def _rasters(
     if files.confidence:
         assets["confidence"] = assembly / "confidence.tif"
         write_confidence_cog(files.confidence, assets["confidence"], tags)
-        write_ramp_qml(assembly / "confidence.qml", 1, 0, 1, ramp=CERTAINTY, transparent=False)
+        assets["confidence_style"] = assembly / "confidence.qml"
+        style = assets["confidence_style"]
+        write_ramp_qml(style, 1, 0, 1, ramp=CERTAINTY, transparent=False)
     if files.scores:
         assets["scores"] = assembly / "scores.tif"
         write_score_cog(files.scores, assets["scores"], model.scheme, tags)
         band = 2 if model.scheme.background == 0 else 1
         ramp = ("#ffffff", model.scheme.classes[band - 1].color)
-        write_ramp_qml(assembly / "scores.qml", band, 0, 1, ramp=ramp)
+        assets["scores_style"] = assembly / "scores.qml"
+        write_ramp_qml(assets["scores_style"], band, 0, 1, ramp=ramp)
     return assets
 
 

@@ -40,8 +40,10 @@ def object_counts(class_map: Path, scheme: ClassScheme) -> dict[str, int]:
 
 
 def counted(map_class: MapClass) -> bool:
-    """Whether the areas of a class are objects that are counted: those that rules draw as areas."""
-    return bool(map_class.rules) and all(r.geometry == "polygon" for r in map_class.rules)
+    """Whether the areas of a class are objects that are counted: those that are drawn as areas."""
+    if not map_class.rules:  # of a scheme without rules
+        return map_class.name.casefold() == "building"
+    return all(r.geometry == "polygon" for r in map_class.rules)
 
 
 def overview_gsd(scene: Scene, image: np.ndarray) -> float:

@@ -186,6 +186,8 @@ def test_the_item_names_every_file_and_the_scenes_plane(bundle, scene):
         "classes.tif",
         "classes.qml",
         "scores.tif",
+        "scores.qml",
+        "layers.qlr",
         "features.gpkg",
         "features.parquet",
         "report.html",
