@@ -17,7 +17,7 @@ import shapely
 
 from geopipe.classes import load_scheme
 from geopipe.labels import open_labels
-from geopipe.labels.extent import reproject
+from geopipe.labels.extent import Extent, reproject
 from geopipe.raster import Scene
 from geopipe.register.label_qc import LabelQC
 from reproduce.facts import facts
@@ -38,7 +38,7 @@ def measure(folder: Path, labels: str, share: float, seed: int = 0) -> dict[str,
         source = open_labels(path, scheme, scene.geobox, all_are="building")
         qc = LabelQC(scene, source)
         (omission,) = qc.examine().omissions
-    crs = qc.grid.scene.geobox.crs.proj
+    crs = Extent(scene.geobox).crs
     removed = reproject(np.asarray(houses.geometry[gone].array, object), houses.crs, crs)
     removed = removed[shapely.intersects(scene.geobox.extent.geom, removed)]
     outlines = np.array([shapely.Polygon(qc.grid.from_px(s.rings)) for s in omission.spots], object)

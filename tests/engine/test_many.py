@@ -71,7 +71,7 @@ def test_a_scene_that_fails_stops_no_other_and_the_same_command_makes_what_is_mi
     )
     said = geopipe(*words)
     assert said.exit_code == 1
-    summary, reason, error = said.stderr.splitlines()
+    summary, reason, error = said.stderr.splitlines()[-3:]  # progress, on a slow machine, before
     assert summary == "3 of 4 scenes mapped, 1 failed"
     assert reason.startswith("failed: in/d.tif: ")
     assert error == (
@@ -141,7 +141,7 @@ def test_a_missing_scene_is_named_at_once_or_left_out(place, scenes, geopipe, co
     assert said.stderr == "error: there is no file in/gone.tif - check the path\n"
     said = geopipe(*words, "--skip-bad")
     assert said.exit_code == 3
-    assert said.stderr.splitlines() == [
+    assert said.stderr.splitlines()[-2:] == [
         "1 of 2 scenes mapped, 1 failed",
         "failed: in/gone.tif: there is no file in/gone.tif",
     ]
