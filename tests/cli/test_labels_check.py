@@ -80,7 +80,7 @@ def test_check_tells_the_shift(geopipe, here, out):
         "2016-01-01",
     )
     told = json.loads(said.out)
-    assert (said.code, said.err) == (0, "")
+    assert said.code == 0, said.err
     blocks = [b for b in told["tiles"] if b["class"] == "building" and b["features"]]
     blocks = [b for b in blocks if not b["rejected"]]
     assert len(blocks) >= 4
