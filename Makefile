@@ -9,6 +9,7 @@ DOCS_STAMP := .venv/.docs-installed
 .PHONY: help setup lint test docs qgis-plugin test-qgis forez-map map results bench gpu-check crash-recovery faults fuzz label-check noisy-labels reproduce-retrieval reproduce-maggiori reproduce-gid reproduce-real reproduce-chips sample-tiles clean
 .PHONY: help setup lint test docs forez-map forez-live map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real qgis-plugin test-qgis sample-tiles clean
 .PHONY: help setup lint test docs forez-map map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real qgis-plugin test-qgis kit sample-tiles clean
+.PHONY: help setup lint test docs forez-map map results bench crash-recovery label-check label-omission noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real qgis-plugin test-qgis sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -106,6 +107,9 @@ fuzz: setup ## read changed files of every format; writes docs/results/fuzz.md (
 
 label-check: setup ## what the check says of known and real shifts; writes docs/results/label-check.md
 	$(BIN)/python -m reproduce.label_check
+
+label-omission: setup ## whether the check sees houses that were removed; writes docs/results/label-omission.md
+	$(BIN)/python -m reproduce.label_omission
 
 noisy-labels: setup ## ways to learn from noisy labels, three seeds; writes docs/results/noisy-labels.md (hours)
 	$(BIN)/python -m reproduce.noisy_labels

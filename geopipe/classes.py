@@ -17,6 +17,9 @@ IGNORE = 255
 Metres = Annotated[float, Field(gt=0, le=200)]
 
 
+_BACKGROUND = {"background", "other", "others", "clutter", "unknown", "none", "no data"}
+
+
 class TagRule(Section):
     """OSM features that become a class: `tags` all match, nothing in `exclude` does."""
 
@@ -70,6 +73,13 @@ class ClassScheme(Section):
 
     def __len__(self) -> int:
         return len(self.classes)
+
+    @property
+    def background(self) -> int | None:
+        """The id of the class of all that is nothing else, which maps show transparent."""
+        first, *others = self.classes
+        is_rest = not first.rules and any(c.rules for c in others)
+        return 0 if is_rest or first.name.casefold() in _BACKGROUND else None
 
     def id_of(self, name: str) -> int:
         """The id of class `name`; raises ConfigError naming the classes there are."""

@@ -1,6 +1,7 @@
 """Resources left to this process: processors and memory of its control groups."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,17 @@ def cgroup_limits(
             if limit.isdigit() and int(limit) < 2**60:  # v1 has no word for "no limit"
                 memory.append(int(limit))
     return Limits(min(cpus, default=None), min(memory, default=None))
+
+
+_UNITS = {"": 1.0, "MB": 1.0, "GB": 1000.0, "MIB": 1.048576, "GIB": 1073.741824, "M": 1.0, "G": 1e3}
+
+
+def parse_megabytes(text: str) -> int:
+    """``4GB`` or ``800 MB`` as MB; ValueError for anything else."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([a-zA-Z]*)", text.strip())
+    if not match or match[2].upper() not in _UNITS or not float(match[1]):
+        raise ValueError("give a size, e.g. 4GB or 800MB")
+    return max(1, int(float(match[1]) * _UNITS[match[2].upper()]))
 
 
 def _groups(root: Path, membership: Path) -> Iterator[Path]:

@@ -12,17 +12,23 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from geopipe.errors import LabelError
+from geopipe.grid import ground_gsd
 from geopipe.labels import IgnoreBufferLabels, RasterLabels, open_labels
 from geopipe.learn import BaseNetworkPlan
 from geopipe.metrics import Metrics
+from geopipe.raster import Scene
 from geopipe.raster.scene import opened
-from geopipe.register.label_qc import LabelQC, ignore_buffer_width
+from geopipe.register.label_qc import LabelQC
+from geopipe.register.qc_tiles import QCTile
 from geopipe.validation import read_json
 from geopipe.workflow.sources import label_files, label_source
 from reproduce.facts import facts, mean_std_text
@@ -104,17 +110,24 @@ def labels_of(site: Site, option: str) -> Path:
 
 
 def buffer_of(site: Site) -> float:
-    """The width that the check of the training labels suggests, metres."""
+    """As wide as three quarters of the training labels are off by at most, metres."""
     path = site.out / "labels" / "band.json"
     settings = site.role("train")
 
     def measure(_: str) -> None:
         scene = site.scene("train")
         qc = LabelQC(scene, label_source(settings, site.scheme, scene))
-        path.write_text(json.dumps(ignore_buffer_width(qc.tiles(), scene)))
+        path.write_text(json.dumps(_typical_shift(qc.tiles(), scene)))
 
     site.done("band", label_files(settings, site.scheme), {"scene": settings.scene}, path, measure)
     return read_json(path, float, LabelError, f"remove {path}; it is made again")
+
+
+def _typical_shift(tiles: Sequence[QCTile], scene: Scene) -> float:
+    lengths = [b.length for b in tiles if b.features and not b.rejected for _ in range(b.features)]
+    minimum = max(0.5, *ground_gsd(scene.geobox))
+    upper_quartile = float(np.percentile(lengths, 75)) if lengths else 0.0
+    return round(max(minimum, upper_quartile) * 2) / 2
 
 
 def evaluate_option(site: Site, option: str, seed: int, steps: int) -> Metrics:

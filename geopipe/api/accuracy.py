@@ -40,6 +40,7 @@ def evaluate(
     classes: str | Path | None = None,
     area: str | Path | None = None,
     layer: str | None = None,
+    all_are: str | None = None,
 ) -> MapAccuracy:
     """Compare a class map with the truth, pixel by pixel, as ``geopipe evaluate``.
 
@@ -49,6 +50,7 @@ def evaluate(
         classes: A class scheme; default the classes that the map names (or the labels').
         area: Polygons to which the comparison is limited.
         layer: One layer of a GeoPackage of truth; default all.
+        all_are: The class of every feature of truth, of vectors that do not say it.
 
     Raises:
         LabelError: Map and truth do not overlap, or one holds a class that is not known.
@@ -56,13 +58,15 @@ def evaluate(
     """
     path = class_map.classes if isinstance(class_map, MapResult) else class_map
     if isinstance(truth, Labels):
-        layer, area, truth = layer or truth.layer, area or truth.area, truth.path
+        layer, area, all_are = layer or truth.layer, area or truth.area, all_are or truth.all_are
+        truth = truth.path
     metrics = raster_evaluation.evaluate_map(
         Path(path),
         Path(truth),
         scheme=load_scheme(classes) if classes else None,
         area=Path(area) if area else None,
         layer=layer,
+        all_are=all_are,
     )
     return MapAccuracy(metrics.names, metrics.matrix, metrics.ignored)
 

@@ -47,11 +47,14 @@ class Labels:
     """Polygons outside which nothing is known."""
     ignore_buffer: float = 0.0
     """Metres on each side of an outline in which nothing is known."""
+    all_are: str | None = None
+    """The class of every feature, of vectors that do not say it."""
     folder: TemporaryDirectory[str] | None = field(default=None, repr=False)
     """Holds the file of aligned labels that were given no name."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Labels, (self.path, self.classes, self.layer, self.area, self.ignore_buffer)
+        settings = (self.path, self.classes, self.layer, self.area, self.ignore_buffer)
+        return Labels, (*settings, self.all_are)
 
     @cached_property
     def scheme(self) -> ClassScheme:
@@ -70,6 +73,7 @@ class Labels:
             nodata=scene.nodata,
             labels=self.path,
             layer=self.layer,
+            all_are=self.all_are,
             area=self.area,
             ignore_buffer=self.ignore_buffer,
         )
@@ -104,6 +108,7 @@ class Labels:
             *([("holds", what)] if what else []),
             ("classes", f"{names} ({self.scheme.name})"),
             *([("layer", self.layer)] if self.layer else []),
+            *([("all are", self.all_are)] if self.all_are else []),
             *([("known inside", str(self.area))] if self.area else []),
             *(
                 [("ignored", f"{self.ignore_buffer:g} m along outlines")]
@@ -136,6 +141,7 @@ def open_labels(
     classes: str | Path = "buildings-roads",
     *,
     layer: str | None = None,
+    all_are: str | None = None,
     area: str | Path | None = None,
     ignore_buffer: float = 0.0,
 ) -> Labels:
@@ -146,19 +152,23 @@ def open_labels(
             ids, or ``"fetch"``, which asks OpenStreetMap for the extent of a scene.
         classes: A class scheme that ships with geopipe, or a TOML file.
         layer: One layer of a GeoPackage; default all.
+        all_are: The class of every feature, of vectors that do not say it.
         area: Polygons outside which nothing is known.
         ignore_buffer: Metres on each side of an outline in which nothing is known, 0 to 50.
 
     Raises:
         LabelError: There is no such file, or `ignore_buffer` is out of range.
-        ConfigError: There is no such class scheme.
+        ConfigError: There is no such class scheme, or `all_are` is none of its classes.
     """
     for file in (path, area):
         if file is not None and not is_fetched(file) and not _exists(file):
             raise LabelError(f"there is no file {file}", "check the path")
     if not 0 <= ignore_buffer <= 50:
         raise LabelError(f"ignore_buffer={ignore_buffer:g} is not 0 to 50 metres")
-    labels = Labels(Path(path), classes, layer, Path(area) if area else None, ignore_buffer)
+    known = Path(area) if area else None
+    labels = Labels(Path(path), classes, layer, known, ignore_buffer, all_are)
+    if all_are is not None:
+        labels.scheme.id_of(all_are)
     _ = labels.scheme
     return labels
 
@@ -204,7 +214,7 @@ def align_labels(
     seen_by = model.path if isinstance(model, Model) else model and Path(model)
     up = LabelQC(place, labels.source(place), seen_by or None, max_shift)
     _ = up.grid  # a raster of labels is refused before it is read as a table
-    tables = tables_of(labels.path, labels.scheme, place, labels.layer)
+    tables = tables_of(labels.path, labels.scheme, place, labels.layer, labels.all_are)
     moved = write_aligned(tables, up.field, target, overwrite=overwrite)
     log.info("%d of %d features moved", moved.moved, moved.features)
     return replace(labels, path=target, layer=None, folder=folder)

@@ -1,6 +1,8 @@
 """``geopipe assess``: points to look at, and what they say of the map."""
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from geopipe.cli.options import AREA, AS_JSON, OVERWRITE, PATH, SEED, classes_op
 
 if TYPE_CHECKING:
     from geopipe.evaluation.assess.design import SampleDesign
+    from geopipe.evaluation.assess.sampling import Allocation
 
 
 @click.group(cls=Group)
@@ -91,7 +94,7 @@ def plan(
         raise click.UsageError("Give --per-class or --target-ci, not both.")
     from geopipe.classes import load_scheme
     from geopipe.evaluation.assess.points import plan_points
-    from geopipe.evaluation.assess.sampling import SampleSize
+    from geopipe.evaluation.assess.sampling import SampleSize, fewer
 
     width = 0.02 if target_ci is None else target_ci
     size = SampleSize(per_class, width, minimum, expected)
@@ -100,6 +103,7 @@ def plan(
         class_map, out, size, seed=seed, area=area, scheme=scheme, overwrite=overwrite
     )
     requested = per_class or minimum
+    options = fewer(design.names, design.pixels, size)
     if as_json:
         click.echo(
             json.dumps(
@@ -110,6 +114,10 @@ def plan(
                     "area": design.area,
                     "map_sha256": design.sha256,
                     "expected_half_width": design.half_width,
+                    "fewer": [
+                        {"points": sum(o.points), "expected_half_width": o.half_width}
+                        for o in options
+                    ],
                     "classes": {
                         name: {
                             "pixels": design.pixels[i],
@@ -124,6 +132,8 @@ def plan(
         )
     else:
         click.echo("\n".join(_lines(design)))
+        for line in _offers(options):
+            click.echo(line)
         click.echo(out)
     for name, pixels, points in zip(design.names, design.pixels, design.points, strict=True):
         if not pixels:
@@ -133,7 +143,9 @@ def plan(
 
 
 def _lines(design: "SampleDesign") -> list[str]:
-    total = sum(design.area_m2)
+    from geopipe.evaluation.assess.sampling import interpretation_time
+
+    total, count = sum(design.area_m2), sum(design.points)
     rows = [f"{'class':16s} {'pixels':>12s} {'ha':>12s} {'share':>8s} {'points':>7s}  expected"]
     for i, name in enumerate(design.names):
         m2 = design.area_m2[i]
@@ -143,9 +155,26 @@ def _lines(design: "SampleDesign") -> list[str]:
         )
     return [
         *rows,
-        f"{sum(design.points)} points; overall accuracy to +- {100 * design.half_width:.2f} %"
-        " if the user's accuracies are as expected",
+        f"{count} points, about {interpretation_time(count)} of looking: overall accuracy to "
+        f"+- {100 * design.half_width:.1f} % (95 % interval) if the user's accuracies are as "
+        "expected",
     ]
+
+
+def _offers(options: "Sequence[Allocation]") -> list[str]:
+    """What fewer points would give."""
+    from geopipe.evaluation.assess.sampling import interpretation_time
+
+    return [
+        f"or {sum(o.points)} points, about {interpretation_time(sum(o.points))}: "
+        f"+- {100 * o.half_width:.1f} %, with --target-ci {_share_up(o.half_width)}"
+        for o in options
+    ]
+
+
+def _share_up(half_width: float) -> str:
+    """A share that as many points reach, in few digits."""
+    return f"{math.ceil(half_width * 1000) / 1000:g}"
 
 
 @assess.command()

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from geopipe.cli.commands import Command
-from geopipe.cli.options import AREA, AS_JSON, LAYER, PATH, classes_option
+from geopipe.cli.options import ALL_ARE, AREA, AS_JSON, LAYER, PATH, classes_option
 
 
 @click.command(cls=Command)
@@ -15,6 +15,7 @@ from geopipe.cli.options import AREA, AS_JSON, LAYER, PATH, classes_option
 @classes_option(otherwise="the names in MAP")
 @AREA
 @LAYER
+@ALL_ARE
 @AS_JSON
 def evaluate(
     class_map: Path,
@@ -22,6 +23,7 @@ def evaluate(
     classes: str | None,
     area: Path | None,
     layer: str | None,
+    all_are: str | None,
     as_json: bool,
 ) -> None:
     """Compare a map with ground truth: accuracy, IoU, F1, kappa.
@@ -37,5 +39,5 @@ def evaluate(
     from geopipe.evaluation.evaluate import evaluate as compare
 
     scheme = load_scheme(classes) if classes else None
-    metrics = compare(class_map, truth, scheme=scheme, area=area, layer=layer)
+    metrics = compare(class_map, truth, scheme=scheme, area=area, layer=layer, all_are=all_are)
     click.echo(json.dumps(metrics.to_dict()) if as_json else metrics.to_markdown().rstrip())

@@ -1,6 +1,7 @@
 """geopipe labels: rasterize labels on a scene, check how well they fit it, align them."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ import click
 
 from geopipe.cli.commands import Group
 from geopipe.cli.options import (
+    ALL_ARE,
     AREA,
     AS_JSON,
     BANDS,
@@ -60,6 +62,7 @@ def labels() -> None:
 @FETCH
 @CLASSES
 @LAYER
+@ALL_ARE
 @AREA
 @IGNORE_BUFFER
 @OVERWRITE
@@ -73,6 +76,7 @@ def rasterize(
     fetch: bool,
     classes: str,
     layer: str | None,
+    all_are: str | None,
     area: Path | None,
     ignore_buffer: float,
     overwrite: bool,
@@ -106,6 +110,7 @@ def rasterize(
         nodata=nodata,
         labels=labels or Path(BY_NAME),
         layer=layer,
+        all_are=all_are,
         area=area,
         ignore_buffer=ignore_buffer,
     )
@@ -142,7 +147,11 @@ def rasterize(
 @labels.command()
 @click.argument("scene")
 @click.argument("labels", type=PATH)
-@out_option("A GeoPackage of the tiles, styled for QGIS.", "CHECK.gpkg", required=False)
+@out_option(
+    "A GeoPackage of doubtful features and of the tiles, styled for QGIS.",
+    "CHECK.gpkg",
+    required=False,
+)
 @MODEL
 @click.option(
     "--qc-tile",
@@ -160,6 +169,7 @@ def rasterize(
 @MAX_SHIFT
 @CLASSES
 @LAYER
+@ALL_ARE
 @AREA
 @OVERWRITE
 @BANDS
@@ -175,6 +185,7 @@ def check(
     max_shift: float,
     classes: str,
     layer: str | None,
+    all_are: str | None,
     area: Path | None,
     overwrite: bool,
     bands: tuple[int, ...] | None,
@@ -186,26 +197,33 @@ def check(
     Of each class in each tile: the shift, the share of missing objects (omission), the objects that
     the image does not show (commission), and their age. A shift is told only where the image
     supports it; dx and dy are metres on the ground to add to the labels, right and up in the image.
+    The layer `features` of CHECK.gpkg holds each doubtful, shifted or missing feature.
     LABELS are vectors, "fetch" for OpenStreetMap or "overture".
 
     Example: geopipe labels check scene.tif osm.gpkg -o check.gpkg
     """
+    import numpy as np
+
     from geopipe.raster.geopackage import check_target
     from geopipe.register import label_qc as work
-    from geopipe.register.qc_file import rows, write_qc_file
+    from geopipe.register.findings import findings
+    from geopipe.register.qc_file import feature_rows, rows, write_qc_file
 
     if out:
         check_target(out, overwrite=overwrite, sources=_files(scene, labels, model, area))
-    qc = _label_qc(scene, labels, classes, layer, area, bands, nodata, model, max_shift)
+    qc = _label_qc(scene, labels, classes, layer, all_are, area, bands, nodata, model, max_shift)
     capture_date = image_date.date() if image_date else work.image_date(qc.scene)
-    tables = work.tables_of(labels, qc.scheme, qc.scene, layer)
-    blocks = work.with_dates(qc.tiles(qc_tile), qc.grid, tables, qc_tile)
+    tables = work.tables_of(labels, qc.scheme, qc.scene, layer, all_are)
+    result = qc.examine(qc_tile)
+    tiles = work.with_dates(result.tiles, qc.grid, tables, qc_tile)
+    label_findings = findings(qc.grid, result, qc.field, tables)
     if out:
-        write_qc_file(qc.grid, blocks, out, overwrite=overwrite)
-    table = rows(qc.grid, blocks)
+        write_qc_file(qc.grid, tiles, out, findings=label_findings, overwrite=overwrite)
+    table = rows(qc.grid, tiles)
     suggestion_lines = [
-        *work.suggestions(blocks, qc.scene, capture_date),
-        work.date_summary(blocks, capture_date),
+        *work.suggestions(tiles, qc.scene, capture_date),
+        *work.omission_summary(result, qc.scheme, qc.grid),
+        work.date_summary(tiles, capture_date),
     ]
     if as_json:
         click.echo(
@@ -214,7 +232,11 @@ def check(
                     "tiles": table,
                     "suggestions": suggestion_lines,
                     "out": out and str(out),
-                    "ignore_buffer_m": work.ignore_buffer_width(blocks, qc.scene),
+                    "features": feature_rows(qc.grid, label_findings),
+                    "omission": {
+                        name: None if np.isnan(o.expected) else round(o.expected, 1)
+                        for name, o in zip(qc.scheme.names[1:], result.omissions, strict=True)
+                    },
                     "left_out": qc.left_out(),
                 }
             )
@@ -224,6 +246,9 @@ def check(
     click.echo(_table(table))
     for line in suggestion_lines:
         click.echo(line)
+    counts = Counter(f.kind for f in label_findings)
+    listed = ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "no feature in doubt"
+    click.echo(listed + ("" if out or not label_findings else " (give -o CHECK.gpkg to see which)"))
     if out:
         click.echo(out)
 
@@ -236,6 +261,7 @@ def check(
 @MAX_SHIFT
 @CLASSES
 @LAYER
+@ALL_ARE
 @AREA
 @OVERWRITE
 @BANDS
@@ -249,6 +275,7 @@ def align(
     max_shift: float,
     classes: str,
     layer: str | None,
+    all_are: str | None,
     area: Path | None,
     overwrite: bool,
     bands: tuple[int, ...] | None,
@@ -271,8 +298,8 @@ def align(
     from geopipe.register.align import write_aligned
 
     check_target(out, overwrite=overwrite, sources=_files(scene, labels, model, area))
-    qc = _label_qc(scene, labels, classes, layer, area, bands, nodata, model, max_shift)
-    tables = work.tables_of(labels, qc.scheme, qc.scene, layer)
+    qc = _label_qc(scene, labels, classes, layer, all_are, area, bands, nodata, model, max_shift)
+    tables = work.tables_of(labels, qc.scheme, qc.scene, layer, all_are)
     summary = write_aligned(tables, qc.field, out, overwrite=overwrite)
     median = float(np.median(summary.metres)) if summary.moved else 0.0
     longest = float(summary.metres.max()) if summary.moved else 0.0
@@ -368,6 +395,7 @@ def _label_qc(
     osm: Path,
     classes: str,
     layer: str | None,
+    all_are: str | None,
     area: Path | None,
     bands: tuple[int, ...] | None,
     nodata: float | None,
@@ -381,7 +409,7 @@ def _label_qc(
     from geopipe.workflow.sources import label_source, open_scene
 
     settings = LabelledScene(
-        scene=scene, bands=bands, nodata=nodata, labels=osm, layer=layer, area=area
+        scene=scene, bands=bands, nodata=nodata, labels=osm, layer=layer, all_are=all_are, area=area
     )
     opened_scene = open_scene(settings)
     warn_of_nodata([opened_scene])

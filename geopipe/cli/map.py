@@ -1,8 +1,10 @@
 """geopipe map."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,9 +24,14 @@ from geopipe.cli.options import (
     out_option,
     tile_size_option,
 )
+from geopipe.errors import JobError
+from geopipe.progress import duration
+
+if TYPE_CHECKING:
+    from geopipe.workflow.bundle import Bundle
 
 SKIPPED = 3
-"""Exit code of a map with tiles that could not be read."""
+"""Exit code of maps with tiles or scenes that could not be read."""
 
 
 @click.command("map", cls=Command)
@@ -74,7 +81,9 @@ SKIPPED = 3
     "[default: the 1 % quantile of the training labels, where the model knows it]",
 )
 @click.option(
-    "--skip-bad", is_flag=True, help="Tiles that cannot be read become nodata; exit code 3."
+    "--skip-bad",
+    is_flag=True,
+    help="Leave out scenes that cannot be read; tiles that cannot become nodata. Exit code 3.",
 )
 @click.option("--restart", is_flag=True, help="Drop an unfinished map of other inputs.")
 @click.option("--inexact", is_flag=True, help="Allow layers that leave seams between tiles.")
@@ -121,9 +130,9 @@ def map_(
     from geopipe.mapping import Budget, Engine, Workers
     from geopipe.mapping.min_area import parse_min_area
     from geopipe.raster import Scene
-    from geopipe.raster.inputs import scene_names, scene_paths
+    from geopipe.raster.inputs import LeftOut, scene_names, scene_paths
     from geopipe.workflow.bundle import MapOptions, mosaic_scene, plan_bundle, write_bundle
-    from geopipe.workflow.many import write_bundles
+    from geopipe.workflow.many import MappedScenes, write_bundles
 
     if orthogonalize is not None and not vectors:
         raise click.UsageError("--orthogonalize shapes the footprints of --vectors: give both")
@@ -145,27 +154,64 @@ def map_(
         overwrite,
         parse_min_area(min_area),
     )
-    paths = scene_paths(scenes)
+    left_out: LeftOut = {}
+    paths = scene_paths(scenes, left_out if skip_bad else None)
     if mosaic:
         work = None
         if dry_run:
             work = Path(click.get_current_context().with_resource(TemporaryDirectory()))
         one = mosaic_scene(paths, out, options, bands=bands, nodata=nodata, work=work)
         paths, scenes = [one.path], (one.path,)
-    is_single = len(paths) == 1 and paths[0] == scenes[0]
+    is_single = len(paths) == 1 and paths[0] == scenes[0] and not left_out
     if dry_run:
         for path, name in scene_names(paths).items():
             target = out if is_single else out / name
             plan = plan_bundle(Scene.open(path, bands, nodata), model, target, options)
-            if as_json:
-                click.echo(json.dumps(plan))
-            else:
-                click.echo("\n".join(f"{name:28s} {value}" for name, value in plan.items()))
+            click.echo(json.dumps(plan) if as_json else "\n".join(_plan_lines(plan)))
         return
+    done = MappedScenes(failed=left_out)
     if is_single:
-        bundles = [write_bundle(Scene.open(paths[0], bands, nodata), model, out, options)]
+        done.bundles.append(write_bundle(Scene.open(paths[0], bands, nodata), model, out, options))
     else:
-        bundles = write_bundles(paths, model, out, options, bands=bands, nodata=nodata)
+        done = write_bundles(paths, model, out, options, bands=bands, nodata=nodata)
+        done.failed = left_out | done.failed
+    _tell(done.bundles, as_json=as_json)
+    if not is_single:
+        for line in done.summary():
+            click.echo(line, err=True)
+    bad = [line for bundle in done.bundles for line in bundle.bad]
+    for line in bad:
+        click.echo(f"bad: {line}", err=True)
+    if done.failed and not skip_bad:
+        raise JobError(
+            f"{len(done.failed)} of {len(paths)} scenes failed: {', '.join(done.failed)}",
+            "the others are done; the same command tries these again",
+        )
+    if bad or done.failed:
+        click.get_current_context().exit(SKIPPED)
+
+
+def _plan_lines(plan: Mapping[str, str | int]) -> list[str]:
+    """The plan in words, with units."""
+    words = {
+        "tiles_at_once": ("tiles at once", "{}"),
+        "core_px": ("tile size", "{} px"),
+        "halo_px": ("halo", "{} px"),
+        "memory_mb": ("memory", "{} MB"),
+        "vram_mb": ("memory of the GPU", "{} MB"),
+        "disk_mb": ("disk", "{} MB"),
+    }
+    lines = []
+    for key, value in plan.items():
+        name, form = words.get(key, (key, "{}"))
+        if key == "seconds":
+            name, form, value = "time", "about {}", duration(float(value))
+        lines.append(f"{name:20s} {form.format(value)}")
+    return lines
+
+
+def _tell(bundles: "Sequence[Bundle]", *, as_json: bool) -> None:
+    """Print what was made."""
     for bundle in bundles:
         if as_json:
             click.echo(
@@ -188,8 +234,3 @@ def map_(
             click.echo(f"{'out of domain':16s} {100 * bundle.out_of_domain:12.1f} %")
         click.echo(f"map:    {bundle.classes}")
         click.echo(f"report: {bundle.report}")
-    bad = [line for bundle in bundles for line in bundle.bad]
-    for line in bad:
-        click.echo(f"bad: {line}", err=True)
-    if bad:
-        click.get_current_context().exit(SKIPPED)

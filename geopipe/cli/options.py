@@ -1,6 +1,5 @@
 """The options that several commands share: one word for one thing."""
 
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +7,11 @@ from typing import Any
 
 import click
 
+from geopipe.limits import parse_megabytes
+
 PATH = click.Path(path_type=Path)
 METRES = click.FloatRange(0, min_open=True)
 _SCHEMES = "A class scheme that ships (buildings-roads, buildings, land-cover) or a TOML file."
-_UNITS = {"": 1.0, "MB": 1.0, "GB": 1000.0, "MIB": 1.048576, "GIB": 1073.741824, "M": 1.0, "G": 1e3}
 
 Decorator = Callable[[Any], Any]
 
@@ -28,10 +28,10 @@ def _bands(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int
 def _megabytes(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
     if text is None:
         return None
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([a-zA-Z]*)", text.strip())
-    if not match or match[2].upper() not in _UNITS or not float(match[1]):
-        raise click.BadParameter("give a size, e.g. 4GB or 800MB")
-    return max(1, int(float(match[1]) * _UNITS[match[2].upper()]))
+    try:
+        return parse_megabytes(text)
+    except ValueError as e:
+        raise click.BadParameter(str(e)) from e
 
 
 def parse_numbers(
@@ -119,6 +119,11 @@ FETCH = click.option(
     help="Take OpenStreetMap from the Overpass API, once per scene; then give no LABELS.",
 )
 LAYER = click.option("--layer", help="One layer of a GeoPackage of labels  [default: all]")
+ALL_ARE = click.option(
+    "--all-are",
+    metavar="CLASS",
+    help="The class of every feature, for vectors that do not say it: --all-are building",
+)
 AREA = click.option("--area", type=PATH, help="Polygons; what lies outside of them is ignored.")
 MAX_SHIFT = click.option(
     "--max-shift",

@@ -17,6 +17,7 @@ from geopipe.cli.options import (
     out_option,
     parse_numbers,
 )
+from geopipe.errors import ChipIndexError
 
 if TYPE_CHECKING:
     from geopipe.retrieve.query import Retriever, SearchResult
@@ -109,7 +110,7 @@ def query(
     from geopipe.raster.geopackage import check_target
     from geopipe.report.retrieval import write_result
     from geopipe.retrieve.box import Box
-    from geopipe.retrieve.hits import write_hits
+    from geopipe.retrieve.hits import no_place, write_hits
     from geopipe.retrieve.query import Query, Retriever, SearchOptions
 
     if not (image or box or like):
@@ -123,14 +124,23 @@ def query(
     query_spec = Query(image, Box(box, box_crs) if box else None, scene, like, unlike)
     retriever = Retriever.open(folder, weights, choose_device(device))
     result = retriever.query(query_spec, SearchOptions(k, overlap, with_self, expand, exact))
-    if out:
-        write_hits(result, out)
     if page:
         write_result(page, result, retriever)
-    click.echo(json.dumps(_as_json(result, retriever, out, page)) if as_json else _table(result))
-    for path in (out, page) if not as_json else ():
+    placed = sum(bool(h.row.crs) for h in result.hits)
+    target = out if placed else None
+    if target:
+        write_hits(result, target)
+    answer = _as_json(result, retriever, target, page)
+    click.echo(json.dumps(answer) if as_json else _table(result))
+    for path in (target, page) if not as_json else ():
         if path:
             click.echo(path)
+    if out and placed < len(result.hits):
+        lost, what = len(result.hits) - placed, "lacks hits" if placed else "is not written"
+        text = f"note: {out} {what}: {lost} of {len(result.hits)} have no place on Earth"
+        click.echo(text, err=True)
+    if out and not placed and not page:
+        raise ChipIndexError(no_place(result), "show them on a page, with --html PAGE")
 
 
 def _as_json(

@@ -2,12 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from geopipe.cli.commands import Command
+from geopipe.cli.map import SKIPPED
 from geopipe.cli.options import AS_JSON, PATH
 from geopipe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from geopipe.workflow.run import WorkflowPlan, WorkflowResult
 
 
 @click.command(cls=Command)
@@ -19,8 +24,9 @@ from geopipe.errors import ConfigError
     metavar="KEY=VALUE",
     help="Another value for a key, e.g. train.scene=my.tif; may be repeated.",
 )
+@click.option("--dry-run", is_flag=True, help="Only print which steps would run, and the time.")
 @AS_JSON
-def run(workflow: Path, settings: tuple[str, ...], as_json: bool) -> None:
+def run(workflow: Path, settings: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Run all steps of a workflow file.
 
     These are labels, training, map, evaluation and report. WORKFLOW is a TOML file; start from
@@ -30,10 +36,14 @@ def run(workflow: Path, settings: tuple[str, ...], as_json: bool) -> None:
     Example: geopipe run workflows/forez.toml
     """
     overrides = dict(_pair(s) for s in settings)
-    from geopipe.workflow.run import run_workflow
+    from geopipe.workflow.run import plan_workflow, run_workflow
     from geopipe.workflow.schema import load_workflow
 
-    outcome = run_workflow(load_workflow(workflow, overrides))
+    loaded = load_workflow(workflow, overrides)
+    if dry_run:
+        _tell_plan(plan_workflow(loaded), as_json=as_json)
+        return
+    outcome = run_workflow(loaded)
     if as_json:
         click.echo(
             json.dumps(
@@ -42,9 +52,11 @@ def run(workflow: Path, settings: tuple[str, ...], as_json: bool) -> None:
                     "model": str(outcome.model),
                     "report": str(outcome.report),
                     "mean_iou": outcome.mean_iou,
+                    "left_out": outcome.left_out,
                 }
             )
         )
+        _tell_left_out(outcome)
         return
     if outcome.mean_iou:
         curve = " -> ".join(f"{100 * x:.1f}" for x in outcome.mean_iou)
@@ -53,6 +65,29 @@ def run(workflow: Path, settings: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"map:    {folder / 'classes.tif'}")
     click.echo(f"model:  {outcome.model}")
     click.echo(f"report: {outcome.report}")
+    _tell_left_out(outcome)
+
+
+def _tell_left_out(outcome: "WorkflowResult") -> None:
+    if outcome.left_out:
+        total = len(outcome.maps) + len(outcome.left_out)
+        click.echo(f"{len(outcome.maps)} of {total} scenes mapped", err=True)
+        for path, why in outcome.left_out.items():
+            click.echo(f"left out: {path}: {why}", err=True)
+        click.get_current_context().exit(SKIPPED)
+
+
+def _tell_plan(plan: "WorkflowPlan", *, as_json: bool) -> None:
+    """Print what a run would do."""
+    if as_json:
+        steps = [{"name": name, "unchanged": unchanged} for name, unchanged in plan.steps]
+        seconds = round(plan.estimate.total) if plan.estimate else None
+        click.echo(json.dumps({"steps": steps, "seconds": seconds, "left_out": plan.left_out}))
+        return
+    for name, unchanged in plan.steps:
+        click.echo(f"{name:24s} {'unchanged, skipped' if unchanged else 'to do'}")
+    if plan.estimate:
+        click.echo(plan.estimate.sentence())
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import click
 
 from geopipe.cli.commands import Command
 from geopipe.cli.options import (
+    ALL_ARE,
     AREA,
     AS_JSON,
     BANDS,
@@ -108,6 +109,7 @@ def _gsd(context: click.Context, option: click.Parameter, text: str) -> float | 
 @MAX_SHIFT
 @AREA
 @LAYER
+@ALL_ARE
 @IGNORE_BUFFER
 @BANDS
 @NODATA
@@ -135,6 +137,7 @@ def train(
     max_shift: float,
     area: Path | None,
     layer: str | None,
+    all_are: str | None,
     ignore_buffer: float,
     bands: tuple[int, ...] | None,
     nodata: float | None,
@@ -146,8 +149,9 @@ def train(
 
     LABELS are those of `geopipe labels` and may have errors. With a small TILE and its accurate
     labels TRUTH a second training sharpens the outlines. --bands and --nodata tell how SCENE and
-    TILE are read; --layer, --area, --ignore-buffer and --align are for LABELS; all hold for
-    --also too. The same command goes on with a training that stopped, from the folder MODEL.work.
+    TILE are read; --layer, --area, --ignore-buffer and --align are for LABELS, --all-are for LABELS
+    and TRUTH; all hold for --also too. The same command goes on with a training that stopped, from
+    the folder MODEL.work.
 
     Example: geopipe train scene.tif osm.gpkg -o model.safetensors
     """
@@ -161,6 +165,7 @@ def train(
 
     sources = [Path(p) for p in (scene, labels, tile, truth, start, *sum(also, ())) if p]
     check_new_file(out, overwrite=overwrite, sources=sources)
+    from geopipe.labels.source import is_raster
     from geopipe.workflow.schema import FETCH as BY_NAME
     from geopipe.workflow.schema import LabelledScene
     from geopipe.workflow.train import TrainingSettings, train_model
@@ -172,6 +177,7 @@ def train(
             bands=bands,
             nodata=nodata,
             layer=layer,
+            all_are=all_are,
             area=area,
             align=align,
             max_shift=max_shift,
@@ -181,7 +187,13 @@ def train(
     )
     accurate = None
     if tile and truth:
-        accurate = LabelledScene(scene=tile, labels=truth, bands=bands, nodata=nodata)
+        accurate = LabelledScene(
+            scene=tile,
+            labels=truth,
+            all_are=None if is_raster(truth) else all_are,
+            bands=bands,
+            nodata=nodata,
+        )
     settings = TrainingSettings(
         classes,
         gsd,

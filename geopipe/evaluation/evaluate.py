@@ -18,13 +18,16 @@ def evaluate(
     scheme: ClassScheme | None = None,
     area: Path | None = None,
     layer: str | None = None,
+    all_are: str | None = None,
 ) -> Metrics | ObjectMetrics | RoadMetrics:
     """Compare by what `mapped` holds: lines only, polygons, or pixels.
+
+    `all_are` is the class of every feature of `truth`, where it does not say it.
 
     `evaluate_roads`, `evaluate_objects` and `evaluate_map` say what they raise.
     """
     if mapped.exists() and has_lines(mapped):
         return evaluate_roads(mapped, truth, scheme=scheme, area=area, layer=layer)
     if mapped.exists() and has_polygons(mapped):
-        return evaluate_objects(mapped, truth, area=area, layer=layer)
-    return evaluate_map(mapped, truth, scheme=scheme, area=area, layer=layer)
+        return evaluate_objects(mapped, truth, area=area, layer=layer, all_are=all_are)
+    return evaluate_map(mapped, truth, scheme=scheme, area=area, layer=layer, all_are=all_are)

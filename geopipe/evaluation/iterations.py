@@ -55,7 +55,8 @@ class IterationMetrics:
         )
         steps = tuple(Metrics.from_table(t) for t in stored.iterations)
         maps = tuple(_map(folder, t) for t in range(len(steps)))
-        of_probabilities = stored.reliability and Reliability.from_table(stored.reliability)
+        table = stored.reliability
+        of_probabilities = Reliability.from_table(table) if table else None
         return cls(steps, maps, of_probabilities)
 
 

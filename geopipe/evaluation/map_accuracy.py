@@ -39,13 +39,14 @@ def evaluate_map(
     scheme: ClassScheme | None = None,
     area: Path | None = None,
     layer: str | None = None,
+    all_are: str | None = None,
 ) -> Metrics:
     """Count how the pixels of `class_map` agree with `truth` (a raster or vectors, see `layer`).
 
     Truth on another plane is brought to the map's by its LabelSource. Where one of two rasters of
     equal shape has no CRS they are compared pixel by pixel. For two classes, a raster of 0 and 255
     only that declares no nodata is a mask, and 255 means class 1. IGNORE and nodata of either are
-    left out and counted.
+    left out and counted. `all_are`: the class of all vectors of `truth` (see `open_labels`).
     `area`: polygons to which the comparison is limited. `scheme`: by default the names in the map.
     Raises ConfigError without a scheme, LabelError or SceneError when the two do not meet.
     """
@@ -53,7 +54,7 @@ def evaluate_map(
         src = stack.enter_context(_raster(class_map))
         scheme = scheme or _named_scheme(class_map)
         mapped = _ids(src, scheme)
-        expected = _truth(stack, src, truth, scheme, layer)
+        expected = _truth(stack, src, truth, scheme, layer, all_are)
         inside = _area(area, src) if area else None
         total = Metrics.empty(scheme.names)
         parts = list(_windows(src))
@@ -92,6 +93,7 @@ def _truth(
     truth: Path,
     scheme: ClassScheme,
     layer: str | None,
+    all_are: str | None,
 ) -> Reader:
     """How to read `truth` on the plane of `src`; LabelError or SceneError when they do not meet."""
     raster = _as_raster(stack, truth)
@@ -109,7 +111,7 @@ def _truth(
     if src.crs is None:
         raise SceneError(f"{src.name} has no CRS, so vectors cannot be laid over it")
     geobox = GeoBox(src.shape, src.transform, src.crs)
-    labels = open_labels(truth, scheme, geobox, layer)
+    labels = open_labels(truth, scheme, geobox, layer, all_are)
     return lambda window: np.asarray(labels.read(window_geobox(geobox, window)))
 
 

@@ -10,6 +10,7 @@ import shapely
 
 from geopipe.errors import LabelError
 from geopipe.evaluation.polygon_files import PolygonLayer, read_area, read_polygons
+from geopipe.labels.source import is_raster
 
 IOUS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
 """Intersection over union from which on a mapped object is the true one; the first is the usual."""
@@ -73,6 +74,7 @@ def evaluate_objects(
     area: Path | None = None,
     layer: str | None = None,
     class_name: str = "building",
+    all_are: str | None = None,
 ) -> ObjectMetrics:
     """Compare the polygons of two vector files; each polygon is an object.
 
@@ -85,12 +87,18 @@ def evaluate_objects(
         area: Polygons to which the comparison is limited.
         layer: The layer of `truth`.
         class_name: The class compared, in files with a column ``class``.
+        all_are: The class of every polygon of `truth`, where it does not say it.
 
     Raises:
         LabelError: A file has no such polygons or cannot be read, or they lie apart.
     """
+    if is_raster(truth):
+        raise LabelError(
+            f"{truth} is a raster, {mapped} holds polygons",
+            "compare classes.tif, the same map as pixels, with it, or give polygons as truth",
+        )
     drawn = read_polygons(mapped, None, class_name)
-    true = read_polygons(truth, layer, class_name)
+    true = read_polygons(truth, layer, class_name, all_are)
     plane = drawn.plane() or true.plane()
     limit = read_area(area, plane) if area else drawn.footprint_in(plane)
     a, b = (_inside(source, plane, limit) for source in (drawn, true))

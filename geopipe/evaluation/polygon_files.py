@@ -67,7 +67,9 @@ class PolygonLayer:
         return _projected(np.array([self.footprint], object), self.crs, plane)[0]
 
 
-def read_polygons(path: Path, layer: str | None, class_name: str) -> PolygonLayer:
+def read_polygons(
+    path: Path, layer: str | None, class_name: str, all_are: str | None = None
+) -> PolygonLayer:
     """The polygons of `path` that are objects of `class_name`.
 
     The layer: `layer`, else ``buildings``, else the only one with polygons. Its rows: those of the
@@ -84,11 +86,20 @@ def read_polygons(path: Path, layer: str | None, class_name: str) -> PolygonLaye
             f"{path} has no CRS", "set it, e.g. ogr2ogr -a_srs EPSG:2154 out.gpkg FILE"
         )
     by_name = {str(c).casefold(): c for c in frame.columns}
-    if "class" in by_name:
+    if all_are is not None:
+        if all_are != class_name:
+            raise LabelError(
+                f"all polygons of {path} are {all_are}, and those of {class_name} are compared",
+                f"give a map of {all_are} as a raster",
+            )
+    elif "class" in by_name:
         names = frame[by_name["class"]].astype("string").str.casefold()
         if len(frame) and not (names == class_name.casefold()).any():
             present = ", ".join(sorted({str(n) for n in names.dropna()})[:20])
-            raise LabelError(f"{path} has no '{class_name}': its column 'class' holds {present}")
+            raise LabelError(
+                f"{path} has no '{class_name}': its column 'class' holds {present}",
+                f"if all polygons are of one class, give it: `all_are` {class_name}",
+            )
         frame = frame[names == class_name.casefold()]
     elif class_name in by_name:
         values = frame[by_name[class_name]].astype("string")

@@ -18,6 +18,7 @@ from geopipe.labels.vectorfile import OSM_CREDIT, read_vector_file
 from geopipe.raster.opening import opened
 from geopipe.raster.virtual import check_input
 
+LEAVE_OUT = "leave out `all_are`, which is for vectors that do not say it"
 _VECTOR_ONLY = (".geojson", ".json", ".parquet", ".geoparquet", ".shp", ".fgb")
 
 
@@ -40,14 +41,21 @@ class LabelSource(Protocol):
 
 
 def open_labels(
-    path: str | Path, scheme: ClassScheme, geobox: GeoBox, layer: str | None = None
+    path: str | Path,
+    scheme: ClassScheme,
+    geobox: GeoBox,
+    layer: str | None = None,
+    all_are: str | None = None,
 ) -> LabelSource:
     """The labels in `path` for the scene whose pixels are `geobox`.
 
     A raster becomes RasterLabels; GeoPackage, GeoJSON, GeoParquet, Shapefile and OSM files become
-    VectorLabels (`layer`: one layer of a GeoPackage; by default all). Raises LabelError when the
-    file is missing, unreadable, without CRS, of no use for `scheme`, or elsewhere on Earth.
+    VectorLabels (`layer`: one layer of a GeoPackage; by default all; `all_are`: the class of every
+    feature). Raises LabelError when the file is missing, unreadable, without CRS, of no use for
+    `scheme`, or elsewhere on Earth, ConfigError when `all_are` is no class.
     """
+    if all_are is not None:
+        scheme.id_of(all_are)
     path, extent = Path(path), Extent(geobox)
     if not path.exists() and not str(path).startswith("/vsi"):
         raise LabelError(f"there is no file {path}", "check the path")
@@ -55,23 +63,27 @@ def open_labels(
     if is_osm_file(path):
         if layer is not None:
             raise LabelError(f"{path} is OSM data, which has no layers", "leave the layer out")
+        if all_are is not None:
+            raise LabelError(f"{path} is OSM data, whose tags say the class", LEAVE_OUT)
         extract = read_osm_file(path, scheme, extent)
         return VectorLabels.of([extract], scheme, geobox, OSM_CREDIT, str(path))
-    if _is_raster(path):
+    if is_raster(path):
+        if all_are is not None:
+            raise LabelError(f"{path} is a raster, whose pixels say the class", LEAVE_OUT)
         labels = RasterLabels.open(path, scheme)
         _require_overlap(labels, extent)
         return labels
-    features, credit = read_vector_file(path, scheme, extent, layer)
+    features, credit = read_vector_file(path, scheme, extent, layer, all_are)
     return VectorLabels.of(features, scheme, geobox, credit, str(path))
 
 
-def _is_raster(path: Path) -> bool:
+def is_raster(path: Path) -> bool:
     """Whether GDAL opens `path` as a raster; a GeoPackage with a vector layer is vectors."""
     if path.suffix.lower() in _VECTOR_ONLY:
         return False
     try:
         with opened(path) as src:
-            is_raster = bool(src.count)
+            has_bands = bool(src.count)
     except SceneError:
         return False
     if path.suffix.lower() == ".gpkg":
@@ -79,7 +91,7 @@ def _is_raster(path: Path) -> bool:
             return not any(geometry is not None for _, geometry in list_layers(path))
         except DataSourceError:
             pass
-    return is_raster
+    return has_bands
 
 
 def _require_overlap(labels: RasterLabels, extent: Extent) -> None:

@@ -20,7 +20,11 @@ __all__ = ["Table", "open_tables"]
 
 
 def open_tables(
-    path: Path, scheme: ClassScheme, extent: Extent, layer: str | None = None
+    path: Path,
+    scheme: ClassScheme,
+    extent: Extent,
+    layer: str | None = None,
+    all_are: str | None = None,
 ) -> list[Table]:
     """The features near the scene that `scheme` wants; a GeoPackage or its kin with all columns.
 
@@ -30,7 +34,7 @@ def open_tables(
     if not path.exists() and not str(path).startswith("/vsi"):
         raise LabelError(f"there is no file {path}", "check the path")
     if not is_osm_file(path):
-        return read_tables(path, scheme, extent, layer)
+        return read_tables(path, scheme, extent, layer, all_are)
     listing = _Listing(scheme, LONLAT, extent.bounds_in(LONLAT))
     collect_osm_features(path, listing)
     return [listing.table(areas=True), listing.table(areas=False)]

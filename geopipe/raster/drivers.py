@@ -182,7 +182,10 @@ def _network(gdal: Any, allowed: bool) -> Iterator[None]:
 def restrict_vectors() -> None:
     """Leave pyogrio's GDAL the drivers above, in this process and for as long as it lives."""
     if _PYOGRIO._gdal is None:
-        import pyogrio  # noqa: F401 (registers the drivers)
+        import pyogrio
+
+        # Who reads a GeoPackage with metadata would leave an .aux.xml file beside it.
+        pyogrio.set_gdal_config_options({"GDAL_PAM_ENABLED": "NO"})
     _PYOGRIO.restrict()
 
 

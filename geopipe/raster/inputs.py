@@ -37,7 +37,11 @@ _CONNECTION = re.compile(r"[A-Za-z][\w+.-]+:|/vsi|\s*<")
 """What GDAL opens though no file bears the name, e.g. ``zip://a.zip!b.tif``."""
 
 
-def scene_paths(inputs: Sequence[str]) -> list[str]:
+LeftOut = dict[str, str]
+"""Scene -> why it is left out."""
+
+
+def scene_paths(inputs: Sequence[str], left_out: LeftOut | None = None) -> list[str]:
     """The scenes that `inputs` name, in their order, each once.
 
     An input is a raster or its address, a text list (.txt: a path or address a line, from the
@@ -45,10 +49,17 @@ def scene_paths(inputs: Sequence[str]) -> list[str]:
     Catalog (.json). Of an item the asset with role "data" or "visual" is taken, or its only
     GeoTIFF. Rasters are not opened. A scene named twice is a warning. Raises SceneError when there
     is no scene or no such file, for a list in a list, and where an item leaves the choice open.
+    With `left_out` a missing file is noted there instead, unless none is left.
     """
     unique: dict[str, str] = {}
     for path, source in _with_source(inputs):
-        _require_existing(path, source)
+        try:
+            _require_existing(path, source)
+        except SceneError as e:
+            if left_out is None:
+                raise
+            left_out[path] = e.message
+            continue
         resolved = path if is_remote(path) else os.path.realpath(path)
         if resolved in unique:
             log.warning("%s is named twice%s; it is taken once", display_name(path), source)
@@ -56,6 +67,8 @@ def scene_paths(inputs: Sequence[str]) -> list[str]:
             raise SceneError(f"more than {_MAX_SCENES} scenes", "map them in several runs")
         else:
             unique[resolved] = path
+    if not unique and left_out:
+        raise SceneError(f"no scene is left: {next(iter(left_out.values()))}", "check the paths")
     if not unique:
         empty = ", ".join(map(display_name, inputs)) or "the command"
         raise SceneError(f"{empty} names no scene", "give a raster, a list or a STAC file")

@@ -33,6 +33,7 @@ _KINDS: dict[str, tuple[str, list[str]]] = {
     ".json": (pystac.MediaType.JSON, ["metadata"]),
     ".md": ("text/markdown", ["metadata"]),
     ".qml": (pystac.MediaType.XML, ["style"]),
+    ".qlr": (pystac.MediaType.XML, ["style"]),
     ".xml": (pystac.MediaType.XML, ["metadata"]),
 }
 _TITLES = {
@@ -40,6 +41,7 @@ _TITLES = {
     "confidence": "Score of the best class",
     "scores": "Score of each class",
     "out_of_domain": "Where the scene is unlike the training images",
+    "layers": "Layer definition for QGIS: all layers, named and styled",
     "features": "Building footprints and polygons of the other classes",
     "features_parquet": "The same features as GeoParquet",
 }

@@ -11,6 +11,12 @@ from pathlib import Path
 from geopipe.classes import ClassScheme
 from geopipe.files import atomic_file
 
+Ramp = tuple[str, ...]
+"""Colours ``#rrggbb`` from low to high."""
+HEAT: Ramp = ("#2c1e5c", "#8a2a75", "#d8503f", "#f5a13b", "#fcf3a0")
+"""Of similarity: dark to bright, also for those who see no red or green."""
+CERTAINTY: Ramp = ("#b2182b", "#f4a582", "#f7f7f7", "#92c5de", "#2166ac")
+"""Of confidence: red where the map is unsure."""
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _ATTRIBUTE = "class_id"
 _TRUTH = "truth"
@@ -19,7 +25,79 @@ _NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
 
 
 def write_qml(path: Path, scheme: ClassScheme) -> None:
-    """Write the style of a class map: a paletted renderer, one legend row per class."""
+    """Write the style of a class map; see `class_qml`."""
+    _write(path, class_qml(scheme))
+
+
+def class_qml(scheme: ClassScheme) -> str:
+    """The style of a class map: a paletted renderer, one legend row per class.
+
+    The background is transparent, so that the scene below shows.
+    """
+    root, pipe = _raster_style()
+    renderer = ET.SubElement(
+        pipe, "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1"
+    )
+    ET.SubElement(renderer, "rasterTransparency")
+    palette = ET.SubElement(renderer, "colorPalette")
+    for value, c in enumerate(scheme.classes):
+        alpha = "0" if value == scheme.background else "255"
+        row = {"value": str(value), "color": c.color, "alpha": alpha, "label": c.name}
+        ET.SubElement(palette, "paletteEntry", row)
+    ET.SubElement(root, "blendMode").text = "0"
+    return _document(root)
+
+
+def write_ramp_qml(
+    path: Path, band: int, low: float, high: float, *, ramp: Ramp, transparent: bool = True
+) -> None:
+    """Write the style of a raster of numbers; see `ramp_qml`."""
+    _write(path, ramp_qml(band, low, high, ramp=ramp, transparent=transparent))
+
+
+def ramp_qml(band: int, low: float, high: float, *, ramp: Ramp, transparent: bool = True) -> str:
+    """The style of a raster of numbers: the colours of `ramp` from `low` to `high` of a band.
+
+    `transparent`: opacity rises along the first half, so that the scene shows where values are low.
+    """
+    root, pipe = _raster_style()
+    renderer = ET.SubElement(
+        pipe,
+        "rasterrenderer",
+        type="singlebandpseudocolor",
+        band=str(band),
+        opacity="1",
+        alphaBand="-1",
+        classificationMin=f"{low:g}",
+        classificationMax=f"{high:g}",
+    )
+    ET.SubElement(renderer, "rasterTransparency")
+    shader = ET.SubElement(
+        ET.SubElement(renderer, "rastershader"),
+        "colorrampshader",
+        colorRampType="INTERPOLATED",
+        classificationMode="2",
+        clip="0",
+        minimumValue=f"{low:g}",
+        maximumValue=f"{high:g}",
+    )
+    for i, color in enumerate(ramp):
+        share = i / (len(ramp) - 1)
+        value = low + share * (high - low)
+        alpha = round(255 * min(1.0, 2 * share)) if transparent else 255
+        row = {
+            "value": f"{value:.6g}",
+            "color": color,
+            "alpha": str(alpha),
+            "label": f"{value:.3g}",
+        }
+        ET.SubElement(shader, "item", row)
+    ET.SubElement(root, "blendMode").text = "0"
+    return _document(root)
+
+
+def _raster_style() -> tuple[ET.Element, ET.Element]:
+    """The root of a raster's style, and its pipe."""
     root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology")
     pipe = ET.SubElement(root, "pipe")
     # Nearest neighbour both ways: a blend of two class colours would be a third class.
@@ -32,17 +110,12 @@ def write_qml(path: Path, scheme: ClassScheme) -> None:
         zoomedOutResamplingMethod="nearestNeighbour",
         maxOversampling="2",
     )
-    renderer = ET.SubElement(
-        pipe, "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1"
-    )
-    ET.SubElement(renderer, "rasterTransparency")
-    palette = ET.SubElement(renderer, "colorPalette")
-    for value, c in enumerate(scheme.classes):
-        row = {"value": str(value), "color": c.color, "alpha": "255", "label": c.name}
-        ET.SubElement(palette, "paletteEntry", row)
-    ET.SubElement(root, "blendMode").text = "0"
+    return root, pipe
+
+
+def _write(path: Path, text: str) -> None:
     with atomic_file(path) as part:
-        part.write_text(_document(root), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
 
 
 def vector_qml(scheme: ClassScheme, *, background: bool = True) -> str:

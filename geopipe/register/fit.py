@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import shapely
 
+from geopipe.errors import LabelError
 from geopipe.labels import ClippedLabels, LabelSource, VectorLabels
 from geopipe.progress import progress
 from geopipe.register.correlation import Correlator
@@ -26,8 +27,10 @@ def fit_labels(
     about their mean; on labels that were all off by 4.5 m the second turn left a seventh of the
     error.
     A class of which most estimates were refused has no second turn: what chance moved would vouch
-    for itself. Raises LabelError where a class is too rare to learn what it looks like.
+    for itself. Raises LabelError where a class is too rare to learn what it looks like, at once
+    where it has no feature.
     """
+    require_features(grid.labels)
     agreement, sheets = Correlator(grid, grid.px(max_shift)), len(blocks_of(grid))
     with progress("aligning labels", 2 * (1 + sheets)) as advance:
         likelihood = PixelClassifier.fit(grid, labels, seed)
@@ -47,6 +50,19 @@ def fit_labels(
     tie_points = [n for n in first.tie_points if n.class_id not in refitted_classes]
     tie_points += [n for n in second.tie_points if n.class_id in refitted_classes]
     return replace(second, tie_points=tuple(tie_points)), likelihood
+
+
+def require_features(labels: VectorLabels) -> None:
+    """Raise LabelError where a class of `labels` has no feature that meets the scene."""
+    names = labels.scheme.names[1:]
+    absent = [n for n, count in zip(names, labels.counts[1:], strict=False) if not count]
+    absent += list(names[len(labels.counts) - 1 :])
+    if absent:
+        raise LabelError(
+            f"too few labelled pixels of {', '.join(absent)} to learn what it looks like: the "
+            "labels have no feature of it here",
+            "give a `model`, labels of a larger part of the scene, or `classes` without it",
+        )
 
 
 def shifted_source(labels: LabelSource, shifts: DisplacementField) -> LabelSource:

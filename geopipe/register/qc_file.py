@@ -1,4 +1,4 @@
-"""The label check as a GeoPackage: tiles by status, shifts as lines."""
+"""The label check as a GeoPackage: doubtful features, tiles by status, shifts as lines."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from geopipe.raster.geopackage import atomic_geopackage, check_target
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.scene import window_geobox
 from geopipe.raster.style import category_qml
+from geopipe.register.findings import LabelFinding
 from geopipe.register.grid import RegistrationGrid
 from geopipe.register.qc_tiles import QCTile
 
@@ -34,6 +35,19 @@ _COLOURS = {
 }
 
 
+FEATURES = "features"
+"""The layer of the findings."""
+_KIND_COLOURS = {"commission": "#8a63c9", "omission": "#2a7fb8", "shifted": "#e0a030"}
+_FEATURE_COLUMNS = {
+    "feature_id": "object",
+    "kind": "object",
+    "class": "object",
+    "evidence": "float64",
+    "likelihood": "float64",
+    "shift_m": "float64",
+    "dx_m": "float64",
+    "dy_m": "float64",
+}
 _COLUMNS = {
     "row": "int64",
     "column": "int64",
@@ -57,9 +71,14 @@ _COLUMNS = {
 
 
 def write_qc_file(
-    grid: RegistrationGrid, tiles: Sequence[QCTile], out: Path, *, overwrite: bool = False
+    grid: RegistrationGrid,
+    tiles: Sequence[QCTile],
+    out: Path,
+    *,
+    findings: Sequence[LabelFinding] = (),
+    overwrite: bool = False,
 ) -> None:
-    """Write a layer of blocks for each class, and ``shifts``, lines from where labels lie.
+    """Write ``features``, the findings; a layer of tiles for each class; ``shifts``, lines.
 
     Metres on the ground along the scene's columns and rows (east and north where it is not
     turned). LabelError when `out` is there already or has no folder.
@@ -67,13 +86,16 @@ def write_qc_file(
     check_target(out, overwrite=overwrite)
     about = {"credit": grid.labels.credit} if grid.labels.credit else None
     with atomic_geopackage(out) as part:
-        layers = {
-            grid.labels.scheme.names[k]: _frame(grid, [b for b in tiles if b.class_id == k])
+        layers = {FEATURES: _features(grid, findings)}
+        layers |= {
+            tiles_layer(grid.labels.scheme.names[k]): _frame(
+                grid, [b for b in tiles if b.class_id == k]
+            )
             for k in range(1, len(grid.labels.scheme))
         }
         layers["shifts"] = _shifts(grid, [b for b in tiles if b.features and not b.rejected])
         for name, frame in layers.items():
-            kind = "LineString" if name == "shifts" else "Polygon"
+            kind = {"shifts": "LineString", FEATURES: "Unknown"}.get(name, "Polygon")
             pyogrio.write_dataframe(
                 frame,
                 part,
@@ -93,8 +115,43 @@ def write_qc_file(
                     category_qml("class", colours, "line"),
                     f"shifts of the labels, {ARROW_SCALE} times as long",
                 )
+            elif name == FEATURES:
+                style = category_qml("kind", _KIND_COLOURS, "fill")
+                add_layer_style(part, name, name, style, "what is wrong with a feature")
             else:
                 add_layer_style(part, name, name, category_qml("status", _COLOURS), "status")
+
+
+def tiles_layer(class_name: str) -> str:
+    """The layer of the tiles of a class; the other layers have other names."""
+    return f"tiles {class_name}" if class_name in (FEATURES, "shifts") else class_name
+
+
+def feature_rows(
+    grid: RegistrationGrid, findings: Sequence[LabelFinding]
+) -> list[dict[str, object]]:
+    """Plain values of each finding; None where nothing is known."""
+    return [
+        {
+            "feature_id": f.feature_id or None,
+            "kind": f.kind,
+            "class": grid.labels.scheme.names[f.class_id],
+            "evidence": None if np.isnan(f.evidence) else round(float(f.evidence), 3),
+            "likelihood": None if np.isnan(f.likelihood) else round(float(f.likelihood), 3),
+            "shift_m": None if f.kind == "omission" else round(float(np.hypot(f.down, f.right)), 2),
+            "dx_m": None if f.kind == "omission" else round(float(f.right), 2),
+            "dy_m": None if f.kind == "omission" else round(-float(f.down), 2),
+        }
+        for f in findings
+    ]
+
+
+def _features(grid: RegistrationGrid, findings: Sequence[LabelFinding]) -> gpd.GeoDataFrame:
+    table = pd.DataFrame(feature_rows(grid, findings), columns=list(_FEATURE_COLUMNS))
+    shapes = [f.shape for f in findings]
+    return gpd.GeoDataFrame(
+        table.astype(_FEATURE_COLUMNS), geometry=shapes, crs=grid.labels.geobox.crs
+    )
 
 
 def rows(grid: RegistrationGrid, tiles: Sequence[QCTile]) -> list[dict[str, object]]:

@@ -17,6 +17,7 @@ from geopipe.register.displacement import BLOCK_PX, DisplacementField
 from geopipe.register.fit import shifted_labels
 from geopipe.register.grid import RegistrationGrid
 from geopipe.register.likelihood import ClassLikelihood
+from geopipe.register.omission import Omission, Spots, find_omission, find_spots
 from geopipe.register.threads import in_order
 from geopipe.register.tie_point import TiePoint
 
@@ -53,7 +54,7 @@ class QCTile:
     rejected: str = ""
     """Why there is no shift; empty when there is."""
     omission_m2: float = np.nan
-    """Of the class by the image, and far from any label; nan: the image does not tell."""
+    """Of objects that the image shows and the labels lack; nan: not known."""
     omission: float = np.nan
     """Share of what should be labelled."""
     commission: int = 0
@@ -86,14 +87,27 @@ def qc_tile_px(grid: RegistrationGrid, side: float) -> int:
     return round(grid.px(side) / parts) * parts
 
 
-def qc_tiles(
+@dataclass(frozen=True)
+class QCResult:
+    """What is known of the labels, tile by tile and object by object."""
+
+    tiles: tuple[QCTile, ...]
+    omissions: tuple[Omission, ...]
+    """Of each class from the second on; those of lines are not known."""
+    likelihoods: dict[int, float]
+    """Index of a shape of the labels -> mean likelihood of its class under it."""
+    ground: tuple[float, ...]
+    """Mean likelihood of each class around its labels, nan where that is no evidence."""
+
+
+def examine(
     grid: RegistrationGrid,
     likelihood: ClassLikelihood,
     shifts: DisplacementField,
     side: float,
     area: Area | None = None,
-) -> tuple[QCTile, ...]:
-    """The blocks of `side` metres, for each class but the first, where the scene is valid.
+) -> QCResult:
+    """Tiles of `side` metres, for each class but the first, where the scene is valid, and objects.
 
     Outside `area`, where nothing is known, no pixel and no feature counts.
     """
@@ -103,18 +117,21 @@ def qc_tiles(
     step = qc_tile_px(grid, side) // parts
     per_sheet = max(1, BLOCK_PX // step) * step
     likelihood_counts: list[_LikelihoodCounts] = []
+    spots: dict[int, list[tuple[Spots, ...]]] = {k: [] for k in _ids(grid)}
     blocks = [
         Window(row, col, per_sheet, per_sheet).clip(grid.shape)
         for row in range(0, grid.shape[0], per_sheet)
         for col in range(0, grid.shape[1], per_sheet)
     ]
 
-    def counted(block: Window) -> list[_LikelihoodCounts]:
-        return list(_count_likelihoods(grid, likelihood, shifted, block, step, area))
+    def counted(block: Window) -> "_Sheet":
+        return _count_likelihoods(grid, likelihood, shifted, block, step, area)
 
     with progress("looking for what is missing", len(blocks)) as advance:
-        for sheet_counts in in_order(counted, blocks):
-            likelihood_counts += sheet_counts
+        for sheet in in_order(counted, blocks):
+            likelihood_counts += sheet.counts
+            for class_id, of_sheet in sheet.spots.items():
+                spots[class_id].append(of_sheet)
             advance()
     if parts > 1:
         step *= parts
@@ -122,16 +139,35 @@ def qc_tiles(
     detectors = {
         k: _Detector.of([c for c in likelihood_counts if c.class_id == k]) for k in _ids(grid)
     }
+    omissions = {
+        k: find_omission(k, spots[k]) if spots[k] else Omission((), np.nan) for k in _ids(grid)
+    }
     tie_points = _by_qc_tile(shifts.tie_points, step)
-    return tuple(
+    tiles = tuple(
         _qc_tile(
             c,
             tie_points.get((c.class_id, c.window.row // step, c.window.col // step), []),
             detectors[c.class_id],
+            omissions[c.class_id],
             grid.gsd,
         )
         for c in likelihood_counts
     )
+    return QCResult(
+        tiles,
+        tuple(omissions.values()),
+        {i: b for c in likelihood_counts for i, b in c.features},
+        (np.nan, *(d.ground if d.is_reliable else np.nan for d in detectors.values())),
+    )
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """What is counted in a sheet."""
+
+    counts: list["_LikelihoodCounts"]
+    spots: dict[int, tuple[Spots, ...]]
+    """Of the classes whose objects are areas."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +176,12 @@ class _LikelihoodCounts:
 
     class_id: int
     window: Window
-    features: tuple[float, ...]
-    """Mean likelihood under each feature whose centre lies in the block."""
+    features: tuple[tuple[int, float], ...]
+    """Index and mean likelihood of each feature whose centre lies in the block."""
     under: np.ndarray
     """Under labels."""
     ring: np.ndarray
-    """Between NEAR_M and RING_M from them."""
-    far: np.ndarray
-    """Farther than NEAR_M."""
+    """Between LABEL_MARGIN_M and RING_RADIUS_M from them."""
 
 
 @dataclass(frozen=True)
@@ -182,19 +216,10 @@ class _Detector:
             ground,
         )
 
-    def share(self, counts: np.ndarray) -> float:
-        """Of pixels with these beliefs, those of the class (Rogan and Gladen 1978); nan: no idea.
-
-        The share that is seen, freed of what is seen where nothing is and of what is not seen.
-        """
-        if self.hit_rate - self.false_alarm_rate < MIN_SEPARATION or not counts.sum():
-            return np.nan
-        detected = counts[self.threshold_bin :].sum() / counts.sum()
-        return float(
-            np.clip(
-                (detected - self.false_alarm_rate) / (self.hit_rate - self.false_alarm_rate), 0, 1
-            )
-        )
+    @property
+    def is_reliable(self) -> bool:
+        """Whether it tells labelled ground from the ring around it."""
+        return self.hit_rate - self.false_alarm_rate >= MIN_SEPARATION
 
 
 def _joined(
@@ -209,7 +234,7 @@ def _joined(
             class_id,
             Window(row * step, col * step, step, step).clip(shape),
             tuple(b for c in members for b in c.features),
-            *(np.sum([getattr(c, n) for c in members], axis=0) for n in ("under", "ring", "far")),
+            *(np.sum([getattr(c, n) for c in members], axis=0) for n in ("under", "ring")),
         )
         for (class_id, row, col), members in groups.items()
     ]
@@ -219,6 +244,12 @@ def _ids(grid: RegistrationGrid) -> range:
     return range(1, len(grid.labels.scheme))
 
 
+def _of_areas(grid: RegistrationGrid, class_id: int) -> bool:
+    """Whether objects of the class are areas one by one, and not parts of lines."""
+    rules = grid.labels.scheme.classes[class_id].rules
+    return not any(rule.geometry == "line" for rule in rules)
+
+
 def _count_likelihoods(
     grid: RegistrationGrid,
     likelihood: ClassLikelihood,
@@ -226,7 +257,7 @@ def _count_likelihoods(
     block: Window,
     step: int,
     area: Area | None,
-) -> Iterator[_LikelihoodCounts]:
+) -> _Sheet:
     near_px, ring = grid.px(LABEL_MARGIN_M), grid.px(RING_RADIUS_M)
     outer = block.expand(ring + near_px)
     likelihoods = likelihood.read(outer)
@@ -235,29 +266,39 @@ def _count_likelihoods(
     inside = area.inside(box) if area else np.ones(outer.shape, bool)
     valid &= inside
     ids = labels.read(box)
+    counts: list[_LikelihoodCounts] = []
+    spots: dict[int, tuple[Spots, ...]] = {}
     for class_id in _ids(grid):
         blurred = ndimage.uniform_filter(likelihoods[class_id], 2 * grid.px(_BLUR_M / 2) + 1)
         bins = np.clip((blurred * _BINS).astype(int), 0, _BINS - 1)
         distance = _distance_to(ids == class_id)
         under = (ids == class_id) & valid
-        outside = valid & (distance > near_px)
+        around = valid & (distance > near_px) & (distance <= ring)
         feature_means = [
-            (r, c, b)
-            for r, c, b in _feature_likelihoods(grid, labels, class_id, block, outer, blurred)
+            (r, c, i, b)
+            for r, c, i, b in _feature_likelihoods(grid, labels, class_id, block, outer, blurred)
             if inside[int(r) - outer.row, int(c) - outer.col]
         ]
-        for row in range(block.row, block.bottom, step):
-            for col in range(block.col, block.right, step):
-                window = Window(row, col, step, step).clip(grid.shape)
-                part = window.within(outer)
-                if not valid[part].any():
-                    continue
-                in_tile = tuple(b for r, c, b in feature_means if _contains(window, r, c))
-                histograms = (
-                    np.bincount(bins[part][mask[part]], minlength=_BINS)
-                    for mask in (under, outside & (distance <= ring), outside)
-                )
-                yield _LikelihoodCounts(class_id, window, in_tile, *histograms)
+        for window in _tiles(block, step, grid.shape):
+            part = window.within(outer)
+            if not valid[part].any():
+                continue
+            in_tile = tuple((i, b) for r, c, i, b in feature_means if _contains(window, r, c))
+            histograms = (
+                np.bincount(bins[part][mask[part]], minlength=_BINS) for mask in (under, around)
+            )
+            counts.append(_LikelihoodCounts(class_id, window, in_tile, *histograms))
+        if _of_areas(grid, class_id):
+            spots[class_id] = find_spots(
+                grid, likelihoods[class_id], valid, ids == class_id, block, outer
+            )
+    return _Sheet(counts, spots)
+
+
+def _tiles(block: Window, step: int, shape: tuple[int, int]) -> Iterator[Window]:
+    for row in range(block.row, block.bottom, step):
+        for col in range(block.col, block.right, step):
+            yield Window(row, col, step, step).clip(shape)
 
 
 def _distance_to(mask: np.ndarray) -> np.ndarray:
@@ -278,8 +319,8 @@ def _feature_likelihoods(
     block: Window,
     outer: Window,
     likelihood: np.ndarray,
-) -> list[tuple[float, float, float]]:
-    """Row and column of the centre and mean likelihood of each feature centred in `block`."""
+) -> list[tuple[float, float, int, float]]:
+    """Row and column of the centre, index and mean likelihood of each feature in `block`."""
     indices = np.sort(labels.index.query(window_geobox(grid.geobox, block).extent.geom))
     indices = indices[labels.ids[indices] == class_id]
     out = []
@@ -304,17 +345,26 @@ def _feature_likelihoods(
             labels.geobox,
             window_geobox(grid.geobox, window),
         )
-        out.append((row, col, float(part[mask > 0].mean()) if (mask > 0).any() else np.nan))
+        mean = float(part[mask > 0].mean()) if (mask > 0).any() else np.nan
+        out.append((row, col, int(index), mean))
     return out
 
 
 def _qc_tile(
-    counted: _LikelihoodCounts, tie_points: list[TiePoint], detector: _Detector, gsd: float
+    counted: _LikelihoodCounts,
+    tie_points: list[TiePoint],
+    detector: _Detector,
+    omission_of_class: Omission,
+    gsd: float,
 ) -> QCTile:
     area = float(counted.under.sum()) * gsd**2
-    omission = detector.share(counted.far) * float(counted.far.sum()) * gsd**2
-    finite = np.array([b for b in counted.features if not np.isnan(b)])
-    is_reliable = detector.hit_rate - detector.false_alarm_rate >= MIN_SEPARATION
+    omission = np.nan
+    if not np.isnan(omission_of_class.expected):
+        here = [
+            s.area_m2 for s in omission_of_class.spots if _contains(counted.window, s.row, s.col)
+        ]
+        omission = omission_of_class.weight * sum(here)
+    finite = np.array([b for _, b in counted.features if not np.isnan(b)])
     believed = [n for n in tie_points if not n.rejected]
     block = QCTile(
         counted.class_id,
@@ -323,7 +373,7 @@ def _qc_tile(
         area,
         omission_m2=omission,
         omission=omission / (area + omission) if area + omission > 0 else np.nan,
-        commission=int((finite < detector.ground).sum()) if is_reliable else 0,
+        commission=int((finite < detector.ground).sum()) if detector.is_reliable else 0,
     )
     if not believed:
         reasons = Counter(n.rejected for n in tie_points).most_common(1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from geopipe.classes import IGNORE
 from geopipe.evaluation.iterations import IterationMetrics
-from geopipe.grid import Window
+from geopipe.grid import Window, ground_gsd
 from geopipe.labels import LabelSource
 from geopipe.raster import Raster, Scene
 from geopipe.raster.scene import opened, window_geobox
@@ -61,7 +61,7 @@ def close_up(
     after = f" ({len(before)})" if len(before) > 1 else ""
     panels.append((names[1] + after if before else names[0], _read(last, window)))
     title = f"rows {window.row}-{window.bottom}, columns {window.col}-{window.right}"
-    return CloseUp(title, _photo(raster), tuple(panels))
+    return CloseUp(title, _photo(raster), tuple(panels), sum(ground_gsd(raster.geobox)) / 2)
 
 
 def _photo(raster: Raster) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,26 @@ def panel(ids: np.ndarray, scheme: ClassScheme, *, hidden: int | None = None) ->
         f"{100 * shares[i]:.1f} % {name}" for i, name in enumerate(scheme.names)
     )
     return _picture(pixels, description, "PNG", transparency=IGNORE)
+
+
+@dataclass(frozen=True)
+class ScaleBar:
+    """A length on the ground, drawn beside a picture."""
+
+    text: str
+    share: float
+    """Of the picture's width, percent."""
+
+
+def scale_bar(width_px: int, gsd: float | None) -> ScaleBar | None:
+    """The longest round length that is at most a third of a picture; None without a pixel size."""
+    if not gsd or not width_px:
+        return None
+    longest = gsd * width_px / 3
+    power = 10.0 ** math.floor(math.log10(longest))
+    length = max(k for k in (1, 2, 5) if k * power <= longest) * power
+    text = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    return ScaleBar(text, round(100 * length / (gsd * width_px), 3))
 
 
 def _picture(pixels: Image.Image, description: str, kind: str, **options: int) -> Picture:

@@ -26,7 +26,7 @@ from geopipe.raster import Scene
 from geopipe.raster.scene import opened
 from geopipe.raster.validity import valid_pixels
 from geopipe.reliability import Reliability
-from geopipe.report.figures import Curve, chart, panel, photo
+from geopipe.report.figures import Curve, chart, panel, photo, scale_bar
 from geopipe.report.page import render
 
 _BLOCK_PX = 100
@@ -44,6 +44,8 @@ class CloseUp:
     """(3, h, w) uint8"""
     panels: tuple[tuple[str, np.ndarray], ...]
     """(caption, class ids (h, w) uint8; IGNORE stays blank)"""
+    gsd: float | None = None
+    """Metres on the ground per pixel, for a scale bar."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,10 @@ class Report:
 
     title: str
     scheme: ClassScheme
-    summary: str = ""
+    summary: tuple[str, ...] = ()
+    """Sentences."""
+    lead: tuple[tuple[str, ...], ...] = ()
+    """The table that the page starts with: a head, and a row for each class."""
     metrics: tuple[tuple[str, Metrics], ...] = ()
     """(method, how well it did); differences are taken to the first"""
     iterations: tuple[Metrics, ...] = ()
@@ -61,6 +66,8 @@ class Report:
     closeups: tuple[CloseUp, ...] = ()
     overview: tuple[np.ndarray, np.ndarray] | None = None
     """(image (3, h, w) uint8, class ids (h, w) uint8)"""
+    overview_gsd: float | None = None
+    """Metres on the ground per pixel of it."""
     timings: tuple[tuple[str, float], ...] = ()
     """(step, seconds)"""
     facts: tuple[tuple[str, str], ...] = ()
@@ -156,7 +163,8 @@ def _tables(report: Report) -> dict[str, Any]:
     """The figures as plain values."""
     return {
         "title": report.title,
-        "summary": report.summary,
+        "summary": list(report.summary),
+        "lead": [list(row) for row in report.lead],
         "classes": [{"name": c.name, "color": c.color} for c in report.scheme.classes],
         "metrics": {name: m.to_dict() for name, m in report.metrics},
         "iterations": [m.to_dict() for m in report.iterations],
@@ -187,8 +195,9 @@ def _html(report: Report) -> str:
     overview = None
     if report.overview:
         image, ids = report.overview
-        # The first class is the background: over the image it would hide everything.
-        overview = photo(image), panel(ids, report.scheme, hidden=0), panel(ids, report.scheme)
+        # Over the image the background would hide everything.
+        over = panel(ids, report.scheme, hidden=report.scheme.background)
+        overview = photo(image), over, panel(ids, report.scheme)
     return render(
         "report.html",
         filters,
@@ -200,10 +209,17 @@ def _html(report: Report) -> str:
         else None,
         curves=[_charted(c, f"curve{i}") for i, c in enumerate(report.curves)],
         closeups=[
-            (c.title, photo(c.image), [(name, panel(ids, report.scheme)) for name, ids in c.panels])
+            (
+                c.title,
+                photo(c.image),
+                [(name, panel(ids, report.scheme)) for name, ids in c.panels],
+                scale_bar(c.image.shape[2], c.gsd),
+            )
             for c in report.closeups
         ],
         overview=overview,
+        scale=scale_bar(overview[0].width, report.overview_gsd) if overview else None,
+        swatches={c.name: c.color for c in report.scheme.classes},
         slowest=max((seconds for _, seconds in report.timings), default=0.0) or 1.0,
     )
 
@@ -243,7 +259,9 @@ def _iteration_curves(report: Report) -> Iterator[Curve]:
 
 def _markdown(report: Report) -> str:
     """The report as text: what the page says less its pictures."""
-    blocks = [f"# {report.title}", report.summary]
+    blocks = [f"# {report.title}", " ".join(report.summary)]
+    if report.lead:
+        blocks.append(_table(list(report.lead[0]), [list(row) for row in report.lead[1:]]))
     for name, m in report.metrics:
         blocks += [f"## {name}", m.to_markdown().strip()]
     if len(report.metrics) > 1:

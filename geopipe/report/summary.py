@@ -1,7 +1,10 @@
 """Results of a workflow as parts of its report."""
 
+import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
+from geopipe.evaluation.raster_objects import ObjectCounts
 from geopipe.learn.loop import TrainingHistory
 from geopipe.metrics import Metrics
 from geopipe.report.map_report import Curve
@@ -13,22 +16,75 @@ def methods(steps: Sequence[Metrics], names: tuple[str, str]) -> tuple[tuple[str
     return ((names[0], first), (names[1], later[-1])) if later else ((names[0], first),)
 
 
-def summary_text(steps: Sequence[Metrics], names: tuple[str, str]) -> str:
-    """One sentence for those who read no table; `names` as above."""
+Objects = Mapping[str, ObjectCounts]
+"""Class name -> its objects in the truth and in the map."""
+
+
+def summary_text(
+    steps: Sequence[Metrics], names: tuple[str, str], objects: Objects = MappingProxyType({})
+) -> tuple[str, ...]:
+    """Sentences for those who read no table; `names` as above."""
     if not steps:
-        return "No test scene was given, so how good the map is remains unknown."
-    first, last = 100 * steps[0].mean_iou, 100 * steps[-1].mean_iou
-    if len(steps) == 1:
-        return f"The {names[0]} reaches {first:.1f} % mean IoU on the test scene."
-    verb = "lifts" if last >= first else "lowers"
-    return (
-        f"The accurate tile {verb} mean IoU on the test scene from {first:.1f} % ({names[0]}) to "
-        f"{last:.1f} % ({names[1]}), {last - first:+.1f} points."
-    )
+        return ("No test scene was given, so how good the map is remains unknown.",)
+    first, last = steps[0], steps[-1]
+    sentences = []
+    for k, name in list(enumerate(last.names))[1:]:
+        if len(steps) == 1:
+            sentences.append(f"IoU of {name} on the test scene: {_percent(last.iou[k])}.")
+            continue
+        change = 100 * (last.iou[k] - first.iou[k])
+        verb = "rises" if change >= 0 else "falls"
+        sentences.append(
+            f"By the accurate tile, IoU of {name} on the test scene {verb} from "
+            f"{_percent(first.iou[k])} to {_percent(last.iou[k])}."
+        )
+    for name, counts in objects.items():
+        sentences.append(
+            f"Of {counts.truth} areas of {name} in the truth the map finds {counts.matched} (IoU "
+            f"above 0.5); it shows {counts.mapped}."
+        )
+    return tuple(sentences)
 
 
-def curves(records: Mapping[str, TrainingHistory]) -> tuple[Curve, ...]:
-    """Loss of each training and, where it was looked at, its mean IoU meanwhile."""
+def lead_table(
+    steps: Sequence[Metrics], names: tuple[str, str], objects: Objects
+) -> tuple[tuple[str, ...], ...]:
+    """Each class with what matters most: IoU by method, and its objects."""
+    if not steps:
+        return ()
+    shown = [(f"IoU {name}", metrics) for name, metrics in methods(steps, names)]
+    last = steps[-1]
+    head = [
+        "class",
+        *(title for title, _ in shown),
+        "right of what is mapped",
+        "found of the truth",
+    ]
+    if objects:
+        head += ["areas mapped", "areas in the truth", "areas found"]
+    rows = [tuple(head)]
+    for k, name in enumerate(last.names):
+        row = [name, *(_percent(metrics.iou[k]) for _, metrics in shown)]
+        row += [_percent(last.users_accuracy[k]), _percent(last.producers_accuracy[k])]
+        if objects:
+            counts = objects.get(name)
+            row += (
+                [str(counts.mapped), str(counts.truth), str(counts.matched)] if counts else [""] * 3
+            )
+        rows.append(tuple(row))
+    return tuple(rows)
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def curves(records: Mapping[str, TrainingHistory], *, tile_apart: bool) -> tuple[Curve, ...]:
+    """Loss of each training and, where it was looked at, its mean IoU meanwhile.
+
+    `tile_apart`: whether the accurate tile is no part of the scene that the base network learns.
+    """
+    where = "which it does not learn from" if tile_apart else "a part of the training scene"
     charts = []
     for name, record in records.items():
         xs = tuple(float(s) for s in record.steps)
@@ -42,6 +98,6 @@ def curves(records: Mapping[str, TrainingHistory]) -> tuple[Curve, ...]:
         if record.checks:
             steps, scores = zip(*record.checks, strict=True)
             line = (name, tuple(float(s) for s in steps), tuple(100 * s for s in scores))
-            title = f"Training the {name}: mean IoU on the enhancement tile, not trained on"
+            title = f"Training the {name}: mean IoU on the accurate tile, {where}"
             charts.append(Curve(title, "steps", "%", (line,)))
     return tuple(charts)

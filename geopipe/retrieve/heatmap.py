@@ -17,6 +17,7 @@ from geopipe.grid import Window
 from geopipe.mapping import Workers, run_tiles
 from geopipe.progress import progress
 from geopipe.raster.opening import GDAL_ERRORS
+from geopipe.raster.style import HEAT, write_ramp_qml
 from geopipe.retrieve.batches import Batch, chip_shape, mean_colour, read_windows
 from geopipe.retrieve.embedding import EmbeddingModel
 from geopipe.retrieve.header import SceneEntry
@@ -156,7 +157,9 @@ def heatmap(
     as_bytes: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write the heatmap `out` of `scene` for an image; returns its extremes and where it peaks.
+    """Write the heatmap `out` of `scene` for an image, and its style for QGIS beside it.
+
+    Returns its extremes and where it peaks.
 
     `image` as in `Query`. Raises OutputError where `out` exists already.
     """
@@ -173,11 +176,13 @@ def heatmap(
         "chip_metres": f"{chip_grid.size:g}",
     }
     write_similarity_map(out, values, geobox, list(metadata.items()), as_bytes=as_bytes)
+    lowest, highest = float(np.nanmin(values)), float(np.nanmax(values))
+    write_ramp_qml(out.with_suffix(".qml"), 1, lowest, highest, ramp=HEAT)
     row, col = np.unravel_index(int(np.nanargmax(values)), values.shape)
     x, y = geobox.affine * (float(col) + 0.5, float(row) + 0.5)
     return {
-        "lowest": float(np.nanmin(values)),
-        "highest": float(np.nanmax(values)),
+        "lowest": lowest,
+        "highest": highest,
         "x": x,
         "y": y,
         "crs": entry.crs,

@@ -32,10 +32,7 @@ def write_hits(result: SearchResult, out: Path) -> int:
     """
     georeferenced = [h for h in result.hits if h.row.crs]
     if not georeferenced:
-        raise ChipIndexError(
-            f"none of the {len(result.hits)} hits has a place on Earth, so there is no map of them",
-            "an HTML page shows them",
-        )
+        raise ChipIndexError(no_place(result), "an HTML page shows them")
     examples = [e for e in result.examples if e.row.crs]
     crs_names = {h.row.crs for h in georeferenced}
     crs = crs_names.pop() if len(crs_names) == 1 else "OGC:CRS84"
@@ -60,6 +57,11 @@ def write_hits(result: SearchResult, out: Path) -> int:
             qml = category_qml("role", {"query": "#111111", "like": "#1a7a3c", "unlike": "#777777"})
             add_layer_style(part, QUERY_LAYER, QUERY_LAYER, qml, "the query")
     return len(georeferenced)
+
+
+def no_place(result: SearchResult) -> str:
+    """Why there is no map of the hits."""
+    return f"none of the {len(result.hits)} hits has a place on Earth, so there is no map of them"
 
 
 def opacities(hits: Sequence[Hit]) -> list[str]:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.checkpoint.stac_item import model_item_path
@@ -38,7 +36,6 @@ from geopipe.mapping import (
 )
 from geopipe.mapping.min_area import MinArea, class_min_areas, min_area_tag
 from geopipe.mapping.out_of_domain import OutOfDomain
-from geopipe.mapping.preview import Preview
 from geopipe.mapping.sieve import sieve
 from geopipe.oserrors import writing
 from geopipe.raster import Scene
@@ -46,13 +43,21 @@ from geopipe.raster.cog import write_class_cog, write_confidence_cog, write_scor
 from geopipe.raster.content import content_sha256
 from geopipe.raster.credit import joined_credits, scene_credit
 from geopipe.raster.inputs import scene_names
+from geopipe.raster.layerdefinition import write_layer_definition
 from geopipe.raster.mosaic import mosaic_files, open_mosaic
 from geopipe.raster.remote import display_name
-from geopipe.raster.scene import opened
 from geopipe.raster.stac import relative_href, write_item
-from geopipe.raster.style import write_qml
+from geopipe.raster.style import CERTAINTY, write_qml, write_ramp_qml
 from geopipe.raster.undeclared import nodata_warning
-from geopipe.report.map_report import Report, downscale, to_bytes, write_report
+from geopipe.report.map_report import Report, write_report
+from geopipe.report.provenance import provenance_facts
+from geopipe.workflow.map_summary import (
+    OVERVIEW_PX,
+    area_table,
+    object_counts,
+    overview,
+    overview_gsd,
+)
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +65,6 @@ COMPUTATION = "geopipe:computation"
 """The property of an item that says how the tiles of its map were computed."""
 SCENE_LINK, MODEL_LINK = "geopipe:scene", "geopipe:model"
 """Relations of links of a map's item."""
-OVERVIEW_PX = 1600
-"""Longer side of the pictures of a whole map."""
 _MARKER_FILE = "item.json"
 """What tells a bundle from a folder of the user's own, which is never overwritten."""
 _ASSEMBLY_FOLDER = "map"
@@ -77,8 +80,11 @@ _OUTPUT_NAMES = (
     "features.parquet",
     "confidence.tif",
     "confidence.tif.aux.xml",
+    "confidence.qml",
     "scores.tif",
     "scores.tif.aux.xml",
+    "scores.qml",
+    "layers.qlr",
     "chips.gpkg",
     "out_of_domain.gpkg",
     "item.json",
@@ -249,9 +255,9 @@ def _build(
             log.warning(warning)
             notes.append(warning)
     timings = [("mapping", time.monotonic() - start)]
-    counts: tuple[tuple[str, str], ...] = ()
+    counts = object_counts(assets["classes"], model.scheme)
     if options.vectors:
-        from geopipe.vectors.features import write_features  # brings pandas
+        from geopipe.vectors.features import layer_names, write_features  # brings pandas
 
         began = time.monotonic()
         features = write_features(
@@ -262,30 +268,36 @@ def _build(
             orthogonalize=options.orthogonalize,
         )
         assets |= features.files
-        counts = features.facts()
+        for class_id, layer in layer_names(model.scheme).items():
+            name = model.scheme.names[class_id]
+            if name in counts:
+                counts[name] = features.counts[layer]
         notes += features.notes
         timings.append(("vectors", time.monotonic() - began))
     if extra_files:
         assets |= extra_files(assembly)
     areas = dict(zip(model.scheme.names, files.areas, strict=True))
+    picture = overview(scene, assets["classes"], files.preview)
     report = Report(
         title=f"Map of {Path(display_name(scene.path)).name}",
         scheme=model.scheme,
-        overview=overview(scene, assets["classes"], files.preview),
+        lead=area_table(areas, counts),
+        overview=picture,
+        overview_gsd=overview_gsd(scene, picture[0]),
         timings=tuple(timings),
         facts=(
-            *area_facts(areas),
             *((("out of domain", files.domain.sentence()),) if files.domain else ()),
-            *counts,
-            *tags.items(),
+            *provenance_facts(tags),
             ("device", choose_device(options.engine.device)),
         ),
         notes=tuple(notes),
     )
+    name = scene_names([scene.path])[scene.path]
+    assets["layers"] = write_layer_definition(assembly, name, model.scheme)
     assets["report"] = write_report(assembly, report)[0]
     write_item(
         assembly,
-        item_id=scene_names([scene.path])[scene.path],
+        item_id=name,
         geobox=scene.geobox,
         scheme=model.scheme,
         assets=assets,
@@ -376,28 +388,6 @@ def source_links(scene: Scene, model_path: Path, folder: Path) -> list[dict[str,
     return links
 
 
-def area_facts(areas: dict[str, float]) -> tuple[tuple[str, str], ...]:
-    """Class areas as rows of a report."""
-    total = sum(areas.values()) or 1.0
-    return tuple(
-        (f"area of {name}", f"{m2 / 1e4:.2f} ha ({100 * m2 / total:.1f} %)")
-        for name, m2 in areas.items()
-    )
-
-
-def overview(
-    scene: Scene, class_map: Path, preview: Preview | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Image (3, h, w) and class ids (h, w) of a whole scene, for the eye; `preview` if there is."""
-    if preview:
-        bands = [min(k, len(preview.data) - 1) for k in range(3)]  # one band is shown as grey
-        image = to_bytes(preview.data[bands], preview.valid)
-    else:
-        image = downscale(scene, OVERVIEW_PX)
-    with opened(class_map) as src:  # from the MODE overviews
-        return image, src.read(1, out_shape=image.shape[1:])
-
-
 def _mean_confidence(model: Checkpoint, options: MapOptions) -> bool:
     """Whether the map gets the probability of the best class; footprints take theirs from it."""
     if options.confidence is not None:
@@ -415,9 +405,16 @@ def _rasters(
     if files.confidence:
         assets["confidence"] = assembly / "confidence.tif"
         write_confidence_cog(files.confidence, assets["confidence"], tags)
+        assets["confidence_style"] = assembly / "confidence.qml"
+        style = assets["confidence_style"]
+        write_ramp_qml(style, 1, 0, 1, ramp=CERTAINTY, transparent=False)
     if files.scores:
         assets["scores"] = assembly / "scores.tif"
         write_score_cog(files.scores, assets["scores"], model.scheme, tags)
+        band = 2 if model.scheme.background == 0 else 1
+        ramp = ("#ffffff", model.scheme.classes[band - 1].color)
+        assets["scores_style"] = assembly / "scores.qml"
+        write_ramp_qml(assets["scores_style"], band, 0, 1, ramp=ramp)
     return assets
 
 

@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
 from geopipe.checkpoint import Checkpoint
-from geopipe.errors import GeopipeError, JobError, SceneError
+from geopipe.errors import GeopipeError, SceneError
 from geopipe.raster import Scene
-from geopipe.raster.inputs import scene_names
+from geopipe.raster.inputs import LeftOut, scene_names
 from geopipe.validation import Schema, parse_json, read_json
 from geopipe.workflow.bundle import Bundle, MapOptions, provenance, write_bundle
 
@@ -28,6 +29,27 @@ class _Item(Schema):
     properties: _Properties
 
 
+@dataclass(slots=True)
+class MappedScenes:
+    """What became of each scene."""
+
+    bundles: list[Bundle] = field(default_factory=list)
+    """Made now."""
+    unchanged: list[Path] = field(default_factory=list)
+    """Folders of maps that an earlier run made."""
+    failed: LeftOut = field(default_factory=dict)
+
+    def summary(self) -> list[str]:
+        """In words, a line for each that failed."""
+        total = len(self.bundles) + len(self.unchanged) + len(self.failed)
+        parts = [f"{len(self.bundles)} of {total} scenes mapped"]
+        if self.unchanged:
+            parts.append(f"{len(self.unchanged)} were there already")
+        if self.failed:
+            parts.append(f"{len(self.failed)} failed")
+        return [", ".join(parts), *(f"failed: {p}: {why}" for p, why in self.failed.items())]
+
+
 def write_bundles(
     paths: Sequence[str],
     model_path: Path,
@@ -36,16 +58,15 @@ def write_bundles(
     *,
     bands: tuple[int, ...] | None = None,
     nodata: float | None = None,
-) -> list[Bundle]:
-    """Map every scene into a folder of its own below `folder`; returns the maps made now.
+) -> MappedScenes:
+    """Map every scene into a folder of its own below `folder`.
 
     A map that an earlier run made of the same scene with the same model is left as it is, unless
-    `options` ask to overwrite it. A scene that fails does not stop the others: at the end a
-    JobError names all that failed.
+    `options` ask to overwrite it. A scene that fails does not stop the others.
     """
     names = scene_names(paths)
     model = Checkpoint.load(model_path)
-    bundles, failed = [], []
+    done = MappedScenes()
     for number, path in enumerate(paths, 1):
         target = folder / names[path]
         log.info("scene %d of %d: %s", number, len(paths), path)
@@ -54,17 +75,13 @@ def write_bundles(
             tags = provenance(scene, model, model_path) | options.tags(model)
             if not options.overwrite and _is_made(target, tags, options):
                 log.warning("%s is there already, left as it is", target)
+                done.unchanged.append(target)
                 continue
-            bundles.append(write_bundle(scene, model_path, target, options))
+            done.bundles.append(write_bundle(scene, model_path, target, options))
         except GeopipeError as e:
             log.warning("%s: %s", path, e)
-            failed.append(path)
-    if failed:
-        raise JobError(
-            f"{len(failed)} of {len(paths)} scenes failed: {', '.join(failed)}",
-            "the others are done; the same command tries these again",
-        )
-    return bundles
+            done.failed[path] = e.message
+    return done
 
 
 def _is_made(target: Path, tags: dict[str, str], options: MapOptions) -> bool:

@@ -1,6 +1,5 @@
 """Run a workflow: labels, base network, refinement, map, evaluation, report."""
 
-import json
 import logging
 import math
 import os
@@ -19,10 +18,10 @@ from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.classes import ClassScheme, load_scheme
 from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.evaluation.iterations import IterationMetrics, evaluate_steps, quick_score
+from geopipe.evaluation.raster_objects import ObjectCounts, count_objects
 from geopipe.files import MARK
 from geopipe.grid import NetworkGrid
-from geopipe.labels import RasterLabels, write_label_raster
-from geopipe.labels.raster import why_missing
+from geopipe.labels import RasterLabels, is_fetched, write_label_raster
 from geopipe.learn.base_network import train_base_network
 from geopipe.learn.calibration import FOLDS, calibrated, cross_fitted
 from geopipe.learn.domain import learn_domain
@@ -35,26 +34,33 @@ from geopipe.mapping import Budget, Engine, Workers, choose_device
 from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
 from geopipe.progress import announce
 from geopipe.raster import Scene
+from geopipe.raster.inputs import LeftOut
 from geopipe.raster.remote import consent
 from geopipe.raster.undeclared import warn_of_nodata
 from geopipe.report.closeups import close_up, select_windows
 from geopipe.report.map_report import CloseUp, Report, write_report
-from geopipe.report.summary import curves, methods, summary_text
-from geopipe.workflow.bundle import MapOptions, overview, write_bundle
-from geopipe.workflow.estimate import Work, estimate
+from geopipe.report.provenance import training_facts
+from geopipe.report.summary import curves, lead_table, methods, summary_text
+from geopipe.workflow.bundle import MapOptions, write_bundle
+from geopipe.workflow.estimate import TimeEstimate, Work, estimate
+from geopipe.workflow.map_summary import counted, overview, overview_gsd
 from geopipe.workflow.model_items import describe_model
 from geopipe.workflow.schema import LabelledScene, SceneSettings, Workflow
 from geopipe.workflow.sources import (
     base_network_plan,
+    check_labels,
     check_scenes,
     fine_tuning_plan,
     label_files,
     label_source,
+    missing_classes,
     network_gsd,
     open_mosaic_of,
     open_scene,
+    readable_scenes,
     refinement_plan,
     scene_files,
+    shared_ground,
     training_roles,
 )
 from geopipe.workflow.steps import Step, fresh_folder, is_current, run_step
@@ -83,6 +89,30 @@ class WorkflowResult:
     report: Path
     mean_iou: tuple[float, ...]
     """On the test scene after 0, 1... iterations; empty without one."""
+    left_out: LeftOut
+    """Scenes that could not be read, with `skip_bad`, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowPlan:
+    """What a workflow would do."""
+
+    steps: tuple[tuple[str, bool], ...]
+    """Name, and whether nothing changed, so that the step is skipped."""
+    left_out: LeftOut
+    estimate: TimeEstimate | None
+    """None where no network is still to be trained on the CPU."""
+
+
+def plan_workflow(workflow: Workflow) -> WorkflowPlan:
+    """What `run_workflow` would do; nothing is written. Raises what it raises before its steps."""
+    with consent(workflow.remote):
+        readable, left_out = readable_scenes(workflow)
+        chain = WorkflowRun(readable)
+        chain.check_inputs()
+        chain.check_labels()
+        steps = [(s.name, is_current(s, chain.records)) for s in chain.steps()]
+        return WorkflowPlan(tuple(steps), left_out, chain.expected_time(chain.steps()))
 
 
 def run_workflow(workflow: Workflow) -> WorkflowResult:
@@ -92,6 +122,7 @@ def run_workflow(workflow: Workflow) -> WorkflowResult:
 
 
 def _run(workflow: Workflow) -> WorkflowResult:
+    workflow, left_out = readable_scenes(workflow)
     chain = WorkflowRun(workflow)
     chain.check()
     if not workflow.enhance:
@@ -103,6 +134,7 @@ def _run(workflow: Workflow) -> WorkflowResult:
         chain.model,
         report,
         tuple(m.mean_iou for m in evaluation.steps) if evaluation else (),
+        left_out,
     )
 
 
@@ -144,8 +176,16 @@ class WorkflowRun:
     @property
     def engine(self) -> Engine:
         """How tiles are computed; a step that has other inputs than its unfinished map restarts."""
-        w = self.workflow
-        return Engine(self.device, Workers(w.workers), Budget(core=w.map.tile_size), restart=True)
+        w, chosen = self.workflow, self.workflow.map
+        return Engine(
+            self.device,
+            Workers(w.workers, chosen.scheduler, chosen.threads),
+            Budget(chosen.tile_size, chosen.ram, chosen.vram),
+            chosen.precision,
+            skip_bad=chosen.skip_bad,
+            restart=True,
+            inexact=chosen.inexact,
+        )
 
     @property
     def model(self) -> Path:
@@ -154,6 +194,21 @@ class WorkflowRun:
 
     def check(self) -> None:
         """Raise what can be known before hours are spent."""
+        self.check_inputs()
+        self._require_output()
+        self.check_labels()
+        self._mapped()  # files that make no mosaic are named now
+
+    def check_labels(self) -> None:
+        """Open the labels of all roles, before those of the first are aligned."""
+        for name, choice in self.roles.items():
+            is_local = not is_fetched(choice.labels)
+            if is_local and not is_current(self._labels_step(name, choice), self.records):
+                one_of_several = name in self.trained and len(self.trained) > 1
+                check_labels(name, choice, self.scheme, all_classes=not one_of_several)
+
+    def check_inputs(self) -> None:
+        """As `check`, without writing anything."""
         _ = self.device
         check_scenes(self.workflow)
         warn_of_nodata(open_scene(choice) for choice in self.roles.values())
@@ -162,6 +217,8 @@ class WorkflowRun:
             raise ConfigError(
                 f"{self.out} holds files that no workflow made", "give a new folder as `out`"
             )
+
+    def _require_output(self) -> None:
         try:
             self.records.mkdir(parents=True, exist_ok=True)
         except OSError as e:
@@ -170,7 +227,6 @@ class WorkflowRun:
             ) from e
         if not os.access(self.out, os.W_OK):
             raise SceneError(f"cannot write into {self.out}", "choose a folder that is writable")
-        self._mapped()  # files that make no mosaic are named now
 
     def run(self, steps: Sequence[Step]) -> None:
         """Run those of `steps` that are not current."""
@@ -181,17 +237,20 @@ class WorkflowRun:
 
     def announce_time(self, steps: Sequence[Step]) -> None:
         """Say what the rest will take, where a network is still to be trained on the CPU."""
+        expected = self.expected_time(steps)
+        if expected and expected.total > _ANNOUNCED_FROM_S:
+            announce(expected.sentence())
+
+    def expected_time(self, steps: Sequence[Step]) -> TimeEstimate | None:
+        """What trainings on the CPU and maps take; None where it is not worth measuring."""
         trained = [s for s in steps if s.name in ("base", "refinement")]
         if self.device != "cpu" or all(is_current(s, self.records) for s in trained):
-            return
+            return None
         maps = any(s.name.startswith("map-") for s in steps)
         work = self._work(maps=maps)
         if work.steps < _MIN_MEASURED_STEPS:
-            return
-        bands = len(open_scene(self.workflow.train).bands)
-        expected = estimate(work, self.scheme, bands)
-        if expected.total > _ANNOUNCED_FROM_S:
-            announce(expected.sentence())
+            return None
+        return estimate(work, self.scheme, len(open_scene(self.workflow.train).bands))
 
     def _work(self, *, maps: bool) -> Work:
         w = self.workflow
@@ -248,11 +307,7 @@ class WorkflowRun:
             counts = write_label_raster(scene, source, target, overwrite=True, tags=tags)
             one_of_several = name in self.trained and len(self.trained) > 1
             if counts.missing and not one_of_several:
-                raise LabelError(
-                    f"the {name} labels {settings.labels} have no pixel of class "
-                    f"{', '.join(counts.missing)} on {settings.scene}",
-                    why_missing(source, counts.missing) or _without(counts.missing),
-                )
+                raise missing_classes(name, settings, source, counts.missing)
 
         inputs = [*scene_files(settings), *label_files(settings, self.scheme)]
         parameters = {"choice": settings.model_dump(mode="json"), "scheme": self.scheme.to_dict()}
@@ -416,7 +471,9 @@ class WorkflowRun:
         return MapOptions(
             self.engine,
             chosen.scores,
-            vectors=chosen.vectors,
+            chosen.confidence,
+            chosen.vectors,
+            chosen.orthogonalize,
             overwrite=True,
             min_area=chosen.min_area,
         )
@@ -453,13 +510,8 @@ class WorkflowRun:
         return open_scene(scenes[0])
 
     def _map_parameters(self) -> dict[str, object]:
-        chosen = self.workflow.map
-        return {
-            "scores": chosen.scores,
-            "vectors": chosen.vectors,
-            "min_area": chosen.min_area,
-            "tile_size": chosen.tile_size,
-        }
+        names = {"scores", "confidence", "vectors", "orthogonalize", "precision", "min_area"}
+        return self.workflow.map.model_dump(include=names | {"tile_size", "skip_bad", "inexact"})
 
     def _evaluation_step(self, settings: LabelledScene) -> Step:
         folder = self.out / "evaluation"
@@ -470,7 +522,7 @@ class WorkflowRun:
                 self._evaluated(),
                 self.labels("test"),
                 fresh_folder(folder),
-                self.engine,
+                replace(self.engine, skip_bad=False),
                 min_area=self.workflow.map.min_area,
             )
 
@@ -504,20 +556,42 @@ class WorkflowRun:
         paths = {"base network": self.base}
         if self.workflow.enhance:
             paths["refinement"] = self.refined
+        steps = evaluation.steps if evaluation else ()
+        names, objects = self.workflow.names, self._objects(evaluation)
+        tile = self.workflow.enhance
+        scene = self._mapped()
+        picture = overview(scene, self.map_folder(first_map) / "classes.tif")
         report = Report(
             title=self.workflow.name,
             scheme=self.scheme,
-            summary=summary_text(evaluation.steps if evaluation else (), self.workflow.names),
-            metrics=methods(evaluation.steps, self.workflow.names) if evaluation else (),
-            iterations=evaluation.steps if evaluation and len(evaluation.steps) > 1 else (),
-            curves=curves({name: TrainingHistory.load(_record(p)) for name, p in paths.items()}),
+            summary=summary_text(steps, names, objects),
+            lead=lead_table(steps, names, objects),
+            metrics=methods(steps, names) if steps else (),
+            iterations=steps if len(steps) > 1 else (),
+            curves=curves(
+                {name: TrainingHistory.load(_record(p)) for name, p in paths.items()},
+                tile_apart=not tile
+                or not any(shared_ground(tile, part) for part in self.workflow.train.parts),
+            ),
             reliability=evaluation.reliability if evaluation else None,
             closeups=tuple(self._closeups(self.workflow.test, evaluation)),
-            overview=overview(self._mapped(), self.map_folder(first_map) / "classes.tif"),
+            overview=picture,
+            overview_gsd=overview_gsd(scene, picture[0]),
             timings=tuple(self.timings.items()),
             facts=self._facts(),
         )
         return write_report(self.out / "report", report)[0]
+
+    def _objects(self, evaluation: IterationMetrics | None) -> dict[str, ObjectCounts]:
+        """Objects of the classes whose areas are counted, in the truth and in the last map."""
+        if evaluation is None:
+            return {}
+        counts_by_class = {
+            c.name: count_objects(evaluation.maps[-1], self.labels("test"), k)
+            for k, c in enumerate(self.scheme.classes)
+            if k and counted(c)
+        }
+        return {name: counts for name, counts in counts_by_class.items() if counts}
 
     def _closeups(
         self, test: LabelledScene | None, evaluation: IterationMetrics | None
@@ -546,7 +620,7 @@ class WorkflowRun:
             ("seed", str(self.workflow.seed)),
             ("model", f"{self.model.name}, sha256 {file_hash(self.model)}"),
             ("training labels", "; ".join(map(_label_text, self.workflow.train.parts))),
-            ("training", json.dumps(model.provenance, sort_keys=True)),
+            *training_facts(model.provenance),
         )
 
 
@@ -556,12 +630,6 @@ def _label_text(settings: LabelledScene) -> str:
     if settings.ignore_buffer:
         done.append(f"{settings.ignore_buffer:g} m along outlines ignored")
     return f"{settings.labels.name}, {', '.join(done)}"
-
-
-def _without(missing: Sequence[str]) -> str:
-    """What to do about classes without a pixel."""
-    example = ", like buildings" if tuple(missing) == ("road",) else ""
-    return f"give labels that have it, or a class scheme without it{example}"
 
 
 def _record(model: Path) -> Path:

@@ -12,6 +12,7 @@ from geopipe.errors import ConfigError
 from geopipe.labels.fetched import FETCH, is_fetched
 from geopipe.learn.schedule import Schedule
 from geopipe.learn.start import StartModel
+from geopipe.limits import parse_megabytes
 from geopipe.nets import DEFAULT_NET, BaseNetworkName
 from geopipe.parallel import MOST_AT_ONCE
 from geopipe.validation import Nodata, Text
@@ -41,6 +42,8 @@ class LabelledScene(SceneSettings):
 
     labels: Path
     layer: Text | None = None
+    all_are: Text | None = None
+    """The class of every feature, of vectors that do not say it."""
     area: Path | None = None
     """Polygons outside which absence of a label means nothing: ignored there."""
     align: bool = False
@@ -65,7 +68,24 @@ class MapSettings(Section):
     mosaic: bool = False
     """The scenes are files of one delivery and make one map; the first listed is on top."""
     scores: bool = False
+    confidence: bool | None = None
+    """Default: with a model of patches, and with `vectors`."""
     vectors: bool = False
+    orthogonalize: bool = True
+    """Footprints of `vectors` get right angles where the map has them."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    skip_bad: bool = False
+    """Scenes and tiles that cannot be read are left out."""
+    inexact: bool = False
+    """Allow layers that leave seams between tiles."""
+    threads: int | None = Field(default=None, gt=0)
+    """Tiles computed at once; default: the cores."""
+    scheduler: str | None = None
+    """A dask cluster, tcp://HOST:PORT, instead of `workers`."""
+    ram: int | None = None
+    """MB (or text such as "4GB") that all processes on this machine may take together."""
+    vram: int | None = None
+    """MB (or text) of the GPU to stay below."""
     tile_size: int = Field(default=1024, gt=0, le=16384)
     """Scene pixels a side of a tile."""
 
@@ -73,6 +93,11 @@ class MapSettings(Section):
     @classmethod
     def _one_scene(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("ram", "vram", mode="before")
+    @classmethod
+    def _megabytes(cls, value: Any) -> Any:
+        return parse_megabytes(value) if isinstance(value, str) else value
 
 
 class BaseNetworkSettings(Section):

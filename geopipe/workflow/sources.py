@@ -24,10 +24,13 @@ from geopipe.labels import (
     open_labels,
 )
 from geopipe.labels.extent import Extent, reproject
+from geopipe.labels.raster import why_missing
+from geopipe.labels.source import LEAVE_OUT
 from geopipe.learn import BaseNetworkPlan, RefinementPlan
 from geopipe.learn.fine_tuning import FineTuningPlan
 from geopipe.learn.start import StartModel
 from geopipe.raster import Scene
+from geopipe.raster.inputs import LeftOut
 from geopipe.raster.mosaic import open_mosaic
 from geopipe.raster.remote import is_remote
 from geopipe.register import RegistrationGrid, fit_labels, shifted_source
@@ -76,8 +79,10 @@ def label_source(settings: LabelledScene, scheme: ClassScheme, scene: Scene) -> 
     """Its labels, inside its area; ``fetch`` and ``overture`` are downloaded once per extent."""
     path = settings.labels
     if is_fetched(path):
+        if settings.all_are is not None:
+            raise LabelError("the tags of downloaded labels say the class", LEAVE_OUT)
         path = fetch_labels(path, scene.geobox, scheme)
-    labels = open_labels(path, scheme, scene.geobox, settings.layer)
+    labels = open_labels(path, scheme, scene.geobox, settings.layer, settings.all_are)
     if settings.area:
         labels = ClippedLabels(labels, Area.open(settings.area, scene.geobox))
     if settings.align:
@@ -152,6 +157,57 @@ def training_roles(workflow: Workflow) -> dict[str, LabelledScene]:
     return {"train": first} | {f"train-{i}": other for i, other in enumerate(others, 2)}
 
 
+def check_labels(
+    name: str, settings: LabelledScene, scheme: ClassScheme, *, all_classes: bool = True
+) -> None:
+    """Raise LabelError for labels of the role `name` that do not serve, before any is aligned.
+
+    `all_classes`: whether they have to have each class.
+    """
+    plain = settings.model_copy(update={"align": False, "ignore_buffer": 0.0})
+    source = label_source(plain, scheme, open_scene(settings))
+    shapes = source.labels if isinstance(source, ClippedLabels) else source
+    if all_classes and isinstance(shapes, VectorLabels):
+        counts = [*shapes.counts, *[0] * len(scheme)][: len(scheme)]
+        missing = [scheme.names[k] for k in range(1, len(scheme)) if not counts[k]]
+        if missing:
+            raise missing_classes(name, settings, source, missing)
+
+
+def missing_classes(
+    name: str, settings: LabelledScene, source: LabelSource, missing: Sequence[str]
+) -> LabelError:
+    """The error for labels without a pixel of the classes `missing`."""
+    example = ", like buildings" if tuple(missing) == ("road",) else ""
+    return LabelError(
+        f"the {name} labels {settings.labels} have no pixel of class {', '.join(missing)} on "
+        f"{settings.scene}",
+        why_missing(source, missing)
+        or f"give labels that have it, or a class scheme without it{example}",
+    )
+
+
+def readable_scenes(workflow: Workflow) -> tuple[Workflow, LeftOut]:
+    """With `skip_bad`: the workflow without the scenes that cannot be opened, and these.
+
+    Raises SceneError when none of several is left.
+    """
+    left_out: LeftOut = {}
+    if not workflow.map.skip_bad or not workflow.map.scenes:
+        return workflow, left_out
+    for settings in workflow.map_scenes():
+        try:
+            open_scene(settings)
+        except SceneError as e:
+            log.warning("%s is left out: %s", settings.scene, e.message)
+            left_out[settings.scene] = e.message
+    kept = tuple(path for path in workflow.map.scenes if path not in left_out)
+    if not kept:
+        raise SceneError(f"no scene is left: {next(iter(left_out.values()))}", "check the paths")
+    chosen = workflow.map.model_copy(update={"scenes": kept})
+    return workflow.model_copy(update={"map": chosen}), left_out
+
+
 def network_gsd(workflow: Workflow) -> float:
     """Metres on the ground per pixel of the networks, if need be chosen for the training scene."""
     if workflow.gsd is None:
@@ -216,14 +272,19 @@ def _require_patch(scene: Scene, workflow: Workflow, name: str) -> None:
 
 def require_apart(test: LabelledScene, other: LabelledScene, name: str) -> None:
     """Raise ConfigError when `other` holds ground of the test region: figures would flatter."""
-    crs = Extent(open_scene(test).geobox).crs
-    test_region, other_region = _region(test, crs), _region(other, crs)
-    shared = test_region.intersection(other_region).area / test_region.area
+    shared = shared_ground(test, other)
     if shared > _SHARED:
         raise ConfigError(
             f"{100 * shared:.3g} % of the [test] region is part of [{name}] too",
             "move them apart, e.g. with an `area` each",
         )
+
+
+def shared_ground(region: LabelledScene, other: LabelledScene) -> float:
+    """The share of the ground of `region` that the labels of `other` speak of too."""
+    crs = Extent(open_scene(region).geobox).crs
+    ground, other_ground = _region(region, crs), _region(other, crs)
+    return float(ground.intersection(other_ground).area / ground.area)
 
 
 def _region(settings: LabelledScene, crs: CRS) -> BaseGeometry:

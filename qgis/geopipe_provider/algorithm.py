@@ -23,7 +23,7 @@ from . import settings
 from .commands import LAYER_KINDS, Command, Source
 from .layers import LayerError, other_tables
 from .parameters import Values, definition
-from .results import layer_sources, summary
+from .results import layer_sources, scene_name, summary
 from .runner import Outcome, RunnerError, check_version, clean_environment, run
 
 ICON = str(Path(__file__).with_name("icon.svg"))
@@ -172,7 +172,9 @@ class GeopipeAlgorithm(QgsProcessingAlgorithm):
         if self._command.loads:
             results["LAYERS"] = [source for _, source in layers]
         if context.project():
-            for name, source in layers:
+            scene = scene_name(Path(output))
+            for layer, source in layers:
+                name = f"{scene} {layer}" if scene else layer
                 details = QgsProcessingContext.LayerDetails(name, context.project(), "LAYERS")
                 context.addLayerToLoadOnCompletion(source, details)
         return results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +17,15 @@ def layer_sources(path: Path) -> list[tuple[str, str]]:
     if path.suffix.lower() != ".gpkg":
         return [(path.stem, str(path))]
     return [(table, f"{path}|layername={table}") for table in geopackage_tables(path)]
+
+
+def scene_name(folder: Path) -> str:
+    """The scene that a map folder shows, as its STAC item names it; empty for anything else."""
+    try:
+        item = json.loads((folder / "item.json").read_text(encoding="utf-8"))
+        return str(item["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def geopackage_tables(path: Path) -> list[str]:

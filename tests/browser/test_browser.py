@@ -87,8 +87,10 @@ def report() -> Report:
     return Report(
         title="Banepa: buildings and roads",
         scheme=SCHEME,
-        summary="A base network and a recurrent refinement, trained on OpenStreetMap labels and"
-        " tested on a manually drawn area of 0.13 km² that neither has seen.",
+        summary=(
+            "A base network and a recurrent refinement, trained on OpenStreetMap labels and"
+            " tested on a manually drawn area of 0.13 km² that neither has seen.",
+        ),
         metrics=(("CNN", quality[0]), ("CNN+RNN", quality[5])),
         iterations=quality,
         curves=(
@@ -153,7 +155,8 @@ def test_no_text_of_a_file_is_run(tmp_path):
     shown = replace(
         report(),
         title=harm,
-        summary=harm,
+        summary=(harm,),
+        lead=((harm, harm), (harm, harm)),
         facts=((harm, harm),),
         notes=(harm,),
         timings=((harm, 1.0),),

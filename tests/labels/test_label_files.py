@@ -197,7 +197,7 @@ def test_no_usable_column(tmp_path, mapped, scheme, plane):
     footprints = gpd.GeoDataFrame(
         {"height": [3.0], "class": ["x"]}, geometry=mapped.geometry[:1], crs=mapped.crs
     )
-    with pytest.raises(LabelError, match=r"'class' holds x .*building, highway.*'class'"):
+    with pytest.raises(LabelError, match=r"class \(x\), height \(3\).*building, highway.*'class'"):
         open_labels(write(footprints, tmp_path / "f.gpkg"), scheme, plane)
     with pytest.raises(LabelError, match=r"height.*building, highway"):
         open_labels(write(footprints.drop(columns="class"), tmp_path / "g.gpkg"), scheme, plane)

@@ -11,9 +11,9 @@ from geopipe.labels import Area
 from geopipe.raster.scene import window_geobox
 from geopipe.register import DisplacementField
 from geopipe.register import qc_tiles as check
-from geopipe.register.label_qc import LabelQC, date_summary, ignore_buffer_width, suggestions
+from geopipe.register.label_qc import LabelQC, date_summary, suggestions
 from geopipe.register.qc_file import median_date, rows
-from geopipe.register.qc_tiles import QCTile, qc_tiles
+from geopipe.register.qc_tiles import QCTile, examine
 from geopipe.register.tie_point import TiePoint
 
 
@@ -47,29 +47,6 @@ def test_verdicts(given, status):
     assert block(**given).status(0.3) == status
 
 
-def test_a_share_is_freed_of_what_is_seen_wrongly():
-    """Rogan and Gladen 1978: 0.9 of the class and 0.2 of the rest look like it; 0.35 is so."""
-    rng = np.random.default_rng(0)
-
-    def counts(share, n=200_000):
-        seen = np.where(rng.random(n) < share, rng.random(n) < 0.9, rng.random(n) < 0.2)
-        return np.bincount(np.where(seen, 50, 10), minlength=64)
-
-    eye = check._Detector.of(
-        [check._LikelihoodCounts(1, Window(0, 0, 1, 1), (), counts(1.0), counts(0.0), counts(0.35))]
-    )
-    assert (eye.hit_rate, eye.false_alarm_rate) == pytest.approx((0.9, 0.2), abs=0.01)
-    assert eye.share(counts(0.35)) == pytest.approx(0.35, abs=0.01)
-    assert eye.share(counts(0.0)) == pytest.approx(0, abs=0.01)
-    assert np.isnan(eye.share(np.zeros(64)))
-
-
-def test_belief_that_tells_nothing_says_nothing():
-    same = np.full(64, 100)
-    eye = check._Detector.of([check._LikelihoodCounts(1, Window(0, 0, 1, 1), (), same, same, same)])
-    assert np.isnan(eye.share(same))
-
-
 def test_far_from_what_is_not_there():
     mask = np.zeros((9, 9), bool)
     assert np.isinf(check._distance_to(mask)).all()
@@ -94,7 +71,7 @@ def gappy(town, drawn_belief):
 
 def judged(gappy, side, area=None):
     up, likelihood, _ = gappy
-    found = qc_tiles(up.grid, likelihood, DisplacementField(up.grid, (), 8.0), side, area)
+    found = examine(up.grid, likelihood, DisplacementField(up.grid, (), 8.0), side, area).tiles
     return [b for b in found if b.class_id == 1]
 
 
@@ -110,7 +87,7 @@ def test_what_is_missing_is_seen(gappy):
         assert b.rejected == "no feature near"
         assert ("incomplete" in b.status(0.5)) == (b.window.col > 0)
     assert total[1] > 2000
-    assert total[0] == pytest.approx(total[1], rel=0.25)
+    assert total[0] == pytest.approx(total[1], rel=0.5)  # some 60 buildings, half of them gone
 
 
 def test_what_is_not_there_is_doubtful(gappy, town):
@@ -125,7 +102,7 @@ def test_what_is_not_there_is_doubtful(gappy, town):
         ids=np.append(buildings.ids, np.uint8(1)),
     )
     plane = replace(up.grid, labels=more)
-    blocks = qc_tiles(plane, likelihood, DisplacementField(plane, (), 8.0), 1000.0)
+    blocks = examine(plane, likelihood, DisplacementField(plane, (), 8.0), 1000.0).tiles
     assert [b.commission for b in blocks if b.class_id == 1] == [1]
     assert [b.commission for b in judged(gappy, 1000.0)] == [0]
     assert len(gone)
@@ -162,9 +139,8 @@ def test_the_shift_of_a_block_is_that_of_its_nodes(gappy):
         TiePoint(150.0, 150.0, 1, 9.9, 9.9, 0.2, 2.5, 9.0, "unlike its neighbours"),
         TiePoint(400.0, 400.0, 1, 0.0, 0.0, 0.2, 2.5, 9.0, "too few features"),
     ]
-    blocks = qc_tiles(
-        up.grid, likelihood, DisplacementField(up.grid, tuple(tie_points), 8.0), 175.0
-    )
+    shifts = DisplacementField(up.grid, tuple(tie_points), 8.0)
+    blocks = examine(up.grid, likelihood, shifts, 175.0).tiles
     first, last = blocks[0], [b for b in blocks if b.class_id == 1][-1]
     assert (first.down, first.right) == pytest.approx((2.1, -1.1))
     assert first.status(0.5).startswith("shifted")
@@ -182,13 +158,12 @@ def test_what_to_do(town):
     said = " ".join(suggestions((good, *off, *off), town.scene, None))
     assert "3.0 m in the median" in said
     assert "geopipe labels align" in said
-    assert ignore_buffer_width((*off, good), town.scene) == 3.0
+    assert "ignore buffer is no substitute" in said
     assert "align" not in suggestions((good,), town.scene, None)[0]
     nothing = (block(rejected="too few features"), block(features=0))
     assert suggestions(nothing, town.scene, None) == [
         "no shift is known: the evidence is too weak everywhere"
     ]
-    assert ignore_buffer_width(nothing, town.scene) == 0.5
 
 
 def test_ages(town):

@@ -15,7 +15,7 @@ from geopipe.errors import LabelError
 from geopipe.grid import Window
 from geopipe.register import PixelClassifier, estimate_field
 from geopipe.register import displacement as field
-from geopipe.register.qc_tiles import qc_tiles
+from geopipe.register.qc_tiles import examine
 from geopipe.register.threads import MAX_THREADS, in_order, thread_count
 
 
@@ -174,6 +174,6 @@ def test_blocks_are_the_same_for_any_number_of_threads(checked, machine, monkeyp
     found = []
     for cores in (1, 3):
         machine(cores)
-        found.append(repr(qc_tiles(checked.grid, checked.likelihood, checked.field, 60.0)))
+        found.append(repr(examine(checked.grid, checked.likelihood, checked.field, 60.0)))
     assert "omission" in found[0]
     assert found[0] == found[1]

@@ -35,6 +35,7 @@ PLAIN = {
     "classes.tif.aux.xml",
     "classes.qml",
     "item.json",
+    "layers.qlr",
     "report.html",
     "report.json",
     "report.md",
@@ -66,7 +67,12 @@ def bundle(place, scene, tmp_path_factory, one_thread):
 
 
 def test_the_files_are_those_asked_for(bundle, place, scene, tmp_path):
-    assert names(bundle.folder) == PLAIN | {"scores.tif", "features.gpkg", "features.parquet"}
+    assert names(bundle.folder) == PLAIN | {
+        "scores.tif",
+        "scores.qml",
+        "features.gpkg",
+        "features.parquet",
+    }
     assert names(bundle.folder.parent) == {"map"}
     plain = write_bundle(scene, place.base, tmp_path / "map", MapOptions(Engine("cpu")))
     assert names(plain.folder) == PLAIN
@@ -158,8 +164,8 @@ def test_polygons_are_the_maps(bundle):
     assert table.groupby("layer").size().to_dict() == {
         name: len(rows) for name, rows in (("buildings", buildings), ("roads", roads)) if len(rows)
     }
-    facts = json.loads((bundle.folder / "report.json").read_text())["facts"]
-    assert facts["features of buildings"] == str(len(buildings))
+    lead = json.loads((bundle.folder / "report.json").read_text())["lead"]
+    assert {row[0]: row[3] for row in lead[1:]}["building"] == str(len(buildings))
     with sqlite3.connect(path) as db:
         styled = db.execute("SELECT f_table_name FROM layer_styles").fetchall()
     assert sorted(styled) == [("buildings",), ("roads",)]
@@ -170,10 +176,11 @@ def test_areas_are_pixels_times_ground_and_all_places_say_the_same(bundle, scene
     pixels = np.bincount(read(bundle.classes).ravel(), minlength=3)[:3]
     assert list(bundle.areas) == ["background", "building", "road"]
     np.testing.assert_allclose(list(bundle.areas.values()), pixels * metres, rtol=1e-5)
-    facts = json.loads((bundle.folder / "report.json").read_text())["facts"]
-    for (name, m2), n in zip(bundle.areas.items(), pixels, strict=True):
+    head, *rows = json.loads((bundle.folder / "report.json").read_text())["lead"]
+    assert head == ["class", "area", "share", "number"]
+    for row, (name, m2), n in zip(rows, bundle.areas.items(), pixels, strict=True):
         share = 100 * n / pixels.sum()
-        assert facts[f"area of {name}"] == f"{m2 / 1e4:.2f} ha ({share:.1f} %)"
+        assert row[:3] == [name, f"{m2 / 1e4:.2f} ha", f"{share:.1f} %"]
 
 
 def test_areas_of_web_mercator_are_those_on_the_ground(place, tmp_path):
@@ -199,6 +206,8 @@ def test_the_item_names_every_file_and_the_scenes_plane(bundle, scene):
         "classes.tif",
         "classes.qml",
         "scores.tif",
+        "scores.qml",
+        "layers.qlr",
         "features.gpkg",
         "features.parquet",
         "report.html",

@@ -36,7 +36,9 @@ def full() -> Report:
     return Report(
         title=f"Map {HARM}",
         scheme=SCHEME,
-        summary=HARM,
+        summary=(HARM,),
+        lead=((HARM, HARM), (HARM, HARM)),
+        overview_gsd=0.5,
         metrics=(("CNN", quality(80, 20)), ("CNN+RNN", quality(90, 10))),
         iterations=(quality(80, 20), quality(85, 15), quality(90, 10)),
         curves=(Curve(HARM, HARM, "loss", ((HARM, (0, 1, 2), (1.0, float("nan"), 0.5)),)),),

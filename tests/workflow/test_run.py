@@ -21,7 +21,7 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.classes import load_scheme
 from geopipe.errors import ConfigError, GeopipeError, LabelError, SceneError
 from geopipe.workflow import sources
-from geopipe.workflow.run import run_workflow
+from geopipe.workflow.run import plan_workflow, run_workflow
 from geopipe.workflow.schema import LabelledScene, SceneSettings, load_workflow
 from geopipe.workflow.sources import label_files, scene_files
 
@@ -229,7 +229,7 @@ from pathlib import Path
 import torch
 from geopipe.learn import loop as fit
 from geopipe.workflow import sources
-from geopipe.workflow.run import run_workflow
+from geopipe.workflow.run import plan_workflow, run_workflow
 from geopipe.workflow.schema import LabelledScene, SceneSettings, load_workflow
 from geopipe.workflow.sources import label_files, scene_files
 
@@ -290,7 +290,7 @@ def test_without_enhancement_and_test_the_coarse_net_maps(run, tiles, caplog):
     assert outcome.mean_iou == ()
     assert "outlines are blunt" in caplog.text
     report = json.loads(outcome.report.with_suffix(".json").read_text())
-    assert "remains unknown" in report["summary"]
+    assert "remains unknown" in " ".join(report["summary"])
     assert report["metrics"] == {}
     assert sorted(step_runs(tiles / "made")) == ["base", "labels-train", "map-train"]
 
@@ -547,3 +547,47 @@ def test_files_of_a_delivery_make_one_map(kept, made):
     finally:
         for half in halves:
             Path(half).unlink()
+
+
+# -- what a run would do
+
+
+def test_a_plan_names_the_steps_and_writes_nothing(tiles):
+    before = fingerprints(tiles)
+    plan = plan_workflow(load_workflow(tiles / "tiny.toml"))
+    assert plan.steps == tuple((name, False) for name in STEPS)
+    assert plan.estimate is None  # a few steps are not worth measuring
+    assert fingerprints(tiles) == before
+
+
+def test_a_plan_knows_what_is_unchanged(made):
+    plan = plan_workflow(load_workflow(made.parent / "tiny.toml", {"map.vectors": "true"}))
+    assert dict(plan.steps) == {name: name != "map-test" for name in STEPS}
+
+
+def test_labels_of_every_role_are_opened_before_any_is_aligned(run, tiles, monkeypatch):
+    (tiles / "enhance.gpkg").write_bytes(b"nothing")
+    monkeypatch.setattr(sources, "aligned", lambda *_: pytest.fail("aligned before"))
+    with pytest.raises(LabelError, match="enhance"):
+        run()
+
+
+def test_scenes_that_cannot_be_read_are_left_out_where_that_is_allowed(tiles):
+    scenes = f'["{tiles / "test.tif"}", "{tiles / "gone.tif"}"]'
+    with pytest.raises(SceneError, match=r"gone\.tif"):
+        plan_workflow(load_workflow(tiles / "tiny.toml", {"map.scenes": scenes}))
+    settings = {"map.scenes": scenes, "map.skip_bad": "true"}
+    plan = plan_workflow(load_workflow(tiles / "tiny.toml", settings))
+    assert [name for name, _ in plan.steps if name.startswith("map-")] == ["map-test"]
+    assert list(plan.left_out) == [str(tiles / "gone.tif")]
+    none = {"map.scenes": f'["{tiles / "gone.tif"}"]', "map.skip_bad": "true"}
+    with pytest.raises(SceneError, match="no scene is left"):
+        plan_workflow(load_workflow(tiles / "tiny.toml", none))
+
+
+def test_options_of_map_are_keys(tiles):
+    settings = {"map.ram": "4GB", "map.threads": "3", "map.orthogonalize": "false"}
+    chosen = load_workflow(tiles / "tiny.toml", settings).map
+    assert (chosen.ram, chosen.threads, chosen.orthogonalize) == (4000, 3, False)
+    with pytest.raises(ConfigError, match="4GB or 800MB"):
+        load_workflow(tiles / "tiny.toml", {"map.ram": "much"})

@@ -2,17 +2,22 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from geopipe.errors import ConfigError
 from geopipe.evaluation.assess.olofsson import Z95, sample_size
+from geopipe.progress import duration
 
 DOMINANT, OTHER = 0.9, 0.7
 """User's accuracies conjectured for the largest class of a map and for the others."""
 MAX_POINTS = 100_000
 """More points than anybody looks at."""
+SECONDS_PER_POINT = 20
+"""What it takes to look at a point and to choose its class from a list."""
+WIDER = (1.5, 2.0, 2.5)
+"""Times the width that was asked for: what is offered besides."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,25 @@ def allocate(names: Sequence[str], pixels: Sequence[int], size: SampleSize) -> A
             "ask for a wider interval",
         )
     return Allocation(tuple(points.tolist()), expected, width)
+
+
+def fewer(names: Sequence[str], pixels: Sequence[int], size: SampleSize) -> list[Allocation]:
+    """Allocations of clearly fewer points than `size` takes, for wider intervals."""
+    if size.per_class is not None:
+        return []
+    taken, options = sum(allocate(names, pixels, size).points), []
+    for factor in WIDER:
+        wider = replace(size, half_width=min(0.25, factor * size.half_width))
+        option = allocate(names, pixels, wider)
+        if sum(option.points) < 0.9 * taken:
+            options.append(option)
+            taken = sum(option.points)
+    return options
+
+
+def interpretation_time(points: int) -> str:
+    """How long an analyst needs for so many points, in words."""
+    return duration(points * SECONDS_PER_POINT)
 
 
 def _proportional(total: int, pixels: np.ndarray, minimum: int) -> np.ndarray:

@@ -1,0 +1,64 @@
+"""What a report says of a map: areas and numbers by class, and its pictures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from geopipe.classes import ClassScheme, MapClass
+from geopipe.grid import ground_gsd
+from geopipe.mapping.area_counts import area_counts
+from geopipe.mapping.preview import Preview
+from geopipe.raster import Scene
+from geopipe.raster.scene import opened
+from geopipe.report.map_report import downscale, to_bytes
+
+OVERVIEW_PX = 1600
+"""Longer side of the pictures of a whole map."""
+
+
+def area_table(areas: dict[str, float], counts: Mapping[str, int]) -> tuple[tuple[str, ...], ...]:
+    """Each class with its area and, where `counts` has them, the number of its objects."""
+    total = sum(areas.values()) or 1.0
+    head = ("class", "area", "share", *(["number"] if counts else []))
+    rows = [
+        (
+            name,
+            f"{m2 / 1e4:,.2f} ha",
+            f"{100 * m2 / total:.1f} %",
+            *([f"{counts[name]:,}" if name in counts else ""] if counts else []),
+        )
+        for name, m2 in areas.items()
+    ]
+    return (head, *rows)
+
+
+def object_counts(class_map: Path, scheme: ClassScheme) -> dict[str, int]:
+    """How many areas those classes have whose objects are areas, not the background or lines."""
+    numbers = area_counts(class_map, len(scheme))
+    return {c.name: numbers[k] for k, c in enumerate(scheme.classes) if k and counted(c)}
+
+
+def counted(map_class: MapClass) -> bool:
+    """Whether the areas of a class are objects that are counted: those that are drawn as areas."""
+    if not map_class.rules:  # of a scheme without rules
+        return map_class.name.casefold() == "building"
+    return all(r.geometry == "polygon" for r in map_class.rules)
+
+
+def overview_gsd(scene: Scene, image: np.ndarray) -> float:
+    """Metres on the ground per pixel of the overview (3, h, w) of `scene`."""
+    return float(sum(ground_gsd(scene.geobox)) / 2 * scene.shape[1] / image.shape[2])
+
+
+def overview(
+    scene: Scene, class_map: Path, preview: Preview | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image (3, h, w) and class ids (h, w) of a whole scene, for the eye; `preview` if there is."""
+    if preview:
+        bands = [min(k, len(preview.data) - 1) for k in range(3)]  # one band is shown as grey
+        image = to_bytes(preview.data[bands], preview.valid)
+    else:
+        image = downscale(scene, OVERVIEW_PX)
+    with opened(class_map) as src:  # from the MODE overviews
+        return image, src.read(1, out_shape=image.shape[1:])
