@@ -26,6 +26,7 @@ from geopipe.cli.scene import scene
 from geopipe.cli.seams import verify_seams
 from geopipe.cli.train import train
 from geopipe.cli.transfer import transfer
+from geopipe.cli.wfs import wfs
 from geopipe.errors import GeopipeError
 
 SECTIONS = {
@@ -125,6 +126,7 @@ COMMANDS = (
     index,
     doctor,
 )
+labels.add_command(wfs)
 for command in COMMANDS:
     main.add_command(command)
     if command not in (scene, doctor):  # they open no file of the user's

@@ -27,6 +27,8 @@ from geopipe.web import Answer, Client, redacted
 
 _SQUARE = 1e-6
 """Pixels count as squares when their sides differ by less, as a share."""
+_LAST_EPSG = 32767
+"""Codes above are Esri's own."""
 _BYTES = ("U8", "U1", "U2", "U4")
 
 
@@ -100,9 +102,8 @@ def _crs(tables: Mapping[str, Any]) -> tuple[CRS, str]:
     wkid = tables.get("latestWkid") or tables.get("wkid")
     if not wkid:
         return parse_crs(str(tables["wkt"])), json.dumps({"wkt": tables["wkt"]})
-    return parse_crs(
-        f"{'ESRI' if 32767 < int(wkid) < 1_000_000 and int(wkid) > 37000 else 'EPSG'}:{wkid}"
-    ), str(wkid)
+    authority = "ESRI" if int(wkid) > _LAST_EPSG else "EPSG"
+    return parse_crs(f"{authority}:{wkid}"), str(wkid)
 
 
 def _exported(

@@ -108,7 +108,7 @@ def _text(bounds: Sequence[float]) -> str:
 def parse_crs(name: str) -> CRS:
     """The CRS of a code such as ``EPSG:2154`` or a URN; ServiceError when there is none."""
     try:
-        return CRS.from_user_input(name)
+        return CRS.from_user_input("OGC:CRS84" if name == "CRS:84" else name)
     except CRSError as e:
         raise ServiceError(f"PROJ does not know the CRS {name}", "choose another one") from e
 

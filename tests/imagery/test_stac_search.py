@@ -63,7 +63,7 @@ def item(url, name, when, folder):
         "type": "Feature", "id": name, "geometry": shape,
         "properties": {"datetime": when}, "links": [],
         "assets": {
-            "visual": {"href": f"{url}/-/{name}.tif", "type": "image/tiff; application=geotiff"},
+            "visual": {"href": f"{url}/ok/{name}.tif", "type": "image/tiff; application=geotiff"},
             "thumbnail": {"href": "./t.png", "type": "image/png"},
         },
     }  # fmt: skip
