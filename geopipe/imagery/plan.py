@@ -27,7 +27,7 @@ _EDGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TileRequest:
     """One request and its place."""
 
     window: Window
@@ -38,11 +38,11 @@ class Piece:
 class Source(Protocol):
     """Gets pieces and reads them."""
 
-    def fetch(self, piece: Piece, target: Path) -> bool:
+    def fetch(self, piece: TileRequest, target: Path) -> bool:
         """Write what the service has for `piece` to the file `target`; False: it has nothing."""
         ...
 
-    def read(self, piece: Piece, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, piece: TileRequest, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (bands, h, w) and validity (h, w) of a file that `fetch` wrote."""
         ...
 
@@ -52,7 +52,7 @@ class Plan:
     """A scene that is to be downloaded."""
 
     geobox: GeoBox
-    pieces: tuple[Piece, ...]
+    tile_requests: tuple[TileRequest, ...]
     source: Source
     credit: str
     """Whom to name in everything made from the scene; "" when the service does not say."""
@@ -66,7 +66,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class DownloadLimits:
     """What a download may ask for."""
 
     requests: int = 10_000

@@ -14,9 +14,9 @@ from geopipe.grid import Window
 from geopipe.imagery.pictures import PictureSource
 from geopipe.imagery.plan import (
     Bounds,
-    Limits,
-    Piece,
+    DownloadLimits,
     Plan,
+    TileRequest,
     bounds_in,
     parse_crs,
     plane,
@@ -39,7 +39,7 @@ def plan_wms(
     layer: str | None,
     bounds: Bounds,
     gsd: float,
-    limits: Limits,
+    limits: DownloadLimits,
     *,
     crs: str | None = None,
     form: str | None = None,
@@ -95,7 +95,7 @@ def plan_wms(
         size = {"WIDTH": str(part.width), "HEIGHT": str(part.height)}
         return endpoint.url({**params, "BBOX": ",".join(f"{v:.15g}" for v in corners), **size})
 
-    pieces = blocks(geobox, _side(root), limits, address)
+    tile_requests = blocks(geobox, _side(root), limits, address)
     about = {
         "service": redacted(url),
         "layer": chosen.name,
@@ -103,7 +103,7 @@ def plan_wms(
         "gsd": f"{pixel * unit_on_ground(projected, box):.4g} m",
     }
     credit = layer_credit(chosen.credit, text(root, "Service/AccessConstraints"))
-    return Plan(geobox, pieces, PictureSource(client), credit, about)
+    return Plan(geobox, tile_requests, PictureSource(client), credit, about)
 
 
 def pixel_size(crs: CRS, box: Bounds, gsd: float) -> float:
@@ -123,8 +123,8 @@ def window_bounds(pixel: float, window: Window, part: Window) -> Bounds:
 
 
 def blocks(
-    geobox: GeoBox, side: int, limits: Limits, address: Callable[[Window], str]
-) -> tuple[Piece, ...]:
+    geobox: GeoBox, side: int, limits: DownloadLimits, address: Callable[[Window], str]
+) -> tuple[TileRequest, ...]:
     """Requests of at most `side` x `side` px that cover `geobox`."""
     height, width = geobox.shape
     limits.check(height * width, -(-height // side) * -(-width // side))
@@ -133,7 +133,7 @@ def blocks(
         for row in range(0, height, side)
         for col in range(0, width, side)
     )
-    return tuple(Piece(part, address(part)) for part in parts)
+    return tuple(TileRequest(part, address(part)) for part in parts)
 
 
 @dataclass(frozen=True)

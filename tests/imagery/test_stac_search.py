@@ -15,13 +15,13 @@ from web_world import colours
 
 from geopipe.errors import ServiceError
 from geopipe.imagery.download import download
-from geopipe.imagery.plan import Limits, bounds_in
+from geopipe.imagery.plan import DownloadLimits, bounds_in
 from geopipe.imagery.stac import plan_stac
 from geopipe.raster.opening import release
 
 SERVER = Path(__file__).parents[1] / "raster" / "test_remote.py"
 BOUNDS = (4.0660, 45.6050, 4.0690, 45.6070)
-LIMITS = Limits()
+LIMITS = DownloadLimits()
 LEFT, TOP = 783_000.0, 6_502_400.0
 
 
