@@ -272,9 +272,8 @@ def _run(
         click.echo(f"{name}: {value}")
     click.echo(f"size: {done.shape[1]} x {done.shape[0]} px, {done.tile_requests} requests")
     if done.empty:
-        click.echo(
-            f"warning: {done.empty} of {done.tile_requests} requests are without data", err=True
-        )
+        total = done.tile_requests
+        click.echo(f"warning: {done.empty} of {total} requests are without data", err=True)
     if done.credit:
         click.echo(f"credit: {done.credit}")
     else:
