@@ -27,8 +27,8 @@ class Endpoint:
         """The address of a request."""
         parts = urlsplit(self.address)
         given = {k: v for k, v in parse_qsl(parts.query, True) if k.lower() not in _OWN}
-        ours = {k.lower() for k in params}
-        kept = {k: v for k, v in given.items() if k.lower() not in ours}
+        set_here = {k.lower() for k in params}
+        kept = {k: v for k, v in given.items() if k.lower() not in set_here}
         return urlunsplit(parts._replace(query=urlencode({**kept, **params}, safe=":/,")))
 
     def capabilities(self, client: Client, service: str, version: str) -> ET.Element:
