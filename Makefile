@@ -6,10 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
 
-.PHONY: help setup lint test docs qgis-plugin test-qgis forez-map map results bench gpu-check crash-recovery faults fuzz label-check noisy-labels reproduce-retrieval reproduce-maggiori reproduce-gid reproduce-real reproduce-chips sample-tiles clean
-.PHONY: help setup lint test docs forez-map forez-live map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real qgis-plugin test-qgis sample-tiles clean
-.PHONY: help setup lint test docs forez-map map results bench crash-recovery label-check noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real qgis-plugin test-qgis kit sample-tiles clean
-.PHONY: help setup lint test docs forez-map map results bench crash-recovery label-check label-omission noisy-labels gpu-check reproduce-maggiori reproduce-gid reproduce-chips reproduce-retrieval reproduce-real qgis-plugin test-qgis sample-tiles clean
+.PHONY: help setup lint test docs qgis-plugin test-qgis kit forez-map forez-live map results bench gpu-check crash-recovery faults fuzz label-check label-omission noisy-labels reproduce-retrieval reproduce-maggiori reproduce-gid reproduce-real reproduce-chips sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16

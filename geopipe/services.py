@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pyproj import CRS
 
 from geopipe.errors import ServiceError
-from geopipe.web import Answer, Client
+from geopipe.web import Client, Response
 
 _OWN = {"service", "request", "version", "acceptversions"}
 """Parameters that geopipe sets itself."""
@@ -27,8 +27,8 @@ class Endpoint:
         """The address of a request."""
         parts = urlsplit(self.address)
         given = {k: v for k, v in parse_qsl(parts.query, True) if k.lower() not in _OWN}
-        ours = {k.lower() for k in params}
-        kept = {k: v for k, v in given.items() if k.lower() not in ours}
+        set_here = {k.lower() for k in params}
+        kept = {k: v for k, v in given.items() if k.lower() not in set_here}
         return urlunsplit(parts._replace(query=urlencode({**kept, **params}, safe=":/,")))
 
     def capabilities(self, client: Client, service: str, version: str) -> ET.Element:
@@ -46,7 +46,7 @@ class Endpoint:
         return urlsplit(self.address).path.lower().endswith(".xml")
 
 
-def parse_xml(answer: Answer, wanted: str, root_tag: str) -> ET.Element:
+def parse_xml(answer: Response, wanted: str, root_tag: str) -> ET.Element:
     """The root of an answer in XML, tags without namespaces, which ends in `root_tag`.
 
     Raises ServiceError for an exception of the service, and for what is no XML.
@@ -69,7 +69,7 @@ def parse_xml(answer: Answer, wanted: str, root_tag: str) -> ET.Element:
     return root
 
 
-def _other(answer: Answer, wanted: str) -> ServiceError:
+def _other(answer: Response, wanted: str) -> ServiceError:
     words = f": {answer.words}" if answer.words else ""
     return ServiceError(
         f"{answer.address} answers {answer.kind} that is not {wanted}{words}",
@@ -79,8 +79,8 @@ def _other(answer: Answer, wanted: str) -> ServiceError:
 
 def text(element: ET.Element | None, path: str) -> str:
     """The text of a descendant, "" when there is none."""
-    found = None if element is None else element.findtext(path)
-    return " ".join((found or "").split())
+    content = None if element is None else element.findtext(path)
+    return " ".join((content or "").split())
 
 
 def north_first(crs: CRS) -> bool:
@@ -90,8 +90,8 @@ def north_first(crs: CRS) -> bool:
 
 def layer_credit(*parts: str) -> str:
     """Who is to be named, and the terms of use where the service states them."""
-    said = [p.strip(" ;") for p in parts]
-    worth = [p for p in said if p and not re.fullmatch(r"(?i)none|no|n/?a|-|unknown|0", p)]
+    stated = [p.strip(" ;") for p in parts]
+    worth = [p for p in stated if p and not re.fullmatch(r"(?i)none|no|n/?a|-|unknown|0", p)]
     return "; ".join(dict.fromkeys(worth))
 
 

@@ -43,7 +43,7 @@ def redacted(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What a service answered."""
 
     address: str
@@ -108,8 +108,8 @@ class Client:
         *,
         headers: Mapping[str, str] | None = None,
         absent: Collection[int] = (),
-        check: Callable[[Answer], None] | None = None,
-    ) -> Answer:
+        check: Callable[[Response], None] | None = None,
+    ) -> Response:
         """The answer to a GET request.
 
         Args:
@@ -124,7 +124,7 @@ class Client:
         """
         return self._ask("GET", address, absent, check, params=params, headers=headers)
 
-    def post(self, address: str, body: Mapping[str, Any]) -> Answer:
+    def post(self, address: str, body: Mapping[str, Any]) -> Response:
         """The answer to a POST request with `body` as JSON; raises as `get`."""
         return self._ask("POST", address, (), None, json=body)
 
@@ -141,9 +141,9 @@ class Client:
         method: str,
         address: str,
         absent: Collection[int],
-        check: Callable[[Answer], None] | None,
+        check: Callable[[Response], None] | None,
         **request: Any,
-    ) -> Answer:
+    ) -> Response:
         if urlsplit(address).scheme.lower() not in ("http", "https"):
             raise ServiceError(
                 f"{redacted(address)} is no address of a service", "give https://..."
@@ -168,11 +168,11 @@ class Client:
             log.info("%s; trying again in %.3g s", error.message, pause)
             self.sleep(pause)
             waited += pause
-        said = f"; it asks to wait {asked_to_wait:.0f} s" if asked_to_wait else ""
+        stated = f"; it asks to wait {asked_to_wait:.0f} s" if asked_to_wait else ""
         tried = f" (tried {attempt} times)" if attempt > 1 else ""
-        raise ServiceError(f"{error.message}{said}{tried}", error.hint) from error
+        raise ServiceError(f"{error.message}{stated}{tried}", error.hint) from error
 
-    def _send(self, method: str, address: str, **request: Any) -> tuple[Answer, float | None]:
+    def _send(self, method: str, address: str, **request: Any) -> tuple[Response, float | None]:
         """The answer and how long the service asks to wait; PassingError without an answer."""
         from requests import exceptions
         from urllib3.exceptions import HTTPError
@@ -191,7 +191,7 @@ class Client:
                 kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
                 wait = _seconds(response.headers.get("Retry-After"))
                 part = response.headers.get("Content-Range", "")
-                return Answer(shown, response.status_code, kind, content, part), wait
+                return Response(shown, response.status_code, kind, content, part), wait
         except exceptions.SSLError as e:
             raise ServiceError(
                 f"no trusted connection to {urlsplit(address).netloc}: {_cause(e)}",
@@ -230,7 +230,7 @@ _REFUSALS = {
 }
 
 
-def _refusal(answer: Answer) -> ServiceError:
+def _refusal(answer: Response) -> ServiceError:
     what, hint = _REFUSALS.get(answer.status, ("fails", _LATER))
     words = f": {answer.words}" if answer.words else ""
     return ServiceError(f"{answer.address} {what} (HTTP {answer.status}){words}", hint)
@@ -300,6 +300,6 @@ def _markup_words(text: str) -> str:
                 for e in root.iter()
                 if e.tag.rpartition("}")[2] in ("ServiceException", "Exception")
             ]
-            said = " ".join(t.strip() for t in root.itertext() if t.strip())
-            return ": ".join([*(c for c in codes[:1] if c), said])
+            stated = " ".join(t.strip() for t in root.itertext() if t.strip())
+            return ": ".join([*(c for c in codes[:1] if c), stated])
     return html.unescape(re.sub(r"<[^>]*>", " ", text))

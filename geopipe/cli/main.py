@@ -31,6 +31,7 @@ from geopipe.cli.seams import verify_seams
 from geopipe.cli.train import train
 from geopipe.cli.transfer import transfer
 from geopipe.cli.verify import verify
+from geopipe.cli.wfs import wfs
 from geopipe.errors import GeopipeError
 from geopipe.oserrors import failure
 
@@ -136,6 +137,7 @@ COMMANDS = (
     export,
     doctor,
 )
+labels.add_command(wfs)
 for command in COMMANDS:
     main.add_command(command)
     if command not in (scene, doctor):  # they open no file of the user's

@@ -253,15 +253,15 @@ def _run(
     """Ask the service what it has, download, and print what came."""
     from geopipe.files import check_new_file
     from geopipe.imagery.download import download
-    from geopipe.imagery.plan import Limits, check_bounds
+    from geopipe.imagery.plan import DownloadLimits, check_bounds
     from geopipe.web import Client
 
     check_new_file(out, overwrite=overwrite)
     wanted = check_bounds(bounds)
-    planned = plan(Client(rate=rate), wanted, Limits(max_requests))
+    planned = plan(Client(rate=rate), wanted, DownloadLimits(max_requests))
     done = download(planned, out, credit=credit, overwrite=overwrite)
     if as_json:
-        facts = {"height": done.shape[0], "width": done.shape[1], "requests": done.pieces}
+        facts = {"height": done.shape[0], "width": done.shape[1], "requests": done.tile_requests}
         click.echo(
             json.dumps(
                 {"out": str(out), **facts, "empty": done.empty, "credit": done.credit, **done.about}
@@ -270,9 +270,10 @@ def _run(
         return
     for name, value in done.about.items():
         click.echo(f"{name}: {value}")
-    click.echo(f"size: {done.shape[1]} x {done.shape[0]} px, {done.pieces} requests")
+    click.echo(f"size: {done.shape[1]} x {done.shape[0]} px, {done.tile_requests} requests")
     if done.empty:
-        click.echo(f"warning: {done.empty} of {done.pieces} requests are without data", err=True)
+        total = done.tile_requests
+        click.echo(f"warning: {done.empty} of {total} requests are without data", err=True)
     if done.credit:
         click.echo(f"credit: {done.credit}")
     else:

@@ -13,20 +13,22 @@ from geopipe.imagery.pictures import PictureSource
 from geopipe.imagery.plan import (
     COARSER,
     Bounds,
-    Limits,
+    DownloadLimits,
     Plan,
     bounds_in,
     parse_crs,
     plane,
     unit_on_ground,
 )
-from geopipe.imagery.pyramid import Level, Pyramid
+from geopipe.imagery.pyramid import Pyramid, PyramidLevel
 from geopipe.imagery.wms import PIECE_PX, blocks, pixel_size
 from geopipe.services import Endpoint
-from geopipe.web import Answer, Client, redacted
+from geopipe.web import Client, Response, redacted
 
 _SQUARE = 1e-6
 """Pixels count as squares when their sides differ by less, as a share."""
+_LAST_EPSG = 32767
+"""Codes above are Esri's own."""
 _BYTES = ("U8", "U1", "U2", "U4")
 
 
@@ -36,7 +38,7 @@ def plan_arcgis(
     layer: str | None,
     bounds: Bounds,
     gsd: float,
-    limits: Limits,
+    limits: DownloadLimits,
     *,
     form: str | None = None,
 ) -> Plan:
@@ -80,7 +82,7 @@ def plan_arcgis(
         ) from e
 
 
-def _json(answer: Answer) -> dict[str, Any]:
+def _json(answer: Response) -> dict[str, Any]:
     """The tables of an answer; ServiceError when it is an error or no JSON."""
     try:
         tables = json.loads(answer.content)
@@ -100,9 +102,8 @@ def _crs(tables: Mapping[str, Any]) -> tuple[CRS, str]:
     wkid = tables.get("latestWkid") or tables.get("wkid")
     if not wkid:
         return parse_crs(str(tables["wkt"])), json.dumps({"wkt": tables["wkt"]})
-    return parse_crs(
-        f"{'ESRI' if 32767 < int(wkid) < 1_000_000 and int(wkid) > 37000 else 'EPSG'}:{wkid}"
-    ), str(wkid)
+    authority = "ESRI" if int(wkid) > _LAST_EPSG else "EPSG"
+    return parse_crs(f"{authority}:{wkid}"), str(wkid)
 
 
 def _exported(
@@ -112,7 +113,7 @@ def _exported(
     about: Mapping[str, Any],
     bounds: Bounds,
     gsd: float,
-    limits: Limits,
+    limits: DownloadLimits,
     layer: str | None,
     form: str | None,
 ) -> Plan:
@@ -165,8 +166,8 @@ def _exported(
         "level": "the service's own pixels" if native else "resampled by the service",
         "gsd": f"{pixel * unit:.4g} m",
     }
-    pieces = blocks(geobox, side, limits, address)
-    return Plan(geobox, pieces, PictureSource(client), _credit(about), tags)
+    tile_requests = blocks(geobox, side, limits, address)
+    return Plan(geobox, tile_requests, PictureSource(client), _credit(about), tags)
 
 
 def _cached(
@@ -175,7 +176,7 @@ def _cached(
     about: Mapping[str, Any],
     bounds: Bounds,
     gsd: float,
-    limits: Limits,
+    limits: DownloadLimits,
 ) -> Plan:
     info = about["tileInfo"]
     crs, _ = _crs(info["spatialReference"])
@@ -183,7 +184,7 @@ def _cached(
     origin = float(info["origin"]["x"]), float(info["origin"]["y"])
     endless = range(1 << 30)
     levels = tuple(
-        Level(str(int(d["level"])), float(d["resolution"]), origin, tile, endless, endless)
+        PyramidLevel(str(int(d["level"])), float(d["resolution"]), origin, tile, endless, endless)
         for d in info["lods"]
     )
     pyramid = Pyramid("the tile cache", crs, levels)
@@ -192,9 +193,9 @@ def _cached(
     def address(row: int, col: int) -> str:
         return _below(base.address, f"tile/{level.name}/{row}/{col}")
 
-    geobox, pieces = pyramid.cover(level, bounds, limits, address)
+    geobox, tile_requests = pyramid.cover(level, bounds, limits, address)
     tags = {"service": redacted(base.address), "level": level.name, "gsd": f"{size:.4g} m"}
-    return Plan(geobox, pieces, PictureSource(client, sparse=True), _credit(about), tags)
+    return Plan(geobox, tile_requests, PictureSource(client, sparse=True), _credit(about), tags)
 
 
 def _below(address: str, path: str) -> str:

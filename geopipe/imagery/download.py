@@ -18,7 +18,7 @@ from rasterio.windows import Window as RioWindow
 from geopipe.errors import GeopipeError, OutputError, SceneError, ServiceError
 from geopipe.files import MARK, atomic_file, check_new_file, require_own
 from geopipe.grid import Window
-from geopipe.imagery.plan import Piece, Plan
+from geopipe.imagery.plan import Plan, TileRequest
 from geopipe.progress import progress
 from geopipe.raster import Scene
 from geopipe.raster.drivers import network
@@ -34,10 +34,10 @@ class Downloaded:
 
     path: Path
     shape: tuple[int, int]
-    pieces: int
+    tile_requests: int
     empty: int
     """Pieces of which the service has nothing."""
-    asked: int
+    requested: int
     """Pieces that this run asked for; the others were there from an earlier one."""
     credit: str
     about: Mapping[str, str]
@@ -65,7 +65,7 @@ def download(
     try:
         cache.mkdir(exist_ok=True)
         (cache / MARK).touch()
-        files, asked = _fetch(plan, cache)
+        files, requested = _fetch(plan, cache)
         present = {piece: path for piece, path in files.items() if path.suffix != _EMPTY}
         tags = {k: v for k, v in {**plan.about, "credit": credit}.items() if v}
         empty = len(files) - len(present)
@@ -79,7 +79,7 @@ def download(
             raise
         raise OutputError(f"cannot write {out}: {e.strerror or e}", "is the disk full?") from e
     shutil.rmtree(cache, ignore_errors=True)
-    return Downloaded(out, plan.shape, len(files), empty, asked, credit, plan.about)
+    return Downloaded(out, plan.shape, len(files), empty, requested, credit, plan.about)
 
 
 def _require_space(plan: Plan, out: Path) -> None:
@@ -93,11 +93,11 @@ def _require_space(plan: Plan, out: Path) -> None:
         )
 
 
-def _fetch(plan: Plan, cache: Path) -> tuple[dict[Piece, Path], int]:
+def _fetch(plan: Plan, cache: Path) -> tuple[dict[TileRequest, Path], int]:
     """The file of each piece, and how many were not there yet."""
-    files: dict[Piece, Path] = {}
-    missing: list[tuple[Piece, Path]] = []
-    for piece in plan.pieces:
+    files: dict[TileRequest, Path] = {}
+    missing: list[tuple[TileRequest, Path]] = []
+    for piece in plan.tile_requests:
         base = cache / hashlib.sha256(piece.address.encode()).hexdigest()[:32]
         there = next((p for p in (base, base.with_suffix(_EMPTY)) if p.exists()), None)
         files[piece] = there or base
@@ -119,13 +119,13 @@ def _fetch(plan: Plan, cache: Path) -> tuple[dict[Piece, Path], int]:
 
 
 def _write(
-    plan: Plan, files: Mapping[Piece, Path], cache: Path, out: Path, tags: Mapping[str, str]
+    plan: Plan, files: Mapping[TileRequest, Path], cache: Path, out: Path, tags: Mapping[str, str]
 ) -> bool:
     """Put the pieces together; False, and nothing is written, where no pixel is valid."""
     first = next(iter(files.items()))
     data, _ = _read(plan, *first)
     raw, mask = cache / "pixels.tif", cache / "mask.tif"
-    any_valid, all_valid = False, len(files) == len(plan.pieces) and _covered(plan)
+    any_valid, all_valid = False, len(files) == len(plan.tile_requests) and _covered(plan)
     with (
         network(False),
         _new(raw, plan.geobox, len(data), data.dtype.name) as pixels,
@@ -152,7 +152,7 @@ def _write(
 
 
 def _read(
-    plan: Plan, piece: Piece, path: Path, wanted: tuple[int, np.dtype] | None = None
+    plan: Plan, piece: TileRequest, path: Path, wanted: tuple[int, np.dtype] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     try:
         data, valid = plan.source.read(piece, path)
@@ -170,7 +170,7 @@ def _read(
 
 def _covered(plan: Plan) -> bool:
     """Whether the pieces leave no pixel of the plane out."""
-    inside = (p.window.clip(plan.shape) for p in plan.pieces)
+    inside = (p.window.clip(plan.shape) for p in plan.tile_requests)
     return sum(w.height * w.width for w in inside) == plan.shape[0] * plan.shape[1]
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from geopipe.errors import SceneError, ServiceError
-from geopipe.imagery.plan import Piece
+from geopipe.imagery.plan import TileRequest
 from geopipe.raster.opening import opened
 from geopipe.raster.validity import valid_pixels
-from geopipe.web import Answer, Client, PassingError
+from geopipe.web import Client, PassingError, Response
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -30,10 +30,10 @@ class PictureSource:
     sparse: bool = False
     """Whether a tile may be missing (HTTP 404); else that is an error."""
 
-    def fetch(self, piece: Piece, target: Path) -> bool:
+    def fetch(self, piece: TileRequest, target: Path) -> bool:
         """As of `Source`; raises ServiceError for what is no picture of the piece's size."""
 
-        def check(answer: Answer) -> None:
+        def check(answer: Response) -> None:
             if answer.content and answer.status not in _ABSENT:
                 target.write_bytes(_picture(answer).content)
                 try:
@@ -45,7 +45,7 @@ class PictureSource:
         answer = self.client.get(piece.address, absent=absent, check=check)
         return bool(answer.content) and answer.status not in _ABSENT
 
-    def read(self, piece: Piece, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, piece: TileRequest, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """As of `Source`."""
         return read_picture(path, piece.window.shape, str(path))
 
@@ -54,7 +54,7 @@ class _BrokenError(ServiceError):
     """A picture that is cut off or damaged."""
 
 
-def _picture(answer: Answer) -> Answer:
+def _picture(answer: Response) -> Response:
     """`answer`, if its first bytes are a picture's; else what the service says instead."""
     head = answer.content[:16]
     if head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", *_TIFF)) or (

@@ -27,7 +27,7 @@ _EDGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TileRequest:
     """One request and its place."""
 
     window: Window
@@ -38,11 +38,11 @@ class Piece:
 class Source(Protocol):
     """Gets pieces and reads them."""
 
-    def fetch(self, piece: Piece, target: Path) -> bool:
+    def fetch(self, piece: TileRequest, target: Path) -> bool:
         """Write what the service has for `piece` to the file `target`; False: it has nothing."""
         ...
 
-    def read(self, piece: Piece, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, piece: TileRequest, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (bands, h, w) and validity (h, w) of a file that `fetch` wrote."""
         ...
 
@@ -52,7 +52,7 @@ class Plan:
     """A scene that is to be downloaded."""
 
     geobox: GeoBox
-    pieces: tuple[Piece, ...]
+    tile_requests: tuple[TileRequest, ...]
     source: Source
     credit: str
     """Whom to name in everything made from the scene; "" when the service does not say."""
@@ -66,7 +66,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class DownloadLimits:
     """What a download may ask for."""
 
     requests: int = 10_000
@@ -108,7 +108,7 @@ def _text(bounds: Sequence[float]) -> str:
 def parse_crs(name: str) -> CRS:
     """The CRS of a code such as ``EPSG:2154`` or a URN; ServiceError when there is none."""
     try:
-        return CRS.from_user_input(name)
+        return CRS.from_user_input("OGC:CRS84" if name == "CRS:84" else name)
     except CRSError as e:
         raise ServiceError(f"PROJ does not know the CRS {name}", "choose another one") from e
 

@@ -8,11 +8,19 @@ from pyproj import CRS
 
 from geopipe.errors import ServiceError
 from geopipe.grid import Window
-from geopipe.imagery.plan import COARSER, Bounds, Limits, Piece, bounds_in, plane, unit_on_ground
+from geopipe.imagery.plan import (
+    COARSER,
+    Bounds,
+    DownloadLimits,
+    TileRequest,
+    bounds_in,
+    plane,
+    unit_on_ground,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class PyramidLevel:
     """A tile matrix: tiles of one resolution."""
 
     name: str
@@ -44,9 +52,9 @@ class Pyramid:
 
     name: str
     crs: CRS
-    levels: tuple[Level, ...]
+    levels: tuple[PyramidLevel, ...]
 
-    def level(self, bounds: Bounds, gsd: float) -> tuple[Level, float]:
+    def level(self, bounds: Bounds, gsd: float) -> tuple[PyramidLevel, float]:
         """The coarsest level whose pixels are not larger than `gsd`, and metres that they have.
 
         On the ground, and larger by `COARSER` at most. Raises ServiceError when all are coarser.
@@ -64,8 +72,12 @@ class Pyramid:
         return best, sizes[best]
 
     def cover(
-        self, level: Level, bounds: Bounds, limits: Limits, address: Callable[[int, int], str]
-    ) -> tuple[GeoBox, tuple[Piece, ...]]:
+        self,
+        level: PyramidLevel,
+        bounds: Bounds,
+        limits: DownloadLimits,
+        address: Callable[[int, int], str],
+    ) -> tuple[GeoBox, tuple[TileRequest, ...]]:
         """The pixels of `level` that meet `bounds`, and the tiles that have them.
 
         `address`: of the tile in a row and column. Raises ServiceError when there are none.
@@ -82,8 +94,8 @@ class Pyramid:
         rows = range(window.row // height, -(-window.bottom // height))
         cols = range(window.col // width, -(-window.right // width))
         limits.check(window.height * window.width, len(rows) * len(cols))
-        pieces = tuple(
-            Piece(
+        tile_requests = tuple(
+            TileRequest(
                 Window(row * height - window.row, col * width - window.col, height, width),
                 address(row, col),
             )
@@ -92,7 +104,7 @@ class Pyramid:
             for col in cols
             if col in level.cols
         )
-        return geobox, pieces
+        return geobox, tile_requests
 
 
 def best_pyramid(pyramids: Sequence[Pyramid], bounds: Bounds, gsd: float) -> Pyramid:
@@ -105,7 +117,7 @@ def best_pyramid(pyramids: Sequence[Pyramid], bounds: Bounds, gsd: float) -> Pyr
     for i, pyramid in enumerate(pyramids):
         try:
             level, size = pyramid.level(bounds, gsd)
-            pyramid.cover(level, bounds, Limits(10**12), lambda _row, _col: "")
+            pyramid.cover(level, bounds, DownloadLimits(10**12), lambda _row, _col: "")
         except ServiceError as e:
             errors.append(e)
             continue

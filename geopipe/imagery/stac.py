@@ -15,11 +15,11 @@ from shapely.geometry.base import BaseGeometry
 
 from geopipe.errors import SceneError, ServiceError
 from geopipe.grid import Window, ground_gsd
-from geopipe.imagery.plan import Bounds, Limits, Piece, Plan, bounds_in, plane
+from geopipe.imagery.plan import Bounds, DownloadLimits, Plan, TileRequest, bounds_in, plane
 from geopipe.imagery.wms import PIECE_PX, blocks
 from geopipe.raster import Scene
 from geopipe.services import layer_credit, select
-from geopipe.web import Answer, Client, redacted
+from geopipe.web import Client, Response, redacted
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class WindowSource:
 
     images: tuple[_Image, ...]
 
-    def fetch(self, piece: Piece, target: Path) -> bool:
+    def fetch(self, piece: TileRequest, target: Path) -> bool:
         """As of `Source`."""
         window = piece.window
         bands = len(self.images[0].scene.bands)
@@ -64,7 +64,7 @@ class WindowSource:
             np.savez(f, data=data, valid=valid)
         return bool(valid.any())
 
-    def read(self, piece: Piece, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, piece: TileRequest, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """As of `Source`."""
         try:
             with np.load(path, allow_pickle=False) as saved:
@@ -81,7 +81,7 @@ def plan_stac(
     url: str,
     collection: str,
     bounds: Bounds,
-    limits: Limits,
+    limits: DownloadLimits,
     *,
     when: str | None = None,
     asset: str | None = None,
@@ -122,7 +122,7 @@ def plan_stac(
     geobox, window = plane(first.crs.proj, (affine.c, affine.f), affine.a, box)
     images = tuple(_on_grid(scenes, window))
     chosen_ids = " ".join(scene.path for scene in scenes)
-    pieces = blocks(geobox, PIECE_PX, limits, lambda part: f"{chosen_ids} {window} {part}")
+    tile_requests = blocks(geobox, PIECE_PX, limits, lambda part: f"{chosen_ids} {window} {part}")
     days = {str(item["properties"].get("datetime"))[:10] for item in chosen}
     about = {
         "service": redacted(url),
@@ -132,10 +132,10 @@ def plan_stac(
         **({"acquisition_date": days.pop()} if len(days) == 1 else {}),
     }
     credit = _credit(client, urljoin(base, f"collections/{collection}"))
-    return Plan(geobox, pieces, WindowSource(images), credit, about)
+    return Plan(geobox, tile_requests, WindowSource(images), credit, about)
 
 
-def _tables(answer: Answer) -> dict[str, Any]:
+def _tables(answer: Response) -> dict[str, Any]:
     try:
         tables = json.loads(answer.content)
     except ValueError:

@@ -14,9 +14,9 @@ from geopipe.grid import Window
 from geopipe.imagery.pictures import PictureSource
 from geopipe.imagery.plan import (
     Bounds,
-    Limits,
-    Piece,
+    DownloadLimits,
     Plan,
+    TileRequest,
     bounds_in,
     parse_crs,
     plane,
@@ -27,6 +27,7 @@ from geopipe.web import Client, redacted
 
 PIECE_PX = 1024
 """Pixels a side of what is asked for at once."""
+_CONTACT = "ContactInformation/ContactPersonPrimary"
 _ROUND = 0.005
 """Scale errors of a projection below which its metres count as metres on the ground."""
 _FORMATS = ("image/png", "image/jpeg", "image/webp", "image/tiff", "image/geotiff")
@@ -38,7 +39,7 @@ def plan_wms(
     layer: str | None,
     bounds: Bounds,
     gsd: float,
-    limits: Limits,
+    limits: DownloadLimits,
     *,
     crs: str | None = None,
     form: str | None = None,
@@ -62,30 +63,19 @@ def plan_wms(
     endpoint = Endpoint(url)
     root = endpoint.capabilities(client, "WMS", "1.3.0")
     version = root.get("version", "1.3.0")
-    layers = {entry.name: entry for entry in _layers(root.find("Capability/Layer"))}
+    provider = text(root, f"Service/{_CONTACT}/ContactOrganization")
+    top = _Layer("", (), None, provider)
+    layers = {entry.name: entry for entry in _layers(root.find("Capability/Layer"), top)}
     if not layers:
         raise ServiceError(f"{redacted(url)} is no WMS with layers", "check the address")
     chosen = layers[select(layers, layer, "layer")]
     chosen.require(bounds)
     code = _crs(chosen, crs, bounds)
     projected = parse_crs(code)
-    formats = [
-        " ".join((e.text or "").split()) for e in root.iterfind("Capability/Request/GetMap/Format")
-    ]
-    form = select(formats, form, "format") if form else _preferred(formats)
+    form = _format(root, form)
     box = bounds_in(projected, bounds)
     pixel = pixel_size(projected, box, gsd)
     geobox, window = plane(projected, (0.0, 0.0), pixel, box)
-    side = min(
-        [
-            PIECE_PX,
-            *(
-                int(n)
-                for k in ("MaxWidth", "MaxHeight")
-                if (n := text(root, f"Service/{k}")).isdigit() and int(n)
-            ),
-        ]
-    )
     params = {
         "SERVICE": "WMS",
         "REQUEST": "GetMap",
@@ -97,7 +87,7 @@ def plan_wms(
     }
     if form in ("image/png", "image/webp"):
         params["TRANSPARENT"] = "TRUE"
-    swap = version >= "1.3" and code != "CRS:84" and north_first(projected)
+    swap = version >= "1.3" and north_first(projected)
 
     def address(part: Window) -> str:
         left, bottom, right, top = window_bounds(pixel, window, part)
@@ -105,19 +95,15 @@ def plan_wms(
         size = {"WIDTH": str(part.width), "HEIGHT": str(part.height)}
         return endpoint.url({**params, "BBOX": ",".join(f"{v:.15g}" for v in corners), **size})
 
-    pieces = blocks(geobox, side, limits, address)
+    tile_requests = blocks(geobox, _side(root), limits, address)
     about = {
         "service": redacted(url),
         "layer": chosen.name,
         "level": f"{pixel:.10g} units of {code}",
         "gsd": f"{pixel * unit_on_ground(projected, box):.4g} m",
     }
-    credit = layer_credit(
-        chosen.credit
-        or text(root, "Service/ContactInformation/ContactPersonPrimary/ContactOrganization"),
-        text(root, "Service/AccessConstraints"),
-    )
-    return Plan(geobox, pieces, PictureSource(client), credit, about)
+    credit = layer_credit(chosen.credit, text(root, "Service/AccessConstraints"))
+    return Plan(geobox, tile_requests, PictureSource(client), credit, about)
 
 
 def pixel_size(crs: CRS, box: Bounds, gsd: float) -> float:
@@ -137,8 +123,8 @@ def window_bounds(pixel: float, window: Window, part: Window) -> Bounds:
 
 
 def blocks(
-    geobox: GeoBox, side: int, limits: Limits, address: Callable[[Window], str]
-) -> tuple[Piece, ...]:
+    geobox: GeoBox, side: int, limits: DownloadLimits, address: Callable[[Window], str]
+) -> tuple[TileRequest, ...]:
     """Requests of at most `side` x `side` px that cover `geobox`."""
     height, width = geobox.shape
     limits.check(height * width, -(-height // side) * -(-width // side))
@@ -147,7 +133,7 @@ def blocks(
         for row in range(0, height, side)
         for col in range(0, width, side)
     )
-    return tuple(Piece(part, address(part)) for part in parts)
+    return tuple(TileRequest(part, address(part)) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -229,10 +215,21 @@ def _crs(layer: _Layer, wanted: str | None, bounds: Bounds) -> str:
     return next((c for c in (*zones, "EPSG:3857") if c in known), known[0])
 
 
-def _preferred(formats: list[str]) -> str:
+def _format(root: ET.Element, wanted: str | None) -> str:
+    """The media type to ask for."""
+    listed = root.iterfind("Capability/Request/GetMap/Format")
+    formats = [" ".join((e.text or "").split()) for e in listed]
+    if wanted:
+        return select(formats, wanted, "format")
     for form in _FORMATS:
         if form in formats:
             return form
     raise ServiceError(
         f"the service draws {', '.join(formats) or 'nothing'}, not what geopipe reads"
     )
+
+
+def _side(root: ET.Element) -> int:
+    """Pixels a side of what is asked for at once."""
+    stated = (text(root, f"Service/{side}") for side in ("MaxWidth", "MaxHeight"))
+    return min([PIECE_PX, *(int(n) for n in stated if n.isdigit() and int(n))])

@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ET
 
 from geopipe.errors import ServiceError
 from geopipe.imagery.pictures import PictureSource
-from geopipe.imagery.plan import Bounds, Limits, Plan, bounds_in, parse_crs
-from geopipe.imagery.pyramid import Level, Pyramid, best_pyramid
+from geopipe.imagery.plan import Bounds, DownloadLimits, Plan, bounds_in, parse_crs
+from geopipe.imagery.pyramid import Pyramid, PyramidLevel, best_pyramid
 from geopipe.services import Endpoint, layer_credit, north_first, select, text
 from geopipe.web import Client, redacted
 
@@ -23,7 +23,7 @@ def plan_wmts(
     layer: str | None,
     bounds: Bounds,
     gsd: float,
-    limits: Limits,
+    limits: DownloadLimits,
     *,
     matrix_set: str | None = None,
     form: str | None = None,
@@ -64,7 +64,7 @@ def plan_wmts(
     pyramid = best_pyramid(pyramids, bounds, gsd)
     level, size = pyramid.level(bounds, gsd)
     tile = _Tile(root, chosen, endpoint, name, pyramid.name, level.name, form)
-    geobox, pieces = pyramid.cover(level, bounds, limits, tile.address)
+    geobox, tile_requests = pyramid.cover(level, bounds, limits, tile.address)
     about = {
         "service": redacted(url),
         "layer": name,
@@ -76,7 +76,7 @@ def plan_wmts(
         text(root, "ServiceProvider/ProviderName"),
         text(root, "ServiceIdentification/AccessConstraints"),
     )
-    return Plan(geobox, pieces, PictureSource(client, sparse=True), credit, about)
+    return Plan(geobox, tile_requests, PictureSource(client, sparse=True), credit, about)
 
 
 class _Tile:
@@ -165,7 +165,7 @@ def _pyramid(matrix_set: ET.Element, link: ET.Element, box: Bounds | None) -> Py
         text(e, "TileMatrix"): e for e in link.iterfind("TileMatrixSetLimits/TileMatrixLimits")
     }
 
-    def levels(swap: bool) -> tuple[Level, ...]:
+    def levels(swap: bool) -> tuple[PyramidLevel, ...]:
         return tuple(
             _level(e, unit, swap, tile_limits.get(text(e, "Identifier")))
             for e in matrix_set.iterfind("TileMatrix")
@@ -186,7 +186,7 @@ def _pyramid(matrix_set: ET.Element, link: ET.Element, box: Bounds | None) -> Py
     return Pyramid(name, crs, made)
 
 
-def _level(matrix: ET.Element, unit: float, swap: bool, tiles: ET.Element | None) -> Level:
+def _level(matrix: ET.Element, unit: float, swap: bool, tiles: ET.Element | None) -> PyramidLevel:
     first, second = (float(v) for v in text(matrix, "TopLeftCorner").split())
     rows, cols = (range(int(text(matrix, f"Matrix{side}"))) for side in ("Height", "Width"))
     if tiles is not None:
@@ -199,10 +199,10 @@ def _level(matrix: ET.Element, unit: float, swap: bool, tiles: ET.Element | None
     if not (0 < pixel < 1e7 and all(0 < n <= 8192 for n in tile)):
         raise ValueError(f"pixels of {pixel:g}, tiles of {tile[1]} x {tile[0]}")
     origin = (second, first) if swap else (first, second)
-    return Level(text(matrix, "Identifier"), pixel, origin, tile, rows, cols)
+    return PyramidLevel(text(matrix, "Identifier"), pixel, origin, tile, rows, cols)
 
 
-def _meets(level: Level, box: Bounds) -> bool:
+def _meets(level: PyramidLevel, box: Bounds) -> bool:
     left, bottom, right, top = level.extent
     return box[0] < right and box[2] > left and box[1] < top and box[3] > bottom
 

@@ -7,8 +7,8 @@ from pyproj import CRS
 
 from geopipe.errors import ConfigError
 from geopipe.imagery.pictures import PictureSource
-from geopipe.imagery.plan import Bounds, Limits, Plan
-from geopipe.imagery.pyramid import Level, Pyramid
+from geopipe.imagery.plan import Bounds, DownloadLimits, Plan
+from geopipe.imagery.pyramid import Pyramid, PyramidLevel
 from geopipe.web import Client, redacted
 
 WEB_MERCATOR = CRS.from_epsg(3857)
@@ -20,7 +20,7 @@ _DEEPEST = 24
 def web_mercator(tile_px: int = 256, deepest: int = _DEEPEST) -> Pyramid:
     """The pyramid of XYZ tiles: level z has 2^z x 2^z tiles."""
     levels = [
-        Level(
+        PyramidLevel(
             str(z),
             2 * _HALF / (tile_px << z),
             (-_HALF, _HALF),
@@ -38,7 +38,7 @@ def plan_xyz(
     template: str,
     bounds: Bounds,
     gsd: float,
-    limits: Limits,
+    limits: DownloadLimits,
     *,
     tms: bool = False,
     tile_px: int = 256,
@@ -74,6 +74,6 @@ def plan_xyz(
         filled = template.replace("{z}", level.name).replace("{x}", str(col))
         return filled.replace("{y}", str(y)).replace("{-y}", str(last - row))
 
-    geobox, pieces = pyramid.cover(level, bounds, limits, address)
+    geobox, tile_requests = pyramid.cover(level, bounds, limits, address)
     about = {"service": redacted(template), "level": level.name, "gsd": f"{size:.4g} m"}
-    return Plan(geobox, pieces, PictureSource(client, sparse=True), "", about)
+    return Plan(geobox, tile_requests, PictureSource(client, sparse=True), "", about)

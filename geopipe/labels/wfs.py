@@ -20,7 +20,7 @@ from geopipe.labels.fetch import scene_bounds
 from geopipe.progress import announce
 from geopipe.raster.geopackage import atomic_geopackage
 from geopipe.services import Endpoint, layer_credit, parse_xml, select, text
-from geopipe.web import Answer, Client
+from geopipe.web import Client, Response
 
 PAGE = 5000
 """Features asked for at once; the most that data.geopf.fr gives."""
@@ -143,7 +143,7 @@ def _pages(
         yield frame
 
 
-def _frame(answer: Answer) -> gpd.GeoDataFrame:
+def _frame(answer: Response) -> gpd.GeoDataFrame:
     """The features of a page of GeoJSON, longitude first."""
     if answer.kind == "XML":
         parse_xml(answer, "GeoJSON", "FeatureCollection")

@@ -19,13 +19,13 @@ from web_world import encode
 from geopipe.cli.main import main
 from geopipe.errors import OutputError, ServiceError
 from geopipe.imagery.download import download
-from geopipe.imagery.plan import Limits
+from geopipe.imagery.plan import DownloadLimits
 from geopipe.imagery.xyz import plan_xyz
 from geopipe.raster import Scene
 from geopipe.web import Client, redacted
 
 BOUNDS = (4.0660, 45.6050, 4.0680, 45.6065)
-LIMITS = Limits()
+LIMITS = DownloadLimits()
 COMMAND = "from geopipe.cli.main import main; main()"
 PAGE = b"<html><head><title>Busy, come back</title></head><body>x</body></html>"
 EXCEPTION = b"""<?xml version="1.0"?><ServiceExceptionReport xmlns="http://www.opengis.net/ogc">
@@ -42,7 +42,7 @@ def plan(world, client):
 def reference(plan, tmp_path):
     """The bytes of an undisturbed download."""
     data = download(plan, tmp_path / "reference.tif").path.read_bytes()
-    assert len(plan.pieces) >= 4
+    assert len(plan.tile_requests) >= 4
     return data
 
 
@@ -105,7 +105,7 @@ def test_faults_that_stay_are_told_and_what_is_done_is_kept(
     assert not out.exists()
     world.faults = []
     again = download(plan, out)
-    assert again.asked == len(plan.pieces) - 2
+    assert again.requested == len(plan.tile_requests) - 2
     assert out.read_bytes() == reference
 
 
@@ -114,7 +114,7 @@ def test_missing_and_transparent_tiles_are_without_data(world, client, plan, tmp
     done = download(plan, tmp_path / "s.tif")
     assert done.empty == 1  # a transparent one is a picture
     raster = Scene.open(done.path).read()
-    holes = [p.window.clip(plan.shape) for p in plan.pieces[:2]]
+    holes = [p.window.clip(plan.shape) for p in plan.tile_requests[:2]]
     expected = np.ones(plan.shape, bool)
     for hole in holes:
         expected[hole.slices] = False
@@ -145,7 +145,7 @@ def test_a_tile_that_was_damaged_on_disk_is_got_again(world, plan, reference, tm
     with pytest.raises(ServiceError, match="cut off") as caught:
         download(plan, out)
     assert caught.value.hint == "the same command gets it again"
-    assert download(plan, out).asked == 1
+    assert download(plan, out).requested == 1
     assert out.read_bytes() == reference
 
 
@@ -254,10 +254,10 @@ def test_a_killed_download_goes_on_to_the_same_bytes(world, reference, plan, tmp
     os.kill(run.pid, signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
     kept = [p for p in (tmp_path / "s.tif.tiles").iterdir() if "." not in p.name]
-    assert 1 <= len(kept) < len(plan.pieces)
+    assert 1 <= len(kept) < len(plan.tile_requests)
     assert not out.exists()
     world.delay = 0.0
     done = download(plan, out)
-    assert done.asked == len(plan.pieces) - len(kept)
+    assert done.requested == len(plan.tile_requests) - len(kept)
     assert out.read_bytes() == reference
     assert not (tmp_path / "s.tif.tiles").exists()

@@ -23,7 +23,7 @@ from web_world import (
 from geopipe.errors import ConfigError, ServiceError
 from geopipe.imagery.arcgis import plan_arcgis
 from geopipe.imagery.download import download
-from geopipe.imagery.plan import Limits, bounds_in, check_bounds
+from geopipe.imagery.plan import DownloadLimits, bounds_in, check_bounds
 from geopipe.imagery.wms import plan_wms
 from geopipe.imagery.wmts import plan_wmts
 from geopipe.imagery.xyz import plan_xyz
@@ -31,7 +31,7 @@ from geopipe.raster import Scene
 
 BOUNDS = (4.0660, 45.6050, 4.0700, 45.6080)
 """Montbrison; 311 x 333 m."""
-LIMITS = Limits()
+LIMITS = DownloadLimits()
 PNG = "image/png"
 
 
@@ -61,7 +61,7 @@ def test_xyz_and_tms(world, client, tmp_path, path, tms):
     assert transform.a == pytest.approx(MERCATOR_CELL, abs=1e-12)
     assert (tags["level"], tags["gsd"], tags["credit"]) == ("18", "0.4178 m", "me")
     assert tags["TIFFTAG_COPYRIGHT"] == "me"
-    assert done.asked == done.pieces == world.images
+    assert done.requested == done.tile_requests == world.images
     assert not (tmp_path / "s.tif.tiles").exists()
     assert world.agent.startswith("geopipe/")
 
@@ -96,7 +96,7 @@ def test_wmts_in_web_mercator(world, client, tmp_path):
     assert {k: query[k] for k in ("apikey", "STYLE", "FORMAT", "VERSION")} == {
         "apikey": "abc", "STYLE": "normal", "FORMAT": PNG, "VERSION": "1.0.0",
     }  # fmt: skip
-    assert len(tiles) == len(plan.pieces) <= 16
+    assert len(tiles) == len(plan.tile_requests) <= 16
 
 
 def test_wmts_in_a_national_crs(world, client, tmp_path):
@@ -154,15 +154,15 @@ def test_tiles_that_the_layer_does_not_have_are_not_asked_for(world, client, tmp
     )
     whole = wmts_layer("ORTHO", tile_limits=limits.replace(str(x), "0"))
     world.documents["/wmts"] = "text/xml", wmts([whole], [mercator_set()])
-    pieces = plan_wmts(client, world.url + "/wmts", None, BOUNDS, 0.5, LIMITS).pieces
-    cols = sorted({int(dict(parse_qsl(urlsplit(p.address).query))["TILECOL"]) for p in pieces})
+    before = plan_wmts(client, world.url + "/wmts", None, BOUNDS, 0.5, LIMITS).tile_requests
+    cols = sorted({int(dict(parse_qsl(urlsplit(p.address).query))["TILECOL"]) for p in before})
     part = wmts_layer("ORTHO", tile_limits=limits.replace(str(x), str(cols[1])))
     world.documents["/wmts"] = "text/xml", wmts([part], [mercator_set()])
     plan = plan_wmts(client, world.url + "/wmts", None, BOUNDS, 0.5, LIMITS)
-    assert len(plan.pieces) == len(pieces) * (len(cols) - 1) // len(cols)
+    assert len(plan.tile_requests) == len(before) * (len(cols) - 1) // len(cols)
     done = download(plan, tmp_path / "s.tif")
     raster = Scene.open(done.path).read()
-    edge = min(p.window.col for p in plan.pieces)
+    edge = min(p.window.col for p in plan.tile_requests)
     assert not raster.valid[:, :edge].any()
     assert raster.valid[:, edge:].all()
     assert y < 200_000
@@ -180,7 +180,7 @@ def test_wms(world, client, tmp_path, code):
     assert (transform.a == 0.5) == (code != "EPSG:3857")
     assert transform.c / transform.a == pytest.approx(round(transform.c / transform.a), abs=1e-6)
     assert tags["credit"] == "The Agency, Licence Ouverte 2.0"
-    assert done.pieces > 4
+    assert done.tile_requests > 4
     query = dict(parse_qsl(urlsplit(world.requests[-1]).query))
     assert (query["VERSION"], query["CRS"], query["map"]) == ("1.3.0", code, "a")
     assert (query["TRANSPARENT"], query["FORMAT"]) == ("TRUE", PNG)
@@ -256,7 +256,7 @@ def test_bands_of_16_bits(world, client, tmp_path, make_raster):
     data[:, :10] = 0
     path = make_raster(data, nodata=0)
     world.documents["/r/ImageServer/exportImage"] = "image/tiff", path.read_bytes()
-    assert len(plan.pieces) == 1
+    assert len(plan.tile_requests) == 1
     with rasterio.open(download(plan, tmp_path / "s.tif").path) as src:
         assert np.array_equal(src.read(), data)
         assert src.dtypes == ("uint16",) * 4
@@ -322,7 +322,7 @@ def test_too_much_is_refused_before_anything_is_asked_or_made(world, client, tmp
         plan_xyz(client, template, (4, 45, 4.3, 45.3), 0.5, LIMITS)
     assert "`max_requests`" in caught.value.hint
     with pytest.raises(ConfigError, match="million pixels"):
-        plan_xyz(client, template, (4, 45, 5, 46), 0.5, Limits(10**9))
+        plan_xyz(client, template, (4, 45, 5, 46), 0.5, DownloadLimits(10**9))
     assert not world.requests
     assert not list(tmp_path.iterdir())
 

@@ -15,13 +15,13 @@ from web_world import colours
 
 from geopipe.errors import ServiceError
 from geopipe.imagery.download import download
-from geopipe.imagery.plan import Limits, bounds_in
+from geopipe.imagery.plan import DownloadLimits, bounds_in
 from geopipe.imagery.stac import plan_stac
 from geopipe.raster.opening import release
 
 SERVER = Path(__file__).parents[1] / "raster" / "test_remote.py"
 BOUNDS = (4.0660, 45.6050, 4.0690, 45.6070)
-LIMITS = Limits()
+LIMITS = DownloadLimits()
 LEFT, TOP = 783_000.0, 6_502_400.0
 
 
@@ -63,7 +63,7 @@ def item(url, name, when, folder):
         "type": "Feature", "id": name, "geometry": shape,
         "properties": {"datetime": when}, "links": [],
         "assets": {
-            "visual": {"href": f"{url}/-/{name}.tif", "type": "image/tiff; application=geotiff"},
+            "visual": {"href": f"{url}/ok/{name}.tif", "type": "image/tiff; application=geotiff"},
             "thumbnail": {"href": "./t.png", "type": "image/png"},
         },
     }  # fmt: skip
