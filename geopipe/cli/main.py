@@ -13,6 +13,7 @@ from geopipe import __version__
 from geopipe.cli.assess import assess
 from geopipe.cli.chips import chips
 from geopipe.cli.commands import Group
+from geopipe.cli.compare import compare
 from geopipe.cli.doctor import doctor
 from geopipe.cli.evaluate import evaluate
 from geopipe.cli.index import index
@@ -31,7 +32,14 @@ SECTIONS = {
     "Labels": ("labels", "labels check", "labels align"),
     "Train": ("train", "patches train", "chips train", "transfer", "run"),
     "Map": ("map", "roads", "chips classify", "verify-seams"),
-    "Judge": ("evaluate", "assess plan", "assess report", "chips evaluate", "chips attention"),
+    "Judge": (
+        "evaluate",
+        "compare",
+        "assess plan",
+        "assess report",
+        "chips evaluate",
+        "chips attention",
+    ),
     "Search": ("index build", "index query", "index evaluate", "index heatmap"),
     "Other": ("doctor",),
 }
@@ -118,6 +126,7 @@ COMMANDS = (
     roads,
     verify_seams,
     evaluate,
+    compare,
     assess,
     index,
     doctor,

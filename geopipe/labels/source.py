@@ -57,7 +57,7 @@ def open_labels(
             raise LabelError(f"{path} is OSM data, which has no layers", "leave the layer out")
         extract = read_osm_file(path, scheme, extent)
         return VectorLabels.of([extract], scheme, geobox, OSM_CREDIT, str(path))
-    if _is_raster(path):
+    if is_raster(path):
         labels = RasterLabels.open(path, scheme)
         _require_overlap(labels, extent)
         return labels
@@ -65,7 +65,7 @@ def open_labels(
     return VectorLabels.of(features, scheme, geobox, credit, str(path))
 
 
-def _is_raster(path: Path) -> bool:
+def is_raster(path: Path) -> bool:
     """Whether GDAL opens `path` as a raster; a GeoPackage with a vector layer is vectors."""
     if path.suffix.lower() in _VECTOR_ONLY:
         return False
