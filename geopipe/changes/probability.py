@@ -88,7 +88,8 @@ def calibrate(
 def choose_threshold(probabilities: np.ndarray, weights: np.ndarray, max_false: float) -> Threshold:
     """Report as many of (n,) objects as keep the expected share of wrong ones at `max_false`.
 
-    The share is the mean of 1 - probability of what is reported, weighted by `weights` (n,).
+    The share is the mean of 1 - probability of what is reported, weighted by `weights` (n,). What
+    is more likely wrong than right is never reported, however certain the others are.
     """
     reported = np.zeros(len(probabilities), bool)
     if not len(probabilities):
@@ -98,7 +99,8 @@ def choose_threshold(probabilities: np.ndarray, weights: np.ndarray, max_false: 
     share = wrong / np.maximum(np.cumsum(weights[order]), 1e-12)
     # Equal probabilities are reported together or not at all.
     last = np.r_[np.diff(probabilities[order]) != 0, True]
-    fits = np.flatnonzero((share <= max_false) & last)
+    likely = probabilities[order] >= min(0.5, 1 - max_false)
+    fits = np.flatnonzero((share <= max_false) & last & likely)
     if not len(fits):
         return Threshold(math.nan, reported, math.nan)
     reported[order[: fits[-1] + 1]] = True

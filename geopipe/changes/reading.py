@@ -94,7 +94,9 @@ def _of_vectors(path: Path) -> tuple[Side, CRS, Any]:
         boxes = [f.to_crs(crs).total_bounds for f in frames if len(f)]
         bounds = np.array(boxes) if boxes else np.empty((0, 4))
         if len(bounds):
-            footprint = shapely.box(*bounds[:, :2].min(0), *bounds[:, 2:].max(0))
+            (left, bottom), (right, top) = bounds[:, :2].min(0), bounds[:, 2:].max(0)
+            margin = 0.02 * max(right - left, top - bottom)  # what lies on the rim is inside
+            footprint = shapely.box(left - margin, bottom - margin, right + margin, top + margin)
     scores = scores_beside(path.with_name("classes.tif"))
     return (
         Side(
