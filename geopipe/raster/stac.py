@@ -38,7 +38,8 @@ _TITLES = {
     "classes": "Class map",
     "confidence": "Score of the best class",
     "scores": "Score of each class",
-    "features": "Building footprints and polygons of the other classes",
+    "features": "Building footprints, road lines, and polygons of the other classes",
+    "features_page": "The same features over the scene, a page that works offline",
     "features_parquet": "The same features as GeoParquet",
 }
 

@@ -61,6 +61,7 @@ _OUTPUT_NAMES = (
     "classes.qml",
     "classes.gpkg",
     "features.gpkg",
+    "features.html",
     "features.parquet",
     "confidence.tif",
     "confidence.tif.aux.xml",
@@ -243,14 +244,14 @@ def _build(
     timings = [("mapping", time.monotonic() - start)]
     counts: tuple[tuple[str, str], ...] = ()
     if options.vectors:
-        from geopipe.vectors.features import write_features  # brings pandas
+        from geopipe.workflow.feature_files import write_feature_files  # brings pandas
 
         began = time.monotonic()
-        features = write_features(
+        features = write_feature_files(
+            scene,
             assets["classes"],
             assembly,
             model.scheme,
-            name=scene_names([scene.path])[scene.path],
             orthogonalize=options.orthogonalize,
         )
         assets |= features.files
