@@ -28,7 +28,7 @@ from geopipe.raster.scene import opened
 from geopipe.raster.validity import valid_pixels
 from geopipe.report.page import render, write_page
 
-IMAGE_BYTES = 10_000_000
+IMAGE_BYTES = 14_000_000
 """Of all tiles of the image, as text in the page."""
 FEATURE_BYTES = 5_000_000
 """Of all features."""
