@@ -80,9 +80,7 @@ def compare(
         ConfigError: An option has an impossible value.
         OutputError: A file cannot be written.
     """
-    mapped, other = (
-        Path(f.classes if isinstance(f, MapResult) else f) for f in (class_map, reference)
-    )
+    mapped, other = _file(class_map), _file(reference)
     paths = [Path(p) if p else None for p in (out, josm, area, truth, truth_area)]
     target, josm_path, area_path, truth_path, truth_area_path = paths
     if josm_path and not target:
@@ -106,3 +104,9 @@ def compare(
     return MapChanges(
         tables.get("buildings"), tables.get("roads"), result.counts(), result.notes, target
     )
+
+
+def _file(given: MapResult | str | Path) -> Path:
+    if isinstance(given, MapResult):
+        return given.polygons or given.classes
+    return Path(given)
