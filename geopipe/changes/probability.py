@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-_CLIP = 0.005
+_CLIP = 0.002
 """Scores are kept this far from 0 and 1, so that their logarithms are finite."""
 _OFFSET_SD = 2.0
 _SLOPE_SD = 0.5

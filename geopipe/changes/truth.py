@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from geopipe.changes.matching import ONLY_MAP, match_buildings
+from geopipe.changes.matching import ONLY_MAP, MatchOptions, match_buildings
 from geopipe.changes.objects import ObjectSet, Plane
 from geopipe.errors import LabelError
 from geopipe.evaluation.polygon_files import read_area, read_polygons
@@ -31,5 +31,6 @@ def truth_samples(
             f"no building of the map lies inside {area or truth}",
             "give a truth of the same place, and a map with probabilities",
         )
-    matches = match_buildings(inside.shapes, true)
+    # Only what overlaps counts: a false building may lie near a true one of the same shape.
+    matches = match_buildings(inside.shapes, true, MatchOptions(max_move=0.0))
     return inside.scores, matches.status[matches.mapped_group] != ONLY_MAP
