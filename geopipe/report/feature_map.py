@@ -185,7 +185,10 @@ def _plain(value: Any) -> Any:
     if value is None or value != value:
         return None
     if isinstance(value, float | np.floating):
-        return float(f"{value:.4g}") if abs(value) < 1000 else round(float(value), 1)
+        number = float(value)
+        if not math.isfinite(number):
+            return None
+        return float(f"{number:.4g}") if abs(number) < 1000 else round(number, 1)
     return int(value) if isinstance(value, int | np.integer) else str(value)
 
 
