@@ -6,7 +6,16 @@ from pathlib import Path
 import click
 
 from geopipe.cli.commands import Command
-from geopipe.cli.options import AREA, AS_JSON, LAYER, OVERWRITE, PATH, classes_option, out_option
+from geopipe.cli.options import (
+    AREA,
+    AS_JSON,
+    LAYER,
+    MAX_SHIFT,
+    OVERWRITE,
+    PATH,
+    classes_option,
+    out_option,
+)
 
 
 @click.command(cls=Command)
@@ -39,14 +48,12 @@ from geopipe.cli.options import AREA, AS_JSON, LAYER, OVERWRITE, PATH, classes_o
     help="Polygons in which --truth is complete  [default: the box around it]",
 )
 @click.option(
-    "--align",
-    "max_shift",
-    type=click.FloatRange(0, 30),
-    default=8.0,
+    "--align/--no-align",
+    default=True,
     show_default=True,
-    metavar="METRES",
-    help="The largest shift of OSM that is corrected before comparing; 0: none.",
+    help="Move OSM to where the map has its objects before comparing.",
 )
+@MAX_SHIFT
 @classes_option("buildings-roads")
 @LAYER
 @OVERWRITE
@@ -60,17 +67,18 @@ def compare(
     fdr: float,
     truth: Path | None,
     truth_area: Path | None,
+    align: bool,
     max_shift: float,
     classes: str,
     layer: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Compare the buildings and roads of a map with OpenStreetMap.
+    """Compare a map with OpenStreetMap or an older map.
 
     MAP is a class map, its features.gpkg, or lines of `geopipe roads`. OSM is vectors as for
-    `geopipe labels`, or a map of an earlier date. OSM is first moved to where the map has its
-    objects. Then each building agrees, is moved, has changed shape, is split or merged, or is only
+    `geopipe labels`, or a map of an earlier date. Buildings and roads are compared: OSM is first moved to where the map has its
+    objects; then each building agrees, is moved, has changed shape, is split or merged, or is only
     on one side; roads are cut where that changes. Of what is only in the image, the most probable
     is reported, as much as --fdr allows.
 
@@ -85,7 +93,7 @@ def compare(
         raise ConfigError("`truth_area` limits a truth", "give its `truth` too")
     sources = [p for p in (class_map, reference, area, truth, truth_area) if p]
     check_change_targets(out, josm, overwrite=overwrite, sources=sources)
-    options = CompareOptions(fdr=fdr, max_shift=max_shift, classes=classes)
+    options = CompareOptions(fdr=fdr, max_shift=max_shift if align else 0.0, classes=classes)
     changes = compare_files(
         class_map,
         reference,

@@ -130,9 +130,9 @@ def _fitting(layers: list[FeatureLayer], pixels: list[np.ndarray]) -> tuple[floa
         if sum(len(text) for layer in items for _, text in layer) <= FEATURE_BYTES:
             break
     sizes = sorted(((size, len(text)) for layer in items for size, text in layer), reverse=True)
-    room = np.cumsum([n + 2 for _, n in sizes]) <= FEATURE_BYTES
-    left_out = int((~room).sum())
-    least = sizes[int(room.sum()) - 1][0] if left_out and room.any() else -math.inf
+    fits = np.cumsum([n + 2 for _, n in sizes]) <= FEATURE_BYTES
+    left_out = int((~fits).sum())
+    least = sizes[int(fits.sum()) - 1][0] if left_out and fits.any() else -math.inf
     texts = []
     for layer, rows in zip(layers, items, strict=True):
         kept = [text for size, text in rows if size >= least]
