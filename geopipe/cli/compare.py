@@ -77,8 +77,8 @@ def compare(
     """Compare a map with OpenStreetMap or an older map.
 
     MAP is a class map, its features.gpkg, or lines of `geopipe roads`. OSM is vectors as for
-    `geopipe labels`, or a map of an earlier date. Buildings and roads are compared: OSM is first moved to where the map has its
-    objects; then each building agrees, is moved, has changed shape, is split or merged, or is only
+    `geopipe labels`, or a map of an earlier date. OSM is first moved to where the map has its
+    objects. Then each building agrees, is moved, has changed shape, is split or merged, or is only
     on one side; roads are cut where that changes. Of what is only in the image, the most probable
     is reported, as much as --fdr allows.
 
