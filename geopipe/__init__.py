@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geopipe.api.accuracy import MapAccuracy, evaluate
+    from geopipe.api.changes import MapChanges, compare
     from geopipe.api.chipindex import ChipIndex
     from geopipe.api.labels import Labels, align_labels, open_labels
     from geopipe.api.mapping import MapResult, map_scene
@@ -23,10 +24,12 @@ _HOMES = {
     "ChipIndex": "chipindex",
     "Labels": "labels",
     "MapAccuracy": "accuracy",
+    "MapChanges": "changes",
     "MapResult": "mapping",
     "Model": "model",
     "Scene": "scene",
     "align_labels": "labels",
+    "compare": "changes",
     "evaluate": "accuracy",
     "load_model": "model",
     "map_scene": "mapping",
@@ -41,11 +44,13 @@ __all__ = [
     "ChipIndex",
     "Labels",
     "MapAccuracy",
+    "MapChanges",
     "MapResult",
     "Model",
     "Scene",
     "__version__",
     "align_labels",
+    "compare",
     "evaluate",
     "load_model",
     "map_scene",

@@ -15,6 +15,7 @@ from geopipe import __version__
 from geopipe.cli.assess import assess
 from geopipe.cli.chips import chips
 from geopipe.cli.commands import Group
+from geopipe.cli.compare import compare
 from geopipe.cli.doctor import doctor
 from geopipe.cli.evaluate import evaluate
 from geopipe.cli.export import export
@@ -40,7 +41,14 @@ SECTIONS = {
     "Labels": ("labels", "labels check", "labels align", "labels wfs"),
     "Train": ("train", "patches train", "chips train", "transfer", "run"),
     "Map": ("map", "roads", "chips classify", "verify", "verify-seams"),
-    "Judge": ("evaluate", "assess plan", "assess report", "chips evaluate", "chips attention"),
+    "Judge": (
+        "evaluate",
+        "compare",
+        "assess plan",
+        "assess report",
+        "chips evaluate",
+        "chips attention",
+    ),
     "Search": ("index build", "index query", "index evaluate", "index heatmap"),
     "Other": ("export", "doctor"),
 }
@@ -132,6 +140,7 @@ COMMANDS = (
     verify,
     verify_seams,
     evaluate,
+    compare,
     assess,
     index,
     export,

@@ -63,7 +63,8 @@ SKIPPED = 3
 @click.option(
     "--vectors",
     is_flag=True,
-    help="Add features.gpkg and features.parquet: building footprints, other classes as polygons.",
+    help="Add features.gpkg and features.parquet (building footprints, road lines, other classes "
+    "as polygons) and features.html, a map of them that works offline.",
 )
 @click.option(
     "--orthogonalize/--no-orthogonalize",

@@ -42,7 +42,8 @@ _TITLES = {
     "scores": "Score of each class",
     "out_of_domain": "Where the scene is unlike the training images",
     "layers": "Layer definition for QGIS: all layers, named and styled",
-    "features": "Building footprints and polygons of the other classes",
+    "features": "Building footprints, road lines, and polygons of the other classes",
+    "features_page": "The same features over the scene, a page that works offline",
     "features_parquet": "The same features as GeoParquet",
 }
 

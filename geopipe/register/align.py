@@ -83,15 +83,19 @@ def _shifted_frame(table: Table, field: DisplacementField) -> tuple[gpd.GeoDataF
     ids = np.array([-1 if i is None else i for i in table.class_ids])
     for class_id in np.unique(ids[ids >= 0]):
         indices = np.flatnonzero((ids == class_id) & ~shapely.is_missing(shapes))
-        shapes[indices], shifts[indices] = _shifted(shapes[indices], int(class_id), field, crs)
+        shapes[indices], shifts[indices] = shift_shapes(shapes[indices], int(class_id), field, crs)
     frame = table.frame.set_geometry(gpd.GeoSeries(shapes, crs=table.frame.crs))
     return frame.assign(shift_east=shifts[:, 0].round(3), shift_north=shifts[:, 1].round(3)), shifts
 
 
-def _shifted(
+def shift_shapes(
     shapes: np.ndarray, class_id: int, field: DisplacementField, crs: CRS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`shapes` (n,) of `crs` moved, and the mean move of each, (n, 2) metres east and north."""
+    """`shapes` (n,) of `crs`, moved by the field of their class, vertex by vertex.
+
+    Returns the moved shapes and the mean shift of each, (n, 2) metres east and north. A shape that
+    would cross itself after the move moves as a whole.
+    """
     grid, extent = field.grid, Extent(field.grid.scene.geobox)
     xy, shape_index = shapely.get_coordinates(shapes, return_index=True)
     to_scene = transformer(crs, extent.crs)

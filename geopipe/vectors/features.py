@@ -25,11 +25,13 @@ from geopipe.raster.polygons import VERSION, polygon_tables
 from geopipe.raster.scene import opened
 from geopipe.raster.style import category_qml
 from geopipe.vectors.footprints import BUILDING, FootprintOptions, find_footprints
+from geopipe.vectors.road_layer import road_table
+from geopipe.vectors.roads import ROAD, find_roads
 
 GEOPACKAGE = "features.gpkg"
 PARQUET = "features.parquet"
 BUILDINGS = "buildings"
-_ROADS = {"road": "roads"}
+ROADS = "roads"
 _SCHEMA = pa.schema(
     [
         ("layer", pa.string()),
@@ -37,6 +39,10 @@ _SCHEMA = pa.schema(
         ("class", pa.string()),
         ("area_m2", pa.float64()),
         ("building_id", pa.int32()),
+        ("road_id", pa.int32()),
+        ("width_m", pa.float64()),
+        ("length_m", pa.float64()),
+        ("bridged_m", pa.float64()),
         ("mean_score", pa.float64()),
         ("score_q10", pa.float64()),
         ("shape_score", pa.float64()),
@@ -55,12 +61,17 @@ class FeatureFiles:
     """Key of an asset -> file."""
     counts: dict[str, int]
     """Name of a layer -> features."""
+    road_km: float = 0.0
+    """Length of the roads."""
     notes: tuple[str, ...] = ()
     """What a reader should know: there is no building, its probability is unknown..."""
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         """The counts as rows of a report."""
-        return tuple((f"features of {name}", str(n)) for name, n in self.counts.items())
+        return tuple(
+            (f"features of {name}", f"{n}, {self.road_km:.2f} km" if name == ROADS else str(n))
+            for name, n in self.counts.items()
+        )
 
 
 def write_features(
@@ -75,10 +86,10 @@ def write_features(
     """Write ``features.gpkg`` and ``features.parquet`` of `class_map` into `folder`.
 
     A layer per class but the first, the background: ``buildings`` holds the footprints
-    (`find_footprints`), ``roads`` and those named after the other classes hold polygons
-    (`polygon_tables`). Each has the colour of its class as its style in QGIS, and `name` and class
-    as its title. The GeoParquet file has the same rows in one table, with the column ``layer``.
-    Equal maps give equal bytes.
+    (`find_footprints`), ``roads`` the centre-lines (`find_roads`), and those named after the other
+    classes hold polygons (`polygon_tables`). Each has the colour of its class as its style in QGIS,
+    and `name` and class as its title. The GeoParquet file has the same rows in one table, with the
+    column ``layer``. Equal maps give equal bytes.
 
     Args:
         class_map: The map; ``scores.tif`` or ``confidence.tif`` beside it give probabilities.
@@ -96,6 +107,7 @@ def write_features(
     layers = layer_names(scheme, options.class_name)
     counts = dict.fromkeys(layers.values(), 0)
     notes: list[str] = []
+    metres = 0.0
     paths = [folder / GEOPACKAGE, folder / PARQUET]
     with opened(class_map) as src, atomic_files(paths, *GEOPACKAGE_ERRORS) as parts:
         geopackage, parquet = parts
@@ -118,13 +130,19 @@ def write_features(
                 if len(table):
                     writer.write_table(_arrow(table, layer))
                 counts[layer] += len(table)
+                if "length_m" in table:
+                    metres += float(table["length_m"].sum())
         for class_id, layer in layers.items():
             of = scheme.classes[class_id]
-            style = category_qml("class", {of.name: of.color})
+            kind = "line" if layer == ROADS else "fill"
+            style = category_qml("class", {of.name: of.color}, kind)
             add_layer_style(geopackage, layer, of.name, style, f"class {of.name} of {name}")
         fix_timestamps(geopackage)
     return FeatureFiles(
-        dict(zip(("features", "features_parquet"), paths, strict=True)), counts, tuple(notes)
+        dict(zip(("features", "features_parquet"), paths, strict=True)),
+        counts,
+        metres / 1000,
+        tuple(notes),
     )
 
 
@@ -135,7 +153,7 @@ def layer_names(scheme: ClassScheme, building: str = BUILDING) -> dict[int, str]
     for class_id, class_name in enumerate(scheme.names):
         if class_id == 0:
             continue
-        layer = BUILDINGS if class_name == building else _ROADS.get(class_name, class_name)
+        layer = {building: BUILDINGS, ROAD: ROADS}.get(class_name, class_name)
         while layer.casefold() in taken or layer.casefold().startswith(("gpkg_", "sqlite_")):
             layer = f"_{layer}"
         taken.add(layer.casefold())
@@ -167,6 +185,14 @@ def _tables(
             f"no class is named '{options.class_name}', so there are no footprints: "
             + ", ".join(scheme.names)
         )
+    if ROAD in scheme.names and scheme.id_of(ROAD) in others:
+        road = scheme.id_of(ROAD)
+        others.pop(road)
+        lines = road_table(find_roads(class_map, scheme=scheme))
+        lines.insert(1, "class_id", np.full(len(lines), road, np.int32))
+        if not len(lines):
+            notes.append(f"no area of class '{ROAD}' has a centre-line")
+        yield road, lines
     seen: set[int] = set()
     with opened(class_map) as src:
         if not others:
@@ -192,8 +218,9 @@ def _append(
     new = {} if exists else {"layer_metadata": metadata, "layer_options": {"IDENTIFIER": title}}
     if is_new_file:
         new["dataset_options"] = VERSION
+    kind = "LineString" if layer == ROADS else "Polygon"
     pyogrio.write_dataframe(
-        table, path, layer=layer, driver="GPKG", geometry_type="Polygon", append=exists, **new
+        table, path, layer=layer, driver="GPKG", geometry_type=kind, append=exists, **new
     )
 
 
@@ -215,6 +242,7 @@ def _arrow(table: GeoDataFrame, layer: str) -> pa.Table:
 
 def _geo(crs: CRS) -> dict[str, str]:
     """The metadata that make a Parquet file GeoParquet 1.0."""
-    column = {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": crs.to_json_dict()}
+    kinds = ["LineString", "Polygon"]
+    column = {"encoding": "WKB", "geometry_types": kinds, "crs": crs.to_json_dict()}
     about = {"version": "1.0.0", "primary_column": "geometry", "columns": {"geometry": column}}
     return {"geo": json.dumps(about)}

@@ -77,6 +77,7 @@ _OUTPUT_NAMES = (
     "classes.qml",
     "classes.gpkg",
     "features.gpkg",
+    "features.html",
     "features.parquet",
     "confidence.tif",
     "confidence.tif.aux.xml",
@@ -255,16 +256,20 @@ def _build(
             log.warning(warning)
             notes.append(warning)
     timings = [("mapping", time.monotonic() - start)]
+    more_facts: tuple[tuple[str, str], ...] = ()
+    if files.domain:
+        more_facts += (("out of domain", files.domain.sentence()),)
     counts = object_counts(assets["classes"], model.scheme)
     if options.vectors:
-        from geopipe.vectors.features import layer_names, write_features  # brings pandas
+        from geopipe.vectors.features import layer_names  # brings pandas
+        from geopipe.workflow.feature_files import write_feature_files
 
         began = time.monotonic()
-        features = write_features(
+        features = write_feature_files(
+            scene,
             assets["classes"],
             assembly,
             model.scheme,
-            name=scene_names([scene.path])[scene.path],
             orthogonalize=options.orthogonalize,
         )
         assets |= features.files
@@ -272,6 +277,7 @@ def _build(
             name = model.scheme.names[class_id]
             if name in counts:
                 counts[name] = features.counts[layer]
+        more_facts += features.facts()
         notes += features.notes
         timings.append(("vectors", time.monotonic() - began))
     if extra_files:
@@ -286,7 +292,7 @@ def _build(
         overview_gsd=overview_gsd(scene, picture[0]),
         timings=tuple(timings),
         facts=(
-            *((("out of domain", files.domain.sentence()),) if files.domain else ()),
+            *more_facts,
             *provenance_facts(tags),
             ("device", choose_device(options.engine.device)),
         ),

@@ -45,10 +45,19 @@ def test_a_layer_per_class_and_the_same_as_geoparquet(tmp_path):
     written = write_features(source, tmp_path, TOWN, name="town")
     assert written.counts == {"buildings": 2, "roads": 1, "water": 0}
     assert written.notes == ("the probability of the footprints is unknown: the map has no scores",)
-    assert dict(written.facts())["features of buildings"] == "2"
+    facts = dict(written.facts())
+    assert facts["features of buildings"] == "2"
+    assert facts["features of roads"] == "1, 0.06 km"
     path = written.files["features"]
     layers = pyogrio.list_layers(path)
-    assert {n for n, kind in layers if kind == "Polygon"} == {"buildings", "roads", "water"}
+    assert {n: kind for n, kind in layers if kind} == {
+        "buildings": "Polygon",
+        "roads": "LineString",
+        "water": "Polygon",
+    }
+    roads = gpd.read_file(path, layer="roads")
+    assert roads["length_m"].tolist() == pytest.approx([60], rel=0.02)
+    assert roads["width_m"].tolist() == pytest.approx([3], abs=0.3)
     styles = pyogrio.read_dataframe(path, layer="layer_styles", read_geometry=False)
     assert sorted(styles["f_table_name"]) == ["buildings", "roads", "water"]
     buildings = gpd.read_file(path, layer="buildings")
@@ -70,8 +79,9 @@ def test_equal_maps_give_equal_bytes(tmp_path):
 
 
 def test_features_are_truth_for_the_raster_they_come_from(tmp_path):
-    source = town_map(tmp_path)
-    truth = write_features(source, tmp_path, TOWN, name="town").files["features"]
+    land = scheme("background", "building", "field", "water")  # roads are lines in the file
+    source = town_map(tmp_path, land)
+    truth = write_features(source, tmp_path, land, name="town").files["features"]
     metrics = evaluate_map(source, truth)
     assert metrics.overall_accuracy == 1
     assert metrics.pixels == 100 * 120

@@ -1,0 +1,1 @@
+"""Change detection between vectors: a map against OpenStreetMap, or maps of two dates."""

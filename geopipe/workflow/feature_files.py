@@ -1,0 +1,29 @@
+"""The vectors of a map bundle: features as files, and as a page to look at."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from geopipe.classes import ClassScheme
+from geopipe.raster import Scene
+from geopipe.raster.inputs import scene_names
+from geopipe.report.feature_map import read_layers, write_feature_map
+from geopipe.vectors.features import FeatureFiles, layer_names, write_features
+
+PAGE = "features.html"
+
+
+def write_feature_files(
+    scene: Scene, class_map: Path, folder: Path, scheme: ClassScheme, *, orthogonalize: bool
+) -> FeatureFiles:
+    """Write what `write_features` writes, and ``features.html``, its layers over the scene.
+
+    Raises SceneError or LabelError where a file cannot be read or written.
+    """
+    name = scene_names([scene.path])[scene.path]
+    features = write_features(class_map, folder, scheme, name=name, orthogonalize=orthogonalize)
+    colors = {
+        layer: scheme.classes[class_id].color for class_id, layer in layer_names(scheme).items()
+    }
+    layers = read_layers(features.files["features"], colors)
+    write_feature_map(folder / PAGE, f"Features of {name}", scene, layers)
+    return replace(features, files=features.files | {"features_page": folder / PAGE})
