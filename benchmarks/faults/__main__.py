@@ -91,8 +91,8 @@ def _drive(root: Path, args: argparse.Namespace, job: int) -> None:
             for outcome in outcomes:
                 file.write(json.dumps(outcome.to_dict()) + "\n")
                 if outcome.problems or args.verbose:
-                    said = outcome.said or outcome.ended
-                    words = (outcome.case, outcome.event, outcome.path, said, *outcome.problems)
+                    message = outcome.message or outcome.ended
+                    words = (outcome.case, outcome.event, outcome.path, message, *outcome.problems)
                     print(*words, sep=": ", flush=True)
 
         settings = []
