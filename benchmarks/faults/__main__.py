@@ -152,7 +152,8 @@ def _prepare(
     share = case.share / sum(c.share for c in CASES)
     number = args.faults / len(SHORT) if args.short else args.faults * share
     number = math.ceil(number / args.jobs)
-    faults = list(plan_faults(number, calm.counts, everywhere.counts, str(world), rng))
+    elsewhere = None if args.short else everywhere.counts
+    faults = list(plan_faults(number, calm.counts, elsewhere, str(world), rng))
     setting = Setting(case, words, out, log, reference, everywhere.seconds, rng)
     return setting, faults
 
