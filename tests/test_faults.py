@@ -1,4 +1,4 @@
-"""System calls that fail while `labels` and `assess plan` run; `make faults` has a thousand."""
+"""System calls that fail while `labels` runs; `make faults` has more commands and faults."""
 
 import re
 import shutil
