@@ -112,7 +112,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=1000, help="system calls that fail")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[], help="names of commands")
-    parser.add_argument("--short", action="store_true", help="`labels` alone, without the other events")
+    parser.add_argument(
+        "--short", action="store_true", help="`labels` alone, without the other events"
+    )
     parser.add_argument("--out", type=Path, help="folder for faults.md")
     parser.add_argument(
         "--minutes",
