@@ -147,7 +147,7 @@ def scratch_folder(target: Path, *, shared: bool = False) -> Iterator[Path]:
         try:
             yield Path(made)
         finally:
-            _remove(Path(made))
+            remove_folder(Path(made))
         return
     part = part_of(target)
     require_own(part, prefix=target.name)
@@ -157,14 +157,15 @@ def scratch_folder(target: Path, *, shared: bool = False) -> Iterator[Path]:
                 left.unlink()
             yield part
         finally:
-            _remove(part)
+            remove_folder(part)
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder that is mostly empty, and do not open it if it is."""
-    try:
-        folder.rmdir()
-    except OSError:
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all in it, or as much as can be; one that is empty is not opened."""
+    for _ in range(3):  # what fails once on a network often works again
+        with suppress(OSError):
+            folder.rmdir()
+            return
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -176,7 +177,7 @@ def clean_parts(folder: Path) -> None:
     for part in folder.glob("*.part*"):
         with suppress(UnsafeFileError):  # it is somebody else's
             require_own(part, prefix=part.name.rpartition(".part")[0])
-            shutil.rmtree(part, ignore_errors=True)
+            remove_folder(part)
 
 
 def require_own(part: Path, known: Collection[str] = (), *, prefix: str = "") -> None:
@@ -263,12 +264,12 @@ def atomic_folder(out: Path, own: Collection[str], *, overwrite: bool) -> Iterat
             made = part / target.name
             try:
                 (part / MARK).touch()
-                shutil.rmtree(made, ignore_errors=True)  # of a run that was killed
+                remove_folder(made)  # of a run that was killed
                 made.mkdir()
                 yield made
                 replace_folder(made, target)
             finally:
-                shutil.rmtree(part, ignore_errors=True)
+                remove_folder(part)
 
 
 @contextmanager
@@ -298,7 +299,7 @@ def replace_folder(new: Path, target: Path) -> None:
             raise
     finally:
         if target.exists():
-            shutil.rmtree(old.parent, ignore_errors=True)
+            remove_folder(old.parent)
 
 
 def restore_folder(target: Path) -> None:
@@ -309,7 +310,7 @@ def restore_folder(target: Path) -> None:
     for old in target.parent.glob(f".{glob.escape(target.name)}.old-*"):
         if not target.exists() and (old / _OLD).exists():
             (old / _OLD).rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        remove_folder(old)
 
 
 @contextmanager
@@ -333,9 +334,9 @@ def work_folder(out: Path, cache: Path | None) -> Iterator[Path]:
                 if any(p.suffix in _KEPT_SUFFIXES for p in work.glob("*")):
                     log.warning("%s keeps what is done: the same command goes on", work)
                 else:
-                    shutil.rmtree(work, ignore_errors=True)
+                    remove_folder(work)
                 raise
-            shutil.rmtree(work, ignore_errors=True)
+            remove_folder(work)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -224,3 +225,21 @@ def test_the_message_names_the_output_and_what_else_failed(tmp_path):
     assert caught.value.message == (
         f"cannot write {tmp_path}/a: /nowhere/weights: there is no such file or folder"
     )
+
+
+def test_a_part_that_cannot_be_opened_once_goes_all_the_same(tmp_path, monkeypatch):
+    works, calls = shutil.rmtree, []
+
+    def fails_once(path, **options):
+        calls.append(path)
+        if len(calls) > 1:
+            works(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", fails_once)
+    with atomic_file(tmp_path / "a") as part:
+        part.write_text("x")
+        part.with_name("a.tmp").mkdir()
+    with atomic_folder(tmp_path / "b", (), overwrite=False) as folder:
+        (folder / "c").touch()
+    assert names(tmp_path) == {"a", "a.tmp", "b"}
+    assert calls

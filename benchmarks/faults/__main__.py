@@ -37,7 +37,7 @@ from benchmarks.faults.page import markdown
 from benchmarks.faults.plan import plan_faults
 from benchmarks.faults.world import CASES, ROOT, Case, make_inputs
 
-SHORT = ("labels", "assess plan")
+SHORT = ("labels",)
 """What the short form runs."""
 
 
@@ -91,8 +91,8 @@ def _drive(root: Path, args: argparse.Namespace, job: int) -> None:
             for outcome in outcomes:
                 file.write(json.dumps(outcome.to_dict()) + "\n")
                 if outcome.problems or args.verbose:
-                    said = outcome.said or outcome.ended
-                    words = (outcome.case, outcome.event, outcome.path, said, *outcome.problems)
+                    message = outcome.message or outcome.ended
+                    words = (outcome.case, outcome.event, outcome.path, message, *outcome.problems)
                     print(*words, sep=": ", flush=True)
 
         settings = []
@@ -112,7 +112,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=1000, help="system calls that fail")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[], help="names of commands")
-    parser.add_argument("--short", action="store_true", help="two commands, faults alone")
+    parser.add_argument(
+        "--short", action="store_true", help="`labels` alone, without the other events"
+    )
     parser.add_argument("--out", type=Path, help="folder for faults.md")
     parser.add_argument(
         "--minutes",
@@ -152,7 +154,8 @@ def _prepare(
     share = case.share / sum(c.share for c in CASES)
     number = args.faults / len(SHORT) if args.short else args.faults * share
     number = math.ceil(number / args.jobs)
-    faults = list(plan_faults(number, calm.counts, everywhere.counts, str(world), rng))
+    elsewhere = None if args.short else everywhere.counts
+    faults = list(plan_faults(number, calm.counts, elsewhere, str(world), rng))
     setting = Setting(case, words, out, log, reference, everywhere.seconds, rng)
     return setting, faults
 

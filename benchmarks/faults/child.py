@@ -87,11 +87,13 @@ def run(
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.005)
     code = os.waitstatus_to_exitcode(status)
-    told: dict[str, Any] = {"fired": "", "counts": {}}
+    result: dict[str, Any] = {"fired": "", "counts": {}}
     if report.exists() and (text := report.read_text()):  # else it was killed
-        told = json.loads(text)
-    said, error = (f.read_text(errors="replace") if f.exists() else "" for f in (out, err))
-    return Run(code, said, error, told["fired"], told["counts"], time.monotonic() - start, hung)
+        result = json.loads(text)
+    output, error = (f.read_text(errors="replace") if f.exists() else "" for f in (out, err))
+    return Run(
+        code, output, error, result["fired"], result["counts"], time.monotonic() - start, hung
+    )
 
 
 def _child(
@@ -111,7 +113,7 @@ def _child(
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
         os.dup2(fd, stream)
         os.close(fd)
-    said = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    report_fd = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     shim, code = Shim(), 70
     if prepare:
         prepare()
@@ -130,8 +132,8 @@ def _child(
         shim.disarm()
         sys.stdout.flush()
         sys.stderr.flush()
-        told = {"fired": shim.fired(), "counts": shim.counts()}
-        os.write(said, json.dumps(told).encode())
+        result = {"fired": shim.fired(), "counts": shim.counts()}
+        os.write(report_fd, json.dumps(result).encode())
         os._exit(code)
 
 

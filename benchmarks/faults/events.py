@@ -44,7 +44,7 @@ class Setting:
     seconds: float
     rng: random.Random
 
-    def judged(self, event: str, done: Run, *, happened: bool = True) -> Outcome:
+    def outcome_of(self, event: str, done: Run, *, happened: bool = True) -> Outcome:
         """The outcome of a run, and of the one after it if it failed."""
         codes = tuple(_SIGNALS.values())
         outcome = judge(
@@ -69,7 +69,7 @@ def stopped(at: Setting) -> Iterator[Outcome]:
 
             name = signal.Signals(number).name
             done = run(at.words, at.log, watch=stop)
-            yield at.judged(f"{name} after {after:.2f} s", done)
+            yield at.outcome_of(f"{name} after {after:.2f} s", done)
 
 
 def twice(at: Setting) -> Iterator[Outcome]:
@@ -82,7 +82,7 @@ def twice(at: Setting) -> Iterator[Outcome]:
         second.append(run(at.words, other))
 
     first = run(at.words, at.log, watch=start_second)
-    outcomes = [at.judged("two at once", done) for done in (second[0], first)]
+    outcomes = [at.outcome_of("two at once", done) for done in (second[0], first)]
     if all(o.ended != "success" for o in outcomes):
         outcomes[0].problems.append("neither run made it")
     yield from outcomes
@@ -97,7 +97,7 @@ def limited(at: Setting) -> Iterator[Outcome]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (kib << 10, kib << 10))
 
         done = run(at.words, at.log, prepare=limit)
-        yield at.judged(f"ulimit -f, {kib} KiB", done, happened=bool(done.code))
+        yield at.outcome_of(f"ulimit -f, {kib} KiB", done, happened=bool(done.code))
 
 
 def full_disk(at: Setting) -> Iterator[Outcome]:
@@ -133,7 +133,7 @@ def read_only(at: Setting) -> Iterator[Outcome]:
 
     done = run(at.words, at.log, prepare=become_nobody)
     at.out.chmod(0o755)
-    outcome = at.judged("read-only folder", done)
+    outcome = at.outcome_of("read-only folder", done)
     if not done.code:
         outcome.problems.append("wrote where it may not")
     yield outcome
@@ -144,7 +144,7 @@ def jumping_clock(at: Setting) -> Iterator[Outcome]:
     for jump in _JUMPS_S:
         clear(at.out, at.case.old)
         done = run(at.words, at.log, prepare=partial(Shim().clock, jump))
-        yield at.judged(f"clock jumps {jump} s", done)
+        yield at.outcome_of(f"clock jumps {jump} s", done)
 
 
 def frozen_worker(at: Setting) -> Iterator[Outcome]:
@@ -166,7 +166,7 @@ def frozen_worker(at: Setting) -> Iterator[Outcome]:
             worker.resume()
         out, err = process.communicate(timeout=300)
     done = Run(process.returncode, out, err, "", {}, time.monotonic() - start)
-    yield at.judged(f"frozen worker, {_FROZEN_S:.0f} s", done, happened=worker is not None)
+    yield at.outcome_of(f"frozen worker, {_FROZEN_S:.0f} s", done, happened=worker is not None)
 
 
 def _worker(process: subprocess.Popen[str]) -> psutil.Process | None:

@@ -27,7 +27,7 @@ class Outcome:
     kind: str
     """The system call, or the kind of event."""
     ended: str
-    said: str
+    message: str
     """Its error."""
     fired: bool
     path: str
@@ -56,14 +56,14 @@ def judge(
     """
     lines = [line for line in done.err.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
-    said = errors[-1].removeprefix("error: ") if errors else ""
+    message = errors[-1].removeprefix("error: ") if errors else ""
     ended = {0: "success", 1: "error"}.get(done.code, f"exit {done.code}")
     outcome = Outcome(
         case,
         event,
         event.split()[0],
         ended,
-        said,
+        message,
         bool(done.fired),
         done.fired.partition("faults-")[2],
     )
@@ -77,7 +77,7 @@ def judge(
         problems.append(f"{len(errors)} errors")
     if foreign and done.code in (0, 1):
         problems.append(f"stderr: {foreign[0][:160]}")
-    if said.startswith("unexpected"):
+    if message.startswith("unexpected"):
         problems.append("an unexpected error")
     left = snapshot(out)
     if done.code == 0 and left != reference:

@@ -48,9 +48,9 @@ def markdown(figures: Mapping[str, Any]) -> str:
         "",
         *_table(events, "kind", sorted({o["kind"] for o in events})),
         "",
-        "## What was said",
+        "## Messages",
         "",
-        *_said(fired + events),
+        *_messages(fired + events),
         "",
         "## What went wrong",
         "",
@@ -83,12 +83,12 @@ def _table(outcomes: Iterable[Mapping[str, Any]], key: str, columns: Sequence[st
     return lines
 
 
-def _said(outcomes: Iterable[Mapping[str, Any]]) -> list[str]:
+def _messages(outcomes: Iterable[Mapping[str, Any]]) -> list[str]:
     """The kinds of error lines, the most frequent first."""
     kinds: Counter[str] = Counter()
     for o in outcomes:
-        if o["said"]:
-            words = [_plain(word) for word in o["said"].split()]
+        if o["message"]:
+            words = [_plain(word) for word in o["message"].split()]
             kinds[" ".join(words)] += 1
     lines = ["| error | runs |", "|---|---:|"]
     top = kinds.most_common(40)

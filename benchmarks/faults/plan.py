@@ -20,13 +20,14 @@ _STICKY = 3
 def plan_faults(
     number: int,
     counts: Mapping[str, int],
-    everywhere: Mapping[str, int],
+    everywhere: Mapping[str, int] | None,
     prefix: str,
     rng: random.Random,
 ) -> Iterator[Fault]:
     """About `number` faults, those of a kind spread over all its calls.
 
-    `counts`: calls of each kind on files below `prefix`, `everywhere`: on all files.
+    `counts`: calls of each kind on files below `prefix`, `everywhere`: on all files;
+    None: no other files.
     """
     for kind in KINDS:
         total = counts[kind]
@@ -36,7 +37,8 @@ def plan_faults(
         for i in range(wanted):
             error = ERRORS[(i + i // len(ERRORS)) % len(ERRORS)]
             anywhere = kind in ("open", "read") and i % _ELSEWHERE == _ELSEWHERE - 1
-            of = everywhere[kind] if anywhere else total
+            anywhere = anywhere and everywhere is not None
+            of = everywhere[kind] if anywhere and everywhere else total
             nth = 1 + min(of - 1, int((i + rng.random()) * of / wanted))
             sticky = kind == "write" and i % _STICKY == 0 and error != errno.EINTR
             yield Fault(kind, nth, error, "/" if anywhere else prefix, sticky)

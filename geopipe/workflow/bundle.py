@@ -18,6 +18,7 @@ from geopipe.errors import SceneError
 from geopipe.files import (
     MARK,
     lock_folder,
+    remove_folder,
     replace_folder,
     require_own,
     restore_folder,
@@ -176,7 +177,7 @@ def write_bundle(
             if unfinished(part):
                 log.warning("%s keeps the tiles that are done: the same command goes on", part)
             else:
-                shutil.rmtree(part, ignore_errors=True)
+                remove_folder(part)
     areas = dict(zip(names, bundle.areas, strict=True))
     seconds = time.monotonic() - start
     return Bundle(
