@@ -63,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for site in SITES:
         others = [name for name in SITES if name != site]
         model = _trained(others, args.steps, data, out / f"without-{site}")
-        rows[site] = _judged(model, site, data, out / f"without-{site}")
+        rows[site] = _figures(model, site, data, out / f"without-{site}")
     model = _trained(list(SITES), args.steps, data, out / "all")
     for site in UNSEEN:
-        rows[site] = _judged(model, site, data, out / "all")
+        rows[site] = _figures(model, site, data, out / "all")
     STARTER.parent.mkdir(exist_ok=True)
     shutil.copyfile(model, STARTER)
     result = {"sites": rows, "processor": cpu_model(), **facts(command)}
@@ -112,7 +112,7 @@ def _labelled(site: str, data: Path, out: Path) -> dict[str, Any]:
     return settings if place.nodata is None else {**settings, "nodata": place.nodata}
 
 
-def _judged(model: Path, site: str, data: Path, out: Path) -> dict[str, Any]:
+def _figures(model: Path, site: str, data: Path, out: Path) -> dict[str, Any]:
     """Figures of the model's map of the test part of a site."""
     place = Place.open(site, data, out / "places")
     scene = Scene.open(place.scene("test"), nodata=place.nodata)
