@@ -8,6 +8,7 @@ from typing import Any
 
 from geopipe.api.html import Facts, as_html, as_text, listed
 from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint.starter import model_path
 from geopipe.files import copy_file
 from geopipe.oserrors import writing
 
@@ -89,13 +90,13 @@ class Model:
 def load_model(path: str | Path) -> Model:
     """Load a model that `geopipe.train`, ``geopipe run`` or ``geopipe patches train`` made.
 
-    Nothing in the file is executed.
+    ``"starter"`` is the model that comes with geopipe. Nothing in the file is executed.
 
     Raises:
         CheckpointError: There is no such file, it is damaged, no model of geopipe's, or of the
             format of another version.
     """
-    path = Path(path).absolute()
+    path = model_path(path).absolute()
     return Model(path, Checkpoint.load(path))
 
 

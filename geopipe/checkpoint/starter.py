@@ -5,6 +5,8 @@ from pathlib import Path
 
 NAME = "starter"
 """Stands for the file of the model wherever one is asked for."""
+STARTER_KEY = "starter"
+"""In the provenance of the starter model, and of no other: what it was trained on."""
 STARTER = Path(str(files("geopipe"))) / "starter" / "buildings.safetensors"
 """Buildings in images of 0.1 to 0.5 m; see docs/starter-model.md."""
 

@@ -15,7 +15,6 @@ from geopipe.cli.options import (
     DEVICE,
     NODATA,
     OVERWRITE,
-    PATH,
     RAM,
     SCHEDULER,
     THREADS,
@@ -35,8 +34,7 @@ SKIPPED = 3
 
 
 @click.command("map", cls=Command)
-@click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
-@click.argument("model", type=PATH)
+@click.argument("scenes", nargs=-1, required=True, metavar="SCENE... [MODEL]")
 @out_option("The folder of the map; of several scenes, a folder each in it.", "FOLDER")
 @DEVICE
 @WORKERS
@@ -95,7 +93,6 @@ SKIPPED = 3
 @AS_JSON
 def map_(
     scenes: tuple[str, ...],
-    model: Path,
     out: Path,
     device: str,
     workers: int,
@@ -122,6 +119,9 @@ def map_(
 ) -> None:
     """Map scenes with a trained model.
 
+    MODEL is a .safetensors file. Without it the starter model maps: it comes with geopipe and knows
+    buildings in images of 0.1 to 0.5 m.
+
     SCENE is a raster, a VRT, an address (https://, s3://), a list of scenes in a text file (.txt)
     or a STAC file (.json). FOLDER gets classes.tif with its style for QGIS, a report, and what the
     options add. The same command goes on with a run that stopped.
@@ -135,6 +135,7 @@ def map_(
     from geopipe.workflow.bundle import MapOptions, mosaic_scene, plan_bundle, write_bundle
     from geopipe.workflow.many import MappedScenes, write_bundles
 
+    scenes, model = _scenes_and_model(scenes)
     if orthogonalize is not None and not vectors:
         raise click.UsageError("--orthogonalize shapes the footprints of --vectors: give both")
     engine = Engine(
@@ -190,6 +191,16 @@ def map_(
         )
     if bad or done.failed:
         click.get_current_context().exit(SKIPPED)
+
+
+def _scenes_and_model(arguments: tuple[str, ...]) -> tuple[tuple[str, ...], Path]:
+    """What is to be mapped, and with what: the last argument if it is a model."""
+    from geopipe.checkpoint.starter import NAME, STARTER, model_path
+
+    *scenes, last = arguments
+    if scenes and (last.endswith(".safetensors") or last == NAME):
+        return tuple(scenes), model_path(last)
+    return arguments, STARTER
 
 
 def _plan_lines(plan: Mapping[str, str | int]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, Self, get_args
 import torch
 
 from geopipe.checkpoint import LABEL_AREAS, Checkpoint, file_hash
+from geopipe.checkpoint.starter import model_path
 from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError
 from geopipe.nets import BaseNetwork, BaseNetworkName
@@ -33,6 +34,7 @@ class StartModel:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Read the model `path`; CheckpointError for one whose training is another command's."""
+        path = model_path(path)
         model = Checkpoint.load(path)
         if model.net.base.architecture.get("net") not in get_args(BaseNetworkName):
             raise CheckpointError(

@@ -14,6 +14,7 @@ from pathlib import Path
 from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.checkpoint.stac_item import model_item_path
+from geopipe.checkpoint.starter import STARTER_KEY
 from geopipe.errors import SceneError
 from geopipe.files import (
     MARK,
@@ -354,6 +355,11 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
 def warnings_for(scene: Scene, model: Checkpoint) -> list[str]:
     """What may spoil the map; raises CheckpointError when the model cannot take the scene."""
     notes = model.check_fits(scene)
+    if model.provenance.get(STARTER_KEY):
+        notes.append(
+            "mapped by the starter model, which was not trained on this place; a model trained "
+            "with labels of it maps it better (geopipe train)"
+        )
     if text := nodata_warning(scene, "mapped as something"):
         notes.append(text)
     return notes

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from geopipe.checkpoint.header import MAX_GSD, MIN_GSD
+from geopipe.checkpoint.starter import NAME
 from geopipe.config import Section, parse, read_toml
 from geopipe.errors import ConfigError
 from geopipe.labels.fetched import FETCH, is_fetched
@@ -375,7 +376,11 @@ def _anchor(key: str, value: Any, base: Path) -> Any:
         return [_anchored(v, base) for v in value]
     if key == "classes" and isinstance(value, str) and value.endswith(".toml"):
         return str(base / value)
-    if key not in _PATHS or (key == "labels" and is_fetched(value)):
+    if (
+        key not in _PATHS
+        or (key == "start" and value == NAME)
+        or (key == "labels" and is_fetched(value))
+    ):
         return value
     if value == "":
         raise ConfigError(f"'{key}' is empty", "give a path, or leave it out")
