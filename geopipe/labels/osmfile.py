@@ -7,6 +7,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ SUFFIXES = (".osm", ".osm.bz2", ".osm.gz", ".osm.pbf", ".pbf")
 
 _BROKEN = "broken polygon (ring not closed, or nodes or ways missing in the file)"
 _NO_LINE = "line with fewer than two nodes in the file"
+_REASON_CHARS = 200
+"""Of what pyosmium says, which may hold a cell of the file."""
 _AREA_RELATIONS = ("multipolygon", "boundary")
 
 
@@ -58,9 +61,11 @@ def collect_osm_features(path: Path, collector: FeatureCollector) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="geopipe-osm-") as folder:
             _collect(sorted_file(path, Path(folder)), collector, keys)
-    except (RuntimeError, OSError, EOFError, zlib.error) as e:
+    except (RuntimeError, ValueError, OverflowError, OSError, EOFError, zlib.error) as e:
+        reason = shorten(str(e), _REASON_CHARS)
         raise LabelError(
-            f"cannot read {path} as OSM data: {e}", "the file is damaged or cut short; get it again"
+            f"cannot read {path} as OSM data: {reason}",
+            "the file is damaged or cut short; get it again",
         ) from e
 
 

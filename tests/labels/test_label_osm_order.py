@@ -335,3 +335,12 @@ def test_xml_that_ends_early(tmp_path, town, scheme, plane, make):
     (tmp_path / "cut.osm").write_text(make(town)[:-60])
     with pytest.raises(LabelError, match=r"cannot read .*cut\.osm as OSM data.*cut short"):
         open_labels(tmp_path / "cut.osm", scheme, plane)
+
+
+@pytest.mark.parametrize("value", [f'version="{"x" * 900}"', 'timestamp="../x"'])
+def test_xml_with_a_value_that_is_none(tmp_path, town, scheme, plane, value):
+    text = in_order(town).replace("<node ", f"<node {value} ", 1)
+    (tmp_path / "odd.osm").write_text(text)
+    with pytest.raises(LabelError, match=r"cannot read .*odd\.osm as OSM data") as e:
+        open_labels(tmp_path / "odd.osm", scheme, plane)
+    assert len(e.value.message) < 400 + len(str(tmp_path))
