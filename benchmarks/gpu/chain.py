@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.gpu.setting import ROOT, Figures, Setting
 from benchmarks.gpu.tiles import NAMES, sample_tile
-from geopipe.workflow.run import WorkflowRun
 from geopipe.workflow.schema import Workflow, load_workflow
 from geopipe.workflow.steps import run_step
+from geopipe.workflow.workflow_steps import WorkflowRun
 
 ROLES = dict(zip(NAMES, ("train", "enhance", "test"), strict=True))
 """Sample tile -> the table of the workflow that it is named in."""

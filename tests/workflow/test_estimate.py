@@ -29,8 +29,8 @@ def pace(monkeypatch):
         return 0.5 if isinstance(plan, BaseNetworkPlan) else 0.2
 
     monkeypatch.setattr(module, "seconds_per_step", seconds)
-    monkeypatch.setattr("geopipe.workflow.run._ANNOUNCED_FROM_S", 1.0)
-    monkeypatch.setattr("geopipe.workflow.run._MIN_MEASURED_STEPS", 1)
+    monkeypatch.setattr("geopipe.workflow.workflow_steps._ANNOUNCED_FROM_S", 1.0)
+    monkeypatch.setattr("geopipe.workflow.workflow_steps._MIN_MEASURED_STEPS", 1)
     monkeypatch.setattr(module, "_seconds_per_mpx", lambda *_: 2.0)
 
 
@@ -75,14 +75,16 @@ def test_a_few_steps_are_taken_without_a_measurement(drawn, tmp_path, monkeypatc
     def never(*_):
         raise AssertionError("measured")
 
-    monkeypatch.setattr("geopipe.workflow.run.estimate", never)
+    monkeypatch.setattr("geopipe.workflow.workflow_steps.estimate", never)
     folder = shutil.copytree(drawn, tmp_path / "tiles")
     run_workflow(load_workflow(folder / "tiny.toml"))
 
 
 def test_a_short_run_says_nothing(drawn, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("geopipe.workflow.run._MIN_MEASURED_STEPS", 1)
-    monkeypatch.setattr("geopipe.workflow.run.estimate", lambda *_: TimeEstimate(0, 5, 5, 1))
+    monkeypatch.setattr("geopipe.workflow.workflow_steps._MIN_MEASURED_STEPS", 1)
+    monkeypatch.setattr(
+        "geopipe.workflow.workflow_steps.estimate", lambda *_: TimeEstimate(0, 5, 5, 1)
+    )
     folder = shutil.copytree(drawn, tmp_path / "tiles")
     run_workflow(load_workflow(folder / "tiny.toml"))
     assert "this takes" not in capsys.readouterr().err

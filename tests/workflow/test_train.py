@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.cli import main
-from geopipe.workflow import run as workflow_run
+from geopipe.workflow import training_steps, workflow_steps
 from geopipe.workflow.run import run_workflow
 from geopipe.workflow.schema import Workflow, load_workflow
 
@@ -96,11 +96,11 @@ def test_a_training_that_was_stopped_goes_on(tiles, finished, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(workflow_run, "train_refinement", stopped)
+        patch.setattr(training_steps, "train_refinement", stopped)
         train(*accurate(), code=130)
     assert not Path("m.safetensors").exists()
     assert Path("m.safetensors.work/base.safetensors").is_file()
-    monkeypatch.setattr(workflow_run, "train_base_network", None)  # not trained again
+    monkeypatch.setattr(training_steps, "train_base_network", None)  # not trained again
     train(*accurate())
     same_weights(finished / "refined.safetensors")
     assert not Path("m.safetensors.work").exists()
@@ -153,7 +153,7 @@ def test_every_option_reaches_the_workflow(tiles, drawn, monkeypatch, place):
 def test_bad_input_is_told_before_any_step(tiles, monkeypatch, words, says):
     Path("old").write_text("mine")
     before = sorted(tiles.rglob("*"))
-    monkeypatch.setattr(workflow_run, "run_step", None)
+    monkeypatch.setattr(workflow_steps, "run_step", None)
     done = train(*words, code=1)
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
