@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from geopipe.errors import GeopipeError
+
 log = logging.getLogger(__name__)
 
 _MAX_KINDS = 5
@@ -22,13 +24,20 @@ def foreign_lines() -> Iterator[None]:
     """Collect lines of C libraries (libtiff, PROJ) and Python warnings, and log them in the end.
 
     Equal ones are told once, with their number. Python's own ``sys.stderr`` stays what it is: only
-    what is written to the file descriptor by others is read. Not thread-safe: for a whole command.
+    what is written to the file descriptor by others is read. Where an error of geopipe's ends the
+    command, it tells the cause, and the lines are dropped. Not thread-safe: for a whole command.
     """
     counts: Counter[str] = Counter()
+    failed = False
     try:
         with _collected_warnings(counts), _collected_descriptor(counts):
             yield
+    except GeopipeError:
+        failed = True
+        raise
     finally:
+        if failed:
+            counts.clear()
         for text, number in counts.most_common(_MAX_KINDS):
             log.warning("%s%s", text, f" ({number} times)" if number > 1 else "")
         if len(counts) > _MAX_KINDS:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyogrio
+from shapely.errors import ShapelyError
 
 from geopipe.errors import GeopipeError, LabelError
 from geopipe.raster.drivers import vector_network
@@ -39,7 +40,13 @@ def read_info(
 def read_dataframe(path: Path, *, error: type[GeopipeError] = LabelError, **options: Any) -> Any:
     """The features of a layer as pyogrio.read_dataframe; errors as of `list_layers`."""
     with _safe(path, error):
-        return pyogrio.read_dataframe(path, **options)
+        try:
+            return pyogrio.read_dataframe(path, **options)
+        except ShapelyError as e:  # GDAL passes shapes on that GEOS takes for none
+            reason = " ".join(str(e).split())
+            raise error(
+                f"cannot read {path}: {reason}", "repair it, in QGIS with 'Fix geometries'"
+            ) from e
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from geopipe.checkpoint import Checkpoint, file_hash
-from geopipe.checkpoint.stac_item import write_model_item
+from geopipe.checkpoint.stac_item import model_item_path, write_model_item
 from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError, LabelError
 from geopipe.files import atomic_file, check_new_file
@@ -171,6 +171,7 @@ def transfer(
     finally:
         for round_path in paths[1:]:
             round_path.unlink(missing_ok=True)
+            model_item_path(round_path).unlink(missing_ok=True)
     trained = len(paths) - 1
     final_round = rounds[max(trained, 1) - 1]
     sheet = _write_sheet(out, model, final_round, source_patches, trained=trained > 0)

@@ -141,7 +141,7 @@ def labels_without_tags(box):
     return box.labels(None, box.vectors(colour=["red"]))
 
 
-@case(r"bad.gpkg does not say .*: its column 'class' holds shed - .*building")
+@case(r"bad.gpkg does not say .*: its columns are class \(shed\) - .*building")
 def labels_of_a_class_that_there_is_not(box):
     return box.labels(None, box.vectors(**{"class": ["shed"]}))
 
@@ -262,9 +262,7 @@ def evaluate_of_colours(box):
     return ["evaluate", box.scene, box.osm, "--classes", "buildings"]
 
 
-@case(
-    r"scene.gpkg does not say .* - wanted: a column 'class' with nothing, roof, or a .*scheme with"
-)
+@case(r"scene.gpkg does not say .* wanted: a column 'class' with nothing, roof, or a .*scheme with")
 def evaluate_with_names_that_no_tag_leads_to(box):
     from geopipe.classes import ClassScheme
     from geopipe.raster.cog import write_class_cog

@@ -57,12 +57,12 @@ def map_below_a_file(box):
     return ["map", box.scene, box.model, "-o", box.out / "file" / "map"]
 
 
-@case(r"cannot write .* - make")
+@case(r"cannot write .* - choose")
 def map_below_proc(box):
     return ["map", box.scene, box.model, "-o", "/proc/1/map"]
 
 
-@case(r"cannot write .*: .* - give", stays=["file"])
+@case(r"cannot write .*: .* - choose", stays=["file"])
 def run_below_a_file(box):
     (box.out / "file").write_text("mine")
     return box.run("--set", f"out={box.out}/file/made")
@@ -135,7 +135,7 @@ def run_of_a_picture(box):
     return ["run", box.inputs / "w.toml"]
 
 
-@case(r"cannot read none.toml: No such file or directory - check the path")
+@case(r"there is no file none.toml - check the path")
 def run_of_nothing(box):
     return ["run", "none.toml"]
 

@@ -217,7 +217,7 @@ def test_a_dry_run_writes_nothing(geopipe, drawn, tmp_path):
     words = ["map", drawn.scene, drawn.model, "-o", tmp_path / "map", "--dry-run", "--scores"]
     said = geopipe(*words)
     assert (said.code, said.err) == (0, "")
-    rows = {line[:28].strip(): line[29:] for line in said.out.splitlines()}
+    rows = {line[:20].strip(): line[21:] for line in said.out.splitlines()}
     assert rows["scene"] == "200 x 180 px, bands (1, 2, 3), uint8"
     assert rows["tiles"] == "1"
     told = json.loads(geopipe(*words, "--json").out)
