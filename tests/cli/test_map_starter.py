@@ -29,9 +29,9 @@ def test_it_comes_with_the_package_and_tells_what_it_learned_from():
     assert model.domain is not None  # it knows which scenes are unlike those it learned from
 
 
-def test_a_map_without_a_model_is_the_starters_and_says_so(geopipe, place, tmp_path):
-    alone = geopipe("map", place.scene, "-o", tmp_path / "alone")
-    named = geopipe("map", place.scene, "starter", "-o", tmp_path / "named")
+def test_a_map_without_a_model_is_the_starters_and_says_so(geopipe, drawn, tmp_path):
+    alone = geopipe("map", drawn.scene, "-o", tmp_path / "alone")
+    named = geopipe("map", drawn.scene, "starter", "-o", tmp_path / "named")
     assert (alone.code, named.code) == (0, 0), alone.err
     ids, tags = read(tmp_path / "alone/classes.tif")
     np.testing.assert_array_equal(ids, read(tmp_path / "named/classes.tif")[0])
@@ -40,21 +40,21 @@ def test_a_map_without_a_model_is_the_starters_and_says_so(geopipe, place, tmp_p
     assert "mapped by the starter model" in (tmp_path / "alone/report.html").read_text()
 
 
-def test_a_model_of_ones_own_is_no_starter(geopipe, place, tmp_path):
-    own = geopipe("map", place.scene, place.model, "-o", tmp_path / "own")
+def test_a_model_of_ones_own_is_no_starter(geopipe, drawn, tmp_path):
+    own = geopipe("map", drawn.scene, drawn.model, "-o", tmp_path / "own")
     assert own.code == 0
     assert "starter model" not in own.err
-    assert read(tmp_path / "own/classes.tif")[1]["model_sha256"] == file_hash(place.model)
+    assert read(tmp_path / "own/classes.tif")[1]["model_sha256"] == file_hash(drawn.model)
 
 
-def test_several_scenes_need_no_model_either(geopipe, place, tmp_path):
+def test_several_scenes_need_no_model_either(geopipe, drawn, tmp_path):
     other = tmp_path / "other.tif"
-    other.write_bytes(place.scene.read_bytes())
-    done = geopipe("map", place.scene, other, "-o", tmp_path / "maps")
+    other.write_bytes(drawn.scene.read_bytes())
+    done = geopipe("map", drawn.scene, other, "-o", tmp_path / "maps")
     assert done.code == 0, done.err
     assert sorted(p.name for p in (tmp_path / "maps").iterdir() if p.is_dir()) == [
         "other",
-        place.scene.stem,
+        drawn.scene.stem,
     ]
 
 

@@ -44,7 +44,8 @@ def seen(source):
     """How a result would be drawn."""
     is_raster = source.endswith(".tif")
     layer = QgsRasterLayer(source, "r") if is_raster else QgsVectorLayer(source, "v", "ogr")
-    return [layer.isValid(), layer.renderer().type()]
+    renderer = layer.renderer()  # none of a table without geometries
+    return [layer.isValid(), renderer and renderer.type()]
 
 
 def cancel_later(feedback, journal):

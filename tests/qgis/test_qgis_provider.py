@@ -112,7 +112,7 @@ def test_a_map_has_the_bytes_of_the_command_line(place, mapped):
     same_tables(out / "features.gpkg", theirs / "features.gpkg")
     assert found["seen"] == {
         "classes.tif": [True, "paletted"],
-        "confidence.tif": [True, "singlebandgray"],
+        "confidence.tif": [True, "singlebandpseudocolor"],
         "features.gpkg|layername=buildings": [True, "categorizedSymbol"],
         "features.gpkg|layername=roads": [True, "categorizedSymbol"],
     }
