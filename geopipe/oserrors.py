@@ -11,6 +11,8 @@ from pathlib import Path
 from geopipe.errors import GeopipeError, OutputError
 
 _ROOM = "make room, or write to another disk"
+_FULL = 1 << 20
+"""Bytes left of a disk that is as good as full: less than a library writes at once."""
 _PERMISSION = "give a folder that you may write to"
 _REASONS = {
     errno.ENOSPC: ("the disk is full", _ROOM),
@@ -59,7 +61,7 @@ def failure(error: BaseException, path: Path | None = None) -> tuple[str, str]:
 def _state_of_disk(folder: Path) -> int | None:
     """ENOSPC or EACCES where nothing can be written in `folder`."""
     with suppress(OSError):
-        if shutil.disk_usage(folder).free < 1 << 16:
+        if shutil.disk_usage(folder).free < _FULL:
             return errno.ENOSPC
         if not os.access(folder, os.W_OK):
             return errno.EACCES

@@ -13,7 +13,13 @@ import torch
 from geopipe.errors import ConfigError, OutputError
 from geopipe.files import atomic_file
 from geopipe.nets import Kernels
-from geopipe.validation import read_json
+from geopipe.nets.kernels import Form
+from geopipe.validation import Schema, read_json
+
+
+class _Stored(Schema):
+    base: Form
+    refinement: Form
 
 
 @cache
@@ -21,7 +27,8 @@ def fastest_kernels() -> Kernels:
     """`Kernels.measured`, kept in the user's cache folder per processor and version of torch."""
     path = cache_file()
     try:
-        return read_json(path, Kernels, ConfigError, "remove it", most=1 << 16)
+        stored = read_json(path, _Stored, ConfigError, "remove it", most=1 << 16)
+        return Kernels(stored.base, stored.refinement)
     except ConfigError:  # none, or a damaged one: measure
         pass
     kernels = Kernels.benchmark()

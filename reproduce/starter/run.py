@@ -46,6 +46,7 @@ OUT = Path("outputs/reproduce/starter")
 RESULTS = Path("docs/results")
 _CLASSES = "buildings"
 _GSD = 0.3
+_COMMAND = "python -m reproduce.starter.run"
 _TRAINED_ON = (
     "OpenAerialMap images (CC BY 4.0) and OpenStreetMap outlines (ODbL 1.0) of Banepa, Kampala, "
     "Catanduanes and Zanzibar"
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train and judge what is not done yet, then write the page."""
     parser = argparse.ArgumentParser(description="the starter model, where it was not trained")
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument(
+        "--without", nargs="+", default=list(SITES), choices=list(SITES), help="sites to leave out"
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
@@ -63,10 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = Path(os.environ.get("GEOPIPE_DATA", "../shared/data"))
     if not data.is_dir():
         raise SceneError(f"there is no folder {data}", "set GEOPIPE_DATA")
-    out, command = args.out.resolve(), f"python -m reproduce.starter.run --steps {args.steps}"
+    out, command = (
+        args.out.resolve(),
+        f"{_COMMAND} --steps {args.steps} --without {' '.join(args.without)}",
+    )
     rows = {}
     complete = _trained(list(SITES), args.steps, data, out / "all")
-    for site in SITES:
+    for site in args.without:
         others = [name for name in SITES if name != site]
         model = _trained(others, args.steps, data, out / f"without-{site}")
         rows[site] = _figures(model, site, data, out / f"without-{site}")

@@ -26,6 +26,7 @@ from geopipe.mapping.tile import TileJob
 from geopipe.raster import Scene
 from geopipe.raster.cog import read_scheme
 from geopipe.workflow import bundle as bundles
+from geopipe.workflow import map_summary
 from geopipe.workflow.bundle import MapOptions, plan_bundle, write_bundle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -504,11 +505,12 @@ def test_scenes_of_every_kind_are_mapped_on_their_own_pixels(place, tmp_path, ki
 
 
 def test_the_picture_of_a_large_scene_comes_from_its_tiles(scene, place, tmp_path, monkeypatch):
-    reread = bundles.downscale(scene, 60)
-    monkeypatch.setattr(bundles, "OVERVIEW_PX", 60)
+    reread = map_summary.downscale(scene, 60)
+    for module in (bundles, map_summary):
+        monkeypatch.setattr(module, "OVERVIEW_PX", 60)
     seen = []
     monkeypatch.setattr(bundles, "write_report", lambda folder, r: seen.append(r) or (folder,) * 3)
-    monkeypatch.setattr(bundles, "downscale", None)  # is not called
+    monkeypatch.setattr(map_summary, "downscale", None)  # is not called
     monkeypatch.setattr(bundles, "write_item", lambda *a, **k: None)
     write_bundle(
         scene, place.refined, tmp_path / "map", MapOptions(Engine("cpu", budget=Budget(256)))

@@ -212,7 +212,7 @@ def test_only_what_depends_on_a_change_runs_again(made, settings, change, again)
         with pytest.raises(LabelError):
             run_in(made.parent)
         after = step_runs(made)
-        assert set(before) - set(after) == {"labels-test"}
+        assert set(before) == set(after)  # refused before a step begins
         again = []
     else:
         run_in(made.parent, **settings)
