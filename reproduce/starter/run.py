@@ -30,6 +30,7 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.starter import STARTER, STARTER_KEY
 from geopipe.classes import load_scheme
 from geopipe.errors import SceneError
+from geopipe.labels.vectorfile import OSM_CREDIT
 from geopipe.mapping import Engine
 from geopipe.raster import Scene
 from geopipe.workflow.bundle import MapOptions, write_bundle
@@ -81,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows[site] = _figures(complete, site, data, out / "all")
     STARTER.parent.mkdir(exist_ok=True)
     trained = Checkpoint.load(complete)
-    replace(trained, provenance={**trained.provenance, STARTER_KEY: _TRAINED_ON}).save(STARTER)
+    origin = {STARTER_KEY: _TRAINED_ON, "credit": f"{OSM_CREDIT}; images: OpenAerialMap, CC BY 4.0"}
+    replace(trained, provenance=trained.provenance | origin).save(STARTER)
     result = {"sites": rows, "processor": cpu_model(), **facts(command)}
     (args.results / "starter.json").write_text(json.dumps(result, indent=1) + "\n")
     (args.results / "starter.md").write_text(_page(result), encoding="utf-8")
