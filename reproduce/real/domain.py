@@ -1,4 +1,4 @@
-"""How well a model knows an image that is foreign to it: ``docs/results/real/out-of-domain.md``.
+"""How well a model knows an image that is foreign to it: ``docs/results/out-of-domain.md``.
 
     python -m reproduce.real.domain MODEL --site massachusetts --out outputs/reproduce/real
 
@@ -32,7 +32,7 @@ from reproduce.real.place import FOLDER, Place
 
 log = logging.getLogger(__name__)
 
-RESULTS = Path("docs/results/real")
+RESULTS = Path("docs/results")
 _MAX_WINDOWS = 6
 _VALID = 0.3
 """Share of a window that is an image."""

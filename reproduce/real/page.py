@@ -53,7 +53,7 @@ _INTRODUCTION = (
     "are of the test part, percent, mean ± standard deviation over the seeds. Object F1: mapped",
     "polygons that match a true building at an IoU of more than 0.5; buildings that touch are one.",
     "Area: mapped over true, less 1. Minutes and peak memory are of the whole workflow,",
-    "with both maps, on the machine named below.",
+    "with both maps, on the machine named below, which did other work beside some of the runs.",
 )
 
 
