@@ -174,6 +174,15 @@ def read_npy(
     return np.memmap(path, dtype, "r", start, lengths)
 
 
+def is_tensor_file(path: Path) -> bool:
+    """Whether `path` begins as a safetensors file does: eight bytes of a length, and JSON."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        content = file.read(9)
+    return content[8:] == b"{" and struct.unpack("<Q", content[:8])[0] <= path.stat().st_size
+
+
 def _head(path: Path, error: type[GeopipeError], count: int) -> tuple[bytes, int]:
     """The first `count` bytes of a regular file, and its size."""
     with open_regular(path, error) as (file, size):

@@ -208,7 +208,9 @@ class Site:
 
     def refine_plan(self, seed: int, **changes: Any) -> RefinementPlan:
         """The refinement as the workflow wants it."""
-        overrides = self.workflow.refinement.model_dump(exclude={"kind"}, exclude_none=True)
+        overrides = self.workflow.refinement.model_dump(
+            exclude={"kind", "calibrate"}, exclude_none=True
+        )
         plan = RefinementPlan(**overrides, seed=seed)
         return replace(plan, **changes)
 

@@ -196,9 +196,10 @@ def map_(
 def _scenes_and_model(arguments: tuple[str, ...]) -> tuple[tuple[str, ...], Path]:
     """What is to be mapped, and with what: the last argument if it is a model."""
     from geopipe.checkpoint.starter import NAME, STARTER, model_path
+    from geopipe.tensors import is_tensor_file
 
     *scenes, last = arguments
-    if scenes and (last.endswith(".safetensors") or last == NAME):
+    if scenes and (last == NAME or last.endswith(".safetensors") or is_tensor_file(Path(last))):
         return tuple(scenes), model_path(last)
     return arguments, STARTER
 

@@ -135,11 +135,12 @@ def query(
     for path in (target, page) if not as_json else ():
         if path:
             click.echo(path)
-    if out and placed < len(result.hits):
+    nothing_written = out and not placed and not page
+    if out and placed < len(result.hits) and not nothing_written:
         lost, what = len(result.hits) - placed, "lacks hits" if placed else "is not written"
         text = f"note: {out} {what}: {lost} of {len(result.hits)} have no place on Earth"
         click.echo(text, err=True)
-    if out and not placed and not page:
+    if nothing_written:
         raise ChipIndexError(no_place(result), "show them on a page, with --html PAGE")
 
 

@@ -223,7 +223,7 @@ def test_files_that_are_no_plan(planned, tmp_path):
         pyogrio.write_dataframe(
             table, copy, layer="points", dataset_metadata={"GEOPIPE_DESIGN": text}
         )
-        with pytest.raises(LabelError, match=r"is damaged: .*'map_name' is missing"):
+        with pytest.raises(LabelError, match=r"the design in .* is damaged"):
             assess_map(path, copy)
     design = read_points(points)[0].to_json()
     pyogrio.write_dataframe(

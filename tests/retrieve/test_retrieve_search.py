@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from geopipe.errors import ChipIndexError, ConfigError
 from geopipe.retrieve import search
+from geopipe.retrieve.header import SearchFile
 from geopipe.retrieve.search import Searcher, choose_kind, exact, load, make, save
 
 RNG = np.random.default_rng(0)
@@ -46,7 +47,7 @@ def test_equal_vectors_come_in_their_order():
 def test_approximate_searches_measure_again(tmp_path, kind):
     made = make(kind, CLUSTERED[:3900])
     size = save(made, tmp_path / "s.faiss")
-    found = load(tmp_path, {"file": "s.faiss", "size": size}, CLUSTERED)
+    found = load(tmp_path, SearchFile(kind, "s.faiss", size, 3900), CLUSTERED)
     assert found.recall() > 0.9
     near, ids = found.search(CLUSTERED[[5, 3950]], 4)  # the second came after it was made
     assert ids[:, 0].tolist() == [5, 3950]
@@ -72,7 +73,7 @@ def test_finding_oneself_is_no_recall():
 
 def test_damaged_searches_are_told(tmp_path):
     size = save(make("ivf", CLUSTERED), tmp_path / "s.faiss")
-    told = {"file": "s.faiss", "size": size}
+    told = SearchFile("ivf", "s.faiss", size, len(CLUSTERED))
     with pytest.raises(ChipIndexError, match="not of this index"):
         load(tmp_path, told, CLUSTERED[:10])
     data = (tmp_path / "s.faiss").read_bytes()
@@ -83,7 +84,7 @@ def test_damaged_searches_are_told(tmp_path):
     with pytest.raises(ChipIndexError, match="cannot read"):
         load(tmp_path, told, CLUSTERED)
     (tmp_path / "s.faiss").unlink()
-    with pytest.raises(ChipIndexError, match="cannot read"):
+    with pytest.raises(ChipIndexError, match="there is no file"):
         load(tmp_path, told, CLUSTERED)
 
 
