@@ -324,7 +324,7 @@ def work_folder(out: Path, cache: Path | None) -> Iterator[Path]:
         yield cache
         return
     work = out.with_name(out.name + ".work")
-    with writing(work), without_empty_parents(work):
+    with writing(out), without_empty_parents(work):
         require_own(work)
         with lock_folder(work):
             (work / MARK).touch()

@@ -35,6 +35,8 @@ _TEXTS = {
     **{os.strerror(code): code for code in _REASONS},
 }
 """How libraries say it that give no errno: SQLite, and GDAL with the words of the system."""
+_INTERNALS = re.compile(r"\b_?TIFF\w*:|\.part\b", re.IGNORECASE)
+"""Functions of libtiff and files on the way: words of a library that help nobody."""
 
 
 def failure(error: BaseException, path: Path | None = None) -> tuple[str, str]:
@@ -55,6 +57,8 @@ def failure(error: BaseException, path: Path | None = None) -> tuple[str, str]:
     if code in _REASONS:
         return _REASONS[code]
     words = os.strerror(code) if code else text or type(error).__name__
+    if path and not code and _INTERNALS.search(text):
+        words = "it could not be written completely"
     return words, "look whether the disk is full or has a fault" if path else ""
 
 
@@ -78,19 +82,37 @@ def write_error(target: Path, error: BaseException) -> OutputError:
 
 
 def _is_within(path: Path, target: Path) -> bool:
-    part = target.with_name(target.name + ".part")
-    return path in (target, target.parent) or path.is_relative_to(part)
+    return path in (target, target.parent) or bool(_on_the_way(target).fullmatch(str(path)))
+
+
+def _on_the_way(target: Path) -> re.Pattern[str]:
+    """Paths of the folders in which geopipe makes `target`, and of the files in them."""
+    names = {re.escape(str(path)) for path in (target, target.resolve())}
+    # A file in them may be called like the target, whose name may have spaces.
+    inside = rf"[/\\](?:{re.escape(target.name)})?[^\s:]*"
+    folder = r"(?:\.[\w.]+)?\.(?:part(?:-\w+)?|work)"
+    return re.compile(rf"(?<!\S)(?:{'|'.join(sorted(names))}){folder}(?:{inside})?(?=[\s:]|$)")
+
+
+def _name_target(error: OutputError, target: Path) -> None:
+    """Where `error` names a file on the way to `target`, let it name `target`."""
+    message = _on_the_way(target).sub(lambda _: str(target), error.message)
+    error.message, error.args = message, (message,)
 
 
 @contextmanager
 def writing(target: Path, *also: type[Exception]) -> Iterator[None]:
     """Turn OSError, and what libraries raise for it (`also`), into the `write_error` of `target`.
 
-    For what is written in a folder that is being filled; geopipe's own errors pass.
+    For what is written in a folder that is being filled; geopipe's own errors pass, but where one
+    says that a file on the way to `target` cannot be written, it names `target`.
     """
     errors: tuple[type[Exception], ...] = (OSError, *also)
     try:
         yield
+    except OutputError as e:
+        _name_target(e, target)
+        raise
     except GeopipeError:  # some are OSErrors, too
         raise
     except errors as e:

@@ -20,7 +20,7 @@ from geopipe.files import (
     lock_folder,
     work_folder,
 )
-from geopipe.oserrors import failure
+from geopipe.oserrors import failure, write_error, writing
 
 HOLDS = """
 import sys, time
@@ -225,6 +225,21 @@ def test_the_message_names_the_output_and_what_else_failed(tmp_path):
     assert caught.value.message == (
         f"cannot write {tmp_path}/a: /nowhere/weights: there is no such file or folder"
     )
+
+
+@pytest.mark.parametrize(
+    "on_the_way",
+    ["my map.tif.burned.tif.part/my map.tif.burned.tif", "my map.tif.part-x1_y/tiles/3.tif"],
+)
+def test_the_message_names_the_output_and_not_a_file_on_the_way(tmp_path, on_the_way):
+    out = tmp_path / "my map.tif"
+    library = RuntimeError(f"TIFFResetField:{tmp_path / on_the_way}: Could not find tag 277.")
+    with pytest.raises(OutputError) as caught, writing(out):
+        raise write_error(tmp_path / on_the_way, library)
+    assert caught.value.message == f"cannot write {out}: it could not be written completely"
+    assert str(caught.value).endswith("has a fault)")
+    with pytest.raises(OutputError, match=r"my map\.tif\.parts/a: the disk is full"), writing(out):
+        raise write_error(Path(f"{out}.parts/a"), OSError(errno.ENOSPC, ""))
 
 
 def test_a_part_that_cannot_be_opened_once_goes_all_the_same(tmp_path, monkeypatch):

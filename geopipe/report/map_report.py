@@ -29,6 +29,8 @@ from geopipe.reliability import Reliability
 from geopipe.report.figures import Curve, chart, panel, photo, scale_bar
 from geopipe.report.page import render
 
+FEATURES_PAGE = "features.html"
+"""The map of the vectors, in the folder of the report."""
 _BLOCK_PX = 100
 """Pixels a side of what a damaged scene is seen by."""
 
@@ -58,6 +60,8 @@ class Report:
     """Sentences."""
     lead: tuple[tuple[str, ...], ...] = ()
     """The table that the page starts with: a head, and a row for each class."""
+    features: tuple[tuple[str, str], ...] = ()
+    """(layer, how many) of the vectors that `FEATURES_PAGE` shows; empty: there is no such page."""
     metrics: tuple[tuple[str, Metrics], ...] = ()
     """(method, how well it did); differences are taken to the first"""
     iterations: tuple[Metrics, ...] = ()
@@ -202,6 +206,8 @@ def _html(report: Report) -> str:
         "report.html",
         filters,
         report=report,
+        features_page=FEATURES_PAGE if report.features else None,
+        feature_counts=_feature_counts(report),
         scheme=report.scheme,
         gains=[_charted(c, f"gain{i}") for i, c in enumerate(_iteration_curves(report))],
         diagram=_charted(_diagram(report.reliability), "reliability")
@@ -222,6 +228,10 @@ def _html(report: Report) -> str:
         swatches={c.name: c.color for c in report.scheme.classes},
         slowest=max((seconds for _, seconds in report.timings), default=0.0) or 1.0,
     )
+
+
+def _feature_counts(report: Report) -> str:
+    return "; ".join(f"{number} {layer}" for layer, number in report.features)
 
 
 def _charted(curve: Curve, prefix: str) -> tuple[str, Markup]:
@@ -262,6 +272,8 @@ def _markdown(report: Report) -> str:
     blocks = [f"# {report.title}", " ".join(report.summary)]
     if report.lead:
         blocks.append(_table(list(report.lead[0]), [list(row) for row in report.lead[1:]]))
+    if report.features:
+        blocks.append(f"[Features on the map]({FEATURES_PAGE}): {_feature_counts(report)}")
     for name, m in report.metrics:
         blocks += [f"## {name}", m.to_markdown().strip()]
     if len(report.metrics) > 1:

@@ -73,6 +73,13 @@ class FeatureFiles:
             for name, n in self.counts.items()
         )
 
+    def amounts(self) -> tuple[tuple[str, str], ...]:
+        """(layer, number) to be read as a list: 12 buildings; 1.50 km of roads."""
+        return tuple(
+            (f"of {name}", f"{self.road_km:.2f} km") if name == ROADS else (name, str(n))
+            for name, n in self.counts.items()
+        )
+
 
 def write_features(
     class_map: Path,

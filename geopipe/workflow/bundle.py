@@ -262,6 +262,7 @@ def _build(
     if files.domain:
         more_facts += (("out of domain", files.domain.sentence()),)
     counts = object_counts(assets["classes"], model.scheme)
+    on_page: tuple[tuple[str, str], ...] = ()
     if options.vectors:
         from geopipe.vectors.features import layer_names  # brings pandas
         from geopipe.workflow.feature_files import write_feature_files
@@ -280,6 +281,7 @@ def _build(
             if name in counts:
                 counts[name] = features.counts[layer]
         more_facts += features.facts()
+        on_page = features.amounts()
         notes += features.notes
         timings.append(("vectors", time.monotonic() - began))
     if extra_files:
@@ -290,6 +292,7 @@ def _build(
         title=f"Map of {Path(display_name(scene.path)).name}",
         scheme=model.scheme,
         lead=area_table(areas, counts),
+        features=on_page,
         overview=picture,
         overview_gsd=overview_gsd(scene, picture[0]),
         timings=tuple(timings),

@@ -7,9 +7,8 @@ from geopipe.classes import ClassScheme
 from geopipe.raster import Scene
 from geopipe.raster.inputs import scene_names
 from geopipe.report.feature_map import read_layers, write_feature_map
+from geopipe.report.map_report import FEATURES_PAGE
 from geopipe.vectors.features import FeatureFiles, layer_names, write_features
-
-PAGE = "features.html"
 
 
 def write_feature_files(
@@ -25,5 +24,6 @@ def write_feature_files(
         layer: scheme.classes[class_id].color for class_id, layer in layer_names(scheme).items()
     }
     layers = read_layers(features.files["features"], colors)
-    write_feature_map(folder / PAGE, f"Features of {name}", scene, layers)
-    return replace(features, files=features.files | {"features_page": folder / PAGE})
+    page = folder / FEATURES_PAGE
+    write_feature_map(page, f"Features of {name}", scene, layers)
+    return replace(features, files=features.files | {"features_page": page})

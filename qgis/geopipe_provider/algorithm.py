@@ -20,7 +20,7 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QIcon
 
 from . import settings
-from .commands import LAYER_KINDS, Command, Source
+from .commands import LAYER_KINDS, OUTPUT_KINDS, Command, Source
 from .layers import LayerError, other_tables
 from .parameters import Values, definition
 from .results import layer_sources, scene_name, summary
@@ -160,8 +160,9 @@ class GeopipeAlgorithm(QgsProcessingAlgorithm):
         """The values of the outputs; the layers among them are loaded into the project."""
         output = str(self._values.get("OUTPUT") or "")
         results: dict[str, Any] = {"JSON": outcome.stdout.strip()}
-        if output:
-            results["OUTPUT"] = output
+        for parameter in self._command.parameters:
+            if parameter.kind in OUTPUT_KINDS and (made := self._values.get(parameter.name)):
+                results[parameter.name] = str(made)
         if output and self._command.keeps_json:
             Path(output).write_text(outcome.stdout, encoding="utf-8")
         if self._command.page:

@@ -72,8 +72,9 @@ def _definition(p: Parameter) -> QgsProcessingParameterDefinition:
             made.setFileFilter(f"{p.pattern};;All files (*)")
         return made
     if p.kind == "output file":
+        # A second output is only made where it is asked for.
         return QgsProcessingParameterFileDestination(
-            p.name, p.label, p.pattern, optional=optional, createByDefault=True
+            p.name, p.label, p.pattern, optional=optional, createByDefault=p.name == "OUTPUT"
         )
     simple = {
         "flag": QgsProcessingParameterBoolean,

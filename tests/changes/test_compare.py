@@ -271,7 +271,7 @@ def test_osm_objects_keep_ids_nodes_and_versions(town, tmp_path):
     folder, frame = town
     osm = tmp_path / "ways.osm"
     _write_osm(osm, frame.to_crs(4326))
-    result = compare(folder / "features.gpkg", osm)
+    result = compare(folder / "features.gpkg", osm, CompareOptions(max_shift=0))
     write_changes(result, tmp_path / "c.gpkg", tmp_path / "c.osm", reference=osm)
     root = ET.parse(tmp_path / "c.osm").getroot()
     way = root.find("way[@id='160']")
@@ -312,7 +312,8 @@ def _write_osm(path, frame):
 
 def test_two_maps_of_the_same_date_agree(town):
     folder, _ = town
-    result = compare(folder / "features.gpkg", folder / "features.gpkg")
+    same = folder / "features.gpkg"
+    result = compare(same, same, CompareOptions(max_shift=2))
     assert set(result.tables["buildings"]["status"]) == {AGREE}
     assert result.only_reference == ONLY_REFERENCE
     assert result.counts()["roads"] == {AGREE: pytest.approx(0.6, abs=0.01)}
@@ -334,7 +335,7 @@ def test_broken_geometries_are_counted(town, tmp_path):
     broken = tmp_path / "broken.gpkg"
     tags = {"building": ["yes"] * len(shapes)}
     gpd.GeoDataFrame(tags, geometry=shapes, crs="EPSG:2154").to_file(broken)
-    result = compare(folder / "features.gpkg", broken)
+    result = compare(folder / "features.gpkg", broken, CompareOptions(max_shift=0))
     assert "broken.gpkg: 1 x broken geometry, repaired" in result.notes
 
 
@@ -357,7 +358,7 @@ def test_on_the_command_line(town, tmp_path):
     folder, _ = town
     out, josm = tmp_path / "c.gpkg", tmp_path / "c.osm"
     given = [folder / "features.gpkg", folder / "osm.geojson", "-o", out, "--josm", josm]
-    done = run(*given, "--area", folder / "area.gpkg", "--json")
+    done = run(*given, "--area", folder / "area.gpkg", "--max-shift", 4, "--json")
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["buildings"][AGREE] == AGREEING

@@ -49,8 +49,12 @@ def test_every_option_exists(command):
 def test_positional_arguments_in_their_order(command):
     arguments = [p for p in click_command(command.words).params if isinstance(p, click.Argument)]
     positional = [p for p in command.parameters if p.flag == POSITIONAL]
-    assert len(positional) == len(arguments) or command.words in ("index query", "map")
-    for mine, its in zip(positional, arguments, strict=command.words != "map"):
+    if command.words == "map":  # one scene, and perhaps a model
+        assert [(p.name, p.required) for p in positional] == [("SCENE", True), ("MODEL", False)]
+        assert [(p.name, p.nargs) for p in arguments] == [("scenes", -1)]
+        return
+    assert len(positional) == len(arguments) or command.words == "index query"
+    for mine, its in zip(positional, arguments, strict=True):
         assert mine.required or mine.if_empty or not its.required, mine.name
 
 
@@ -110,6 +114,18 @@ def test_a_flag_with_a_word_for_no():
     values = {"SCENE": Source("s.tif"), "LABELS": Source("o.gpkg"), "OUTPUT": "m"}
     assert parsed(BY_NAME["train"], {**values, "ALIGN": False})["align"] is False
     assert parsed(BY_NAME["train"], {**values, "ALIGN": True})["align"] is True
+
+
+def test_a_map_is_compared_with_a_table_of_openstreetmap():
+    values = {"MAP": Source("m/features.gpkg", "roads"), "OSM": Source("o.gpkg", "osm")}
+    values |= {"FDR": 0.2, "TRUTH": Source("t.gpkg"), "TRUTH_AREA": Source("a.gpkg", "a")}
+    values |= {"ALIGN": False, "OUTPUT": "c.gpkg", "JOSM": ""}
+    given = parsed(BY_NAME["compare"], values)
+    assert (given["class_map"], given["reference"]) == (Path("m/features.gpkg"), Path("o.gpkg"))
+    assert (given["layer"], given["fdr"], given["align"]) == ("osm", 0.2, False)
+    assert (given["truth"], given["truth_area"]) == (Path("t.gpkg"), Path("a.gpkg"))
+    assert (given["out"], given["josm"]) == (Path("c.gpkg"), None)
+    assert parsed(BY_NAME["compare"], {**values, "JOSM": "c.osm"})["josm"] == Path("c.osm")
 
 
 def test_a_place_is_a_box_in_longitude_and_latitude():

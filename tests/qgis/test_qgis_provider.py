@@ -125,6 +125,22 @@ def test_geopipe_sees_nothing_of_qgis(place, mapped):
     assert "HOME" in names
 
 
+def test_changes_are_those_of_the_command_line(place, mapped):
+    out, josm = place.folder / "changes.gpkg", place.folder / "changes.osm"
+    features, theirs = mapped[0] / "features.gpkg", place.folder / "cli" / "changes.gpkg"
+    parameters = {"MAP": f"layer:{features}|layername=buildings", "OSM": place.osm_layer}
+    more = {"ALIGN": False, "OUTPUT": str(out), "JOSM": str(josm)}
+    found = results(place, {"compare": {**parameters, **more}})["compare"]
+    command("compare", features, place.osm, "-o", theirs, "--no-align", "--layer", "osm")
+    same_tables(out, theirs)
+    assert josm.read_text().startswith("<?xml")
+    assert found["results"]["JOSM"] == str(josm)
+    assert found["seen"] == {
+        "changes.gpkg|layername=buildings": [True, "categorizedSymbol"],
+        "changes.gpkg|layername=roads": [True, "categorizedSymbol"],
+    }
+
+
 def test_accuracy_is_that_of_the_command_line(place, mapped):
     folder = place.folder
     classes, points = folder / "map" / "classes.tif", folder / "points.gpkg"

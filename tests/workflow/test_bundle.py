@@ -83,6 +83,10 @@ def test_the_files_are_those_asked_for(bundle, place, scene, tmp_path):
         tmp_path / "map/classes.tif",
         tmp_path / "map/report.html",
     )
+    assert "features.html" not in plain.report.read_text()
+    houses = len(pyogrio.read_dataframe(bundle.folder / "features.gpkg", layer="buildings"))
+    link = f'<a href="features.html">Features on the map</a>: {houses} buildings; '
+    assert link in bundle.report.read_text()
 
 
 def test_the_map_has_exactly_the_scenes_plane_and_its_holes(bundle, scene):

@@ -38,6 +38,7 @@ def full() -> Report:
         scheme=SCHEME,
         summary=(HARM,),
         lead=((HARM, HARM), (HARM, HARM)),
+        features=((HARM, "12"),),
         overview_gsd=0.5,
         metrics=(("CNN", quality(80, 20)), ("CNN+RNN", quality(90, 10))),
         iterations=(quality(80, 20), quality(85, 15), quality(90, 10)),
@@ -89,10 +90,13 @@ def test_the_page_holds_all_it_shows_and_escapes_what_it_is_told(tmp_path):
     assert len([tag for tag, _ in found.tags if tag == "script"]) == 1
     assert HARM not in html
     assert HARM in found.text
+    assert f"Features on the map : 12 {HARM}" in found.text
     for tag, attributes in found.tags:
         for key in ("src", "href", "xlink:href"):
             if key in attributes:
-                assert attributes[key].startswith(("data:", "#")), (tag, attributes[key][:60])
+                target = attributes[key]
+                beside = (tag, target) == ("a", "features.html")
+                assert beside or target.startswith(("data:", "#")), (tag, target[:60])
     assert not re.search(r"url\((?!#)|@import", html)
     images = [a for tag, a in found.tags if tag == "img"]
     assert len(images) == 3 + 3

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from . import accuracy, labels, mapping, search, training
+from . import accuracy, changes, labels, mapping, search, training
 
 COMMANDS = (
     *labels.COMMANDS,
     *training.COMMANDS,
     *mapping.COMMANDS,
+    *changes.COMMANDS,
     *accuracy.COMMANDS,
     *search.COMMANDS,
 )

@@ -10,12 +10,12 @@ COMMANDS = (
         "map",
         "Map a scene",
         "Maps",
-        "Maps a scene with a trained model. The folder gets classes.tif with its style, a report, "
-        "and what the options add. After Cancel, the same run goes on with the tiles that are "
-        "done, so choose a folder that stays.",
+        "Maps a scene with a trained model, or the buildings in it with the starter model. The "
+        "folder gets classes.tif with its style, a report, and what the options add. After "
+        "Cancel, the same run goes on with the tiles that are done, so choose a folder that stays.",
         (
             SCENE,
-            Parameter("MODEL", "file", "Model", required=True, pattern=MODELS),
+            Parameter("MODEL", "file", "Model (empty: the starter model)", pattern=MODELS),
             Parameter("VECTORS", "flag", "Add polygons", "--vectors", default=False),
             Parameter(
                 "ORTHOGONALIZE",
