@@ -10,11 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.checkpoint.stac_item import model_item_path
 from geopipe.checkpoint.starter import STARTER_KEY
+from geopipe.classes import ClassScheme
 from geopipe.errors import SceneError
 from geopipe.files import (
     MARK,
@@ -60,6 +62,9 @@ from geopipe.workflow.map_summary import (
     overview,
     overview_gsd,
 )
+
+if TYPE_CHECKING:  # brings pandas
+    from geopipe.vectors.features import FeatureFiles
 
 log = logging.getLogger(__name__)
 
@@ -258,14 +263,9 @@ def _build(
             log.warning(warning)
             notes.append(warning)
     timings = [("mapping", time.monotonic() - start)]
-    more_facts: tuple[tuple[str, str], ...] = ()
-    if files.domain:
-        more_facts += (("out of domain", files.domain.sentence()),)
-    counts = object_counts(assets["classes"], model.scheme)
-    on_page: tuple[tuple[str, str], ...] = ()
+    features = None
     if options.vectors:
-        from geopipe.vectors.features import layer_names  # brings pandas
-        from geopipe.workflow.feature_files import write_feature_files
+        from geopipe.workflow.feature_files import write_feature_files  # brings pandas
 
         began = time.monotonic()
         features = write_feature_files(
@@ -276,33 +276,17 @@ def _build(
             orthogonalize=options.orthogonalize,
         )
         assets |= features.files
-        for class_id, layer in layer_names(model.scheme).items():
-            name = model.scheme.names[class_id]
-            if name in counts:
-                counts[name] = features.counts[layer]
-        more_facts += features.facts()
-        on_page = features.amounts()
         notes += features.notes
         timings.append(("vectors", time.monotonic() - began))
     if extra_files:
         assets |= extra_files(assembly)
-    areas = dict(zip(model.scheme.names, files.areas, strict=True))
-    picture = overview(scene, assets["classes"], files.preview)
-    report = Report(
-        title=f"Map of {Path(display_name(scene.path)).name}",
-        scheme=model.scheme,
-        lead=area_table(areas, counts),
-        features=on_page,
-        overview=picture,
-        overview_gsd=overview_gsd(scene, picture[0]),
+    facts = (*provenance_facts(tags), ("device", choose_device(options.engine.device)))
+    report = replace(
+        _report(scene, model.scheme, files, assets["classes"], features),
         timings=tuple(timings),
-        facts=(
-            *more_facts,
-            *provenance_facts(tags),
-            ("device", choose_device(options.engine.device)),
-        ),
         notes=tuple(notes),
     )
+    report = replace(report, facts=(*report.facts, *facts))
     name = scene_names([scene.path])[scene.path]
     assets["layers"] = write_layer_definition(assembly, name, model.scheme)
     assets["report"] = write_report(assembly, report)[0]
@@ -320,6 +304,37 @@ def _build(
         links=source_links(scene, model_path, part.with_name(part.name.removesuffix(".part"))),
     )
     return files
+
+
+def _report(
+    scene: Scene,
+    scheme: ClassScheme,
+    files: MapFiles,
+    class_map: Path,
+    features: "FeatureFiles | None",
+) -> Report:
+    """What the report says of the map: areas, numbers of objects, pictures."""
+    counts = object_counts(class_map, scheme)
+    facts: tuple[tuple[str, str], ...] = ()
+    if files.domain:
+        facts += (("out of domain", files.domain.sentence()),)
+    if features:
+        from geopipe.vectors.features import layer_names  # brings pandas
+
+        facts += features.facts()
+        for class_id, layer in layer_names(scheme).items():
+            if (name := scheme.names[class_id]) in counts:
+                counts[name] = features.counts[layer]
+    picture = overview(scene, class_map, files.preview)
+    return Report(
+        title=f"Map of {Path(display_name(scene.path)).name}",
+        scheme=scheme,
+        lead=area_table(dict(zip(scheme.names, files.areas, strict=True)), counts),
+        features=features.amounts() if features else (),
+        overview=picture,
+        overview_gsd=overview_gsd(scene, picture[0]),
+        facts=facts,
+    )
 
 
 def _domain_layer(domain: OutOfDomain, assembly: Path) -> dict[str, Path]:
