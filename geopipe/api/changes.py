@@ -57,6 +57,7 @@ def compare(
     truth_area: str | Path | None = None,
     classes: str | Path = "buildings-roads",
     layer: str | None = None,
+    all_are: str | None = None,
     overwrite: bool = False,
 ) -> MapChanges:
     """Compare the buildings and roads of a map with OpenStreetMap, as ``geopipe compare``.
@@ -73,6 +74,7 @@ def compare(
         truth_area: Polygons in which `truth` is complete; default the box around it.
         classes: A class scheme that makes buildings and roads of OSM tags.
         layer: One layer of the reference; default all.
+        all_are: The class of every feature of the reference, of vectors that do not say it.
         overwrite: Replace files that exist.
 
     Raises:
@@ -95,6 +97,7 @@ def compare(
         options,
         area=area_path,
         layer=layer,
+        all_are=all_are,
         truth=truth_path,
         truth_area=truth_area_path,
     )

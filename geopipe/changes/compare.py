@@ -104,6 +104,7 @@ def compare(
     *,
     area: Path | None = None,
     layer: str | None = None,
+    all_are: str | None = None,
     truth: Path | None = None,
     truth_area: Path | None = None,
 ) -> Changes:
@@ -115,6 +116,7 @@ def compare(
         options: How to compare.
         area: Polygons outside of which nothing is compared; by default the outline of the map.
         layer: One layer of `reference`.
+        all_are: The class of every feature of `reference`, of vectors that do not say it.
         truth: True buildings, on which probabilities are calibrated.
         truth_area: Polygons in which `truth` is complete; by default the box around it.
 
@@ -135,7 +137,7 @@ def compare(
     if area is not None:
         plane = _limited(plane, area)
     side = to_plane(side, crs, plane)
-    other = read_reference(reference, scheme, plane, layer)
+    other = read_reference(reference, scheme, plane, layer, all_are)
     notes = [*_repairs(side), *_repairs(other), *_empty(side, other)]
     aligned = align_reference(side, other, plane, scheme, options.max_shift)
     notes += _alignment_notes(aligned)

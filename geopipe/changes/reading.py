@@ -176,10 +176,17 @@ def _objects(
     return ObjectSet(clean, texts[owner], values[owner])
 
 
-def read_reference(path: Path, scheme: ClassScheme, plane: Plane, layer: str | None = None) -> Side:
+def read_reference(
+    path: Path,
+    scheme: ClassScheme,
+    plane: Plane,
+    layer: str | None = None,
+    all_are: str | None = None,
+) -> Side:
     """What the map is compared with, in the plane: OSM or other vectors, or another map.
 
-    A file without any feature is taken as it is: nothing is mapped there.
+    `all_are`: the class of every feature, of vectors that do not say it. A file without any feature
+    is taken as it is: nothing is mapped there.
 
     Raises:
         LabelError: It cannot be read, says of no feature what it is, or lies elsewhere.
@@ -196,7 +203,7 @@ def read_reference(path: Path, scheme: ClassScheme, plane: Plane, layer: str | N
     if _holds_nothing(path, layer):
         nothing = joined([])
         return Side(path, nothing, nothing, is_osm=True)
-    tables = open_tables(path, scheme, extent, layer)
+    tables = open_tables(path, scheme, extent, layer, all_are)
     repaired: Counter[str] = Counter()
     sets = []
     for class_id, kind in ((1, 3), (2, 1)):

@@ -7,6 +7,7 @@ import click
 
 from geopipe.cli.commands import Command
 from geopipe.cli.options import (
+    ALL_ARE,
     AREA,
     AS_JSON,
     LAYER,
@@ -56,6 +57,7 @@ from geopipe.cli.options import (
 @MAX_SHIFT
 @classes_option("buildings-roads")
 @LAYER
+@ALL_ARE
 @OVERWRITE
 @AS_JSON
 def compare(
@@ -71,6 +73,7 @@ def compare(
     max_shift: float,
     classes: str,
     layer: str | None,
+    all_are: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -100,6 +103,7 @@ def compare(
         options,
         area=area,
         layer=layer,
+        all_are=all_are,
         truth=truth,
         truth_area=truth_area,
     )

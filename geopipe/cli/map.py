@@ -199,6 +199,11 @@ def _scenes_and_model(arguments: tuple[str, ...]) -> tuple[tuple[str, ...], Path
     from geopipe.tensors import is_tensor_file
 
     *scenes, last = arguments
+    if wrong := [name for name in scenes if is_tensor_file(Path(name))]:
+        raise click.UsageError(
+            f"{wrong[0]} is a model, which comes after the scenes: "
+            f"geopipe map SCENE {wrong[0]} -o FOLDER"
+        )
     if scenes and (last == NAME or last.endswith(".safetensors") or is_tensor_file(Path(last))):
         return tuple(scenes), model_path(last)
     return arguments, STARTER

@@ -17,6 +17,8 @@ from geopipe.raster import Scene
 DEFAULT_CORE = 1024
 """Scene pixels a side of a tile's core, unless memory is short."""
 _CORES = (1024, 768, 512, 256)
+_MOST_NET_PX = 1536
+"""Side of the default tile on the network's grid, where that is the finer one."""
 _PATCH_CORE = 2048
 """About the side of a core for a net that looks at patches: cells that a core's border cuts are
 computed on both sides of it."""
@@ -103,9 +105,13 @@ class Budget:
 
 
 def _cores(scene: Scene, model: Checkpoint) -> tuple[int, ...]:
-    """Sides of cores to choose from; of patches, first one that cuts no cell, if there is."""
+    """Sides of cores to choose from; of patches, first one that cuts no cell, if there is.
+
+    Where the network's pixels are finer than the scene's, a tile takes memory by theirs.
+    """
     if not model.net.patchwise:
-        return _CORES
+        finest = min(NetworkGrid.of(scene.geobox, model.gsd).factor)
+        return tuple(c for c in _CORES if c / finest <= _MOST_NET_PX) or _CORES[-1:]
     cell_px = [f * model.net.stride for f in NetworkGrid.of(scene.geobox, model.gsd).factor]
     multiple = math.lcm(BLOCK, *(round(c) for c in cell_px))
     if all(c == round(c) for c in cell_px) and multiple <= 2 * _PATCH_CORE:

@@ -58,13 +58,15 @@ def read_layers(geopackage: Path, colors: Mapping[str, str]) -> list[FeatureLaye
     ]
 
 
-def write_feature_map(path: Path, title: str, scene: Scene, layers: list[FeatureLayer]) -> None:
+def write_feature_map(
+    path: Path, title: str, scene: Scene, layers: list[FeatureLayer], credit: str = ""
+) -> None:
     """Write the page: `layers` over the image of `scene`, to zoom, move and click.
 
     The image is a pyramid of JPEG tiles, as fine as `IMAGE_BYTES` allow; outlines are simplified,
     and the smallest features left out, until `FEATURE_BYTES` hold the rest, which the page says.
     It loads nothing, and runs no script but its own. A scene on a network is not read a second
-    time: its page has no image.
+    time: its page has no image. `credit`: whom to name for image and labels.
 
     Raises:
         SceneError: The scene cannot be opened, or the page not be written.
@@ -89,11 +91,13 @@ def write_feature_map(path: Path, title: str, scene: Scene, layers: list[Feature
     text = json.dumps(facts, allow_nan=False)[:-1] + ', "layers": [' + ", ".join(texts) + "]}"
     # No text of a file can end the block that holds the data.
     data = Markup(text.replace("<", "\\u003c").replace("\u2028", " ").replace("\u2029", " "))
-    summary = _summary(layers, left_out, tolerance * gsd, finest)
+    summary = _summary(layers, left_out, tolerance * gsd, finest, credit)
     write_page(path, render("feature_map.html", title=title, summary=summary, data=data))
 
 
-def _summary(layers: list[FeatureLayer], left_out: int, tolerance_m: float, finest: int) -> str:
+def _summary(
+    layers: list[FeatureLayer], left_out: int, tolerance_m: float, finest: int, credit: str
+) -> str:
     counts = ", ".join(f"{len(layer.table):,} {layer.name}" for layer in layers)
     image = (
         "without the image, which is on a network"
@@ -102,8 +106,10 @@ def _summary(layers: list[FeatureLayer], left_out: int, tolerance_m: float, fine
         if finest == 1
         else f"one pixel of the image for {finest} x {finest} of the scene"
     )
-    missing = f"; the {left_out:,} smallest features are left out" if left_out else ""
-    return f"{counts}. Outlines simplified by up to {tolerance_m:.1f} m{missing}; {image}."
+    missing = f"the {left_out:,} smallest features are left out" if left_out else ""
+    outlines = f"Outlines simplified by up to {tolerance_m:.1f} m" if tolerance_m >= 0.05 else ""
+    about = "; ".join(x for x in (outlines, missing, image) if x)
+    return f"{counts}. {about[0].upper()}{about[1:]}.{f' {credit}' if credit else ''}"
 
 
 def _in_pixels(table: GeoDataFrame, scene: Scene) -> np.ndarray:

@@ -375,8 +375,8 @@ def warnings_for(scene: Scene, model: Checkpoint) -> list[str]:
     notes = model.check_fits(scene)
     if model.provenance.get(STARTER_KEY):
         notes.append(
-            "mapped by the starter model, which was not trained on this place; a model trained "
-            "with labels of it maps it better (geopipe train)"
+            "mapped by the starter model, which knows four places; a model that is trained with "
+            "labels of this scene maps it better (geopipe train)"
         )
     if text := nodata_warning(scene, "mapped as something"):
         notes.append(text)

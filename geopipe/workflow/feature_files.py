@@ -6,6 +6,7 @@ from pathlib import Path
 from geopipe.classes import ClassScheme
 from geopipe.raster import Scene
 from geopipe.raster.inputs import scene_names
+from geopipe.raster.scene import opened
 from geopipe.report.feature_map import read_layers, write_feature_map
 from geopipe.report.map_report import FEATURES_PAGE
 from geopipe.vectors.features import FeatureFiles, layer_names, write_features
@@ -25,5 +26,7 @@ def write_feature_files(
     }
     layers = read_layers(features.files["features"], colors)
     page = folder / FEATURES_PAGE
-    write_feature_map(page, f"Features of {name}", scene, layers)
+    with opened(class_map) as src:
+        credit = src.tags().get("credit", "")
+    write_feature_map(page, f"Features of {name}", scene, layers, credit)
     return replace(features, files=features.files | {"features_page": page})

@@ -393,6 +393,18 @@ def test_bad_references_leave_nothing_behind(town, tmp_path, reference, message)
     assert not list(out.iterdir())
 
 
+def test_outlines_without_a_class_are_compared_when_it_is_given(town, tmp_path):
+    folder, frame = town
+    plain = tmp_path / "plain.geojson"
+    frame[["geometry"]].to_crs(4326).to_file(plain)
+    given = [folder / "features.gpkg", plain, "-o", tmp_path / "c.gpkg", "--no-align", "--json"]
+    done = run(*given, "--all-are", "building")
+    assert done.exit_code == 0, done.output
+    counts = json.loads(done.stdout.splitlines()[-1])["buildings"]
+    named = compare(folder / "features.gpkg", folder / "osm.geojson", CompareOptions(max_shift=0))
+    assert counts[ONLY_REFERENCE] == named.counts()["buildings"][ONLY_OSM]
+
+
 def test_a_map_without_objects_says_that_all_is_only_in_osm(town, tmp_path):
     folder, _ = town
     path = tmp_path / "none.gpkg"

@@ -47,10 +47,11 @@ def contents(path):
 
 
 def test_the_page_holds_all_features_where_they_are(scene, tmp_path):
-    write_feature_map(tmp_path / "f.html", HARM, scene, layers())
+    write_feature_map(tmp_path / "f.html", HARM, scene, layers(), f"(c) {HARM}")
     text, data = contents(tmp_path / "f.html")
     assert "http" not in text.replace("http-equiv", "")
     assert "30 buildings, 1 roads" in text
+    assert "he image in full resolution. (c) " in text
     assert HARM not in text
     houses, roads = data["layers"]
     assert (houses["total"], len(houses["items"]), houses["line"]) == (30, 30, False)
