@@ -4,7 +4,6 @@ A VRT that describes the source plus names, colours and tags is copied by GDAL's
 puts the names in a PAM file (``NAME.aux.xml``) next to the map. Keep the two files together.
 """
 
-import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -173,13 +172,12 @@ def _translate(
         # What goes wrong in GDAL's own threads is told to nobody, and blocks are lost.
         "NUM_THREADS": 1,
     }
-    with atomic_file(target) as part, tempfile.TemporaryDirectory() as folder:
-        described = Path(folder) / "described.vrt"
-        ET.ElementTree(vrt).write(described, encoding="utf-8")
+    text = ET.tostring(vrt, encoding="utf-8")
+    with atomic_file(target) as part, rasterio.MemoryFile(text, ext=".vrt") as described:
         try:
             # The user may have switched PAM files off; without one there are no names.
             with rasterio.Env(GDAL_PAM_ENABLED=True), collect_gdal_errors() as messages:
-                rasterio.shutil.copy(str(described), str(part), driver="COG", **options)
+                rasterio.shutil.copy(described.name, str(part), driver="COG", **options)
         except Exception as e:  # GDAL's own errors have no public base class
             if source.name in str(e):
                 raise SceneError(f"cannot read {source}: {e}", _DAMAGED) from e
@@ -219,7 +217,7 @@ def _compare(source: Path, part: Path, target: Path, top: int) -> None:
 
 def _describe(path: Path) -> ET.Element:
     """GDAL's own description of the raster at `path`: the root of a VRT."""
-    with opened(path) as src, tempfile.TemporaryDirectory() as folder:
+    with opened(path) as src:
         if src.driver == "VRT":
             root = ET.parse(path).getroot()
             for name in root.iter("SourceFilename"):
@@ -227,12 +225,9 @@ def _describe(path: Path) -> ET.Element:
                     name.text = str(path.absolute().parent / str(name.text))
                     name.attrib["relativeToVRT"] = "0"
             return root
-        vrt = Path(folder) / "source.vrt"
-        try:
-            rasterio.shutil.copy(src, str(vrt), driver="VRT")
-        except Exception as e:  # GDAL's own errors have no public base class
-            raise write_error(vrt, e) from e
-        root = ET.parse(vrt).getroot()
+        with rasterio.MemoryFile(ext=".vrt") as vrt:
+            rasterio.shutil.copy(src, vrt.name, driver="VRT")
+            root = ET.fromstring(vrt.read())
     for name in root.iter("SourceFilename"):
         name.text, name.attrib["relativeToVRT"] = str(path.absolute()), "0"
     return root

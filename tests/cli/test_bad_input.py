@@ -110,7 +110,7 @@ def test_a_full_disk(geopipe, box, small_disk, command, limit):
     (line,) = lines
     assert re.fullmatch(r"error: .* - .*", line), said.err
     # It names the output, in words for people.
-    assert not re.search(r"\.part|\.work|burned|tmp\.tif|TIFF|scanline", line), line
+    assert not re.search(r"\.part|\.work|burned|tmp\.tif|\.vrt|XML|TIFF|scanline", line), line
     assert fingerprints(box.inputs) == before
     left = [p for p in box.out.rglob("*") if p.is_file()]
     assert not [p for p in left if "part" in str(p.relative_to(box.out)) or "tmp" in p.name]
