@@ -219,14 +219,17 @@ class Client:
         return b"".join(chunks)
 
 
-_LATER = "is the service up? later the same command goes on"
+_LATER = "is the service up? run the same command again later to continue"
 _REFUSALS = {
     400: ("does not understand the request", "check the address and the layer"),
     401: ("asks for credentials", "give an address with a valid key"),
     403: ("refuses", "it needs a key, or does not serve this machine; see its terms of use"),
     404: ("has nothing there", "check the address"),
     410: ("has nothing there any more", "check the address"),
-    429: ("asks for fewer requests", "give a lower `rate`; later the same command goes on"),
+    429: (
+        "asks for fewer requests",
+        "give a lower `rate`; run the same command again later to continue",
+    ),
 }
 
 

@@ -148,7 +148,7 @@ def _shift_statistics(qc: LabelQC, labels: VectorLabels) -> dict[str, list[float
 
 
 def _randomly_placed(scene: Scene, osm: VectorLabels) -> dict[str, Any]:
-    """Every shape of the map somewhere else: what is believed there is a false alarm."""
+    """Every shape of the map somewhere else: what is accepted there is a false alarm."""
     rng = np.random.default_rng(0)
     left, bottom, right, top = scene.geobox.extent.boundingbox
     positions = rng.uniform((left, bottom), (right, top), (len(osm.shapes), 2))
@@ -166,7 +166,7 @@ def _rejection_counts(qc: LabelQC) -> dict[str, Any]:
     names = qc.scheme.names
     out = {}
     for k in range(1, len(names)):
-        counted = Counter(n.rejected or "believed" for n in qc.field.tie_points if n.class_id == k)
+        counted = Counter(n.rejected or "accepted" for n in qc.field.tie_points if n.class_id == k)
         out[names[k]] = dict(counted.most_common())
     return out
 
@@ -294,7 +294,7 @@ def _page(tables: dict[str, Any]) -> list[str]:
             f"{_m(still['building'])}; {_m(still['road'])}",
         ]
         lines.append(f"| {tile} | " + " | ".join(row) + " |")
-    lines += ["", "Nodes of the field believed, of all:", ""]
+    lines += ["", "Nodes of the field accepted, of all:", ""]
     lines += [
         "| tile | building | road | the same shapes at random places: building, road |",
         "|---|---|---|---|",
@@ -318,7 +318,7 @@ def _page(tables: dict[str, Any]) -> list[str]:
     lines += ["", "![Simulated](label-check/simulated.png)", "", "## Real scenes"]
     for name, t in tables["real"].items():
         lines += ["", f"### {name}: {REAL[name]}", "", *(f"- {s}" for s in t["suggestions"])]
-        lines.append(f"- nodes believed: {_share(t['rejected']['building'])}")
+        lines.append(f"- nodes accepted: {_share(t['rejected']['building'])}")
         lines.append(f"- aligning moves the vertices of buildings by {_m(t['moved_m'])} m")
         lines.append("")
         lines += [
@@ -344,7 +344,7 @@ def _m(percentiles: list[float]) -> str:
 
 def _share(counts: dict[str, int]) -> str:
     total = sum(counts.values())
-    return f"{counts.get('believed', 0)} of {total}"
+    return f"{counts.get('accepted', 0)} of {total}"
 
 
 if __name__ == "__main__":

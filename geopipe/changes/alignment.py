@@ -62,7 +62,7 @@ class Alignment:
     shifts: dict[str, np.ndarray] = field(default_factory=dict)
     """Class -> (n, 2) metres east and north that were added to each object."""
     estimates: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Class -> estimates of the shift that are believed, and all."""
+    """Class -> estimates of the shift that are accepted, and all."""
 
 
 def align_reference(
@@ -71,7 +71,7 @@ def align_reference(
     """Move the objects of `reference` by the smooth displacement field that fits those of `mapped`.
 
     The estimator of ``geopipe labels align``, with the drawn map in place of the image and of the
-    class likelihood. A class that one side lacks, or for which no estimate is believed, stays where
+    class likelihood. A class that one side lacks, or for which no estimate is accepted, stays where
     it is. `max_shift`: metres; 0 leaves all as it is.
     """
     box = plane.geobox.pad(round(_MARGIN_M / GSD))

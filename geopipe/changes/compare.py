@@ -195,11 +195,11 @@ def _empty(side: Side, other: Side) -> list[str]:
 
 def _alignment_notes(aligned: Alignment) -> list[str]:
     notes = []
-    for name, (believed, total) in aligned.estimates.items():
+    for name, (accepted, total) in aligned.estimates.items():
         lengths = np.hypot(*aligned.shifts[name].T)
         notes.append(
             f"{name}s of the reference moved by {np.median(lengths):.1f} m in the median before "
-            f"comparing ({believed} of {total} estimates of the shift believed)"
+            f"comparing ({accepted} of {total} estimates of the shift accepted)"
         )
     return notes
 
@@ -389,12 +389,12 @@ def _mean_by_group(groups: np.ndarray, values: np.ndarray, count: int) -> np.nda
 def _calibration_note(
     layer: str, fit: Calibration, samples: tuple[np.ndarray, np.ndarray] | None
 ) -> str:
-    share = f"the reference has {100 * fit.completeness:.0f} % of what is real"
+    share = f"the reference is estimated to be {100 * fit.completeness:.0f} % complete"
     if fit.source == "truth":
         assert samples is not None
         return f"{layer}: probabilities are calibrated on {len(samples[0])} true objects; {share}"
     few = f" (only {len(samples[0])} of the map lie on it)" if samples is not None else ""
     return (
         f"{layer}: probabilities are not calibrated on ground truth{few}; they rest on the map's "
-        f"scores and on how often the reference confirms them, by which {share}"
+        f"scores and on how often the reference confirms them; {share}"
     )

@@ -155,9 +155,9 @@ def _lines(design: "SampleDesign") -> list[str]:
         )
     return [
         *rows,
-        f"{count} points, about {interpretation_time(count)} of looking: overall accuracy to "
-        f"+- {100 * design.half_width:.1f} % (95 % interval) if the user's accuracies are as "
-        "expected",
+        f"{count} points, about {interpretation_time(count)} of interpretation: overall "
+        f"accuracy to +- {100 * design.half_width:.1f} % (95 % interval) if the user's accuracies "
+        "are as expected",
     ]
 
 

@@ -325,7 +325,7 @@ def align(
         click.echo(
             f"{name}: {reason_counts.get(work.CONFIDENT, 0)} of {sum(reason_counts.values())} "
             "estimates of the "
-            f"shift believed{rejection_text}"
+            f"shift accepted{rejection_text}"
         )
     click.echo(
         f"{summary.moved} of {summary.features} features moved, by {median:.2f} m in the median, "

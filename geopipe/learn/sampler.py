@@ -250,7 +250,7 @@ def require_classes(pool: PatchPool, names: Sequence[str], scenes: Sequence[str]
     if missing:
         raise LabelError(
             f"the labels of {', '.join(scenes)} have no pixel of class {', '.join(missing)}",
-            "give labels that have it, or a class scheme without it, like buildings",
+            "give labels that have it, or a class scheme without it, such as `classes` buildings",
         )
 
 

@@ -22,7 +22,7 @@ KERNEL_M = 15.0
 BLOCK_PX = 2048
 """Side, on the plane, of the part of a scene that is looked at at once."""
 _NEIGHBOURS_M = 3.0
-"""A tie point that differs by more from the median of those around it is not believed."""
+"""A tie point that differs by more from the median of those around it is not accepted."""
 _ZERO_WEIGHT = 0.05
 """Weight of a shift of zero, so that the field fades out away from its tie points."""
 _CHANCE_RADIUS_M = 125.0
@@ -44,15 +44,15 @@ class DisplacementField:
 
     @property
     def classes(self) -> set[int]:
-        """Classes with tie points, believed or not."""
+        """Classes with tie points, accepted or not."""
         return {n.class_id for n in self.tie_points}
 
     def count(self, class_id: int) -> int:
-        """Nodes of a class, believed or not."""
+        """Nodes of a class, accepted or not."""
         return sum(n.class_id == class_id for n in self.tie_points)
 
     def of_class(self, class_id: int) -> tuple[TiePoint, ...]:
-        """The believed tie points of a class."""
+        """The accepted tie points of a class."""
         return tuple(n for n in self.tie_points if n.class_id == class_id and not n.rejected)
 
     def at(self, positions: np.ndarray, class_id: int) -> np.ndarray:
@@ -171,18 +171,18 @@ def _checked(grid: RegistrationGrid, tie_points: Sequence[TiePoint]) -> tuple[Ti
 
 
 def _reject_outliers(grid: RegistrationGrid, tie_points: Sequence[TiePoint]) -> list[TiePoint]:
-    out, believed = list(tie_points), [i for i, n in enumerate(tie_points) if not n.rejected]
-    if not believed:
+    out, accepted = list(tie_points), [i for i, n in enumerate(tie_points) if not n.rejected]
+    if not accepted:
         return out
-    positions = _positions(grid, [tie_points[i] for i in believed])
-    shifts = np.array([(tie_points[i].down, tie_points[i].right) for i in believed])
+    positions = _positions(grid, [tie_points[i] for i in accepted])
+    shifts = np.array([(tie_points[i].down, tie_points[i].right) for i in accepted])
     counts, neighbours = _flattened(
         cKDTree(positions).query_ball_point(positions, 2.1 * SPACING_M, p=np.inf)
     )
     medians = np.column_stack([_medians(column[neighbours], counts) for column in shifts.T])
     is_outlier = (counts > 3) & (np.hypot(*(medians - shifts).T) > _NEIGHBOURS_M)
     for i in np.flatnonzero(is_outlier):
-        out[believed[i]] = replace(tie_points[believed[i]], rejected=ODD)
+        out[accepted[i]] = replace(tie_points[accepted[i]], rejected=ODD)
     return out
 
 

@@ -14,7 +14,7 @@ from geopipe.register.grid import RegistrationGrid
 from geopipe.register.likelihood import PixelClassifier
 
 _MIN_BELIEVED_SHARE = 1 / 3
-"""Share of believed estimates from which on labels that were moved teach more than as they are."""
+"""Share of accepted estimates from which on labels that were moved teach more than as they are."""
 
 
 def fit_labels(
@@ -61,7 +61,8 @@ def require_features(labels: VectorLabels) -> None:
         raise LabelError(
             f"too few labelled pixels of {', '.join(absent)} to learn what it looks like: the "
             "labels have no feature of it here",
-            "give a `model`, labels of a larger part of the scene, or `classes` without it",
+            "give a `model`, labels of a larger part of the scene, or `classes` without it, "
+            "such as buildings",
         )
 
 

@@ -32,7 +32,7 @@ from geopipe.register.qc_tiles import QCResult, QCTile, examine, qc_tile_px
 
 log = logging.getLogger(__name__)
 
-CONFIDENT = "believed"
+CONFIDENT = "accepted"
 MAX_SHIFT_M = 8.0
 """Metres: how far labels are looked for from where they are."""
 QC_TILE_M = 200.0
@@ -140,7 +140,7 @@ class LabelQC:
         return examine(self.grid, self.likelihood, self.field, side, area)
 
     def estimates(self) -> dict[str, dict[str, int]]:
-        """By class: how many estimates of a shift are believed, and how many refused and why."""
+        """By class: how many estimates of a shift are accepted, and how many refused and why."""
         counts: dict[str, Counter[str]] = {name: Counter() for name in self.scheme.names[1:]}
         for tie_point in self.field.tie_points:
             counts[self.scheme.names[tie_point.class_id]][tie_point.rejected or CONFIDENT] += 1

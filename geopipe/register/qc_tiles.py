@@ -47,7 +47,7 @@ class QCTile:
     """Labelled, on valid pixels."""
     down: float = 0.0
     right: float = 0.0
-    """Metres to add to the labels to fit the image: the mean of the believed tie points."""
+    """Metres to add to the labels to fit the image: the mean of the accepted tie points."""
     error: float = np.nan
     score: float = 0.0
     """Height of the peaks, in deviations of their surfaces."""
@@ -365,7 +365,7 @@ def _qc_tile(
         ]
         omission = omission_of_class.weight * sum(here)
     finite = np.array([b for _, b in counted.features if not np.isnan(b)])
-    believed = [n for n in tie_points if not n.rejected]
+    accepted = [n for n in tie_points if not n.rejected]
     block = QCTile(
         counted.class_id,
         counted.window,
@@ -375,16 +375,16 @@ def _qc_tile(
         omission=omission / (area + omission) if area + omission > 0 else np.nan,
         commission=int((finite < detector.ground).sum()) if detector.is_reliable else 0,
     )
-    if not believed:
+    if not accepted:
         reasons = Counter(n.rejected for n in tie_points).most_common(1)
         return replace(block, rejected=reasons[0][0] if reasons else "no feature near")
-    weights = 1 / (np.array([n.error for n in believed]) ** 2 + 0.3**2)
+    weights = 1 / (np.array([n.error for n in accepted]) ** 2 + 0.3**2)
     return replace(
         block,
-        down=float(np.average([n.down for n in believed], weights=weights)),
-        right=float(np.average([n.right for n in believed], weights=weights)),
-        error=float(np.mean([n.error for n in believed])),
-        score=float(np.mean([n.height for n in believed])),
+        down=float(np.average([n.down for n in accepted], weights=weights)),
+        right=float(np.average([n.right for n in accepted], weights=weights)),
+        error=float(np.mean([n.error for n in accepted])),
+        score=float(np.mean([n.height for n in accepted])),
     )
 
 

@@ -8,7 +8,7 @@ FEW, EDGE, FLAT, TORN, ODD, CHANCE = (
     "no clear best displacement",
     "halves of the evidence disagree",
     "unlike its neighbours",
-    "too few estimates around are believed",
+    "too few estimates around are accepted",
 )
 
 
@@ -29,4 +29,4 @@ class TiePoint:
     weight: float
     """Sum of the weights."""
     rejected: str = ""
-    """Why nothing is believed here; empty when it is."""
+    """Why nothing is accepted here; empty when it is."""

@@ -178,7 +178,7 @@ def missing_classes(
     name: str, settings: LabelledScene, source: LabelSource, missing: Sequence[str]
 ) -> LabelError:
     """The error for labels without a pixel of the classes `missing`."""
-    example = ", like buildings" if tuple(missing) == ("road",) else ""
+    example = ", such as `classes` buildings" if tuple(missing) == ("road",) else ""
     return LabelError(
         f"the {name} labels {settings.labels} have no pixel of class {', '.join(missing)} on "
         f"{settings.scene}",

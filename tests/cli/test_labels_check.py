@@ -146,13 +146,13 @@ def test_align_brings_the_map_to_the_image(geopipe, here, out):
     went = after[["shift_east", "shift_north"]].to_numpy()[house]
     assert nearer(np.median(went, axis=0))
     assert told["longest_m"] <= 8
-    assert told["estimates"]["building"]["believed"] > 20
+    assert told["estimates"]["building"]["accepted"] > 20
     assert geopipe("labels", "align", here.scene, here.osm, "-o", out).code == 1
     said = geopipe(
         "labels", "align", here.scene, here.osm, "-o", out, "--overwrite", "--max-shift", 2
     )
     assert re.search(r"(\d+) of \1|\d+ of \d+ features moved", said.out)
-    assert re.search(r"building: \d+ of \d+ estimates of the shift believed", said.out)
+    assert re.search(r"building: \d+ of \d+ estimates of the shift accepted", said.out)
     shifts = gpd.read_file(out)[["shift_east", "shift_north"]].to_numpy()
     assert np.hypot(*shifts.T).max() <= 2.02
 

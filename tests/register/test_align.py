@@ -82,7 +82,7 @@ def aligned(frame, shifts, folder, name="osm.gpkg"):
 )
 @given(seed=st.integers(0, 10_000))
 def test_topology_is_kept(plane, tmp_path_factory, seed):
-    """Under any field as smooth as those that are believed."""
+    """Under any field as smooth as those that are accepted."""
     moves = np.random.default_rng(seed).uniform(-1.5, 1.5, (17, 17, 2)) + np.array([3, -2])
     frame = terrace()
     done, out = aligned(frame, grown(plane, moves), tmp_path_factory.mktemp("t"))

@@ -1,4 +1,4 @@
-"""What the image is believed to show: by classifiers of its own labels, or by a model."""
+"""What the image is accepted to show: by classifiers of its own labels, or by a model."""
 
 from dataclasses import replace
 

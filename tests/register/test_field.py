@@ -64,8 +64,8 @@ def test_labels_that_fit_stay(town):
 # -- nothing to go by
 
 
-def few_believed(up):
-    """Every refusal has a reason; at most a tenth is believed, and a fifth of the features move."""
+def few_accepted(up):
+    """Every refusal has a reason; at most a tenth is accepted, and a fifth of the features move."""
     assert len(up.field.tie_points) > 100
     for class_id in (1, 2):
         tie_points = [n for n in up.field.tie_points if n.class_id == class_id]
@@ -83,7 +83,7 @@ def test_noise_moves_nothing(paint, town):
         rough[:, :, 350:] = ndimage.gaussian_filter(rough, (0, 3, 3))[:, :, 350:] * 10
         return (120 + 30 * rough).clip(0, 255).astype(np.uint8)
 
-    few_believed(LabelQC(paint(noise, "noise"), town.osm))
+    few_accepted(LabelQC(paint(noise, "noise"), town.osm))
 
 
 def test_an_even_scene_moves_nothing(paint, town):
@@ -98,7 +98,7 @@ def test_labels_anywhere_stay_there(town):
     to = rng.uniform((box.left, box.bottom), (box.right, box.top), (len(osm.shapes), 2))
     to -= shapely.get_coordinates(shapely.centroid(osm.shapes))
     shapes = [shapely.transform(s, lambda xy, m=m: xy + m) for s, m in zip(osm.shapes, to)]  # noqa: B905
-    few_believed(LabelQC(town.scene, replace(osm, shapes=np.array(shapes, object))))
+    few_accepted(LabelQC(town.scene, replace(osm, shapes=np.array(shapes, object))))
 
 
 # -- known shifts, with a likelihood that is right
@@ -199,7 +199,7 @@ def test_many_places_are_looked_up_in_parts(plane, monkeypatch):
     assert shifts.at(np.empty((0, 2)), 1).shape == (0, 2)
 
 
-# -- what is believed of the tie points
+# -- what is accepted of the tie points
 
 
 def by_pairs(plane, tie_points):
@@ -237,7 +237,7 @@ def test_odd_nodes_are_those_of_all_pairs(plane, monkeypatch):
 
 
 @pytest.mark.parametrize(("share", "stays"), [(0.15, False), (0.7, True)])
-def test_a_few_believed_among_refused_are_chance(plane, share, stays):
+def test_a_few_accepted_among_refused_are_chance(plane, share, stays):
     rng = np.random.default_rng(5)
     tie_points = [
         tie_point(r, c, rejected="" if rng.random() < share else TORN)
