@@ -69,8 +69,8 @@ class PixelClassifier:
                 raise LabelError(
                     f"too few labelled pixels of {', '.join(too_small)} to learn what it looks "
                     "like",
-                    "give a `model`, labels of a larger part of the scene, or `classes` without it, "
-                    "such as buildings",
+                    "give a `model`, labels of a larger part of the scene, or `classes` "
+                    "without it, such as buildings",
                 )
 
         def fitted_classifier(colour: int) -> Any:
