@@ -30,18 +30,18 @@ def summary_text(
     sentences = []
     for k, name in list(enumerate(last.names))[1:]:
         if len(steps) == 1:
-            sentences.append(f"IoU of {name} on the test scene: {_percent(last.iou[k])}.")
+            sentences.append(f"The IoU of {name} on the test scene: {_percent(last.iou[k])}.")
             continue
         change = 100 * (last.iou[k] - first.iou[k])
         verb = "rises" if change >= 0 else "falls"
         sentences.append(
-            f"By the accurate tile, IoU of {name} on the test scene {verb} from "
+            f"With the accurate tile, the IoU of {name} on the test scene {verb} from "
             f"{_percent(first.iou[k])} to {_percent(last.iou[k])}."
         )
     for name, counts in objects.items():
         sentences.append(
-            f"Of {counts.truth} areas of {name} in the truth the map finds {counts.matched} (IoU "
-            f"above 0.5); it shows {counts.mapped}."
+            f"The map finds {counts.matched} of {counts.truth} areas of {name} (IoU above 0.5) and "
+            f"shows {counts.mapped}."
         )
     return tuple(sentences)
 
@@ -57,11 +57,11 @@ def lead_table(
     head = [
         "class",
         *(title for title, _ in shown),
-        "right of what is mapped",
-        "found of the truth",
+        "user's accuracy",
+        "producer's accuracy",
     ]
     if objects:
-        head += ["areas mapped", "areas in the truth", "areas found"]
+        head += ["mapped", "in the truth", "found"]
     rows = [tuple(head)]
     for k, name in enumerate(last.names):
         row = [name, *(_percent(metrics.iou[k]) for _, metrics in shown)]

@@ -50,7 +50,7 @@ def test_a_class_that_falls_is_said_though_the_mean_rises():
     objects = {"building": ObjectCounts(69, 61, 19)}
     first, second = summary_text([before, worse], ("CNN", "RNN"), objects)
     assert "IoU of building on the test scene falls from 30.8 % to 26.9 %" in first
-    assert "Of 69 areas of building in the truth the map finds 19" in second
+    assert "The map finds 19 of 69 areas of building" in second
     head, *rows = lead_table([before, worse], ("CNN", "RNN"), objects)
     assert head[:3] == ("class", "IoU CNN", "IoU RNN")
     assert rows[1][:3] == ("building", "30.8 %", "26.9 %")
