@@ -29,8 +29,8 @@ lint: setup ## ruff, mypy, import-linter
 	$(call timed,$(BIN)/mypy)
 	$(call timed,$(BIN)/lint-imports)
 
-test: setup ## the test suite, without network
-	$(call timed,$(BIN)/python -m pytest -n auto --dist worksteal --durations=15)
+test: setup ## the test suite, without network (in QGIS: make test-qgis)
+	$(call timed,$(BIN)/python -m pytest -n auto --dist worksteal --durations=15 -m "not qgis")
 
 docs: $(DOCS_STAMP) ## build the documentation site in outputs/docs; a broken link is an error
 	$(call timed,$(BIN)/sphinx-build -q -E -W --keep-going -c docs . outputs/docs)

@@ -1,7 +1,11 @@
 """Factories of tiny georeferenced rasters, models and labels that several floors share."""
 
 import os
+import signal
 
+# Started in the background of a script, Ctrl-C is ignored, also by the programs that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests run side by side; two teams of threads on one processor wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -27,6 +27,7 @@ HARM = "</script><img src=x onerror=\"document.title='HARM'\">"
 PROBE = """<script>
 window.addEventListener("load", () => setTimeout(() => {
   pick({ x: 300, y: 300 });
+  draw();  // a page without a window may get no animation frame
   const pre = document.createElement("pre");
   pre.id = "probe";
   pre.textContent = JSON.stringify([document.title, about.textContent, data.layers.length,

@@ -79,7 +79,7 @@ def test_the_map_is_what_the_whole_scene_at_once_gives(place, here):
 
 
 def test_workers_give_the_same_bytes_as_this_process(place, here, tmp_path, cluster):
-    ways = {"one": Workers(1), "two": Workers(2), "cluster": Workers(scheduler=cluster)}
+    ways = {"two": Workers(2), "cluster": Workers(scheduler=cluster)}
     finished(here.classes[-1], tmp_path / "here.tif", place)
     expected = (tmp_path / "here.tif").read_bytes()
     for name, workers in ways.items():
