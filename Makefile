@@ -99,6 +99,7 @@ crash-recovery: setup ## kill a mapping 32 times and compare its bytes; writes d
 
 faults: setup ## 1,000 system calls that fail, signals, full disks; writes docs/results/faults.md (half an hour; needs a C compiler)
 	$(BIN)/python -m benchmarks.faults --faults 1100 --jobs 2 --out docs/results
+
 fuzz: setup ## read changed files of every format; writes docs/results/fuzz.md (20 minutes, or ARGS="--minutes 60")
 	$(BIN)/python -m benchmarks.fuzz $(ARGS)
 
