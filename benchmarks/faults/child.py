@@ -9,10 +9,12 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ from benchmarks.faults.shim import Shim
 
 PATIENCE_S = 90.0
 """A run that takes longer hangs."""
-_UNSTEADY = re.compile(r"/report\.(html|json|md)$|/item\.json$|/\.steps/.*|/summary\.json$")
+_UNSTEADY = re.compile(
+    r"/report\.(html|json|md)$|/item\.json$|\.stac\.json$|/\.steps/.*|/summary\.json$"
+)
 """Files that tell times."""
 
 
@@ -70,11 +74,11 @@ def run(
     """
     start = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
-    out, err, report = (log.with_suffix(s) for s in (".out", ".err", ".json"))
+    out, err, report, path = (log.with_suffix(s) for s in (".out", ".err", ".json", ".path"))
     report.unlink(missing_ok=True)
     pid = os.fork()
     if not pid:
-        _child(words, (out, err, report), fault, prefix, prepare)
+        _child(words, (out, err, report, path), fault, prefix, prepare)
     if watch:
         watch(pid)
     hung = False
@@ -87,7 +91,7 @@ def run(
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.005)
     code = os.waitstatus_to_exitcode(status)
-    result: dict[str, Any] = {"fired": "", "counts": {}}
+    result: dict[str, Any] = {"fired": path.read_text() if path.exists() else "", "counts": {}}
     if report.exists() and (text := report.read_text()):  # else it was killed
         result = json.loads(text)
     output, error = (f.read_text(errors="replace") if f.exists() else "" for f in (out, err))
@@ -98,7 +102,7 @@ def run(
 
 def _child(
     words: list[str],
-    files: tuple[Path, Path, Path],
+    files: tuple[Path, Path, Path, Path],
     fault: Fault | None,
     prefix: str,
     prepare: Callable[[], None] | None,
@@ -108,13 +112,16 @@ def _child(
 
     progress._QUIET_S = 1e9  # a busy machine would tell of its progress
 
-    out, err, report = files
+    out, err, report, path = files
     for stream, file in ((1, out), (2, err)):
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
         os.dup2(fd, stream)
         os.close(fd)
-    report_fd = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    report_fd, path_fd = (
+        os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666) for file in (report, path)
+    )
     shim, code = Shim(), 70
+    shim.tell(path_fd)
     if prepare:
         prepare()
     try:
@@ -145,10 +152,21 @@ def snapshot(folder: Path) -> dict[str, str]:
         if path.is_dir():
             digests[name + "/"] = ""
         else:
-            data = path.read_bytes()
+            data = _content(path)
             unsteady = _UNSTEADY.search(f"/{name}")
             digests[name] = "there" if unsteady and data else hashlib.sha256(data).hexdigest()
     return digests
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file; of a GeoPackage its tables, since SQLite counts its own writes."""
+    if path.suffix != ".gpkg" or not path.read_bytes().startswith(b"SQLite"):
+        return path.read_bytes()
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+            return "\n".join(db.iterdump()).encode()
+    except sqlite3.Error as e:
+        return f"damaged: {e}".encode()
 
 
 def unfinished(name: str) -> bool:

@@ -14,6 +14,8 @@ from benchmarks.faults.child import Run, snapshot, unfinished
 _OWN = re.compile(r"^(WARNING|INFO): |^(note|left out): ")
 
 
+_CRASHES = (-11, -6)
+"""SIGSEGV and SIGABRT: a C library."""
 _OLD = hashlib.sha256(b"old").hexdigest()
 """Of a file that was there before: it stays, or is replaced."""
 
@@ -69,8 +71,11 @@ def judge(
     )
     foreign = [x for x in lines if not (_OWN.match(x) or x.startswith("error: ") or x == "stopped")]
     problems = outcome.problems
+    own = not done.fired or "faults-" in done.fired
     if done.hung:
         problems.append("hangs")
+    elif done.code in _CRASHES and not own:  # a library died of its own files
+        outcome.ended, outcome.path = "crash", done.fired
     elif done.code not in (0, 1, *signals):
         problems.append(f"exit code {done.code}")
     if done.code == 1 and len(errors) != 1:

@@ -52,6 +52,7 @@ def markdown(figures: Mapping[str, Any]) -> str:
         "",
         *_messages(fired + events),
         "",
+        *_crashes(fired),
         "## What went wrong",
         "",
         *(
@@ -60,6 +61,21 @@ def markdown(figures: Mapping[str, Any]) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _crashes(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Runs that a C library ended because it could not read a file of its own."""
+    files = Counter(o["path"].rpartition("/")[2] for o in outcomes if o["ended"] == "crash")
+    if not files:
+        return []
+    names = ", ".join(f"{name} ({n})" for name, n in files.most_common())
+    return [
+        "## Crashes",
+        "",
+        f"{files.total()} runs were ended by a C library that could not read a file of its own: "
+        f"{names}. They left nothing half-written, and the next run gave the right bytes.",
+        "",
+    ]
 
 
 def _table(outcomes: Iterable[Mapping[str, Any]], key: str, columns: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -25,7 +26,7 @@ enum { OPEN, READ, WRITE, FSYNC, RENAME, MKDIR, KINDS };
 
 static atomic_int armed, fired;
 static atomic_long counts[KINDS];
-static int kind_, error_, sticky_;
+static int kind_, error_, sticky_, tell_ = -1;
 static long nth_;
 static char prefix_[PATH_MAX], fired_path_[PATH_MAX];
 
@@ -37,6 +38,8 @@ void fault_arm(int kind, long nth, int error, int sticky, const char *prefix) {
   fired = 0; fired_path_[0] = 0;
   armed = 1;
 }
+/* Where the path of the first call that fails is written, for a process that dies of it. */
+void fault_tell(int fd) { tell_ = fd; }
 void fault_disarm(void) { armed = 0; }
 long fault_count(int kind) { return counts[kind]; }
 int fault_fired(void) { return fired; }
@@ -47,7 +50,10 @@ static int fails_at(int kind, const char *path) {
   if (!strncmp(path, "/proc", 5) || !strncmp(path, "/sys", 4) || !strncmp(path, "/dev", 4)) return 0;
   long n = ++counts[kind];
   if (kind != kind_ || !nth_ || (sticky_ ? n < nth_ : n != nth_)) return 0;
-  if (!fired++) snprintf(fired_path_, sizeof fired_path_, "%s", path);
+  if (!fired++) {
+    snprintf(fired_path_, sizeof fired_path_, "%s", path);
+    if (tell_ >= 0) syscall(SYS_write, tell_, path, strlen(path));
+  }
   errno = error_;
   return 1;
 }

@@ -38,6 +38,10 @@ class Shim:
         number = KINDS.index(kind)
         self._library.fault_arm(number, ctypes.c_long(nth), error, sticky, prefix.encode())
 
+    def tell(self, fd: int) -> None:
+        """Write the path of the first call that fails to `fd`: the process may die of it."""
+        self._library.fault_tell(fd)
+
     def disarm(self) -> None:
         """Let all calls be what they are."""
         self._library.fault_disarm()

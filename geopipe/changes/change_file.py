@@ -24,7 +24,7 @@ from geopipe.changes.matching import (
 )
 from geopipe.files import atomic_files
 from geopipe.oserrors import writing
-from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, check_target, fix_timestamps
+from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, check_target, finish_geopackage
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import category_qml
 
@@ -72,7 +72,7 @@ def write_changes(
     with atomic_files(targets, *GEOPACKAGE_ERRORS) as parts:
         for name, table in changes.tables.items():
             _write_layer(parts[0], name, table, changes)
-        fix_timestamps(parts[0])
+        finish_geopackage(parts[0])
         if josm is not None:
             with writing(josm):
                 parts[1].write_bytes(josm_document(changes, reference))

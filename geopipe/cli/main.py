@@ -89,7 +89,20 @@ def _one_line(e: BaseException) -> str:
         text = f"PROJ: {e} - see geopipe doctor, or run again with -vv for where"
     else:
         text = f"unexpected {type(e).__name__}: {e} - run again with -vv for where"
-    return " ".join(text.split())
+    return _visible(" ".join(text.split()))
+
+
+_CONTROLS = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if c not in b"\n\t"}
+
+
+def _visible(text: str) -> str:
+    r"""Control characters as ``\xNN``: a file's words must not steer the terminal."""
+    return text.translate(_CONTROLS)
+
+
+class _Formatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return _visible(super().formatMessage(record))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -111,7 +124,6 @@ def main(verbose: int) -> None:
     already = logging.getLogger().handlers[:]
     logging.basicConfig(
         level=[logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)],
-        format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
     if already:  # in a program that has its own logging, that stays as it is
@@ -119,6 +131,7 @@ def main(verbose: int) -> None:
     for handler in logging.getLogger().handlers:
         # A filter: libraries imported later (dask) set the levels of their loggers anew.
         handler.addFilter(lambda record: _is_worth_logging(record, verbose))
+        handler.setFormatter(_Formatter("%(levelname)s: %(message)s"))
 
 
 def _is_worth_logging(record: logging.LogRecord, verbose: int) -> bool:

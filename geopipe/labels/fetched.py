@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pyogrio
 from odc.geo.geobox import GeoBox
-from pyogrio.errors import DataSourceError, GeometryError
+from pyogrio.errors import GeometryError
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.fetch import cache_key, default_cache, fetch_osm, osm_cache_file, scene_bounds
+from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, finish_geopackage
 
 FETCH = "fetch"
 """OpenStreetMap, by the Overpass API."""
@@ -71,10 +72,11 @@ def _cache_file(target: Path) -> Iterator[Path]:
         ) as folder:
             part = Path(folder) / target.name
             yield part
+            finish_geopackage(part)
             with part.open("rb") as written:
                 os.fsync(written.fileno())
             part.replace(target)
-    except (OSError, DataSourceError, GeometryError) as e:
+    except (OSError, *GEOPACKAGE_ERRORS, GeometryError) as e:
         if isinstance(e, LabelError):
             raise
         reason = getattr(e, "strerror", None) or e

@@ -108,10 +108,10 @@ def _append(
 
 
 def _finish(target: Path) -> None:
-    from geopipe.raster.geopackage import fix_timestamps
+    from geopipe.raster.geopackage import finish_geopackage
     from geopipe.raster.layerstyle import add_layer_style
     from geopipe.raster.style import category_qml
 
     style = category_qml("class", {"out of domain": _COLOR})
     add_layer_style(target, LAYER, "out of domain", style, "unlike the training images")
-    fix_timestamps(target)
+    finish_geopackage(target)

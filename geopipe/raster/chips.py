@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from geopipe.errors import SceneError
+from geopipe.oserrors import failure
 from geopipe.raster.opening import GDAL_ERRORS, collect_gdal_errors, opened
 from geopipe.regularfile import require_regular
 
@@ -71,7 +72,11 @@ class Chip:
                     )
         except GDAL_ERRORS as e:
             raise SceneError(f"cannot read {self.path}: {e.__cause__ or e}", _DAMAGED) from e
-        if src.driver == "PNG" and not _is_complete_png(Path(self.path)):
+        try:
+            complete = src.driver != "PNG" or _is_complete_png(Path(self.path))
+        except OSError as e:
+            raise SceneError(f"cannot read {self.path}: {failure(e)[0]}", failure(e)[1]) from e
+        if not complete:
             raise SceneError(f"cannot read {self.path}: it ends before its last chunk", _DAMAGED)
         return np.broadcast_to(pixels, (bands, *pixels.shape[1:]))
 

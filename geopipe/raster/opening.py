@@ -232,7 +232,7 @@ _POOL = _DatasetPool()
 
 
 def _open(path: str | Path, remote: bool) -> rasterio.DatasetReader:
-    _bound_cache()
+    _configure_gdal()
     text = str(path)
     if not is_remote(text):
         check_local(text, remote=remote)
@@ -277,13 +277,14 @@ def _opening_error(path: str | Path, reason: str) -> SceneError:
     )
 
 
-def _bound_cache() -> None:
-    """Set GDAL's block cache to CACHE_MB unless the user chose a size.
+def _configure_gdal() -> None:
+    """Set GDAL's block cache to CACHE_MB and its PNG reader to libpng unless the user chose.
 
-    rasterio hands GDAL_CACHEMAX over in bytes and at once; 64 would mean 64 bytes.
+    rasterio hands GDAL_CACHEMAX over in bytes and at once; 64 would mean 64 bytes. The faster PNG
+    reader returns arbitrary pixels, and no error, where the disk fails while it reads.
     """
-    name = "GDAL_CACHEMAX"
-    if name in os.environ or (hasenv() and name in map(str.upper, getenv())):
-        return
-    if get_gdal_config(name) != CACHE_MB << 20:
-        set_gdal_config(name, CACHE_MB << 20)
+    for name, value in (("GDAL_CACHEMAX", CACHE_MB << 20), ("GDAL_PNG_WHOLE_IMAGE_OPTIM", "NO")):
+        if name in os.environ or (hasenv() and name in map(str.upper, getenv())):
+            continue
+        if get_gdal_config(name) != value:
+            set_gdal_config(name, value)

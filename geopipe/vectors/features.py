@@ -19,7 +19,7 @@ from geopipe.classes import ClassScheme
 from geopipe.errors import SceneError
 from geopipe.files import atomic_files
 from geopipe.raster.credit import credit_of
-from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, fix_timestamps
+from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, finish_geopackage
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.polygons import VERSION, polygon_tables
 from geopipe.raster.scene import opened
@@ -144,7 +144,7 @@ def write_features(
             kind = "line" if layer == ROADS else "fill"
             style = category_qml("class", {of.name: of.color}, kind)
             add_layer_style(geopackage, layer, of.name, style, f"class {of.name} of {name}")
-        fix_timestamps(geopackage)
+        finish_geopackage(geopackage)
     return FeatureFiles(
         dict(zip(("features", "features_parquet"), paths, strict=True)),
         counts,

@@ -19,7 +19,7 @@ from geopipe.errors import LabelError
 from geopipe.files import atomic_files
 from geopipe.grid.crs import transformer
 from geopipe.oserrors import writing
-from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, check_target
+from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, check_target, finish_geopackage
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import category_qml
 from geopipe.vectors.graph import Centreline
@@ -182,6 +182,7 @@ def write_roads(network: RoadNetwork, out: Path, graphml: Path | None = None) ->
     table = road_table(network)
     with atomic_files([out, *([graphml] if graphml else [])], *GEOPACKAGE_ERRORS) as parts:
         _write_layer(network, table, parts[0])
+        finish_geopackage(parts[0])
         if graphml:
             with writing(graphml):
                 parts[1].write_bytes(road_graphml(network))

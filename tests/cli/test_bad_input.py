@@ -10,7 +10,10 @@ import pytest
 from bad_cases import Box
 from bad_files import case as files
 from bad_runs import case as runs
+from click.testing import CliRunner
 from tiny_place import draw_place, fingerprints
+
+from geopipe.cli.main import main
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -155,3 +158,15 @@ def test_what_comes_from_outside(geopipe, box, monkeypatch, error, code, line):
     said = geopipe(*box.map())
     assert said.code == code
     assert re.fullmatch(line + "\n", said.err), said.err
+
+
+@pytest.mark.parametrize("control", ["\x1b[2J", "\r", "\x07", "\x9b2J"])
+def test_what_a_file_says_does_not_steer_the_terminal(tmp_path, control):
+    name = f"a{control}b.tif"
+    done = CliRunner().invoke(main, ["labels", name, "x.gpkg", "-o", str(tmp_path / "l.tif")])
+    assert done.exit_code == 1
+    assert done.output.startswith("error: ")
+    assert done.output.count("\n") == 1
+    assert not any(c < " " or "\x7f" <= c < "\xa0" for c in done.output.rstrip("\n"))
+    if control != "\r":  # as white space it is a space
+        assert f"\\x{ord(control[0]):02x}" in done.output

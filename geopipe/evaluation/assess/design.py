@@ -18,7 +18,7 @@ from pyproj.exceptions import CRSError
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.openvector import read_dataframe, read_info
-from geopipe.raster.geopackage import atomic_geopackage, fix_timestamps
+from geopipe.raster.geopackage import atomic_geopackage
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import points_qml
 from geopipe.validation import STORED, Count, Digest, Name, Side, Text, parse_json
@@ -143,7 +143,6 @@ def write_points(target: Path, design: SampleDesign, scheme: ClassScheme) -> Non
         add_layer_style(
             part, LAYER, scheme.name, points_qml(scheme), "truth to fill in, and filled"
         )
-        fix_timestamps(part)
 
 
 def read_points(path: Path) -> tuple[SampleDesign, GeoDataFrame]:
