@@ -8,6 +8,7 @@ class GeopipeError(Exception):
     """Base of all errors that geopipe raises on purpose (exit code 1 on the command line)."""
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message = " ".join(message.splitlines())  # what a library says may have several
         super().__init__(message)
         self.message = message
         self.hint = hint

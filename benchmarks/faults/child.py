@@ -91,8 +91,11 @@ def run(
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.005)
     code = os.waitstatus_to_exitcode(status)
-    result: dict[str, Any] = {"fired": path.read_text() if path.exists() else "", "counts": {}}
-    if report.exists() and (text := report.read_text()):  # else it was killed
+    result: dict[str, Any] = {
+        "fired": path.read_text(errors="replace") if path.exists() else "",
+        "counts": {},
+    }
+    if report.exists() and (text := report.read_text(errors="replace")):  # else it was killed
         result = json.loads(text)
     output, error = (f.read_text(errors="replace") if f.exists() else "" for f in (out, err))
     return Run(
@@ -172,7 +175,8 @@ def _content(path: Path) -> bytes:
 def unfinished(name: str) -> bool:
     """Whether a file of this name lies where runs keep what is not finished."""
     parts = Path(name).parts
-    return any(".part" in p or p.endswith((".work", ".resume")) or ".old-" in p for p in parts)
+    marks = (".part", ".tmp.", ".old-")
+    return any(p.endswith((".work", ".resume")) or any(m in p for m in marks) for p in parts)
 
 
 def clear(folder: Path, old: Iterable[str] = ()) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.faults.child import Run, snapshot, unfinished
 
-_OWN = re.compile(r"^(WARNING|INFO): |^(note|left out): ")
+_OWN = re.compile(r"^(WARNING|INFO): |^(note|left out): |^[a-z ]+: \d+/\d+, ")
 
 
 _CRASHES = (-11, -6)

@@ -130,7 +130,7 @@ def change_value(values: Any, rng: random.Random) -> Any:
 
 def _places(values: Any) -> list[tuple[Any, Any]]:
     places: list[tuple[Any, Any]] = []
-    waiting = [values]
+    waiting = [values] if isinstance(values, dict | list) else []
     while waiting:
         one = waiting.pop()
         keys = list(one) if isinstance(one, dict) else range(min(len(one), 40))

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import pickletools
+import re
 import sys
 import zipfile
 from importlib import resources
@@ -100,6 +101,9 @@ def _packaged() -> dict[str, Tensor]:
         ) from None
 
 
+_AGAIN = "copy it again, or save its tensors as .safetensors"
+
+
 def _downloaded(name: str) -> dict[str, Tensor]:
     """torchvision's first weights of ImageNet, which papers mean; from the cache if they are there.
 
@@ -156,7 +160,16 @@ def _read(path: Path) -> dict[str, Tensor]:
         if isinstance(e, CheckpointError):
             raise
         # A damaged pickle fails in as many ways as its instructions do.
-        raise CheckpointError(f"cannot read weights from {path}: {e}", "copy it again") from e
+        raise CheckpointError(f"cannot read weights from {path}: {_reason(e)}", _AGAIN) from e
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, without torch's advice to load what may run code."""
+    text = str(error)
+    found = re.search(
+        r"WeightsUnpickler error:\s*(?:\n\s*)?([^\n]*?)(?: was not an allowed.*|\n|$)", text
+    )
+    return (found[1].strip() if found else text.partition("\n")[0]) or "it is damaged"
 
 
 def _require_stored(path: Path) -> None:

@@ -59,6 +59,14 @@ class Commands(Group):
 
     sections = SECTIONS
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """As click does; Ctrl-C while the words are read ends it as it does later."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            sys.exit(130)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a traceback only with -vv."""
         try:

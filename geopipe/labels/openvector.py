@@ -4,7 +4,8 @@ GDAL keeps the drivers of `geopipe.raster.drivers` alone, and what a virtual fil
 looked at first: a file of labels comes from anybody, and opening it must not run what it says.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from geopipe.raster.drivers import vector_network
 from geopipe.raster.remote import is_remote, remote_allowed
 from geopipe.raster.virtual import check_input
 
+log = logging.getLogger(__name__)
+
 
 def list_layers(path: Path, *, error: type[GeopipeError] = LabelError) -> list[tuple[str, Any]]:
     """Names and geometry types (None: a table) of the layers in `path`.
@@ -26,7 +29,8 @@ def list_layers(path: Path, *, error: type[GeopipeError] = LabelError) -> list[t
         pyogrio.errors.DataSourceError: GDAL cannot read it.
     """
     with _safe(path, error):
-        return [(str(name), kind) for name, kind in pyogrio.list_layers(path)]
+        layers = _decoded(pyogrio.list_layers, path, error, {})
+        return [(str(name), kind) for name, kind in layers]
 
 
 def read_info(
@@ -34,19 +38,34 @@ def read_info(
 ) -> dict[str, Any]:
     """What a layer says of itself, as pyogrio.read_info; errors as of `list_layers`."""
     with _safe(path, error):
-        return dict(pyogrio.read_info(path, **options))
+        return dict(_decoded(pyogrio.read_info, path, error, options))
 
 
 def read_dataframe(path: Path, *, error: type[GeopipeError] = LabelError, **options: Any) -> Any:
     """The features of a layer as pyogrio.read_dataframe; errors as of `list_layers`."""
     with _safe(path, error):
         try:
-            return pyogrio.read_dataframe(path, **options)
+            return _decoded(pyogrio.read_dataframe, path, error, options)
         except ShapelyError as e:  # GDAL passes shapes on that GEOS takes for none
             reason = " ".join(str(e).split())
             raise error(
                 f"cannot read {path}: {reason}", "repair it, in QGIS with 'Fix geometries'"
             ) from e
+
+
+def _decoded(
+    read: Callable[..., Any], path: Path, error: type[GeopipeError], options: dict[str, Any]
+) -> Any:
+    """``read(path)``; a Shapefile whose text is not in the encoding that it names as Latin-1."""
+    try:
+        return read(path, **options)
+    except UnicodeDecodeError as e:
+        if path.suffix.lower() not in (".shp", ".dbf") or read is pyogrio.list_layers:
+            raise error(
+                f"{path} is damaged: its text is no UTF-8 ({e.reason})", "write it again"
+            ) from e
+    log.warning("%s: its text is not in the encoding it names; read as Latin-1", path)
+    return read(path, **{**options, "encoding": "ISO-8859-1"})
 
 
 @contextmanager

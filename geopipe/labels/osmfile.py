@@ -38,6 +38,9 @@ def is_osm_file(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
+_READ_ERRORS = (RuntimeError, ValueError, OverflowError, OSError, EOFError, zlib.error)
+
+
 def read_osm_file(path: Path, scheme: ClassScheme, extent: Extent) -> Features:
     """The features of `path` that `scheme` wants and that are near the scene.
 
@@ -61,7 +64,7 @@ def collect_osm_features(path: Path, collector: FeatureCollector) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="geopipe-osm-") as folder:
             _collect(sorted_file(path, Path(folder)), collector, keys)
-    except (RuntimeError, ValueError, OverflowError, OSError, EOFError, zlib.error) as e:
+    except (osmium.InvalidLocationError, *_READ_ERRORS) as e:
         reason = shorten(str(e), _REASON_CHARS)
         raise LabelError(
             f"cannot read {path} as OSM data: {reason}",

@@ -226,4 +226,7 @@ def _state_of(
         else:
             index, _, part = rest.partition(".")
             state.setdefault(int(index), {})[part] = value.to(device)
+    kept = {frozenset(parts) for index, parts in state.items() if index >= 0}
+    if len(kept) > 1:
+        raise ConfigError(f"{file.path} is damaged: the optimizer keeps more of some parameters")
     return state

@@ -243,10 +243,11 @@ def _open(path: str | Path, remote: bool) -> rasterio.DatasetReader:
                 if src.driver == "VRT":
                     _check_virtual(src, text, remote)
                 _ = src.mask_flag_enums  # GDAL looks for masks only when it is asked
+                _tell_late_errors(src, messages)
             except BaseException:
                 src.close()
                 raise
-    except GDAL_ERRORS as e:
+    except (*GDAL_ERRORS, UnicodeDecodeError) as e:  # of names and tags that are no UTF-8
         raise _opening_error(path, redacted(str(e))) from e
     losses = [m for m in messages.errors + messages.warnings if _DATA_LOSS.search(m)]
     if losses:
@@ -256,6 +257,14 @@ def _open(path: str | Path, remote: bool) -> rasterio.DatasetReader:
             "the file is truncated or damaged",
         )
     return src
+
+
+def _tell_late_errors(src: rasterio.DatasetReader, messages: GdalMessages) -> None:
+    """Add to `messages` what rasterio raises at the next call, though it is of the opening."""
+    try:
+        _ = src.colorinterp
+    except CPLE_BaseError as e:
+        messages.errors.append(str(e))
 
 
 def _check_virtual(src: rasterio.DatasetReader, path: str, remote: bool) -> None:

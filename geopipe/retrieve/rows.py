@@ -119,7 +119,10 @@ def read_rows(path: Path, count: int, indices: Sequence[int] | None = None) -> l
     table = read_columns(path, count, _COLUMNS)
     if indices is not None:
         table = table.take(pa.array(indices, pa.int64()))
-    records = table.to_pylist()
+    try:
+        records = table.to_pylist()
+    except UnicodeDecodeError as e:
+        raise ChipIndexError(f"{path} is damaged: its text is no UTF-8", _DAMAGED) from e
     for r in records:
         r["affine"] = tuple(r["affine"]) if r["affine"] is not None else None
     return validated(records, list[ChipRow], str(path), ChipIndexError, _DAMAGED)

@@ -278,3 +278,13 @@ def test_real_weights_know_what_is_in_aerial_images(name, file, in_the_air, shor
     assert chances(net, photographs.coffee())[ESPRESSO] > 0.8
     assert share_right(net, "airplane", IN_THE_AIR) >= in_the_air
     assert share_right(net, "beach", SHORES) >= shores
+
+
+def test_what_holds_more_than_tensors_is_refused_without_advice_to_run_it(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"a": Path("/tmp")}, path)
+    with pytest.raises(CheckpointError) as caught:
+        load_backbone("resnet18", str(path))
+    assert "Unsupported global" in caught.value.message
+    assert "weights_only" not in str(caught.value)
+    assert "add_safe_globals" not in str(caught.value)

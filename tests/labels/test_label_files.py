@@ -235,3 +235,16 @@ def test_a_polygon_around_the_whole_scene(tmp_path, scheme, plane):
     )
     labels = open_labels(write(frame, tmp_path / "big.gpkg"), scheme, plane)
     assert (labels.read(plane) == 1).all()
+
+
+def test_a_shapefile_with_text_in_another_encoding_than_it_names(
+    tmp_path, mapped, scheme, plane, reference, caplog
+):
+    houses = parts(mapped)[0]
+    houses = houses.assign(building=houses.building.replace("yes", "église"))
+    path = write(houses, tmp_path / "a.shp", encoding="ISO-8859-1")
+    path.with_suffix(".cpg").write_text("UTF-8")
+    labels = open_labels(path, scheme, plane)
+    ids, expected = labels.read(plane), reference.read(plane)
+    np.testing.assert_array_equal(ids == 1, expected == 1)
+    assert "read as Latin-1" in caplog.text

@@ -344,3 +344,14 @@ def test_xml_with_a_value_that_is_none(tmp_path, town, scheme, plane, value):
     with pytest.raises(LabelError, match=r"cannot read .*odd\.osm as OSM data") as e:
         open_labels(tmp_path / "odd.osm", scheme, plane)
     assert len(e.value.message) < 400 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("value", ["nan", "", "../x", ">6", "/dev/zero", "9" * 400])
+def test_a_coordinate_that_is_no_number(tmp_path, scheme, plane, value):
+    path = tmp_path / "a.osm"
+    path.write_text(
+        '<osm version="0.6"><node id="1" version="1" '
+        f'lat="{value.replace(">", "&gt;")}" lon="4"/></osm>'
+    )
+    with pytest.raises(LabelError, match=r"cannot read .*a\.osm as OSM data: \S"):
+        open_labels(path, scheme, plane)

@@ -1,6 +1,7 @@
 """Label rasters: windows, other planes, other types, and values that are no class."""
 
 import pickle
+import struct
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from geopipe.errors import LabelError
 from geopipe.grid import NetworkGrid, Window, ground_gsd
 from geopipe.labels import RasterLabels, open_labels
 from geopipe.labels.raster import why_missing
-from geopipe.raster.scene import window_geobox
+from geopipe.raster.scene import Scene, window_geobox
 
 
 def write(path, values, geobox, nodata=None, compress=None, **tags):
@@ -295,3 +296,24 @@ def test_a_mask_of_0_and_255_is_no_labels_of_three_classes(tmp_path, scheme, pla
     path = write(tmp_path / "m.tif", mask_of(plane, 255), plane)
     with pytest.raises(LabelError, match=r"holds 0 and 255 alone.*two classes, such as buildings"):
         open_labels(path, scheme, plane)
+
+
+@pytest.mark.parametrize("kind", [16, 17, 200])
+def test_a_private_tag_that_libtiff_cannot_read_does_no_harm(tmp_path, kind):
+    path = tmp_path / "labels.tif"
+    ids = np.arange(32 * 32, dtype=np.uint8).reshape(1, 32, 32) % 2
+    profile = {"driver": "GTiff", "width": 32, "height": 32, "count": 1, "dtype": "uint8"}
+    with rasterio.open(
+        path, "w", **profile, crs=2154, transform=Affine(1, 0, 7e5, 0, -1, 6.6e6)
+    ) as out:
+        out.write(ids)
+        out.update_tags(TIFFTAG_DATETIME="2020:01:01 00:00:00")
+    data = bytearray(path.read_bytes())
+    first = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[first : first + 2], "little")
+    places = [first + 2 + 12 * i for i in range(count)]
+    at = next(i for i in places if int.from_bytes(data[i : i + 2], "little") == 306)
+    struct.pack_into("<HHII", data, at, 307, kind, 1, 8)
+    path.write_bytes(data)
+    labels = open_labels(path, load_scheme("buildings"), Scene.open(path).geobox)
+    np.testing.assert_array_equal(labels.read(labels.geobox), ids[0])

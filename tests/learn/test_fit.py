@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -211,3 +212,16 @@ def test_one_cycle_rises_to_one_and_falls_to_zero():
     assert rates[-1] == pytest.approx(0, abs=1e-12)
     assert all(a < b for a, b in pairwise(rates[: top + 1]))
     assert all(a > b for a, b in pairwise(rates[top:]))
+
+
+def test_a_state_that_lacks_a_part_of_the_optimizer_starts_anew(tmp_path, caplog):
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path, "adagrad", dies_at=5).run()
+    path = tmp_path / "a.resume"
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    lost = sorted(k for k in tensors if k.startswith("optimizer."))[-1]
+    del tensors[lost]
+    module.save_file(tensors, path, metadata)
+    assert Training(tmp_path, "adagrad").run().resumed_at == 0
+    assert "the optimizer keeps" in caplog.text

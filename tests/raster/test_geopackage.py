@@ -28,6 +28,8 @@ def _write(path, count=3):
         ("DELETE FROM gpkg_extensions", "gpkg_extensions lacks layer squares"),
         ("DELETE FROM gpkg_ogr_contents", "gpkg_ogr_contents lacks layer squares"),
         ("UPDATE gpkg_ogr_contents SET feature_count = 2", "has 3 features, 2 counted"),
+        ("UPDATE gpkg_contents SET min_x = NULL", "another extent"),
+        ("UPDATE gpkg_contents SET max_x = 2", "another extent"),
         ("DROP TABLE rtree_squares_geom", "rtree_squares_geom"),
         ("DROP TRIGGER trigger_delete_feature_count_squares", "trigger_delete"),
         ("DROP TRIGGER rtree_squares_geom_insert", "rtree_squares_geom_insert is missing"),
