@@ -40,4 +40,8 @@ def require_regular(
     if folder and stat.S_ISDIR(mode):
         return False
     kind = next((name for test, name in _KINDS if test(mode)), "no regular file")
-    raise error(f"{path} is {kind}, not a file", "give a file on disk")
+    class_map = Path(path) / "classes.tif"
+    raise error(
+        f"{path} is {kind}, not a file",
+        f"give {class_map}" if class_map.is_file() else "give a file on disk",
+    )
