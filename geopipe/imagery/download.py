@@ -16,7 +16,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RioWindow
 
 from geopipe.errors import GeopipeError, OutputError, SceneError, ServiceError
-from geopipe.files import MARK, atomic_file, check_new_file, require_own
+from geopipe.files import MARK, atomic_file, check_new_file, remove_folder, require_own
 from geopipe.grid import Window
 from geopipe.imagery.plan import Plan, TileRequest
 from geopipe.progress import progress
@@ -78,7 +78,7 @@ def download(
         if isinstance(e, GeopipeError):
             raise
         raise OutputError(f"cannot write {out}: {e.strerror or e}", "is the disk full?") from e
-    shutil.rmtree(cache, ignore_errors=True)
+    remove_folder(cache)
     return Downloaded(out, plan.shape, len(files), empty, requested, credit, plan.about)
 
 

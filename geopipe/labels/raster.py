@@ -37,6 +37,8 @@ _DECIDE = 40
 """Samples around the centre that decide ties; half powers of so many fit beside a count."""
 _AT_ONCE = 1 << 22
 """Samples taken at a time (some 150 MB with their coordinates)."""
+_FAR = 2.0**52
+"""Pixels; what a damaged geotransform puts farther away than that is outside all the same."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def _samples(
     """
     height, width = target.shape
     link = ~target.affine * source.affine
-    col, row = round(link.c), round(link.f)
+    col, row = (round(min(max(place, -_FAR), _FAR)) for place in (link.c, link.f))
     inverse = ~Affine(link.a, link.b, link.c - col, link.d, link.e, link.f - row)
     step = max(1, _AT_ONCE // (width * k[0] * k[1]))
     down, along = ((np.arange(n) + 0.5) / n for n in k)

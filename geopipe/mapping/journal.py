@@ -8,7 +8,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
@@ -19,7 +18,7 @@ from pydantic import Field, JsonValue
 from pydantic_core import from_json
 
 from geopipe.errors import JobError
-from geopipe.files import lock
+from geopipe.files import lock, remove_folder
 from geopipe.mapping.tile import TileResult
 from geopipe.mapping.tile_store import tile_path
 from geopipe.regularfile import require_regular
@@ -83,7 +82,7 @@ class Journal:
         if head is not None and not _differing(head, inputs):
             os.write(self._fd, b"\n")  # ends a line that a kill cut off
         else:
-            shutil.rmtree(self.folder / TILES, ignore_errors=True)
+            remove_folder(self.folder / TILES)
             os.ftruncate(self._fd, 0)
             self._append(inputs)
         self.tiles.mkdir(parents=True, exist_ok=True)
@@ -135,7 +134,7 @@ class Journal:
     @staticmethod
     def forget(folder: Path) -> None:
         """Remove the journal and its tiles from `folder`: the map is whole."""
-        shutil.rmtree(folder / TILES, ignore_errors=True)
+        remove_folder(folder / TILES)
         with suppress(OSError):
             (folder / NAME).unlink(missing_ok=True)
 

@@ -6,7 +6,6 @@ are in, so a build that was killed goes on and leaves the files of an undisturbe
 """
 
 import hashlib
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from geopipe.errors import ChipIndexError, JobError, SceneError
-from geopipe.files import lock_folder
+from geopipe.files import lock_folder, remove_folder
 from geopipe.mapping import run_tiles
 from geopipe.progress import progress
 from geopipe.retrieve.batches import Batch, BatchJob, BatchResult, FileItem, load_vectors
@@ -84,7 +83,7 @@ def build_index(
             counts = _add(writer, model, plan, files, scenes)
         finally:
             if not writer.header.count and not any(folder.rglob("*.npy")):
-                shutil.rmtree(folder, ignore_errors=True)  # nothing that another run could use
+                remove_folder(folder)  # nothing that another run could use
         kind, recall = make_searchable(writer, plan.search)
         index = ChipIndex.open(folder)
     return BuildResult(
@@ -155,7 +154,7 @@ def _add(
         _embed(writer, model, replace(plan, cache=work), batches[done:], state, counts)
     entries = _scenes(writer.header, scenes, complete=True)
     writer.write(writer.header.patch(scenes=entries, unfinished=None))
-    shutil.rmtree(writer.folder / WORK, ignore_errors=True)
+    remove_folder(writer.folder / WORK)
     return counts
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pydantic import Field
 from geopipe import __version__
 from geopipe.checkpoint import file_hash
 from geopipe.errors import JobError
-from geopipe.files import atomic_file
+from geopipe.files import atomic_file, remove_folder
 from geopipe.regularfile import require_regular
 from geopipe.validation import Digest, Schema, Text, read_json
 
@@ -130,6 +129,6 @@ def _read(record: Path) -> _Record | None:
 
 def fresh_folder(path: Path) -> Path:
     """`path`, empty."""
-    shutil.rmtree(path, ignore_errors=True)
+    remove_folder(path)
     path.mkdir(parents=True)
     return path

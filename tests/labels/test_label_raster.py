@@ -317,3 +317,16 @@ def test_a_private_tag_that_libtiff_cannot_read_does_no_harm(tmp_path, kind):
     path.write_bytes(data)
     labels = open_labels(path, load_scheme("buildings"), Scene.open(path).geobox)
     np.testing.assert_array_equal(labels.read(labels.geobox), ids[0])
+
+
+@pytest.mark.parametrize("far", [1e25, -1e25, 1e300])
+def test_a_raster_at_an_absurd_place_labels_nothing(tmp_path, far):
+    path = tmp_path / "labels.tif"
+    profile = {"driver": "GTiff", "width": 10, "height": 10, "count": 1, "dtype": "uint8"}
+    with rasterio.open(
+        path, "w", **profile, crs=2154, transform=Affine(0.3, 0, far, 0, -0.3, 6.6e6)
+    ) as out:
+        out.write(np.ones((1, 10, 10), np.uint8))
+    labels = RasterLabels.open(path, load_scheme("buildings"))
+    here = GeoBox((20, 20), Affine(0.5, 0, 7e5, 0, -0.5, 6.6e6), "EPSG:2154")
+    assert (labels.read(here) == IGNORE).all()
