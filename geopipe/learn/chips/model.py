@@ -46,7 +46,7 @@ class ChipModelSpec:
     """The net to be trained."""
 
     model: str = "finetune:efficientnet_lite0"
-    """See `Recipe`."""
+    """See `ModelSpec`."""
     weights: tuple[str, ...] = ("auto",)
     """As for `load_backbone`: one for all, or ``NET=SOURCE`` each."""
     side: int = 224

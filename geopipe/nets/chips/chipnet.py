@@ -37,7 +37,7 @@ class ChipNet(BaseNetwork):
         hidden: int = 0,
         flat: bool = False,
     ) -> None:
-        """`model`: see `Recipe`. Raises ValueError for values that make no net."""
+        """`model`: see `ModelSpec`. Raises ValueError for values that make no net."""
         super().__init__()
         if bands != 3:
             raise ValueError(f"a backbone takes 3 bands, not {bands}")
