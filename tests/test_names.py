@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import tokenize
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "geopipe"
 CODE = ("geopipe", "benchmarks", "reproduce", "sample_tiles", "qgis")
 
 RETIRED = {
@@ -51,6 +53,25 @@ def test_no_retired_name_is_used():
         if name.strip("_") in RETIRED
     }
     assert counts == {}
+
+
+def test_a_docstring_names_what_exists():
+    """Names in single backticks, of the package; or words of its strings (keys, names of nets)."""
+    texts = {p: p.read_text(encoding="utf-8") for p in modules() if p.is_relative_to(PACKAGE)}
+    known = {name for path in texts for name in identifiers(path)} | {p.stem for p in texts}
+    for text in texts.values():
+        code = re.sub(r'"""[\s\S]*?"""', "", text)
+        known |= {
+            w for quoted in re.findall(r'"([^"\n]*)"', code) for w in re.findall(r"\w+", quoted)
+        }
+    strange = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path, text in texts.items()
+        for docstring in re.findall(r'"""[\s\S]*?"""', text)
+        for name in re.findall(r"(?<!`)`([A-Za-z_][\w.]+)(?:\([^`]*\))?`(?!`)", docstring)
+        if name.rpartition(".")[2] not in known
+    }
+    assert strange == set()
 
 
 @pytest.mark.parametrize("term", TERMS)

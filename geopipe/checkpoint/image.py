@@ -61,7 +61,7 @@ def on_device(x: Tensor, device: str) -> Tensor:
 def downsampled(
     raster: Raster, grid: NetworkGrid, window: Window, device: str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """As `net_image`, from `raster` = the pixels of ``grid.averaged_from(window)``."""
+    """As `network_input`, from `raster` = the pixels of ``grid.averaged_from(window)``."""
     pixels = on_device(torch.from_numpy(raster.data), device).to(torch.float32)
     weight = on_device(torch.from_numpy(raster.valid), device)
     if is_integer(grid.factor):

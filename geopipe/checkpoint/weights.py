@@ -166,10 +166,10 @@ def _read(path: Path) -> dict[str, Tensor]:
 def _reason(error: Exception) -> str:
     """What is wrong with a file, without torch's advice to load what may run code."""
     text = str(error)
-    found = re.search(
+    match = re.search(
         r"WeightsUnpickler error:\s*(?:\n\s*)?([^\n]*?)(?: was not an allowed.*|\n|$)", text
     )
-    return (found[1].strip() if found else text.partition("\n")[0]) or "it is damaged"
+    return (match[1].strip() if match else text.partition("\n")[0]) or "it is damaged"
 
 
 def _require_stored(path: Path) -> None:

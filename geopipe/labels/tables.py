@@ -53,7 +53,7 @@ class _Listing(FeatureCollector):
         tags: Tags,
         about: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """As of `Gathering`; the first class that fits is the feature's."""
+        """As of `FeatureCollector`; the first class that fits is the feature's."""
         class_id = class_of(shape, matches)
         if shape is None or class_id is None or not self._is_near(shape):
             return

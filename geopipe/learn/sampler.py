@@ -105,7 +105,7 @@ class PatchSampler:
     augment: bool = True
     """Random flips and transpositions, alike for all arrays of a patch."""
     jitter: float = 0.0
-    """Deviation of a random change of light, in deviations of the image; see `relit`."""
+    """Deviation of a random change of light, in those of the image; see `radiometric_jitter`."""
     balanced: bool = True
     """Classes take turns; else each comes as often as it is labelled."""
     warp: float = 0.0

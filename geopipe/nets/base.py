@@ -39,5 +39,5 @@ class BaseNetwork(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """What `build_base_network` makes an untrained one from (JSON values), bands and classes aside."""
+        """What `build_base_network` needs beside bands and classes (JSON values)."""
         raise NotImplementedError

@@ -30,8 +30,8 @@ def nonlocal_layers(net: nn.Module) -> list[str]:
     time; norm over channels (LocalResponseNorm, LayerNorm of one
     dimension), softmax over channels, pooling, upsampling by a factor, and padding of any mode. A
     padded convolution is wrong only within its reach of the tile's border, which is trimmed when
-    the halo counts that reach; `check_reach` measures whether it does, and finds what no type of
-    layer shows, such as ``x.mean((2, 3))`` in a forward.
+    the halo counts that reach; ``geopipe verify-seams`` measures whether it does, and finds what no
+    type of layer shows, such as ``x.mean((2, 3))`` in a forward.
     """
     patchwise = [path for path, m in net.named_modules() if getattr(m, "patchwise", False)]
     return [

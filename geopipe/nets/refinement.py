@@ -108,7 +108,7 @@ class RefinementRNN(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """What `build_refinement` makes an untrained one from (JSON values)."""
+        """What `build_postprocessor` makes an untrained one from (JSON values)."""
         return {
             "iterations": self.iterations,
             "class_agnostic": self.class_agnostic,

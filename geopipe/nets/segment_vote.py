@@ -72,7 +72,7 @@ class SegmentVote(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """What `build_refinement` makes an untrained one from (JSON values)."""
+        """What `build_postprocessor` makes an untrained one from (JSON values)."""
         return {
             "segments": {"scales": list(self.scales), "receptive_radius": self.receptive_radius}
         }

@@ -81,16 +81,16 @@ def _damage(db: sqlite3.Connection) -> Iterator[str]:
         if indexed > there or counted != there:
             yield f"layer {layer} has {there} features, {counted} counted and {indexed} indexed"
         bounds = "SELECT min(minx), min(miny), max(maxx), max(maxy) FROM " + index
-        told = "SELECT min_x, min_y, max_x, max_y FROM gpkg_contents WHERE table_name = ?"
-        if not _agree(db.execute(bounds).fetchone(), db.execute(told, [layer]).fetchone()):
+        extent = "SELECT min_x, min_y, max_x, max_y FROM gpkg_contents WHERE table_name = ?"
+        if not _agree(db.execute(bounds).fetchone(), db.execute(extent, [layer]).fetchone()):
             yield f"layer {layer} has another extent than it says"
 
 
-def _agree(indexed: tuple[float | None, ...], told: tuple[float | None, ...]) -> bool:
+def _agree(indexed: tuple[float | None, ...], stated: tuple[float | None, ...]) -> bool:
     """Whether two boxes are one but for float32, in which the index keeps its own."""
-    if None in indexed or None in told:
-        return indexed == told
-    return bool(np.allclose(np.array(indexed, float), np.array(told, float), rtol=1e-6))
+    if None in indexed or None in stated:
+        return indexed == stated
+    return bool(np.allclose(np.array(indexed, float), np.array(stated, float), rtol=1e-6))
 
 
 def _column(db: sqlite3.Connection, query: str) -> set[str]:

@@ -38,13 +38,13 @@ MAX_IDLE = 4
 MIN_AGE_S = 1.0
 """A file changed less long ago is not kept open: a second change might bear the same time."""
 _MAX_FILES_CHECKED = 100
-"""The files of a VRT, if more than this, are looked at once per SETTLED_S: 5000 take 11 ms."""
+"""The files of a VRT, if more than this, are looked at once per MIN_AGE_S: 5000 take 11 ms."""
 _DATA_LOSS = re.compile(
     r"\b(?:can ?not|failed to) read\b|\bIO error during reading\b", re.IGNORECASE
 )
 """What GDAL signals when it opens a file without a part of it: mask, nodata value, CRS."""
 _SERVER_RESPONSE = re.compile(r"Retrying again|Request for [\d-]+ failed|HTTP response code on ")
-"""Warnings of single requests, which `patiently` sums up; they show signed addresses in full."""
+"""Warnings of single requests, which `with_retries` sums up; they show signed addresses in full."""
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises for GDAL's errors; some properties let the inner ones through."""
 
@@ -154,7 +154,7 @@ def pooled(path: str, purpose: str, *, remote: bool = False) -> Iterator[rasteri
 
 
 def release() -> None:
-    """Close what `kept_open` keeps open."""
+    """Close what `pooled` keeps open."""
     _POOL.clear()
 
 

@@ -67,7 +67,7 @@ def require_features(labels: VectorLabels) -> None:
 
 
 def shifted_source(labels: LabelSource, shifts: DisplacementField) -> LabelSource:
-    """As `moved_labels`, for labels that may be limited to an area: the area stays."""
+    """As `shifted_labels`, for labels that may be limited to an area: the area stays."""
     shifted = shifted_labels(shifts.grid.labels, shifts)
     return ClippedLabels(shifted, labels.area) if isinstance(labels, ClippedLabels) else shifted
 

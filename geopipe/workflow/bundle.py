@@ -228,7 +228,7 @@ def _keep_tiles_only(part: Path) -> None:
 def _build(
     scene: Scene, model_path: Path, part: Path, options: MapOptions, extra_files: ExtraFiles | None
 ) -> MapFiles:
-    """Fill the folder `_WHOLE` in `part`; what is made on the way lies beside it."""
+    """Fill the folder `part` with the map; what is made on the way lies beside it."""
     start = time.monotonic()
     model = Checkpoint.load(model_path)
     # Fails now, not after hours.

@@ -56,7 +56,7 @@ class Evidence:
     samples: tuple[int, int, int]
     """Held-out source samples, target samples, kept ones."""
     vanished: tuple[int, ...]
-    """Ids of source classes that the target seems to lack; see `weigh`."""
+    """Ids of source classes that the target seems to lack; see `estimate_gain`."""
     reasons: tuple[str, ...]
     """Why to abstain; empty: go on."""
     domain_auc: Interval = UNKNOWN
@@ -80,7 +80,7 @@ class Evidence:
     changed: float = math.nan
     """Share of target samples that training on the kept ones gives another class."""
     gain: Interval = UNKNOWN
-    """Points of accuracy on the target; see `weigh`."""
+    """Points of accuracy on the target; see `estimate_gain`."""
 
     @property
     def proceeds(self) -> bool:

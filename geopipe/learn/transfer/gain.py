@@ -80,7 +80,7 @@ def estimate_gain(
     accuracy by no more than in answers). A quarter of it is expected, times the skill of reverse
     validation; the interval of the gain says that it may also be three quarters, or a loss of one.
     A class has vanished where fewer than `plan.least` samples are kept, or no more pass than would
-    if the target had none of it: see `_vanished`.
+    if the target had none of it: see `_vanished_classes`.
     Equal inputs give equal evidence.
     """
     require_same_kind(source, target)

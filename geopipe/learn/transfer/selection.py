@@ -25,7 +25,7 @@ class Selection:
     confidence: np.ndarray
     """(n,) float32: its probability"""
     statuses: np.ndarray
-    """(n,) uint8, of `Fate`"""
+    """(n,) uint8, of `SampleStatus`"""
     neighbours: Neighbours
     """Nearest source samples that the model was trained on; for samples that passed stage 1"""
     agreement: np.ndarray
