@@ -176,6 +176,8 @@ def unfinished(name: str) -> bool:
     """Whether a file of this name lies where runs keep what is not finished."""
     parts = Path(name).parts
     marks = (".part", ".tmp.", ".old-")
+    if "tiles" in parts or parts[-1] == "journal.jsonl":  # what a killed step goes on with
+        return True
     return any(p.endswith((".work", ".resume")) or any(m in p for m in marks) for p in parts)
 
 
