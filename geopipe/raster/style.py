@@ -5,7 +5,7 @@ gives 256 legend rows. The elements are the ones QGIS 3.22 writes, less what it 
 """
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from geopipe.classes import ClassScheme
@@ -20,6 +20,7 @@ CERTAINTY: Ramp = ("#b2182b", "#f4a582", "#f7f7f7", "#92c5de", "#2166ac")
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _ATTRIBUTE = "class_id"
 _TRUTH = "truth"
+_TO_DO = "230,0,0,255"
 _NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
 """What QGIS writes for NULL among the values of a list."""
 
@@ -154,35 +155,64 @@ def points_qml(scheme: ClassScheme) -> str:
     Filled points are dots in the colour of their class; all others, mistyped ones too, are red
     rings. `id` cannot be edited.
     """
+    class_symbols = [
+        (c.name, c.name, _dot(_rgba(c.rgb), "30,30,30,255", "2.4", "0.3")) for c in scheme.classes
+    ]
+    # A category without a value stands for all others. Rings leave the pixel itself in sight.
+    to_do = ("", "to do", _dot("255,0,0,0", _TO_DO, "5", "0.6"))
+    return _truth_style(scheme, "marker", [*class_symbols, to_do])
+
+
+def cells_qml(scheme: ClassScheme) -> str:
+    """The style of cells (polygons) whose field `truth` is filled in as that of `points_qml`.
+
+    Outlines only, so that the image shows: red to do, filled ones in the colour of their class.
+    """
+    class_symbols = [(c.name, c.name, _outline(_rgba(c.rgb), "1")) for c in scheme.classes]
+    return _truth_style(scheme, "fill", [*class_symbols, ("", "to do", _outline(_TO_DO, "0.6"))])
+
+
+def _truth_style(
+    scheme: ClassScheme, kind: str, rows: Sequence[tuple[str, str, dict[str, str]]]
+) -> str:
+    """Categories by `truth`: value, label and symbol each; and the form that fills it in."""
     root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields|Forms")
     renderer = ET.SubElement(
         root, "renderer-v2", type="categorizedSymbol", attr=_TRUTH, symbollevels="0"
     )
     categories = ET.SubElement(renderer, "categories")
     symbols = ET.SubElement(renderer, "symbols")
-    class_symbols = [
-        (c.name, c.name, _rgba(c.rgb), "30,30,30,255", "2.4", "0.3") for c in scheme.classes
-    ]
-    # A category without a value stands for all others. Rings leave the pixel itself in sight.
-    unlabelled_symbol = ("", "to do", "255,0,0,0", "230,0,0,255", "5", "0.6")
-    for number, (value, label, fill, outline, size, width) in enumerate(
-        [*class_symbols, unlabelled_symbol]
-    ):
+    for number, (value, label, properties) in enumerate(rows):
         row = {"value": value, "symbol": str(number), "label": label, "render": "true"}
         ET.SubElement(categories, "category", {**row, "type": "string"})
-        symbol = ET.SubElement(symbols, "symbol", name=str(number), type="marker", alpha="1")
-        properties = {
-            "name": "circle",
-            "color": fill,
-            "outline_color": outline,
-            "outline_width": width,
-            "outline_width_unit": "MM",
-            "size": size,
-            "size_unit": "MM",
-        }
-        _symbol_layer(symbol, "SimpleMarker", properties)
+        symbol = ET.SubElement(symbols, "symbol", name=str(number), type=kind, alpha="1")
+        _symbol_layer(symbol, "SimpleMarker" if kind == "marker" else "SimpleFill", properties)
     _truth_form(root, scheme)
     return _document(root)
+
+
+def _dot(fill: str, outline: str, size: str, width: str) -> dict[str, str]:
+    return {
+        "name": "circle",
+        "color": fill,
+        "outline_color": outline,
+        "outline_width": width,
+        "outline_width_unit": "MM",
+        "size": size,
+        "size_unit": "MM",
+    }
+
+
+def _outline(color: str, width: str) -> dict[str, str]:
+    """A polygon without a fill."""
+    return {
+        "color": "0,0,0,0",
+        "style": "no",
+        "outline_color": color,
+        "outline_style": "solid",
+        "outline_width": width,
+        "outline_width_unit": "MM",
+    }
 
 
 def _truth_form(root: ET.Element, scheme: ClassScheme) -> None:

@@ -2,16 +2,28 @@
 
 from geopipe.learn.ask.head import Head, HeadPlan, refit
 from geopipe.learn.ask.places import draw_disagreements, rank_by_gain
-from geopipe.learn.ask.sequential import Decision, TestPlan, Verdict, decide
+from geopipe.learn.ask.questions import (
+    AnsweredQuestions,
+    Questions,
+    listed,
+    read_answers,
+    write_questions,
+)
+from geopipe.learn.ask.sequential import Decision, TestPlan, Choice, decide
 
 __all__ = [
+    "AnsweredQuestions",
     "Decision",
     "Head",
     "HeadPlan",
+    "Questions",
     "TestPlan",
-    "Verdict",
+    "Choice",
     "decide",
     "draw_disagreements",
+    "listed",
     "rank_by_gain",
+    "read_answers",
     "refit",
+    "write_questions",
 ]

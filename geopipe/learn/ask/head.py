@@ -95,10 +95,10 @@ def refit(
         scores = base + standardised @ delta.T + shift
         value = (F.cross_entropy(scores, y, reduction="none") * w).sum()
         value = value + plan.penalty * delta.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[arg-type]
+        optimizer.step(loss)
     change = delta.detach() * unit
     return Head((start + change).numpy(), (bias + shift.detach() - change @ center).numpy())

@@ -15,7 +15,7 @@ def draw_disagreements(
     positions: np.ndarray,
     count: int,
     seed: int,
-    asked: np.ndarray | None = None,
+    done: np.ndarray | None = None,
 ) -> np.ndarray:
     """Random places where two models disagree, spread over classes and space.
 
@@ -29,14 +29,14 @@ def draw_disagreements(
         positions: (n, 3) image, row and column of each cell.
         count: Places to draw, fewer where there are no more.
         seed: Decides the draw.
-        asked: Indices that were asked before and are not drawn again.
+        done: Indices that were asked before and are not drawn again.
 
     Returns:
         Indices (at most count,).
     """
     differs = old != adapted
-    if asked is not None:
-        differs[asked] = False
+    if done is not None:
+        differs[done] = False
     candidates = np.flatnonzero(differs)
     row, col = positions[candidates, 1], positions[candidates, 2]
     serpentine = np.where(row % 2, -col, col)
@@ -46,7 +46,7 @@ def draw_disagreements(
     candidates = candidates[order]
     if not len(candidates):
         return candidates
-    before = 0 if asked is None else len(asked)
+    before = 0 if done is None else len(done)
     rng = np.random.default_rng([seed, before])
     count = min(count, len(candidates))
     # A random start makes strata of unequal size equally likely to hold any place.
@@ -60,7 +60,7 @@ def rank_by_gain(
     probabilities: np.ndarray,
     count: int,
     seed: int,
-    asked: np.ndarray | None = None,
+    done: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The places whose classes would teach a model the most, best first.
 
@@ -74,7 +74,7 @@ def rank_by_gain(
         probabilities: (n, classes) by the model that is to learn.
         count: Places to rank, fewer where there are no more.
         seed: Decides the start of the clustering.
-        asked: Indices that were asked before; they form no cluster.
+        done: Indices that were asked before; they form no cluster.
 
     Returns:
         Indices (at most count,) and expected gains in points of accuracy.
@@ -83,8 +83,8 @@ def rank_by_gain(
 
     wrong = 1 - probabilities.max(1) / probabilities.sum(1)
     is_free = np.ones(len(features), bool)
-    if asked is not None:
-        is_free[asked] = False
+    if done is not None:
+        is_free[done] = False
     candidates = np.flatnonzero(is_free & (wrong > 0))
     if not len(candidates):
         raise LabelError(
@@ -99,9 +99,9 @@ def rank_by_gain(
     distance = np.linalg.norm(x - clusters.cluster_centers_[clusters.labels_], axis=1)
     order = np.lexsort((distance, clusters.labels_))
     first = np.unique(clusters.labels_[order], return_index=True)[1]
-    nearest, found = candidates[order[first]], clusters.labels_[order[first]]
-    best = np.argsort(-gains[found], kind="stable")
-    return nearest[best], gains[found][best]
+    nearest, labels = candidates[order[first]], clusters.labels_[order[first]]
+    best = np.argsort(-gains[labels], kind="stable")
+    return nearest[best], gains[labels][best]
 
 
 def unit(features: np.ndarray) -> np.ndarray:

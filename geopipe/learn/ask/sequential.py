@@ -9,8 +9,9 @@ inequality it reaches 1 / error with a probability of at most `error`, however o
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ _PATHS = 200
 _MAX_MORE = 1000
 
 
-class Verdict(Enum):
+class Choice(Enum):
     """What the answers say."""
 
     ADAPTED = "adapted"
@@ -56,7 +57,7 @@ class TestPlan:
 class Decision:
     """What the answers so far say of the two models."""
 
-    verdict: Verdict
+    choice: Choice
     used: int
     """Answers after which the test stopped, or all of them."""
     wins: int
@@ -69,15 +70,19 @@ class Decision:
     more: int
     """Answers that the test would still want (the median of simulated continuations)."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "choice": self.choice.value, "sentence": self.sentence()}
+
     def sentence(self) -> str:
         """In words."""
         gain, low, high = self.gain
         text = {
-            Verdict.ADAPTED: "The adapted model is better and is kept",
-            Verdict.OLD: "The old model is better and is kept",
-            Verdict.EQUAL: "The two models are as good as each other; the old one is kept",
-            Verdict.UNDECIDED: "The answers do not decide yet; the old model is kept",
-        }[self.verdict]
+            Choice.ADAPTED: "The adapted model is better and is kept",
+            Choice.OLD: "The old model is better and is kept",
+            Choice.EQUAL: "The two models are as good as each other; the old one is kept",
+            Choice.UNDECIDED: "The answers do not decide yet; the old model is kept",
+        }[self.choice]
         right = f"{self.wins} answers for the adapted model, {self.losses} for the old one"
         figures = f"gain {gain:+.1f} points ({low:+.1f} to {high:+.1f})"
         more = f"; about {self.more} more answers are wanted" if self.more else ""
@@ -108,34 +113,34 @@ def decide(
     x = (1 + np.asarray(outcomes, float)) / 2
     if len(x) > population:
         raise ConfigError(f"{len(x)} answers of {population} places where the models disagree")
-    stop, verdict = _first_verdict(x, population, share, plan)
+    stop, choice = _first_choice(x, population, share, plan)
     low, high = _interval(x[:stop])
     wins, losses = int((x[:stop] == 1).sum()), int((x[:stop] == 0).sum())
     mean = float(x[:stop].mean()) if stop else 0.5
     gain = tuple(100 * share * (2 * m - 1) for m in (mean, low, high))
-    more = 0 if verdict is not Verdict.UNDECIDED else _more(x, population, share, plan)
-    return Decision(verdict, stop, wins, losses, (gain[0], gain[1], gain[2]), more)
+    more = 0 if choice is not Choice.UNDECIDED else _more(x, population, share, plan)
+    return Decision(choice, stop, wins, losses, (gain[0], gain[1], gain[2]), more)
 
 
-def _first_verdict(
+def _first_choice(
     x: np.ndarray, population: int, share: float, plan: TestPlan
-) -> tuple[int, Verdict]:
+) -> tuple[int, Choice]:
     """After how many answers the test stops, and with what."""
     if 100 * share <= plan.margin:
-        return 0, Verdict.EQUAL
+        return 0, Choice.EQUAL
     better, worse = capital(x, 0.5), capital(1 - x, 0.5)
     balance = np.cumsum(2 * x - 1)
     left = population - np.arange(1, len(x) + 1)
     stops = {
-        Verdict.ADAPTED: (better >= 1 / plan.error) | (balance > left),
-        Verdict.OLD: (worse >= 1 / plan.error) | (-balance > left),
-        Verdict.EQUAL: _within(x, plan.margin / (100 * share)) | ((balance == 0) & (left == 0)),
+        Choice.ADAPTED: (better >= 1 / plan.error) | (balance > left),
+        Choice.OLD: (worse >= 1 / plan.error) | (-balance > left),
+        Choice.EQUAL: _within(x, plan.margin / (100 * share)) | ((balance == 0) & (left == 0)),
     }
     first = {v: int(np.argmax(hit)) for v, hit in stops.items() if hit.any()}
     if not first:
-        return len(x), Verdict.UNDECIDED
-    verdict = min(first, key=lambda v: first[v])
-    return first[verdict] + 1, verdict
+        return len(x), Choice.UNDECIDED
+    choice = min(first, key=lambda v: first[v])
+    return first[choice] + 1, choice
 
 
 def capital(x: np.ndarray, mean: float) -> np.ndarray:
@@ -173,6 +178,6 @@ def _more(x: np.ndarray, population: int, share: float, plan: TestPlan) -> int:
     for _ in range(_PATHS):
         chances = rng.dirichlet(counts)
         path = rng.choice([0, 0.5, 1], most, p=chances)
-        stop, verdict = _first_verdict(np.concatenate([x, path]), population, share, plan)
-        lengths.append(most if verdict is Verdict.UNDECIDED else stop - len(x))
+        stop, choice = _first_choice(np.concatenate([x, path]), population, share, plan)
+        lengths.append(most if choice is Choice.UNDECIDED else stop - len(x))
     return max(1, math.ceil(np.median(lengths)))
