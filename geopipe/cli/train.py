@@ -150,12 +150,15 @@ def train(
     LABELS are those of `geopipe labels` and may have errors. With a small TILE and its accurate
     labels TRUTH a second training sharpens the outlines. --bands and --nodata tell how SCENE and
     TILE are read; --layer, --area, --ignore-buffer and --align are for LABELS, --all-are for LABELS
-    and TRUTH; all hold for --also too. The same command goes on with a training that stopped, from
+    and TRUTH; all hold for --also too. TRUTH may be a file of `geopipe ask` in which outlines were
+    drawn, with TILE the whole scene; LABELS may then be left out with --steps 0. The same command goes on with a training that stopped, from
     the folder MODEL.work.
 
     Example: geopipe train scene.tif osm.gpkg -o model.safetensors
     """
-    if (labels is None) != fetch:
+    if labels is None and truth and tile == scene and steps == 0:
+        labels, align, fetch = truth, False, False  # the base network learns nothing from them
+    elif (labels is None) != fetch:
         raise click.UsageError("Give LABELS, or --fetch without LABELS.")
     if (tile is None) != (truth is None):
         raise click.UsageError("Give --tile and --truth, its labels, together.")

@@ -20,10 +20,10 @@ from geopipe.checkpoint.stac_item import write_model_item
 from geopipe.errors import CheckpointError, ConfigError, LabelError, OutputError
 from geopipe.files import atomic_file, atomic_files, check_new_file
 from geopipe.learn.ask import (
+    Choice,
     Decision,
     Head,
     Questions,
-    Choice,
     decide,
     draw_disagreements,
     rank_by_gain,

@@ -138,7 +138,9 @@ def test_the_sheet_shows_each_cell_where_its_outline_is(world, answered):
         for (image, row, col), shape in zip(positions, table.geometry, strict=True):
             left, top = ~sheet.transform * (shape.bounds[0], shape.bounds[3])
             cell = pixels[:, round(top) : round(top) + 16, round(left) : round(left) + 16]
-            chip = rasters[image].chip.read(3)[:, row * 16 : row * 16 + 16, col * 16 : col * 16 + 16]
+            chip = rasters[image].chip.read(3)[
+                :, row * 16 : row * 16 + 16, col * 16 : col * 16 + 16
+            ]
             np.testing.assert_array_equal(cell, chip)
 
 
@@ -267,9 +269,10 @@ def test_equal_pixels_with_two_answers_are_warned_of(world, tmp_path, caplog):
     scheme = Checkpoint.load(world["old"]).scheme
     rasters = PatchSource((str(world["target"]),)).rasters(scheme, 4, labelled=False)
     patches = PatchGrid.of(rasters, 16)
+    from shapely import box
+
     from geopipe.learn.ask import Questions
     from geopipe.raster import Scene  # noqa: F401
-    from shapely import box
 
     said = Questions(
         "learn", file_hash(world["old"]), None, None, "0" * 64,

@@ -9,16 +9,16 @@ from geopipe.learn.ask.questions import (
     read_answers,
     write_questions,
 )
-from geopipe.learn.ask.sequential import Decision, TestPlan, Choice, decide
+from geopipe.learn.ask.sequential import Choice, Decision, TestPlan, decide
 
 __all__ = [
     "AnsweredQuestions",
+    "Choice",
     "Decision",
     "Head",
     "HeadPlan",
     "Questions",
     "TestPlan",
-    "Choice",
     "decide",
     "draw_disagreements",
     "listed",
