@@ -150,9 +150,11 @@ def train(
     LABELS are those of `geopipe labels` and may have errors. With a small TILE and its accurate
     labels TRUTH a second training sharpens the outlines. --bands and --nodata tell how SCENE and
     TILE are read; --layer, --area, --ignore-buffer and --align are for LABELS, --all-are for LABELS
-    and TRUTH; all hold for --also too. TRUTH may be a file of `geopipe ask` in which outlines were
-    drawn, with TILE the whole scene; LABELS may then be left out with --steps 0. The same command goes on with a training that stopped, from
+    and TRUTH; all hold for --also too. The same command goes on with a training that stopped, from
     the folder MODEL.work.
+
+    TRUTH may be a file of `geopipe ask` in which outlines were drawn, with SCENE as TILE; then
+    LABELS may be left out with --steps 0.
 
     Example: geopipe train scene.tif osm.gpkg -o model.safetensors
     """
