@@ -21,9 +21,9 @@ _BETS = np.arange(1, 20) / 20
 """Shares of the capital that are bet; the capital is the mean over them, a mixture martingale."""
 _MEANS = np.linspace(0.0025, 0.9975, 200)
 """Means that are tested for the interval."""
-_PATHS = 200
+_PATHS = 100
 """Simulated continuations from which the number of further answers is told."""
-_MAX_MORE = 1000
+_MAX_MORE = 400
 
 
 class Choice(Enum):
@@ -90,7 +90,12 @@ class Decision:
 
 
 def decide(
-    outcomes: np.ndarray, population: int, share: float, plan: TestPlan | None = None
+    outcomes: np.ndarray,
+    population: int,
+    share: float,
+    plan: TestPlan | None = None,
+    *,
+    forecast: bool = True,
 ) -> Decision:
     """Decide between two models as soon as the answers allow it.
 
@@ -108,6 +113,7 @@ def decide(
         population: Target cells on which the models disagree, of which the places were drawn.
         share: These as a share of all target cells that were looked at.
         plan: Error rates.
+        forecast: Estimate how many more answers the test wants.
     """
     plan = plan or TestPlan()
     x = (1 + np.asarray(outcomes, float)) / 2
@@ -118,7 +124,8 @@ def decide(
     wins, losses = int((x[:stop] == 1).sum()), int((x[:stop] == 0).sum())
     mean = float(x[:stop].mean()) if stop else 0.5
     gain = tuple(100 * share * (2 * m - 1) for m in (mean, low, high))
-    more = 0 if choice is not Choice.UNDECIDED else _more(x, population, share, plan)
+    is_open = choice is Choice.UNDECIDED and forecast
+    more = _more(x, population, share, plan) if is_open else 0
     return Decision(choice, stop, wins, losses, (gain[0], gain[1], gain[2]), more)
 
 
