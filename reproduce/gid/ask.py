@@ -198,7 +198,7 @@ def accuracies(source: Samples, target: Samples, seed: int, audits: int) -> dict
     outcomes = (predictions[1] == pool.ids).astype(int) - (predictions[0] == pool.ids)
 
     def audit(number: int) -> tuple[Choice, int, int]:
-        drawn = draw_disagreements(*predictions, pool.positions, MOST, number)
+        drawn = draw_disagreements(predictions[0], predictions[1], pool.positions, MOST, number)
         decision = decide(
             outcomes[drawn], differ, differ / len(pool.ids), TestPlan(), forecast=False
         )
@@ -258,7 +258,9 @@ def _conversation(
 ) -> tuple[Head, np.ndarray]:
     """The head that is kept, and the places asked about: first to decide, then to learn."""
     predictions = [h.probabilities(pool.features).argmax(1) for h in heads]
-    first = draw_disagreements(*predictions, pool.positions, min(count, FIRST), seed)
+    first = draw_disagreements(
+        predictions[0], predictions[1], pool.positions, min(count, FIRST), seed
+    )
     outcomes = (predictions[1] == pool.ids).astype(int) - (predictions[0] == pool.ids)
     differ = int((predictions[0] != predictions[1]).sum())
     decision = decide(outcomes[first], differ, differ / len(pool.ids), forecast=False)

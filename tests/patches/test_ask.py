@@ -1,8 +1,10 @@
 """Questions about a target: written, filled in, and what is decided and learnt from them."""
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +13,15 @@ import torch
 from click.testing import CliRunner
 from patch_world import NAMES, ground, untrained
 from PIL import Image
+from shapely import box
 
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.cli.main import main
 from geopipe.labels.openvector import read_dataframe
-from geopipe.learn.ask import read_answers
+from geopipe.learn.ask import Questions, read_answers, write_questions
 from geopipe.learn.patches import PatchGrid, embed
 from geopipe.learn.patches.model import PatchSource
+from geopipe.workflow.answers import gathered
 
 
 def run(*words, ok=True):
@@ -28,8 +32,12 @@ def run(*words, ok=True):
 
 @pytest.fixture(scope="module")
 def world(chips, design, scheme, tmp_path_factory):
-    """An old and an adapted model, a target of 30 chips, and the words of every command."""
+    """An old and an adapted model, a target of 15 chips, and the words of every command."""
     root, rng = tmp_path_factory.mktemp("ask"), np.random.default_rng(7)
+    for path in (p for name in NAMES for p in sorted((chips / name).iterdir())[:2]):
+        (root / "source" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / "source" / path.parent.name)
+    chips = root / "source"
     models = {}
     for name in ("old", "adapted"):
         model = untrained(design, scheme)
@@ -41,7 +49,7 @@ def world(chips, design, scheme, tmp_path_factory):
         models[name] = root / f"{name}.model"
         model.save(models[name])
     target = root / "target"
-    for number in range(30):
+    for number in range(15):
         kind = number % 5
         (target / NAMES[kind]).mkdir(parents=True, exist_ok=True)
         image = ground(kind, (48, 48), rng).astype(float) * 0.9 + 12
@@ -123,7 +131,7 @@ def test_questions_are_where_the_models_disagree_and_do_not_say_what_they_think(
     assert (classes[0] != classes[1]).sum() == result["disagreements"]
     assert (classes[0][cells] != classes[1][cells]).all()
     assert len(set(cells)) == 30
-    assert len({c // 9 for c in cells}) > 15  # in most chips, not in a few
+    assert len({c // 9 for c in cells}) > 9  # in most chips, not in a few
     assert list(read_dataframe(out, layer="questions").columns) == ["id", "truth", "geometry"]
 
 
@@ -226,7 +234,7 @@ FAULTS = {
     "UPDATE questions SET truth = NULL": "is answered",
     "ALTER TABLE questions RENAME COLUMN truth TO t": "have no field 'truth'",
     "UPDATE gpkg_metadata SET metadata = replace(metadata, '\"role\":\"decide\"', '\"role\":7)')":
-        "what",
+        "what",  # the metadata no longer parse
 }  # fmt: skip
 
 
@@ -241,13 +249,13 @@ def test_a_spoilt_file_is_one_error_and_nothing_is_written(world, questions, tmp
     assert [p.name for p in tmp_path.iterdir()] == ["q.gpkg"]
 
 
-def test_answers_of_another_model_or_target_are_refused(world, questions, chips, tmp_path):
+def test_answers_of_another_model_or_target_are_refused(world, questions, tmp_path):
     words = list(world["words"])
     words[1] = world["adapted"]
     done = run(*words, "--answers", questions, "-o", tmp_path / "n.model", ok=False)
     assert "asks about another model than" in done.stderr
     words = list(world["words"])
-    words[5] = chips
+    words[5] = words[3]
     done = run(*words, "--answers", questions, "-o", tmp_path / "n.model", ok=False)
     assert "asks about another target - give the --target, --max-samples and --seed" in done.stderr
     done = run(*world["words"], "--adapted", world["old"], "--answers", questions,
@@ -263,15 +271,10 @@ def test_answers_of_one_class_are_warned_of(world, questions, tmp_path, caplog):
 
 def test_equal_pixels_with_two_answers_are_warned_of(world, tmp_path, caplog):
     """Two chips of the target have the same pixels in one cell."""
-    from geopipe.learn.ask import write_questions
-    from geopipe.workflow.answers import gathered
-
     scheme = Checkpoint.load(world["old"]).scheme
     rasters = PatchSource((str(world["target"]),)).rasters(scheme, 4, labelled=False)
     patches = PatchGrid.of(rasters, 16)
-    from shapely import box
 
-    from geopipe.learn.ask import Questions
     from geopipe.raster import Scene  # noqa: F401
 
     said = Questions(
@@ -292,16 +295,18 @@ def test_answers_are_not_overwritten(world, questions):
     assert len(read_answers(questions).answers) == 30
 
 
-def test_features_of_another_backbone_are_not_taken(world, answered, design, scheme, tmp_path):
+def test_features_of_another_backbone_are_not_taken(world, design, scheme, tmp_path):
     """A cache that another backbone filled changes no question."""
-    from dataclasses import replace
-
+    target = tmp_path / "target"
+    shutil.copytree(world["target"] / NAMES[0], target)
     other = untrained(replace(design, weights="random:3"), scheme)
-    rasters = PatchSource((str(world["target"]),)).rasters(scheme, 4, labelled=False)
+    rasters = PatchSource((str(target),)).rasters(scheme, 4, labelled=False)
     embed(other, "another", PatchGrid.of(rasters, 16), cache=tmp_path / "cache")
-    words = [*world["words"][:-1], tmp_path / "cache"]
-    run(*words, "--adapted", world["adapted"], "--ask", 30, "-o", tmp_path / "q.gpkg")
-    assert read_answers(tmp_path / "q.gpkg").questions == read_answers(answered[0]).questions
+    words = [*world["words"][:5], target, "--adapted", world["adapted"], "--ask", 5]
+    run(*words, "--cache", tmp_path / "cache", "-o", tmp_path / "q.gpkg")
+    run(*words, "-o", tmp_path / "r.gpkg")
+    both = [read_answers(tmp_path / name).questions for name in ("q.gpkg", "r.gpkg")]
+    assert both[0] == both[1]
 
 
 def test_the_options_belong_together(world, tmp_path):

@@ -1,6 +1,7 @@
 """The file of questions: cells of a target whose class an analyst fills in."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -106,7 +107,8 @@ def write_questions(
     n = len(questions.positions)
     columns = {"id": np.arange(1, n + 1, dtype=np.int32), "truth": np.full(n, None, object)}
     table = geopandas.GeoDataFrame(columns, geometry=list(shapes), crs=crs)
-    with atomic_geopackage(out) as part:
+    with atomic_geopackage(out) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'crs' was not provided")  # a sheet has none
         # Version 1.2: QGIS 3.22 warns at the version that GDAL would choose.
         pyogrio.write_dataframe(
             table,

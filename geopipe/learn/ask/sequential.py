@@ -19,8 +19,10 @@ from geopipe.errors import ConfigError
 
 _BETS = np.arange(1, 20) / 20
 """Shares of the capital that are bet; the capital is the mean over them, a mixture martingale."""
-_MEANS = np.linspace(0.0025, 0.9975, 200)
-"""Means that are tested for the interval."""
+_REFUTED = 40
+"""Capital that refutes a mean for a 95 % interval, 2.5 % to each side."""
+_LEAST = 1e-3
+_BISECTIONS = 12
 _PATHS = 100
 """Simulated continuations from which the number of further answers is told."""
 _MAX_MORE = 400
@@ -162,18 +164,29 @@ def _interval(x: np.ndarray) -> tuple[float, float]:
     """Means that 95 % sequences of bets do not refute."""
     if not len(x):
         return 0.0, 1.0
-    too_low = np.array([capital(x, m).max() >= 40 for m in _MEANS])
-    too_high = np.array([capital(1 - x, 1 - m).max() >= 40 for m in _MEANS])
-    low = _MEANS[too_low].max() if too_low.any() else 0.0
-    high = _MEANS[too_high].min() if too_high.any() else 1.0
-    return float(low), float(high)
+    return _highest_refuted(x), 1 - _highest_refuted(1 - x)
+
+
+def _highest_refuted(x: np.ndarray) -> float:
+    """The largest mean that is refuted as an upper limit of the true one; 0 where none is.
+
+    By bisection: all lower ones are refuted too.
+    """
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        if capital(x, middle).max() >= _REFUTED:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def _within(x: np.ndarray, width: float) -> np.ndarray:
     """(n,) bool: whether the 95 % interval of 2 mean - 1 lies within +- `width`."""
-    low, high = max(0.5 - width / 2, _MEANS[0]), min(0.5 + width / 2, _MEANS[-1])
-    is_above = np.maximum.accumulate(capital(x, low)) >= 40
-    return np.asarray(is_above & (np.maximum.accumulate(capital(1 - x, 1 - high)) >= 40))
+    low, high = max(0.5 - width / 2, _LEAST), min(0.5 + width / 2, 1 - _LEAST)
+    is_above = np.maximum.accumulate(capital(x, low)) >= _REFUTED
+    return np.asarray(is_above & (np.maximum.accumulate(capital(1 - x, 1 - high)) >= _REFUTED))
 
 
 def _more(x: np.ndarray, population: int, share: float, plan: TestPlan) -> int:
