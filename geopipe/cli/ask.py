@@ -55,7 +55,7 @@ def ask(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Ask in which windows of a scene accurate outlines would help most.
+    """Ask where accurate outlines would help a model most.
 
     MAP is the folder of `geopipe map`; MODEL is the one that made it, if it was moved. The windows
     are those of which the model is expected to have the largest area wrong. In QGIS, outline all
@@ -79,7 +79,7 @@ def ask(
     )
     if as_json:
         rows = [
-            {"gain_m2": w.gain_m2, "doubt": w.doubt, "out_of_domain": w.out_of_domain}
+            {"gain_m2": w.gain_m2, "uncertainty": w.uncertainty, "out_of_domain": w.out_of_domain}
             for w in result.windows
         ]
         click.echo(json.dumps({"out": str(out), "of": result.total, "windows": rows}))

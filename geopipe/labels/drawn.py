@@ -31,7 +31,7 @@ class DrawingWindow:
     """Polygon in the scene's CRS."""
     gain_m2: float
     """Square metres that the model is expected to have wrong."""
-    doubt: float
+    uncertainty: float
     """Their share of the window."""
     out_of_domain: float
     """Share of the window that is unlike the training images."""
@@ -48,7 +48,7 @@ def write_drawing_file(
     columns = {
         "rank": np.arange(1, len(windows) + 1, dtype=np.int32),
         "gain_m2": [round(w.gain_m2, 1) for w in windows],
-        "doubt": [round(w.doubt, 4) for w in windows],
+        "uncertainty": [round(w.uncertainty, 4) for w in windows],
         "out_of_domain": [round(w.out_of_domain, 3) for w in windows],
         _DRAWN: np.zeros(len(windows), bool),
     }

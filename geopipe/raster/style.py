@@ -311,7 +311,9 @@ def windows_qml() -> str:
     rows = [("0", "to draw", _outline(_TO_DO, "0.8")), ("1", "drawn", _outline(_DONE, "0.8"))]
     root = _category_root("drawn", "fill", rows)
     _value_form(
-        root, {"drawn": ("CheckBox", ())}, ("fid", "rank", "gain_m2", "doubt", "out_of_domain")
+        root,
+        {"drawn": ("CheckBox", ())},
+        ("fid", "rank", "gain_m2", "uncertainty", "out_of_domain"),
     )
     return _document(root)
 

@@ -16,8 +16,8 @@ from geopipe.grid import Window
 from geopipe.labels.drawn import DrawingWindow, drawn_windows, is_drawing_file, write_drawing_file
 from geopipe.labels.openvector import read_dataframe
 from geopipe.mapping import choose_device
-from geopipe.mapping.doubt import WindowDoubt, window_doubts
 from geopipe.mapping.out_of_domain import LAYER
+from geopipe.mapping.uncertainty import WindowUncertainty, window_uncertainties
 from geopipe.raster.geopackage import check_target
 from geopipe.workflow.map_item import map_model, mapped_scene, read_map_item
 
@@ -64,7 +64,7 @@ def ask_where_to_draw(
     """Write the windows in which accurate outlines would help most to the GeoPackage `out`.
 
     A window's gain is the area that the model is expected to have wrong there (see
-    `window_doubts`), times how far it is from the training images where it is beyond their limit
+    `window_uncertainties`), times how far it is from the training images where it is beyond their limit
     (``out_of_domain.gpkg`` of the map). The best windows that do not touch each other come first.
 
     Args:
@@ -92,8 +92,8 @@ def ask_where_to_draw(
         checkpoint = Checkpoint.load(model_path)
         finished = _shapes_of(drawn)
         foreign = _ForeignCells.read(folder / "out_of_domain.gpkg")
-        doubts = window_doubts(source, checkpoint, plan.metres, choose_device(device))
-        windows = list(_drawing_windows(doubts, source.geobox, foreign, finished))
+        uncertainties = window_uncertainties(source, checkpoint, plan.metres, choose_device(device))
+        windows = list(_drawing_windows(uncertainties, source.geobox, foreign, finished))
     if not windows:
         raise SceneError(
             f"{source.path} has no valid window of {plan.metres:g} m left",
@@ -154,18 +154,18 @@ class _ForeignCells:
 
 
 def _drawing_windows(
-    doubts: Iterable[WindowDoubt],
+    uncertainties: Iterable[WindowUncertainty],
     geobox: GeoBox,
     foreign: _ForeignCells,
     finished: Sequence[shapely.Geometry],
 ) -> Iterator[DrawingWindow]:
     tree = STRtree(list(finished))
-    for doubt in doubts:
-        shape = window_polygon(geobox, doubt.window)
+    for uncertainty in uncertainties:
+        shape = window_polygon(geobox, uncertainty.window)
         if len(tree.query(shape.centroid, predicate="intersects")):
             continue
         share, novelty = foreign.of(shape)
-        yield DrawingWindow(shape, doubt.area_m2 * novelty, doubt.share, share)
+        yield DrawingWindow(shape, uncertainty.area_m2 * novelty, uncertainty.share, share)
 
 
 def window_polygon(geobox: GeoBox, window: Window) -> shapely.Polygon:

@@ -1,4 +1,4 @@
-"""Windows in which to draw: their doubt, their order, and training on what was drawn."""
+"""Windows in which to draw: their uncertainty, their order, and training on what was drawn."""
 
 import json
 import shutil
@@ -23,9 +23,9 @@ from geopipe.labels.area import Area
 from geopipe.labels.drawn import drawn_windows, is_drawing_file
 from geopipe.labels.openvector import read_dataframe
 from geopipe.mapping import Budget, Engine
-from geopipe.mapping.doubt import doubt_of, window_doubts
 from geopipe.mapping.out_of_domain import LAYER
 from geopipe.mapping.tile import score_window
+from geopipe.mapping.uncertainty import uncertainty_of, window_uncertainties
 from geopipe.raster import Scene
 from geopipe.workflow.bundle import MapOptions, write_bundle
 from geopipe.workflow.schema import LabelledScene
@@ -37,9 +37,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def mapped(tmp_path_factory, make_model):
-    """A map of a scene of 150 x 280 m at 0.5 m; its folder has scene and model too."""
+    """A map of a scene of 120 x 200 m at 0.5 m; its folder has scene and model too."""
     home = tmp_path_factory.mktemp("mapped")
-    scene, _ = draw_place(home, "scene", (300, 560))
+    scene, _ = draw_place(home, "scene", (240, 400))
     model = home / "model.safetensors"
     lively(make_model(seed=3)).save(model)
     write_bundle(
@@ -58,53 +58,54 @@ def test_doubt_is_that_of_the_mean_over_flips(mapped):
     """The network alone on a whole scene that was flipped beforehand, by its own pixels."""
     scene, model = Scene.open(mapped / "scene.tif"), Checkpoint.load(mapped / "model.safetensors")
     window = Window(100, 100, 128, 128)
-    doubt, valid = doubt_of(scene, model, window)
+    uncertainty, valid = uncertainty_of(scene, model, window)
     best = torch.softmax(score_window(model, scene, window)[0], 0).amax(0).numpy()
     assert valid.all()
-    assert doubt.min() >= 0
-    assert doubt.max() <= 1 - 1 / 3 + 1e-6
+    assert uncertainty.min() >= 0
+    assert uncertainty.max() <= 1 - 1 / 3 + 1e-6
     # The mean of four never is surer than the surest of them; alike they are correlated.
-    assert np.corrcoef(doubt.ravel(), 1 - best.ravel())[0, 1] > 0.3
+    assert np.corrcoef(uncertainty.ravel(), 1 - best.ravel())[0, 1] > 0.3
 
 
 def test_windows_add_up_to_the_scene_whatever_the_blocks(mapped, monkeypatch):
     scene, model = Scene.open(mapped / "scene.tif"), Checkpoint.load(mapped / "model.safetensors")
-    large = list(window_doubts(scene, model, 40))
-    monkeypatch.setattr("geopipe.mapping.doubt._NET_PX", 40)
-    small = list(window_doubts(scene, model, 40))
+    large = list(window_uncertainties(scene, model, 40))
+    monkeypatch.setattr("geopipe.mapping.uncertainty._NET_PX", 40)
+    small = list(window_uncertainties(scene, model, 40))
     assert {d.window for d in large} == {d.window for d in small}
     assert {d.window.shape for d in large} == {(80, 80)}
-    key = lambda d: d.window.origin if hasattr(d.window, "origin") else (d.window.row, d.window.col)  # noqa: E731
-    for a, b in zip(sorted(large, key=key), sorted(small, key=key), strict=True):
+    by_window = {d.window: d for d in small}
+    for a in large:
+        b = by_window[a.window]
         assert a.share == pytest.approx(b.share, rel=0.02)
         assert a.area_m2 <= a.share * 40 * 40 * 1.01
     with pytest.raises(ConfigError, match="windows of 2 m are 4 pixels"):
-        next(window_doubts(scene, model, 2))
+        next(window_uncertainties(scene, model, 2))
 
 
 def test_the_windows_are_ranked_and_first_apart(windows):
     out, result = windows
     table = read_dataframe(out, layer="windows")
-    assert result.total == 3 * 7
+    assert result.total == 3 * 5
     assert table["rank"].tolist() == [1, 2, 3, 4, 5, 6]
     assert not table["drawn"].any()
     np.testing.assert_allclose(table.geometry.area, 1600, rtol=1e-6)
     assert table.crs.to_epsg() == 2154
     apart = [a for i, a in enumerate(table.geometry) if not any(
         a.intersects(b) for b in table.geometry[:i])]  # fmt: skip
-    assert len(apart) >= 4  # of 3 x 7 windows no more may fit
+    assert len(apart) >= 2  # of 3 x 5 windows no more may fit
     gains = table["gain_m2"].tolist()
     assert gains[0] == max(gains)
     assert len(read_dataframe(out, layer="outlines")) == 0
 
 
 def test_what_is_unlike_the_training_images_weighs_more(mapped, tmp_path):
-    plain = ask_where_to_draw(mapped / "map", tmp_path / "a.gpkg", DrawingPlan(21, 40))
+    plain = ask_where_to_draw(mapped / "map", tmp_path / "a.gpkg", DrawingPlan(15, 40))
     last = plain.windows[-1]
     shutil.copytree(mapped, tmp_path / "home")
     cells = gpd.GeoDataFrame({"score": [9.0]}, geometry=[last.shape], crs="EPSG:2154")
     cells.to_file(tmp_path / "home" / "map" / "out_of_domain.gpkg", layer=LAYER)
-    moved = ask_where_to_draw(tmp_path / "home" / "map", tmp_path / "b.gpkg", DrawingPlan(21, 40))
+    moved = ask_where_to_draw(tmp_path / "home" / "map", tmp_path / "b.gpkg", DrawingPlan(15, 40))
     found = next(w for w in moved.windows if w.shape.equals(last.shape))
     assert found.out_of_domain == pytest.approx(1)
     assert found.gain_m2 == pytest.approx(3 * last.gain_m2)
@@ -141,12 +142,22 @@ def test_a_second_file_leaves_out_what_was_drawn(mapped, windows, tmp_path):
     assert any(w.shape.equals(result.windows[1].shape) for w in again.windows)
 
 
+def test_with_everything_drawn_nothing_is_asked(mapped, tmp_path):
+    all_of_it = ask_where_to_draw(mapped / "map", tmp_path / "a.gpkg", DrawingPlan(1, 5000))
+    assert all_of_it.total == 1
+    draw(tmp_path / "a.gpkg", [all_of_it.windows[0].shape], [1])
+    with pytest.raises(SceneError, match="no valid window of 40 m left"):
+        ask_where_to_draw(
+            mapped / "map", tmp_path / "b.gpkg", DrawingPlan(2, 40), drawn=[tmp_path / "a.gpkg"]
+        )
+
+
 def test_what_was_drawn_is_not_overwritten(mapped, windows):
     out, result = windows
     draw(out, [result.windows[0].shape], [])
     with pytest.raises(OutputError, match="exists already, with 1 outlines"):
         ask_where_to_draw(mapped / "map", out, overwrite=True)
-    with pytest.raises(LabelError, match="none of the 6 windows of .* is marked as drawn") as e:
+    with pytest.raises(LabelError, match=r"none of the 6 windows of .* is marked as drawn") as e:
         drawn_windows(out)
     assert "set its field 'drawn' to true" in e.value.hint
 
@@ -156,8 +167,6 @@ def test_bad_inputs_are_one_error(mapped, tmp_path):
         ask_where_to_draw(tmp_path, tmp_path / "x.gpkg")
     with pytest.raises(ConfigError, match="no file of windows"):
         ask_where_to_draw(mapped / "map", tmp_path / "x.gpkg", drawn=[mapped / "scene.gpkg"])
-    with pytest.raises(SceneError, match="no valid window of 5000 m left"):
-        ask_where_to_draw(mapped / "map", tmp_path / "x.gpkg", DrawingPlan(2, 5000))
     with pytest.raises(OutputError, match="would be a GeoPackage"):
         ask_where_to_draw(mapped / "map", tmp_path / "x.shp")
     assert not list(tmp_path.iterdir())
@@ -167,7 +176,7 @@ def test_the_command_says_how_much_may_be_wrong(mapped, tmp_path):
     words = ["ask", mapped / "map", "-o", tmp_path / "d.gpkg", "--windows", 3, "--metres", 40]
     done = CliRunner().invoke(main, list(map(str, words)))
     assert done.exit_code == 0, done.stderr
-    assert "3 of 21 windows of 40 m, in which about" in done.stdout
+    assert "3 of 15 windows of 40 m, in which about" in done.stdout
     done = CliRunner().invoke(main, [*map(str, words), "--json", "--overwrite"])
     assert len(json.loads(done.stdout)["windows"]) == 3
 

@@ -23,7 +23,7 @@ _MIN_VALID = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class WindowDoubt:
+class WindowUncertainty:
     """A window of a scene, and what of it the model is expected to have wrong."""
 
     window: Window
@@ -33,9 +33,9 @@ class WindowDoubt:
     """The same as square metres on the ground."""
 
 
-def window_doubts(
+def window_uncertainties(
     scene: Scene, model: Checkpoint, metres: float, device: str = "cpu"
-) -> Iterator[WindowDoubt]:
+) -> Iterator[WindowUncertainty]:
     """Each window of `metres` a side that is at least half valid, row by row of blocks.
 
     The class probabilities are the mean of those of the image and of its three flips: where these
@@ -49,36 +49,36 @@ def window_doubts(
         raise ConfigError(
             f"windows of {metres:g} m are {min(sides)} pixels of {scene.path}", "give larger ones"
         )
-    rows, cols = (max(1, n // side) for n, side in zip(scene.shape, sides, strict=True))
+    rows, cols = (max(1, round(n / side)) for n, side in zip(scene.shape, sides, strict=True))
     at_once = max(1, round(_NET_PX * model.gsd / metres))
     blocks = [(r, c) for r in range(0, rows, at_once) for c in range(0, cols, at_once)]
     model.net.to(device)
-    with progress("looking for doubtful windows", len(blocks)) as advance:
+    with progress("looking for uncertain windows", len(blocks)) as advance:
         for row, col in blocks:
             height, width = min(at_once, rows - row), min(at_once, cols - col)
             block = Window(
                 row * sides[0], col * sides[1], height * sides[0], width * sides[1]
             ).clip(scene.shape)
-            yield from _block_doubts(scene, model, block, (sides[0], sides[1]), device)
+            yield from _block_uncertainties(scene, model, block, (sides[0], sides[1]), device)
             advance()
 
 
-def _block_doubts(
+def _block_uncertainties(
     scene: Scene, model: Checkpoint, block: Window, sides: tuple[int, int], device: str
-) -> Iterator[WindowDoubt]:
-    doubt, valid = doubt_of(scene, model, block, device)
+) -> Iterator[WindowUncertainty]:
+    uncertainty, valid = uncertainty_of(scene, model, block, device)
     pixel_m2 = math.prod(ground_gsd(scene.geobox))
     for top in range(0, block.height, sides[0]):
         for left in range(0, block.width, sides[1]):
             inside = slice(top, top + sides[0]), slice(left, left + sides[1])
             if valid[inside].mean() < _MIN_VALID:
                 continue
-            values = doubt[inside][valid[inside]]
+            values = uncertainty[inside][valid[inside]]
             window = Window(block.row + top, block.col + left, *sides).clip(scene.shape)
-            yield WindowDoubt(window, float(values.mean()), float(values.sum()) * pixel_m2)
+            yield WindowUncertainty(window, float(values.mean()), float(values.sum()) * pixel_m2)
 
 
-def doubt_of(
+def uncertainty_of(
     scene: Scene, model: Checkpoint, window: Window, device: str = "cpu"
 ) -> tuple[np.ndarray, np.ndarray]:
     """1 - the mean probability of the best class over the flips (h, w) float32, and validity."""
@@ -93,5 +93,5 @@ def doubt_of(
             part = torch.softmax(scores, 0)
             total = part if total is None else total + part
         assert total is not None
-        doubt = 1 - view.on_scene(total / len(_FLIPS)).amax(0)
-    return doubt.clamp(0, 1).cpu().numpy(), view.valid
+        uncertainty = 1 - view.on_scene(total / len(_FLIPS)).amax(0)
+    return uncertainty.clamp(0, 1).cpu().numpy(), view.valid
