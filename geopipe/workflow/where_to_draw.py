@@ -64,8 +64,9 @@ def ask_where_to_draw(
     """Write the windows in which accurate outlines would help most to the GeoPackage `out`.
 
     A window's gain is the area that the model is expected to have wrong there (see
-    `window_uncertainties`), times how far it is from the training images where it is beyond their limit
-    (``out_of_domain.gpkg`` of the map). The best windows that do not touch each other come first.
+    `window_uncertainties`), times how far it is from the training images where it is beyond their
+    limit (``out_of_domain.gpkg`` of the map). The best windows that do not touch each other come
+    first.
 
     Args:
         folder: The folder of a map, or its ``classes.tif``.
