@@ -308,8 +308,9 @@ def category_qml(attribute: str, colours: Mapping[str, str], kind: str = "fill")
 
 def windows_qml() -> str:
     """The style of windows in which to draw: red until their field `drawn` is true, then green."""
-    rows = [("0", "to draw", _outline(_TO_DO, "0.8")), ("1", "drawn", _outline(_DONE, "0.8"))]
-    root = _category_root("drawn", "fill", rows)
+    rows = [(v, v, _outline(c, "0.8")) for v, c in (("to draw", _TO_DO), ("drawn", _DONE))]
+    # Text, since QGIS compares a boolean with no value of a file.
+    root = _category_root("if(\"drawn\", 'drawn', 'to draw')", "fill", rows)
     _value_form(
         root,
         {"drawn": ("CheckBox", ())},

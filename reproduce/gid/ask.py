@@ -332,3 +332,7 @@ def page(tables: dict[str, Any]) -> str:
         for s in seeds
     ]
     return "\n".join([*lines, "", f"Made by `{tables['command']}`.", ""])
+
+
+if __name__ == "__main__":
+    main()
