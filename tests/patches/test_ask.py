@@ -34,9 +34,11 @@ def run(*words, ok=True):
 def world(chips, design, scheme, tmp_path_factory):
     """An old and an adapted model, a target of 15 chips, and the words of every command."""
     root, rng = tmp_path_factory.mktemp("ask"), np.random.default_rng(7)
-    for path in (p for name in NAMES for p in sorted((chips / name).iterdir())[:2]):
+    design = replace(design, sizes=(16,))
+    for path in (p for name in NAMES for p in sorted((chips / name).iterdir())[:3]):
         (root / "source" / path.parent.name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, root / "source" / path.parent.name)
+        chip = Image.open(path).convert("RGB").crop((0, 0, 32, 32))
+        chip.save(root / "source" / path.parent.name / path.name)
     chips = root / "source"
     models = {}
     for name in ("old", "adapted"):
@@ -195,7 +197,7 @@ def test_undecided_the_old_model_is_kept_and_more_places_are_drawn(world, questi
 
 def test_without_an_adapted_model_one_is_made(world, tmp_path):
     out = tmp_path / "q.gpkg"
-    quick = ["--steps", 2, "--threshold", 0.05, "--neighbours", 3, "--agreement", 0, "--entropy", 1]
+    quick = ["--steps", 1, "--threshold", 0.05, "--neighbours", 3, "--agreement", 0, "--entropy", 1]
     result = json.loads(run(*world["words"], *quick, "--ask", 5, "-o", out, "--json").stdout)
     assert result["adapted"] == str(tmp_path / "q.adapted.safetensors")
     fill(out, truth_of(world, out))
@@ -299,7 +301,7 @@ def test_features_of_another_backbone_are_not_taken(world, design, scheme, tmp_p
     """A cache that another backbone filled changes no question."""
     target = tmp_path / "target"
     shutil.copytree(world["target"] / NAMES[0], target)
-    other = untrained(replace(design, weights="random:3"), scheme)
+    other = untrained(replace(design, sizes=(16,), weights="random:3"), scheme)
     rasters = PatchSource((str(target),)).rasters(scheme, 4, labelled=False)
     embed(other, "another", PatchGrid.of(rasters, 16), cache=tmp_path / "cache")
     words = [*world["words"][:5], target, "--adapted", world["adapted"], "--ask", 5]
