@@ -284,6 +284,8 @@ def _tell_asked(result: "AskResult", *, as_json: bool) -> None:
     )
     if result.decision and (result.decision.used or questions.role == "learn"):
         click.echo(result.decision.sentence())
+    elif result.decision:
+        click.echo(f"about {result.decision.more} answers are expected to decide which is better")
     purpose = {
         "decide": "where the models disagree, to decide which one is better",
         "learn": "to learn from, ranked by the expected gain",

@@ -24,14 +24,14 @@ from rasterio.features import rasterize
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.starter import STARTER
-from geopipe.labels.drawn import OUTLINES, WINDOWS, write_drawing_file
+from geopipe.labels.drawn import OUTLINES, WINDOWS, DrawingWindow, write_drawing_file
 from geopipe.mapping import Engine
 from geopipe.raster import Scene
 from geopipe.workflow.bundle import MapOptions, write_bundle
 from geopipe.workflow.run import train_workflow
 from geopipe.workflow.schema import LabelledScene
 from geopipe.workflow.train import TrainingSettings
-from geopipe.workflow.where_to_draw import DrawingPlan, DrawingWindow, ask_where_to_draw
+from geopipe.workflow.where_to_draw import DrawingPlan, ask_where_to_draw
 from reproduce.facts import facts
 from reproduce.gid.data import data_folder
 
@@ -68,7 +68,7 @@ class Site:
     def middle(self) -> float:
         """x that parts the halves."""
         with rasterio.open(self.scene) as src:
-            return (src.bounds.left + src.bounds.right) / 2
+            return float(src.bounds.left + src.bounds.right) / 2
 
     def mapped(self, model: Path, folder: Path) -> Path:
         """The map by a model, made once."""
