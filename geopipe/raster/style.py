@@ -166,10 +166,12 @@ def points_qml(scheme: ClassScheme) -> str:
 def cells_qml(scheme: ClassScheme) -> str:
     """The style of cells (polygons) whose field `truth` is filled in as that of `points_qml`.
 
-    Outlines only, so that the image shows: red to do, filled ones in the colour of their class.
+    Outlines only, so that the image shows: magenta to do, filled ones in the colour of their class.
     """
     class_symbols = [(c.name, c.name, _outline(_rgba(c.rgb), "1")) for c in scheme.classes]
-    return _truth_style(scheme, "fill", [*class_symbols, ("", "to do", _outline(_TO_DO, "0.6"))])
+    return _truth_style(
+        scheme, "fill", [*class_symbols, ("", "to do", _outline("255,0,255,255", "0.6"))]
+    )
 
 
 def _truth_style(

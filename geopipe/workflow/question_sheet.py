@@ -10,6 +10,7 @@ import shapely
 from affine import Affine
 from pyproj import CRS
 
+from geopipe.grid import Window
 from geopipe.labels.extent import reproject
 from geopipe.learn.patches import PatchGrid, SceneRaster
 from geopipe.learn.patches.rasters import read_patch
@@ -76,13 +77,23 @@ def _on_sheet(patches: PatchGrid, size: int) -> QuestionLayout:
     rows = math.ceil(len(patches) / columns)
     pitch = size + _GAP
     sheet = np.full((3, rows * pitch + _GAP, columns * pitch + _GAP), 255, np.uint8)
-    height, out = sheet.shape[1], (size - patches.cell) // 2
-    shapes = []
+    height, shapes = sheet.shape[1], []
     for index, number in enumerate(patches.positions[:, 0].tolist()):
         top, left = (_GAP + pitch * n for n in divmod(index, columns))
-        image, _ = read_patch(patches.rasters[number], patches.window(index, size))
+        raster, cell = patches.rasters[number], patches.window(index, patches.cell)
+        around = _shown(patches.window(index, size), raster.shape)
+        image, _ = read_patch(raster, around)
         chip = image.clamp(0, 255).round().numpy().astype(np.uint8)
         sheet[:, top : top + size, left : left + size] = chip
-        x, y = left + out, height - top - out
+        x, y = left + cell.col - around.col, height - top - (cell.row - around.row)
         shapes.append(shapely.box(x, y - patches.cell, x + patches.cell, y))
     return QuestionLayout(shapes, None, sheet)
+
+
+def _shown(window: Window, shape: tuple[int, int]) -> Window:
+    """The window moved into the raster as far as it fits: an analyst needs no mirror images."""
+    row, col = (
+        min(max(first, 0), max(side - window.height, 0))
+        for first, side in zip((window.row, window.col), shape, strict=True)
+    )
+    return Window(row, col, window.height, window.width)

@@ -39,15 +39,10 @@ def main(path):
         "valid": [windows.isValid(), outlines.isValid()],
         "committed": windows.commitChanges(),
         "labels": labels(windows),
-        "widgets": [
-            windows.editorWidgetSetup(drawn).type(),
-            outlines.editorWidgetSetup(kind).type(),
-        ],
-        "classes": outlines.editorWidgetSetup(kind).config().get("map"),
+        "widgets": [windows.editorWidgetSetup(drawn).type(), widget.type()],
+        "classes": widget.config().get("map"),
         "default": outlines.defaultValueDefinition(kind).expression(),
-        "read_only": [
-            windows.editFormConfig().readOnly(i) for i in range(windows.fields().count())
-        ],
+        "read_only": [form.readOnly(i) for i in range(windows.fields().count())],
     }
     draw([windows, outlines], path.replace(".gpkg", ".png"), margin=20)
     return seen
