@@ -17,7 +17,7 @@ import torch
 from geopipe import __version__
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.checkpoint.stac_item import write_model_item
-from geopipe.errors import CheckpointError, ConfigError, LabelError, OutputError
+from geopipe.errors import CheckpointError, LabelError, OutputError
 from geopipe.files import atomic_file, atomic_files, check_new_file
 from geopipe.learn.ask import (
     Choice,
@@ -31,6 +31,7 @@ from geopipe.learn.ask import (
     refit,
     write_questions,
 )
+from geopipe.learn.ask.questions import Role
 from geopipe.learn.patches import Embeddings, PatchGrid, embed, patch_net
 from geopipe.learn.patches.model import PatchSource, source_digest
 from geopipe.nets import SegmentationModel
@@ -96,6 +97,40 @@ class _Target:
         return embed(model, file_hash(path), patches, cache=cache, device=device)
 
 
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """What two models say of the target; without an adapted one they agree."""
+
+    old: Embeddings
+    adapted: Embeddings | None
+    usable: np.ndarray
+    """(n,) int64: target cells with an image"""
+    classes: np.ndarray
+    """(n,) class ids by the old model"""
+    others: np.ndarray
+    """(n,) class ids by the adapted model"""
+
+    @classmethod
+    def of(cls, view: _Target, adapted: Path | None) -> "_Pair":
+        old = view.seen(view.model, view.path, view.cells.target)
+        usable = np.flatnonzero(old.valid)
+        classes = _classes(view.model, old)[usable]
+        if adapted is None:
+            return cls(old, None, usable, classes, classes)
+        model = _other_model(adapted, view.model)
+        new = view.seen(model, adapted, view.cells.target)
+        return cls(old, new, usable, classes, _classes(model, new)[usable])
+
+    @property
+    def disagreements(self) -> int:
+        return int((self.classes != self.others).sum())
+
+    def features(self, of_adapted: bool) -> np.ndarray:
+        """(n, d) float32, by the old or the adapted model."""
+        seen = self.adapted if of_adapted and self.adapted else self.old
+        return np.asarray(seen.features[self.usable])
+
+
 def ask_target(
     model_path: Path,
     source: PatchSource,
@@ -129,56 +164,42 @@ def ask_target(
         LabelError: Answers do not serve, or no place is left to ask about.
         CheckpointError: Questions are of other models.
     """
-    if count < 1:
-        raise ConfigError(f"{count} questions", "ask at least one")
     check_target(out, overwrite=overwrite, sources=[model_path, *answers])
     _keep_answers(out)
     view = _Target.open(model_path, source, target, settings)
     given = gathered(answers, model_path, view.digest, view.cells.target)
-    if given.files:
-        adapted = given.adapted(adapted)
-    elif adapted is None:
+    adapted = given.adapted(adapted) if given.files else adapted
+    if adapted is None and not given.files:
         adapted = _adapted_model(model_path, source, target, out, settings, overwrite=overwrite)
-    old = view.seen(view.model, model_path, view.cells.target)
-    usable = np.flatnonzero(old.valid)
-    classes = _classes(view.model, old)[usable]
-    others = classes
-    if adapted is not None:
-        other = _other_model(adapted, view.model)
-        others = _classes(other, view.seen(other, adapted, view.cells.target))[usable]
-    differ = int((classes != others).sum())
-    decision = _decision(given, view, adapted, len(usable), differ)
-    before = np.flatnonzero(np.isin(usable, given.places))
-    role = "decide" if decision and decision.choice is Choice.UNDECIDED else "learn"
-    positions = view.cells.target.positions[usable]
-    seed = settings.selection.seed
+    pair = _Pair.of(view, adapted)
+    decision = _decision(given, view, adapted, len(pair.usable), pair.disagreements)
+    before = np.flatnonzero(np.isin(pair.usable, given.places))
+    positions, seed = view.cells.target.positions[pair.usable], settings.selection.seed
+    role: Role = "decide"
     places = np.empty(0, np.int64)
-    if role == "decide":
-        places = draw_disagreements(classes, others, positions, count, seed, before)
+    if decision and decision.choice is Choice.UNDECIDED:
+        places = draw_disagreements(pair.classes, pair.others, positions, count, seed, before)
     if not len(places):
         role, kept = "learn", _kept(decision, model_path, adapted)
-        model = _refitted(view, kept, given)
-        seen = view.seen(Checkpoint.load(kept), kept, view.cells.target)
-        features = seen.features[usable]
-        places, _ = rank_by_gain(
-            features, _head(model).probabilities(features), count, seed, before
-        )
+        features = pair.features(kept == adapted)
+        head = _head(_refitted(view, kept, given))
+        places, _ = rank_by_gain(features, head.probabilities(features), count, seed, before)
     questions = Questions(
-        "decide" if role == "decide" else "learn",
+        role,
         file_hash(model_path),
         file_hash(adapted) if adapted else None,
         _relative(adapted, out) if adapted else None,
         view.digest,
         tuple((c.name, c.color) for c in view.model.scheme.classes),
-        len(usable),
-        differ,
+        len(pair.usable),
+        pair.disagreements,
         given.question_count,
         seed,
         f"geopipe {__version__}",
         tuple((int(i), int(r), int(c)) for i, r, c in positions[places]),
-        tuple(old.digests[usable[places]].tolist()),
+        tuple(pair.old.digests[pair.usable[places]].tolist()),
     )
-    sheet = _write(out, questions, view, usable[places])
+    sheet = _write(out, questions, view, pair.usable[places])
     return AskResult(out, questions, adapted, decision, sheet)
 
 
