@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
 
-.PHONY: help setup lint test docs qgis-plugin test-qgis kit forez-map forez-live map results bench gpu-check crash-recovery faults fuzz label-check label-omission noisy-labels reproduce-retrieval reproduce-maggiori reproduce-gid reproduce-real starter-model reproduce-chips sample-tiles clean
+.PHONY: help setup lint test docs qgis-plugin test-qgis kit forez-map forez-live map results bench gpu-check crash-recovery faults fuzz label-check label-omission noisy-labels reproduce-retrieval reproduce-maggiori reproduce-gid ask-gid reproduce-real ask-real starter-model reproduce-chips sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -121,8 +121,14 @@ reproduce-maggiori: setup ## the paper's experiments; writes docs/results/maggio
 reproduce-gid: setup ## land cover by patches, transfer without labels; needs GEOPIPE_DATA; writes docs/results/gid/ (hours)
 	$(BIN)/python -m reproduce.gid.run
 
+ask-gid: setup ## questions about a target: 1,000 audits, accuracy by answers; needs GEOPIPE_DATA; writes docs/results/gid/ask.md (20 minutes)
+	$(BIN)/python -m reproduce.gid.ask
+
 reproduce-real: setup ## maps of real places by several methods; needs GEOPIPE_DATA; writes docs/results/real/ (hours)
 	$(BIN)/python -m reproduce.real.run $(ARGS)
+
+ask-real: setup ## where to draw: ranked against random windows; needs GEOPIPE_DATA; writes docs/results/real/ask.md (hours)
+	$(BIN)/python -m reproduce.real.ask $(ARGS)
 
 starter-model: setup ## train the starter model, and measure it where it was not trained; needs GEOPIPE_DATA (an hour)
 	$(BIN)/python -m reproduce.starter.run $(ARGS)

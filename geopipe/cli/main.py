@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from geopipe import __version__
+from geopipe.cli.ask import ask
 from geopipe.cli.assess import assess
 from geopipe.cli.chips import chips
 from geopipe.cli.commands import Group
@@ -39,7 +40,7 @@ from geopipe.oserrors import failure
 SECTIONS = {
     "Scene": ("scene wmts", "scene wms", "scene xyz", "scene arcgis", "scene stac"),
     "Labels": ("labels", "labels check", "labels align", "labels wfs"),
-    "Train": ("train", "patches train", "chips train", "transfer", "run"),
+    "Train": ("train", "ask", "patches train", "chips train", "transfer", "run"),
     "Map": ("map", "roads", "chips classify", "verify", "verify-seams"),
     "Judge": (
         "evaluate",
@@ -152,6 +153,7 @@ COMMANDS = (
     scene,
     labels,
     train,
+    ask,
     patches,
     chips,
     transfer,

@@ -153,9 +153,14 @@ def train(
     and TRUTH; all hold for --also too. The same command goes on with a training that stopped, from
     the folder MODEL.work.
 
+    TRUTH may be a file of `geopipe ask` in which outlines were drawn, with SCENE as TILE; then
+    LABELS may be left out with --steps 0.
+
     Example: geopipe train scene.tif osm.gpkg -o model.safetensors
     """
-    if (labels is None) != fetch:
+    if labels is None and truth and tile == scene and steps == 0:
+        labels, align, fetch = truth, False, False  # the base network learns nothing from them
+    elif (labels is None) != fetch:
         raise click.UsageError("Give LABELS, or --fetch without LABELS.")
     if (tile is None) != (truth is None):
         raise click.UsageError("Give --tile and --truth, its labels, together.")

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +22,10 @@ from geopipe.cli.options import (
     UNLABELLED,
     out_option,
 )
+
+if TYPE_CHECKING:
+    from geopipe.learn.ask import Decision
+    from geopipe.workflow.ask_target import AskResult, LearnResult
 
 SHARE = click.FloatRange(0, 1)
 
@@ -46,7 +51,26 @@ SHARE = click.FloatRange(0, 1)
     metavar="DIR|SCENE",
     help="Images of the new domain, whose labels are not read; may be repeated.",
 )
-@out_option("The file of the new model to write.", "MODEL")
+@out_option("The file of the new model to write; with --ask, of the questions (.gpkg).", "FILE")
+@click.option(
+    "--ask",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Write N places of the target to look at, instead of a model.",
+)
+@click.option(
+    "--answers",
+    type=PATH,
+    multiple=True,
+    metavar="QUESTIONS.gpkg",
+    help="Questions of --ask that are filled in; may be repeated.",
+)
+@click.option(
+    "--adapted",
+    type=PATH,
+    metavar="MODEL",
+    help="With --ask: an adapted model that there is already  [default: it is made]",
+)
 @click.option(
     "--threshold",
     type=SHARE,
@@ -123,6 +147,9 @@ def transfer(
     unlabelled: int,
     targets: tuple[str, ...],
     out: Path,
+    ask: int | None,
+    answers: tuple[Path, ...],
+    adapted: Path | None,
     threshold: float,
     neighbours: int,
     agreement: float,
@@ -150,11 +177,18 @@ def transfer(
     scenes, the pseudo-labels (.tif). Where the evidence for a gain is weak, the new model has the
     weights of MODEL.
 
+    --ask 40 -o questions.gpkg asks about places of the target instead, where MODEL and the adapted
+    model disagree: fill in their field `truth` in QGIS. --answers questions.gpkg -o new.safetensors
+    then keeps the better of the two models and learns from the answers; with --ask as well, it asks
+    about further places.
+
     --labels, --masks and --unlabelled tell about the source, which is read as in the training;
     --bands and --nodata tell about the target.
 
     Example: geopipe transfer old.safetensors --source chips/ --target new.tif -o new.safetensors
     """
+    if adapted and not (ask or answers):
+        raise click.UsageError("--adapted is for --ask and --answers.")
     from dataclasses import replace
 
     from geopipe.learn.patches.model import PatchSource
@@ -172,14 +206,35 @@ def transfer(
         device=choose_device(device),
         cache=cache,
     )
-    outcome = work.transfer(
-        model,
-        PatchSource(sources, labels, masks, unlabelled, skip_bad),
-        PatchSource(targets, skip_bad=skip_bad, bands=bands, nodata=nodata),
-        out,
-        options,
-        overwrite=overwrite,
-    )
+    source = PatchSource(sources, labels, masks, unlabelled, skip_bad)
+    target = PatchSource(targets, skip_bad=skip_bad, bands=bands, nodata=nodata)
+    if ask:
+        from geopipe.workflow.ask_target import ask_target
+
+        _tell_asked(
+            ask_target(
+                model,
+                source,
+                target,
+                out,
+                options,
+                ask,
+                adapted=adapted,
+                answers=answers,
+                overwrite=overwrite,
+            ),
+            as_json=as_json,
+        )
+        return
+    if answers:
+        from geopipe.workflow.ask_target import learn_answers
+
+        learnt = learn_answers(
+            model, source, target, out, options, answers, adapted=adapted, overwrite=overwrite
+        )
+        _tell_learnt(learnt, as_json=as_json)
+        return
+    outcome = work.transfer(model, source, target, out, options, overwrite=overwrite)
     last = outcome.rounds[-1]
     if as_json:
         click.echo(
@@ -204,3 +259,64 @@ def transfer(
     click.echo(f"sheet:  {outcome.sheet}")
     for path in outcome.pseudo_labels:
         click.echo(f"labels: {path}")
+
+
+def _tell_asked(result: "AskResult", *, as_json: bool) -> None:
+    questions = result.questions
+    if as_json:
+        paths = {"adapted": result.adapted, "sheet": result.sheet}
+        click.echo(
+            json.dumps(
+                {
+                    "out": str(result.path),
+                    "questions": len(questions.positions),
+                    "role": questions.role,
+                    "cells": questions.cells,
+                    "disagreements": questions.disagreements,
+                    "decision": _decision(result.decision),
+                    **{key: path and str(path) for key, path in paths.items()},
+                }
+            )
+        )
+        return
+    click.echo(
+        f"the models disagree on {questions.disagreements} of {questions.cells} target cells"
+    )
+    if result.decision and (result.decision.used or questions.role == "learn"):
+        click.echo(result.decision.sentence())
+    elif result.decision:
+        click.echo(f"about {result.decision.more} answers are expected to decide which is better")
+    purpose = {
+        "decide": "where the models disagree, to decide which one is better",
+        "learn": "to learn from, ranked by the expected gain",
+    }[questions.role]
+    click.echo(f"{len(questions.positions)} places {purpose}")
+    click.echo(result.path)
+    if result.sheet:
+        click.echo(f"images: {result.sheet}")
+    if result.adapted:
+        click.echo(f"adapted model: {result.adapted}")
+
+
+def _tell_learnt(learnt: "LearnResult", *, as_json: bool) -> None:
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "model": str(learnt.model),
+                    "answers": learnt.answers,
+                    "by_class": learnt.by_class,
+                    "decision": _decision(learnt.decision),
+                }
+            )
+        )
+        return
+    if learnt.decision:
+        click.echo(learnt.decision.sentence())
+    counts = ", ".join(f"{n} {name}" for name, n in learnt.by_class.items() if n)
+    click.echo(f"learnt from {learnt.answers} answers: {counts}")
+    click.echo(f"model:  {learnt.model}")
+
+
+def _decision(decision: "Decision | None") -> dict[str, object] | None:
+    return decision.to_dict() if decision else None

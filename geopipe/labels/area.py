@@ -15,6 +15,7 @@ from shapely import STRtree
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import LabelError
 from geopipe.grid.crs import nowhere
+from geopipe.labels.drawn import drawn_windows, is_drawing_file
 from geopipe.labels.extent import Extent
 from geopipe.labels.openvector import read_dataframe
 from geopipe.labels.source import LabelSource
@@ -30,11 +31,18 @@ class Area:
 
     @classmethod
     def open(cls, path: Path, geobox: GeoBox) -> Self:
-        """The polygons of `path` that meet the scene; LabelError when there are none."""
+        """The polygons of `path` that meet the scene; LabelError when there are none.
+
+        Of a file of `geopipe ask` those windows are taken that are marked as drawn.
+        """
         if not path.exists():
             raise LabelError(f"there is no file {path}", "check the path")
         try:
-            shapes: GeoSeries = read_dataframe(path, columns=[]).geometry
+            shapes: GeoSeries = (
+                drawn_windows(path)
+                if is_drawing_file(path)
+                else read_dataframe(path, columns=[]).geometry
+            )
         except (RuntimeError, ValueError, AttributeError) as e:
             raise LabelError(f"cannot read polygons from {path}: {e}") from e
         if shapes.crs is None:

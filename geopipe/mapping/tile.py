@@ -49,7 +49,7 @@ def score_window(
     halo the net asks for, and the scores are brought back bilinearly (Maggiori et al., section
     IV). Every step depends on global pixel positions alone, so any window gives the same scores.
     """
-    return _scores(model, _View.of(model, scene, window, device), iterations, precision)
+    return _scores(model, SceneView.of(model, scene, window, device), iterations, precision)
 
 
 def source_window(model: Checkpoint, grid: NetworkGrid, window: Window) -> Window:
@@ -66,7 +66,7 @@ def _core(model: Checkpoint, grid: NetworkGrid, window: Window) -> Window:
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
+class SceneView:
     """What the net sees of a scene to score `window`."""
 
     window: Window
@@ -81,7 +81,8 @@ class _View:
     """(h, w) bool: valid pixels of `window`."""
 
     @classmethod
-    def of(cls, model: Checkpoint, scene: Scene, window: Window, device: str) -> "_View":
+    def of(cls, model: Checkpoint, scene: Scene, window: Window, device: str) -> "SceneView":
+        """Read what the scores of `window` depend on, averaged to the network's pixels."""
         grid = NetworkGrid.of(scene.geobox, model.gsd)
         core = _core(model, grid, window)
         read = core.expand(model.net.halo)
@@ -149,7 +150,7 @@ def cell_features(
 
     None for a window that is narrower than half a cell.
     """
-    view = _View.of(model, scene, window, "cpu")
+    view = SceneView.of(model, scene, window, "cpu")
     cells = CellGrid.of(view.grid, window)
     if cells is None:
         return None
@@ -160,7 +161,7 @@ def cell_features(
 
 @contextmanager
 def _watched(
-    observer: FeatureObserver, model: Checkpoint, view: _View, cells: CellGrid | None
+    observer: FeatureObserver, model: Checkpoint, view: SceneView, cells: CellGrid | None
 ) -> Iterator[list[Tensor]]:
     """The features of `cells`, filled while the network runs; empty without cells."""
     if cells is None:
@@ -173,7 +174,7 @@ def _watched(
 
 
 def _scores(
-    model: Checkpoint, view: _View, iterations: Sequence[int] | None, precision: Precision
+    model: Checkpoint, view: SceneView, iterations: Sequence[int] | None, precision: Precision
 ) -> list[Tensor]:
     requested = (model.net.iterations,) if iterations is None else iterations
     with torch.inference_mode(), autocast(view.image.device.type, precision):
@@ -280,7 +281,7 @@ class TileJob:
     def _compute(self, tile: Tile) -> tuple[np.ndarray, tuple[float | None, ...]]:
         """The pixels of a tile, and how unlike the training images its cells are."""
         model, observer = self._model()
-        view = _View.of(model, self.scene, tile.core, self.device)
+        view = SceneView.of(model, self.scene, tile.core, self.device)
         valid = view.valid
         if self.picture and self.folder:
             path = part_path(Path(self.folder), tile.index)

@@ -5,7 +5,7 @@ gives 256 legend rows. The elements are the ones QGIS 3.22 writes, less what it 
 """
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from geopipe.classes import ClassScheme
@@ -20,6 +20,7 @@ CERTAINTY: Ramp = ("#b2182b", "#f4a582", "#f7f7f7", "#92c5de", "#2166ac")
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _ATTRIBUTE = "class_id"
 _TRUTH = "truth"
+_TO_DO, _DONE = "230,0,0,255", "0,150,60,255"
 _NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
 """What QGIS writes for NULL among the values of a list."""
 
@@ -154,54 +155,107 @@ def points_qml(scheme: ClassScheme) -> str:
     Filled points are dots in the colour of their class; all others, mistyped ones too, are red
     rings. `id` cannot be edited.
     """
-    root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields|Forms")
-    renderer = ET.SubElement(
-        root, "renderer-v2", type="categorizedSymbol", attr=_TRUTH, symbollevels="0"
-    )
-    categories = ET.SubElement(renderer, "categories")
-    symbols = ET.SubElement(renderer, "symbols")
     class_symbols = [
-        (c.name, c.name, _rgba(c.rgb), "30,30,30,255", "2.4", "0.3") for c in scheme.classes
+        (c.name, c.name, _dot(_rgba(c.rgb), "30,30,30,255", "2.4", "0.3")) for c in scheme.classes
     ]
     # A category without a value stands for all others. Rings leave the pixel itself in sight.
-    unlabelled_symbol = ("", "to do", "255,0,0,0", "230,0,0,255", "5", "0.6")
-    for number, (value, label, fill, outline, size, width) in enumerate(
-        [*class_symbols, unlabelled_symbol]
-    ):
-        row = {"value": value, "symbol": str(number), "label": label, "render": "true"}
-        ET.SubElement(categories, "category", {**row, "type": "string"})
-        symbol = ET.SubElement(symbols, "symbol", name=str(number), type="marker", alpha="1")
-        properties = {
-            "name": "circle",
-            "color": fill,
-            "outline_color": outline,
-            "outline_width": width,
-            "outline_width_unit": "MM",
-            "size": size,
-            "size_unit": "MM",
-        }
-        _symbol_layer(symbol, "SimpleMarker", properties)
-    _truth_form(root, scheme)
+    to_do = ("", "to do", _dot("255,0,0,0", _TO_DO, "5", "0.6"))
+    return _truth_style(scheme, "marker", [*class_symbols, to_do])
+
+
+def cells_qml(scheme: ClassScheme) -> str:
+    """The style of cells (polygons) whose field `truth` is filled in as that of `points_qml`.
+
+    Outlines only, so that the image shows: magenta to do, filled ones in the colour of their class.
+    """
+    class_symbols = [(c.name, c.name, _outline(_rgba(c.rgb), "1")) for c in scheme.classes]
+    return _truth_style(
+        scheme, "fill", [*class_symbols, ("", "to do", _outline("255,0,255,255", "0.6"))]
+    )
+
+
+def _truth_style(
+    scheme: ClassScheme, kind: str, rows: Sequence[tuple[str, str, dict[str, str]]]
+) -> str:
+    """Categories by `truth`: value, label and symbol each; and the form that fills it in."""
+    root = _category_root(_TRUTH, kind, rows)
+    names = [("(to do)", _NULL), *((c.name, c.name) for c in scheme.classes)]
+    _value_form(root, {"id": ("TextEdit", ()), _TRUTH: ("ValueMap", names)}, ("fid", "id"))
     return _document(root)
 
 
-def _truth_form(root: ET.Element, scheme: ClassScheme) -> None:
-    """How the fields of the points are edited: a list of the classes, and an id that stays."""
+def _category_root(
+    attribute: str, kind: str, rows: Sequence[tuple[str, str, dict[str, str]]]
+) -> ET.Element:
+    """A style with a form: value, label and symbol of each category of `attribute`."""
+    root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields|Forms")
+    renderer = ET.SubElement(
+        root, "renderer-v2", type="categorizedSymbol", attr=attribute, symbollevels="0"
+    )
+    categories = ET.SubElement(renderer, "categories")
+    symbols = ET.SubElement(renderer, "symbols")
+    for number, (value, label, properties) in enumerate(rows):
+        row = {"value": value, "symbol": str(number), "label": label, "render": "true"}
+        ET.SubElement(categories, "category", {**row, "type": "string"})
+        symbol = ET.SubElement(symbols, "symbol", name=str(number), type=kind, alpha="1")
+        _symbol_layer(symbol, "SimpleMarker" if kind == "marker" else "SimpleFill", properties)
+    return root
+
+
+def _dot(fill: str, outline: str, size: str, width: str) -> dict[str, str]:
+    return {
+        "name": "circle",
+        "color": fill,
+        "outline_color": outline,
+        "outline_width": width,
+        "outline_width_unit": "MM",
+        "size": size,
+        "size_unit": "MM",
+    }
+
+
+def _outline(color: str, width: str) -> dict[str, str]:
+    """A polygon without a fill."""
+    return {
+        "color": "0,0,0,0",
+        "style": "no",
+        "outline_color": color,
+        "outline_style": "solid",
+        "outline_width": width,
+        "outline_width_unit": "MM",
+    }
+
+
+def _value_form(
+    root: ET.Element,
+    widgets: Mapping[str, tuple[str, Sequence[tuple[str, str]]]],
+    fixed: Sequence[str],
+    default: tuple[str, str] | None = None,
+) -> None:
+    """How fields are edited: field -> kind of widget and its values (label, value).
+
+    The fields `fixed` cannot be edited; `default`: a field and the value it starts with.
+    """
     fields = ET.SubElement(root, "fieldConfiguration")
-    for name, kind in (("id", "TextEdit"), (_TRUTH, "ValueMap")):
+    for name, (kind, rows) in widgets.items():
         field = ET.SubElement(fields, "field", name=name, configurationFlags="None")
         config = ET.SubElement(ET.SubElement(field, "editWidget", type=kind), "config")
         options = ET.SubElement(config, "Option", type="Map")
         if kind == "ValueMap":
             values = ET.SubElement(options, "Option", name="map", type="List")
-            rows = [("(to do)", _NULL), *((c.name, c.name) for c in scheme.classes)]
             for label, value in rows:
                 row = ET.SubElement(values, "Option", type="Map")
                 ET.SubElement(row, "Option", name=label, value=value, type="QString")
+    if default:
+        name, value = default
+        quoted = value.replace("'", "''")
+        defaults = ET.SubElement(root, "defaults")
+        ET.SubElement(defaults, "default", field=name, expression=f"'{quoted}'", applyOnUpdate="0")
     editable = ET.SubElement(root, "editable")
-    for name in ("fid", "id"):
+    for name in fixed:
         ET.SubElement(editable, "field", name=name, editable="0")
-    ET.SubElement(editable, "field", name=_TRUTH, editable="1")
+    for name in (n for n in widgets if n not in fixed):
+        ET.SubElement(editable, "field", name=name, editable="1")
 
 
 def _symbol_layer(symbol: ET.Element, kind: str, properties: dict[str, str]) -> None:
@@ -251,4 +305,27 @@ def category_qml(attribute: str, colours: Mapping[str, str], kind: str = "fill")
             "outline_width_unit": "MM",
         }
         _symbol_layer(symbol, "SimpleFill", properties)
+    return _document(root)
+
+
+def windows_qml() -> str:
+    """The style of windows in which to draw: red until their field `drawn` is true, then green."""
+    rows = [(v, v, _outline(c, "0.8")) for v, c in (("to draw", _TO_DO), ("drawn", _DONE))]
+    # Text, since QGIS compares a boolean with no value of a file.
+    root = _category_root("if(\"drawn\", 'drawn', 'to draw')", "fill", rows)
+    _value_form(
+        root,
+        {"drawn": ("CheckBox", ())},
+        ("fid", "rank", "gain_m2", "uncertainty", "out_of_domain"),
+    )
+    return _document(root)
+
+
+def outlines_qml(scheme: ClassScheme) -> str:
+    """The style of outlines that are drawn, whose field `class` is chosen from a list."""
+    objects = [c for i, c in enumerate(scheme.classes) if i != scheme.background]
+    rows = [(c.name, c.name, _outline(_rgba(c.rgb), "0.6")) for c in objects]
+    root = _category_root("class", "fill", [*rows, ("", "no class", _outline(_TO_DO, "0.6"))])
+    names = [(c.name, c.name) for c in objects]
+    _value_form(root, {"class": ("ValueMap", names)}, ("fid",), default=("class", names[0][0]))
     return _document(root)

@@ -23,6 +23,7 @@ from geopipe.labels import (
     is_fetched,
     open_labels,
 )
+from geopipe.labels.drawn import OUTLINES, is_drawing_file
 from geopipe.labels.extent import Extent, reproject
 from geopipe.labels.raster import why_missing
 from geopipe.labels.source import LEAVE_OUT
@@ -82,14 +83,20 @@ def label_source(settings: LabelledScene, scheme: ClassScheme, scene: Scene) -> 
         if settings.all_are is not None:
             raise LabelError("the tags of downloaded labels say the class", LEAVE_OUT)
         path = fetch_labels(path, scene.geobox, scheme)
-    labels = open_labels(path, scheme, scene.geobox, settings.layer, settings.all_are)
-    if settings.area:
-        labels = ClippedLabels(labels, Area.open(settings.area, scene.geobox))
+    layer = settings.layer or (OUTLINES if is_drawing_file(path) else None)
+    labels = open_labels(path, scheme, scene.geobox, layer, settings.all_are)
+    if area := label_area(settings):
+        labels = ClippedLabels(labels, Area.open(area, scene.geobox))
     if settings.align:
         labels = aligned(labels, scene, settings.max_shift)
     if not settings.ignore_buffer:
         return labels
     return IgnoreBufferLabels(labels, settings.ignore_buffer, scene.geobox)
+
+
+def label_area(settings: LabelledScene) -> Path | None:
+    """The polygons outside which labels say nothing; of a file of `geopipe ask` its windows."""
+    return settings.area or (settings.labels if is_drawing_file(settings.labels) else None)
 
 
 def aligned(labels: LabelSource, scene: Scene, max_shift: float) -> LabelSource:
@@ -292,6 +299,6 @@ def _region(settings: LabelledScene, crs: CRS) -> BaseGeometry:
     scene = open_scene(settings)
     extent = Extent(scene.geobox)
     shapes = np.array([extent.outline], object)
-    if settings.area:
-        shapes = Area.open(settings.area, scene.geobox).shapes
+    if area := label_area(settings):
+        shapes = Area.open(area, scene.geobox).shapes
     return union_all(reproject(shapes, extent.crs, crs))

@@ -12,7 +12,6 @@ import numpy as np
 
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.checkpoint.stac_item import model_item_path, write_model_item
-from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError, LabelError
 from geopipe.files import atomic_file, check_new_file
 from geopipe.learn.patches import (
@@ -39,6 +38,7 @@ from geopipe.learn.transfer import (
 )
 from geopipe.learn.transfer.pseudo_labels import write_pseudo_labels
 from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, select_rows, write_sheet
+from geopipe.workflow.transfer_cells import transfer_cells
 
 log = logging.getLogger(__name__)
 
@@ -126,31 +126,13 @@ def transfer(
     """
     check_new_file(out, overwrite=overwrite)
     model = Checkpoint.load(model_path)
-    net = patch_net(model)
-    source = _as_trained(source, model)
-    source_patches = PatchGrid.of(
-        source.rasters(model.scheme, model.gsd, labelled=True), net.stride
-    )
-    source_patches = source_patches.subset(source_patches.ids != IGNORE)
-    if missing := source_patches.absent_classes(model.scheme):
-        raise LabelError(
-            f"no source cell is of class {', '.join(missing)}", "give source images that have it"
-        )
-    train, test = _split(model, source_patches, max(net.sizes))
-    source_patches, test = source_patches.subset(train | test), test[train | test]
-    sampled = _at_random(source_patches.ids, options.max_samples, options.selection.seed)
-    source_patches, test = source_patches.subset(sampled), test[sampled]
-    target_patches = PatchGrid.of(
-        target.rasters(model.scheme, model.gsd, labelled=False), net.stride
-    )
-    target_patches = target_patches.subset(
-        _at_random(target_patches.ids, options.max_samples, options.selection.seed)
-    )
+    cells = transfer_cells(model, source, target, options.max_samples, options.selection.seed)
+    source_patches, test, target_patches = cells.source, cells.test, cells.target
     if len(target_patches) < options.thresholds.samples:
         log.warning(
             "the target is small: %d cells of %d px at %g m; give more or larger images",
             len(target_patches),
-            net.stride,
+            patch_net(model).stride,
             model.gsd,
         )
     rounds: list[Round] = []
@@ -275,42 +257,6 @@ def _source_share(
         count = math.ceil(pseudo_count * options.mix / (1 - options.mix))
         sampled.append(rng.permutation(class_indices)[:count])
     return np.concatenate(sampled)
-
-
-def _as_trained(source: PatchSource, model: Checkpoint) -> PatchSource:
-    """The source, its bands and holes as the model's training read them."""
-    provenance = model.provenance
-    bands = source.bands or tuple(provenance.get("bands") or ()) or None
-    return replace(
-        source,
-        bands=bands,
-        nodata=provenance.get("nodata") if source.nodata is None else source.nodata,
-    )
-
-
-def _split(model: Checkpoint, patches: PatchGrid, largest: int) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) bool each: the cells that the model's training learnt from, and those that it held out.
-
-    Of another source a share as large is held out.
-    """
-    provenance = model.provenance
-    if provenance.get("source") != source_digest(patches):
-        log.warning("the model was not trained on this source; a fifth of it is held out")
-    share, seed = provenance.get("hold_out", 0.2), provenance.get("hold_out_seed", 0)
-    return patches.split(share, seed, largest)
-
-
-def _at_random(ids: np.ndarray, max_count: int, seed: int) -> np.ndarray:
-    """Indices of at most `max_count` cells, of each class its share by turns."""
-    if len(ids) <= max_count:
-        return np.arange(len(ids))
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(ids))
-    rank_in_class = np.empty(len(ids), np.int64)
-    for class_id in np.unique(ids):
-        class_members = shuffled[ids[shuffled] == class_id]
-        rank_in_class[class_members] = np.arange(len(class_members))
-    return np.sort(shuffled[np.argsort(rank_in_class[shuffled], kind="stable")][:max_count])
 
 
 def _write_sheet(

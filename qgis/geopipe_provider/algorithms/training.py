@@ -8,6 +8,8 @@ from .shared import (
     BANDS,
     CLASSES,
     DEVICE,
+    GEOPACKAGES,
+    MAP,
     MAX_SHIFT,
     MODELS,
     NODATA,
@@ -76,7 +78,7 @@ COMMANDS = (
                 "integer",
                 "Training steps (empty: by network and schedule)",
                 "--steps",
-                minimum=1,
+                minimum=0,
                 advanced=True,
             ),
             Parameter(
@@ -115,5 +117,43 @@ COMMANDS = (
             OVERWRITE,
             Parameter("OUTPUT", "output file", "Model", "--out", required=True, pattern=MODELS),
         ),
+    ),
+    Command(
+        "ask",
+        "Ask where to draw",
+        "Models",
+        "Ranks windows of a map in which accurate outlines would help its model most. Outline all "
+        "objects of a window in the layer outlines, set the field drawn of the window, save both, "
+        "and run 'Train a model' with the map's model to go on from, 0 training steps, the scene "
+        "as the small scene, and the layer outlines as its accurate labels.",
+        (
+            MAP,
+            Parameter("MODEL", "file", "Model of the map, if it was moved", pattern=MODELS),
+            Parameter(
+                "WINDOWS", "integer", "Number of windows", "--windows", default=20, minimum=1
+            ),
+            Parameter(
+                "METRES",
+                "number",
+                "Side of a window (m)",
+                "--metres",
+                default=100.0,
+                minimum=0,
+            ),
+            Parameter("SCENE", "raster", "Scene, if it was moved", "--scene", advanced=True),
+            Parameter(
+                "DRAWN",
+                "vector",
+                "Earlier windows, of which the drawn ones are left out",
+                "--drawn",
+                advanced=True,
+            ),
+            DEVICE,
+            OVERWRITE,
+            Parameter(
+                "OUTPUT", "output file", "Windows", "--out", required=True, pattern=GEOPACKAGES
+            ),
+        ),
+        loads=("",),
     ),
 )
