@@ -27,6 +27,7 @@ from geopipe.evaluation.assess.points import plan_points
 from geopipe.evaluation.assess.sampling import SampleSize
 from geopipe.grid import Window
 from geopipe.learn import loop
+from geopipe.learn.ask import Questions, write_questions
 from geopipe.mapping.journal import Journal
 from geopipe.mapping.preview import write_part
 from geopipe.mapping.tile import TileResult
@@ -148,6 +149,13 @@ def _models(folder: Path) -> None:
 def _maps(folder: Path) -> None:
     size = SampleSize(per_class=4)
     plan_points(folder / "classes.tif", folder / "points.gpkg", size, scheme=SCHEME)
+    square = shapely.box(789_000, 6_500_990, 789_010, 6_501_000)
+    classes = tuple((c.name, c.color) for c in SCHEME.classes)
+    digest = "0" * 64
+    questions = Questions(
+        "learn", digest, None, None, digest, classes, 9, 0, 0, 0, "x", ((0, 0, 0),), (1,)
+    )
+    write_questions(folder / "questions.gpkg", questions, [square], "EPSG:2154", SCHEME)
     (folder / "journal").mkdir()
     journal = Journal(folder / "journal", INPUTS, TILES, classes=3)
     for index in range(2):

@@ -23,6 +23,7 @@ from geopipe.evaluation.line_files import read_lines
 from geopipe.evaluation.polygon_files import read_polygons
 from geopipe.grid import Window
 from geopipe.labels import Area, RasterLabels, open_labels
+from geopipe.learn.ask import read_answers
 from geopipe.learn.chips import attention_maps
 from geopipe.learn.loop import TrainingHistory
 from geopipe.mapping.journal import Journal
@@ -128,6 +129,7 @@ FORMATS: dict[str, Format] = {
     "sample points": Format(
         "points.gpkg", lambda p: assess_map(p.parent / "classes.tif", p), "sqlite"
     ),
+    "questions": Format("questions.gpkg", read_answers, "sqlite"),
     "metrics": Format("metrics.json", Metrics.read, "json"),
     "evaluation": Format(
         "evaluation/evaluation.json", lambda p: IterationMetrics.load(p.parent), "json"
