@@ -36,6 +36,7 @@ from geopipe.learn.transfer import (
     TransferPlan,
     estimate_gain,
     select,
+    standardized,
 )
 from geopipe.learn.transfer.pseudo_labels import write_pseudo_labels
 from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, select_rows, write_sheet
@@ -213,6 +214,7 @@ def _embed(
         patches.positions,
         target_embeddings.digests[target_embeddings.valid],
     )
+    source, target = standardized(source, target)
     selection = select(source, target, options.selection, options.device)
     evidence = estimate_gain(
         source, target, selection, options.selection, options.thresholds, options.device
@@ -228,7 +230,10 @@ def train_round(
     out: Path,
     options: TransferSettings,
 ) -> Checkpoint:
-    """Stage 3: the model trained on the kept samples, and on the share `mix` of source ones."""
+    """Stage 3: the model trained on the kept samples, and on the share `mix` of source ones.
+
+    A backbone that was frozen in the model's first training stays so.
+    """
     selected = result.selected.selected
     if not len(selected):
         raise LabelError(
@@ -240,9 +245,10 @@ def train_round(
         patches = patches.joined(
             source_patches.subset(_source_share(patches, source_patches, options))
         )
+    plan = replace(options.plan, backbone_lr=0.0) if _is_frozen(model) else options.plan
     key = key_of(
         file_hash(path),
-        asdict(options.plan),
+        asdict(plan),
         patches.positions,
         patches.ids,
         source_digest(patches),
@@ -250,13 +256,19 @@ def train_round(
     trained, _ = train_patches(
         model,
         patches,
-        options.plan,
+        plan,
         out=out,
         key=key,
         device=options.device,
         provenance={"transferred_from": file_hash(path), "kept": len(selected), "mix": options.mix},
     )
     return trained
+
+
+def _is_frozen(model: Checkpoint) -> bool:
+    """Whether the model's first training left its backbone as it was."""
+    made = model.provenance.get("patches")
+    return isinstance(made, dict) and made.get("backbone_lr") == 0
 
 
 def _source_share(

@@ -51,9 +51,7 @@ class DomainFeatures:
         return np.concatenate(parts, 2).astype(np.float32)
 
 
-def compute(
-    patches: PatchGrid, weights: dict[str, str], folder: Path, name: str
-) -> DomainFeatures:
+def compute(patches: PatchGrid, weights: dict[str, str], folder: Path, name: str) -> DomainFeatures:
     """Of all cells of `patches`; what an earlier run computed of the same is read again."""
     lite = load_backbone(LITE, weights.get(LITE, "auto"), "pooled")
     dino = load_backbone(DINO, weights[DINO], BLOCKS[-1])
@@ -74,9 +72,7 @@ def compute(
         with atomic_file(file, parents=True) as part, part.open("wb") as stream:
             np.savez(stream, lite=arrays[0], dino=arrays[1])
     with np.load(file) as stored:
-        return DomainFeatures(
-            stored["lite"], stored["dino"], patches.ids, patches.positions[:, 0]
-        )
+        return DomainFeatures(stored["lite"], stored["dino"], patches.ids, patches.positions[:, 0])
 
 
 def _computed(

@@ -9,8 +9,8 @@ from geopipe.nets.backbones.table import BACKBONES, JOIN, Backbone, Feature, bac
 
 __all__ = [
     "BACKBONES",
-    "Backbone",
     "JOIN",
+    "Backbone",
     "BackboneNet",
     "Concatenation",
     "Feature",

@@ -51,7 +51,6 @@ class Concatenation(BackboneNet):
         if (own.mean, own.std) == (first.mean, first.std):
             return image
         mean, std, own_mean, own_std = (
-            image.new_tensor(v)[:, None, None]
-            for v in (first.mean, first.std, own.mean, own.std)
+            image.new_tensor(v)[:, None, None] for v in (first.mean, first.std, own.mean, own.std)
         )
         return (image * std + mean - own_mean) / own_std

@@ -17,8 +17,9 @@ def filled_backbone(name: str, raw: dict[str, Tensor], where: str) -> BackboneNe
     """The net with the tensors of `raw`, in training mode, float32.
 
     Keys are the published ones of the net (torchvision's, Caffe's, of the package, torch hub's),
-    the net's own, LPIPS's in Flax, or Hugging Face's of DINOv2. Every key is accounted for. Whole layers at the end may lack: then the net
-    ends before them. Raises CheckpointError, naming keys, for all else; `where` is told in it.
+    the net's own, LPIPS's in Flax, or Hugging Face's of DINOv2. Every key is accounted for. Whole
+    layers at the end may lack: then the net ends before them. Raises CheckpointError, naming keys,
+    for all else; `where` is told in it.
     """
     net, published = empty_backbone(name)
     net_state = net.state_dict()

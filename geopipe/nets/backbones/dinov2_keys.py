@@ -72,9 +72,7 @@ def _renamed(raw: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _joined_positions(raw: dict[str, Tensor]) -> dict[str, Tensor]:
     """The positions, which an export has as two constants: the class token's, the patches'."""
-    constants = {
-        k: v for k, v in raw.items() if re.match(r"embeddings\.[A-Z]", k) and v.ndim == 3
-    }
+    constants = {k: v for k, v in raw.items() if re.match(r"embeddings\.[A-Z]", k) and v.ndim == 3}
     if len(constants) != 2:
         return raw
     first, others = sorted(constants.values(), key=lambda v: v.shape[1])

@@ -44,6 +44,8 @@ class Backbone:
     bgr: bool = False
     """Published weights take blue first; `load_backbone` turns the first convolution around, so a
     `BackboneNet` always takes RGB."""
+    frozen: bool = False
+    """Its features serve as they are: patch models train the last layer alone unless told else."""
 
 
 _TORCHVISION: _Statistics = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -77,8 +79,7 @@ DINOV2_WIDTH = 384
 
 
 def _tokens(first: int, last: int) -> Mapping[str, Feature]:
-    """The features of DINOv2; c5 and pooled are those of blocks `first` to `last`, one behind the
-    other."""
+    """The features of DINOv2; c5 and pooled are blocks `first` to `last`, one behind the other."""
     chosen = [f"block{i}" for i in range(first, last + 1)]
     width, also = DINOV2_WIDTH * len(chosen), tuple(chosen[:-1])
     return {
@@ -106,7 +107,7 @@ BACKBONES: Mapping[str, Backbone] = MappingProxyType(
             Backbone("googlenet", "file", _GOOGLENET, 224, *_CAFFE, bgr=True),
             Backbone("resnet18", "torchvision", _features("layer4", 512), 224, *_TORCHVISION),
             Backbone("resnet50", "torchvision", _features("layer4", 2048), 224, *_TORCHVISION),
-            Backbone("dinov2_vits14", "hub", _tokens(5, 7), 224, *_TORCHVISION),
+            Backbone("dinov2_vits14", "hub", _tokens(5, 7), 224, *_TORCHVISION, frozen=True),
         )
     }
 )
@@ -130,4 +131,5 @@ def backbone(name: str) -> Backbone:
         raise ConfigError(f"{name!r} names a backbone twice", "join different ones")
     first = BACKBONES[parts[0]]
     width = sum(BACKBONES[part].features["pooled"].width for part in parts)
-    return replace(first, name=name, features={"pooled": Feature("", width, pooled=True)})
+    features = {"pooled": Feature("", width, pooled=True)}
+    return replace(first, name=name, features=features, frozen=True)
