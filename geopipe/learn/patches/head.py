@@ -10,7 +10,7 @@ from geopipe.progress import progress
 
 _PENALTY = 1e-2
 """Of half the squared weights of standardised features, beside the mean cross-entropy."""
-_ITERATIONS = 200
+_ITERATIONS = 100
 
 
 def fit_head(
