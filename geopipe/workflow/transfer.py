@@ -2,11 +2,10 @@
 
 import json
 import logging
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from geopipe.learn.patches import (
     PatchRaster,
     SceneRaster,
     embed,
+    is_frozen,
     patch_net,
     train_patches,
 )
@@ -38,6 +38,8 @@ from geopipe.learn.transfer import (
     select,
     standardized,
 )
+from geopipe.learn.transfer.alignment import Alignment
+from geopipe.learn.transfer.draw import at_random, source_share
 from geopipe.learn.transfer.pseudo_labels import write_pseudo_labels
 from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, select_rows, write_sheet
 
@@ -62,6 +64,8 @@ class TransferSettings:
     """Share of the patches of stage 3 that are the source's; 0: none."""
     max_samples: int = 6000
     """Cells that are looked at on each side, by lot where there are more."""
+    method: Literal["auto", "align", "pseudo-labels"] = "auto"
+    """"auto": a model of a frozen backbone is aligned, any other learns from pseudo-labels."""
     force: bool = False
     """Train although the evidence for a gain is weak."""
     device: str = "cpu"
@@ -83,6 +87,8 @@ class Round:
     evidence: Evidence
     target: PatchGrid
     """The cells that were looked at, in the order of `chosen`."""
+    alignment: Alignment | None = None
+    """Of the target's features to the source's."""
 
     def to_dict(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -139,13 +145,13 @@ def transfer(
         )
     train, test = _split(model, source_patches, max(net.sizes))
     source_patches, test = source_patches.subset(train | test), test[train | test]
-    sampled = _at_random(source_patches.ids, options.max_samples, options.selection.seed)
+    sampled = at_random(source_patches.ids, options.max_samples, options.selection.seed)
     source_patches, test = source_patches.subset(sampled), test[sampled]
     target_patches = PatchGrid.of(
         target.rasters(model.scheme, model.gsd, labelled=False), net.stride
     )
     target_patches = target_patches.subset(
-        _at_random(target_patches.ids, options.max_samples, options.selection.seed)
+        at_random(target_patches.ids, options.max_samples, options.selection.seed)
     )
     if len(target_patches) < options.thresholds.samples:
         log.warning(
@@ -165,10 +171,13 @@ def transfer(
             for reason in result.evidence.reasons:
                 log.warning("round %d goes on all the same: %s", number, reason)
             round_path = out.with_name(f"{out.stem}.round{number}{out.suffix}")
-            model = train_round(
-                model, paths[-1], source_patches.subset(~test), result, round_path, options
-            )
             paths.append(round_path)
+            if result.alignment and _aligns(model, options):
+                model = result.alignment.applied(model)
+                model.save(round_path)
+                break  # it has nothing to learn from a second time
+            source_train = source_patches.subset(~test)
+            model = train_round(model, paths[-2], source_train, result, round_path, options)
     finally:
         for round_path in paths[1:]:
             round_path.unlink(missing_ok=True)
@@ -180,6 +189,10 @@ def transfer(
     outcome = TransferResult(out, sheet, pseudo, tuple(rounds), trained)
     _save_result(outcome, model, options)
     return outcome
+
+
+def _aligns(model: Checkpoint, options: TransferSettings) -> bool:
+    return is_frozen(model) if options.method == "auto" else options.method == "align"
 
 
 def _embed(
@@ -214,12 +227,13 @@ def _embed(
         patches.positions,
         target_embeddings.digests[target_embeddings.valid],
     )
+    alignment = Alignment.of(source, target)
     source, target = standardized(source, target)
     selection = select(source, target, options.selection, options.device)
     evidence = estimate_gain(
         source, target, selection, options.selection, options.thresholds, options.device
     )
-    return Round(selection, evidence, patches)
+    return Round(selection, evidence, patches, alignment)
 
 
 def train_round(
@@ -243,9 +257,11 @@ def train_round(
     patches = result.target.subset(selected).labelled(result.selected.labels[selected])
     if options.mix:
         patches = patches.joined(
-            source_patches.subset(_source_share(patches, source_patches, options))
+            source_patches.subset(
+                source_share(patches, source_patches, options.mix, options.selection.seed)
+            )
         )
-    plan = replace(options.plan, backbone_lr=0.0) if _is_frozen(model) else options.plan
+    plan = replace(options.plan, backbone_lr=0.0) if is_frozen(model) else options.plan
     key = key_of(
         file_hash(path),
         asdict(plan),
@@ -263,30 +279,6 @@ def train_round(
         provenance={"transferred_from": file_hash(path), "kept": len(selected), "mix": options.mix},
     )
     return trained
-
-
-def _is_frozen(model: Checkpoint) -> bool:
-    """Whether the model's first training left its backbone as it was."""
-    made = model.provenance.get("patches")
-    return isinstance(made, dict) and made.get("backbone_lr") == 0
-
-
-def _source_share(
-    patches: PatchGrid, source_patches: PatchGrid, options: TransferSettings
-) -> np.ndarray:
-    """Source cells of each class, such that their share of the class's cells is `mix`.
-
-    A class without kept cells gets as many as the others have in the mean, so that it is not
-    forgotten.
-    """
-    rng = np.random.default_rng(options.selection.seed)
-    mean_count = len(patches) / max(len(patches.by_class), 1)
-    sampled = []
-    for class_id, class_indices in sorted(source_patches.by_class.items()):
-        pseudo_count = len(patches.by_class.get(class_id, ())) or mean_count
-        count = math.ceil(pseudo_count * options.mix / (1 - options.mix))
-        sampled.append(rng.permutation(class_indices)[:count])
-    return np.concatenate(sampled)
 
 
 def _as_trained(source: PatchSource, model: Checkpoint) -> PatchSource:
@@ -310,19 +302,6 @@ def _split(model: Checkpoint, patches: PatchGrid, largest: int) -> tuple[np.ndar
         log.warning("the model was not trained on this source; a fifth of it is held out")
     share, seed = provenance.get("hold_out", 0.2), provenance.get("hold_out_seed", 0)
     return patches.split(share, seed, largest)
-
-
-def _at_random(ids: np.ndarray, max_count: int, seed: int) -> np.ndarray:
-    """Indices of at most `max_count` cells, of each class its share by turns."""
-    if len(ids) <= max_count:
-        return np.arange(len(ids))
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(ids))
-    rank_in_class = np.empty(len(ids), np.int64)
-    for class_id in np.unique(ids):
-        class_members = shuffled[ids[shuffled] == class_id]
-        rank_in_class[class_members] = np.arange(len(class_members))
-    return np.sort(shuffled[np.argsort(rank_in_class[shuffled], kind="stable")][:max_count])
 
 
 def _write_sheet(
@@ -400,6 +379,7 @@ def _save_result(outcome: TransferResult, model: Checkpoint, options: TransferSe
     report = {
         "rounds": [r.to_dict(names) for r in outcome.rounds],
         "trained": outcome.trained,
+        "method": "align" if _aligns(model, options) else "pseudo-labels",
         "abstained": list(outcome.reasons),
         "choice": options.selection.to_dict(),
     }

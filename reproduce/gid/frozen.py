@@ -11,19 +11,19 @@ on other scenes, on another sensor and on an aerial image. Needs the folders ``g
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geopipe.classes import IGNORE
 from geopipe.errors import GeopipeError
+from geopipe.files import atomic_file
 from geopipe.learn.patches import PatchGrid
 from geopipe.learn.patches.model import PatchSource
 from reproduce.facts import facts
@@ -37,7 +37,7 @@ from reproduce.gid.sensor import Sensor, write_simulated
 
 OUT = Path("outputs/reproduce/gid/frozen")
 RESULTS = Path("docs/results/gid")
-BACKBONES = ("lite", "dino 3-5", "dino 5-7", "dino 6-8", "lite + dino 5-7", "lite + dino 6-8")
+BACKBONES = ("lite", "dino 5-7", "dino 6-8", "lite + dino 6-8")
 ADAPTED = ("lite", "lite + dino 6-8")
 """Kinds of features that adaptation is measured on."""
 DOMAINS = {"target": "other scenes", "shifted": "another sensor", "aerial": "Baker Lake, 0.5 m"}
@@ -79,7 +79,7 @@ class Inputs:
         """Target crops that share nothing with the source."""
         folder = self.gid / "target"
         rasters = self._rasters(folder / "image", folder / "label")
-        return self._domain("target", PatchGrid.of(rasters, data.CELL))
+        return self._domain("target", PatchGrid.of(rasters, data.CELL), self._target_groups)
 
     @cached_property
     def shifted(self) -> Domain:
@@ -88,7 +88,9 @@ class Inputs:
         if not folder.exists():
             write_simulated(self.gid / "target" / "image", folder, Sensor())
         rasters = self._rasters(folder, self.gid / "target" / "label")
-        return self._domain("shifted", PatchGrid.of(rasters, data.CELL))
+        names = self._target_groups  # noise hides which crops share pixels
+        kept = [r for r in rasters if data.class_name_of(Path(r.path)) in names]
+        return self._domain("shifted", PatchGrid.of(kept, data.CELL), names)
 
     @cached_property
     def aerial(self) -> Domain:
@@ -108,10 +110,23 @@ class Inputs:
     def _weights(self) -> dict[str, str]:
         return {features.DINO: self.weights}
 
-    def _domain(self, name: str, patches: PatchGrid) -> Domain:
+    @cached_property
+    def _target_groups(self) -> dict[str, int]:
+        folder = self.gid / "target"
+        patches = PatchGrid.of(self._rasters(folder / "image", folder / "label"), data.CELL)
+        names = (data.class_name_of(Path(r.path)) for r in patches.rasters)
+        return dict(zip(names, data.groups(patches).tolist(), strict=True))
+
+    def _domain(
+        self, name: str, patches: PatchGrid, groups: dict[str, int] | None = None
+    ) -> Domain:
         cells = features.spread_cells(patches)
         seen = features.compute(cells, self._weights, self.out, name)
-        return Domain(seen, data.groups(patches)[cells.positions[:, 0]])
+        if groups is None:
+            of_crops = data.groups(patches)
+        else:
+            of_crops = np.array([groups[data.class_name_of(Path(r.path))] for r in patches.rasters])
+        return Domain(seen, of_crops[cells.positions[:, 0]])
 
 
 def world(inputs: Inputs, name: str, kind: str, seed: int, *, standardize: bool = True) -> World:
@@ -135,81 +150,82 @@ def world(inputs: Inputs, name: str, kind: str, seed: int, *, standardize: bool 
     )
 
 
-def backbones(inputs: Inputs, seeds: Sequence[int]) -> dict[str, Any]:
-    """Kind of features -> domain -> balanced accuracy of each seed, without adaptation."""
-    results: dict[str, Any] = {}
-    for kind in BACKBONES:
-        for standardize in (True, False):
-            row = results.setdefault(kind + ("" if standardize else ", not standardised"), {})
-            for seed in seeds:
-                for name in ("target", "shifted"):
-                    w = world(inputs, name, kind, seed, standardize=standardize)
-                    right = recalls(METHODS["none"](w, _NONE).argmax(1), w.target.ids[w.test], 5)
-                    row.setdefault(name, []).append(100 * float(np.nanmean(right)))
-                held = w.head(w.source_x[~w.train]).argmax(1) == w.source.ids[~w.train]
-                row.setdefault("held-out source", []).append(100 * float(held.mean()))
-    return results
+def of_seed(inputs: Inputs, seed: int) -> dict[str, Any]:
+    """All tables of one seed; what an earlier run measured on the same features is read again."""
+    names = ("source", *DOMAINS)
+    digest = hashlib.sha256(repr((list(METHODS), BACKBONES, ADAPTED, LEARNT)).encode())
+    for name in names:
+        seen = getattr(inputs, name).features
+        digest.update(seen.lite.tobytes() + seen.dino.tobytes() + seen.ids.tobytes())
+    file = inputs.out / f"seed-{seed}-{digest.hexdigest()[:16]}.json"
+    if not file.exists():
+        worlds = [(k, n, world(inputs, n, k, seed)) for k in ADAPTED for n in ("target", "shifted")]
+        tables = {
+            "backbones": {
+                kind + ("" if standardize else ", not standardised"): backbone_accuracy(
+                    inputs, kind, seed, standardize=standardize
+                )
+                for kind in BACKBONES
+                for standardize in (True, False)
+            },
+            "precision": {f"{k} | {n}": pseudo_label_precision(w) for k, n, w in worlds},
+            "aerial": {kind: aerial_accuracy(inputs, kind, seed) for kind in ADAPTED},
+            "adaptation": {f"{k} | {n}": adaptation(w) for k, n, w in worlds},
+        }
+        with atomic_file(file, parents=True) as part:
+            part.write_text(json.dumps(tables))
+    return dict(json.loads(file.read_text()))
 
 
-def aerial_accuracy(inputs: Inputs, seeds: Sequence[int]) -> dict[str, Any]:
-    """Kind -> method -> accuracy of each seed in the aerial image's merged classes, percent."""
-    results: dict[str, Any] = {}
-    for kind in ADAPTED:
-        for seed in seeds:
-            w = world(inputs, "aerial", kind, seed)
-            everything = np.ones(len(w.target.ids), bool)  # as a user would: learn where it maps
-            w = World(w.source, w.target, kind, w.classes, w.train, everything, everything, seed)
-            truth = aerial.merged(w.target.ids)
-            for method in METHODS:
-                predicted = METHODS[method](w, np.arange(len(truth))).argmax(1)
-                right = float((aerial.merged(predicted) == truth).mean())
-                results.setdefault(kind, {}).setdefault(method, []).append(100 * right)
-    return results
+def backbone_accuracy(
+    inputs: Inputs, kind: str, seed: int, *, standardize: bool
+) -> dict[str, float]:
+    """Domain -> balanced accuracy without adaptation, percent; and accuracy on held-out source."""
+    row = {}
+    for name in ("target", "shifted"):
+        w = world(inputs, name, kind, seed, standardize=standardize)
+        predicted = w.head(w.target_x[w.test]).argmax(1)
+        row[name] = 100 * float(np.nanmean(recalls(predicted, w.target.ids[w.test], w.classes)))
+        held = w.head(w.source_x[~w.train]).argmax(1) == w.source.ids[~w.train]
+        row["held-out source"] = 100 * float(held.mean())
+    return row
 
 
-_NONE = np.empty(0, np.int64)
+def aerial_accuracy(inputs: Inputs, kind: str, seed: int) -> dict[str, float]:
+    """Method -> accuracy in the aerial image's merged classes, percent.
+
+    Methods look at the cells that they are judged on, without labels, as a user's would.
+    """
+    w = world(inputs, "aerial", kind, seed)
+    everything = np.ones(len(w.target.ids), bool)
+    w = replace(w, look=everything, test=everything)
+    truth, row = aerial.merged(w.target.ids), {}
+    for method, predict in METHODS.items():
+        predicted = aerial.merged(predict(w, np.arange(len(truth))).argmax(1))
+        row[method] = 100 * float((predicted == truth).mean())
+    return row
 
 
-def adaptation(inputs: Inputs, seeds: Sequence[int]) -> dict[str, Any]:
-    """Kind -> domain -> method -> balanced accuracy and that of each mix, of each seed."""
-    results: dict[str, Any] = {}
-    for kind in ADAPTED:
-        for name in ("target", "shifted"):
-            rows = results.setdefault(kind, {}).setdefault(name, {})
-            for seed in seeds:
-                for method, accuracy in _adapted(world(inputs, name, kind, seed)).items():
-                    rows.setdefault(method, []).append(
-                        {"balanced": accuracy.balanced, "mixes": list(accuracy.mixes)}
-                    )
-                print(f"{kind}, {name}, seed {seed}", flush=True)
-    return results
-
-
-def _adapted(w: World) -> dict[str, Accuracy]:
+def adaptation(w: World) -> dict[str, Any]:
+    """Method -> balanced accuracy, and that of each mix, percent."""
     mixes = class_mixes(w.classes, w.seed)
     cells = [
         draw(mix, w.target.ids, w.target.crops, w.look, 100 * w.seed + number)
         for number, mix in enumerate(mixes)
     ]
-    out = {}
+    rows = {}
     for method in METHODS:
         drawn = cells if method != "none" else cells[:1]
         found = [measure(w, method, c) for c in drawn]
-        out[method] = Accuracy.of(found * (len(cells) // len(found)), mixes)
-    return out
+        accuracy = Accuracy.of(found * (len(cells) // len(found)), mixes)
+        rows[method] = {"balanced": accuracy.balanced, "mixes": list(accuracy.mixes)}
+    return rows
 
 
-def pseudo_label_precision(inputs: Inputs, seeds: Sequence[int]) -> dict[str, Any]:
-    """Kind -> domain -> of each seed, stage -> class or "all" -> share of labels that are right."""
-    results: dict[str, Any] = {}
-    for kind in ADAPTED:
-        for name in ("target", "shifted"):
-            for seed in seeds:
-                w = world(inputs, name, kind, seed)
-                selection, drawn = choose(w, np.flatnonzero(w.look))
-                row = precision(selection, w.target.ids[drawn], data.scheme().names)
-                results.setdefault(kind, {}).setdefault(name, []).append(row)
-    return results
+def pseudo_label_precision(w: World) -> dict[str, Any]:
+    """Stage -> class or "all" -> samples, and the share of labels that are right."""
+    selection, drawn = choose(w, np.flatnonzero(w.look))
+    return precision(selection, w.target.ids[drawn], data.scheme().names)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -219,27 +235,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--no-page", action="store_true", help="only run")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         gid, site = data.data_folder("gid"), data.data_folder("sites") / "baker_lake"
         inputs = Inputs(gid, site, args.dinov2, args.out)
-        shown = [Path(a).name if i and sys.argv[i] == "--dinov2" else a for i, a in enumerate(sys.argv[1:])]
-        tables = {
-            **facts(" ".join(["python -m reproduce.gid.frozen", *shown])),
-            "seeds": args.seeds,
-            "cells": {
-                name: np.bincount(getattr(inputs, name).features.ids, minlength=5).tolist()
-                for name in ("source", *DOMAINS)
-            },
-            "backbones": backbones(inputs, args.seeds),
-            "precision": pseudo_label_precision(inputs, args.seeds),
-            "aerial": aerial_accuracy(inputs, args.seeds),
-            "adaptation": adaptation(inputs, args.seeds),
+        seeds = [of_seed(inputs, seed) for seed in args.seeds]
+        cells = {
+            name: np.bincount(getattr(inputs, name).features.ids, minlength=5).tolist()
+            for name in ("source", *DOMAINS)
         }
     except GeopipeError as e:
         raise SystemExit(f"{e.message}; {e.hint}" if e.hint else e.message) from e
-    (args.results / "frozen.json").write_text(json.dumps(tables, indent=1) + "\n")
+    if args.no_page:
+        return
+    command = f"python -m reproduce.gid.frozen --dinov2 {Path(args.dinov2).name} --seeds "
+    tables = {
+        **facts(command + " ".join(map(str, args.seeds))),
+        "seeds": args.seeds,
+        "cells": cells,
+        "tables": seeds,
+    }
+    text = json.dumps(tables, indent=1)
+    (args.results / "frozen.json").write_text(text + "\n", encoding="utf-8")
     write_page(args.results / "frozen.md", tables)
 
 

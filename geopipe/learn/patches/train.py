@@ -135,6 +135,12 @@ def _fine_tuned(
     )
 
 
+def is_frozen(model: Checkpoint) -> bool:
+    """Whether the training of a patch model left its backbone as it was."""
+    made = model.provenance.get("patches")
+    return isinstance(made, dict) and made.get("backbone_lr") == 0
+
+
 def patch_net(model: Checkpoint) -> PatchNet:
     """The model's net of patches; ConfigError when it has another."""
     net = model.net.base
