@@ -14,9 +14,10 @@ import argparse
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -150,31 +151,48 @@ def world(inputs: Inputs, name: str, kind: str, seed: int, *, standardize: bool 
     )
 
 
-def of_seed(inputs: Inputs, seed: int) -> dict[str, Any]:
-    """All tables of one seed; what an earlier run measured on the same features is read again."""
-    names = ("source", *DOMAINS)
+def of_seed(inputs: Inputs, seed: int, only: Sequence[str] = ()) -> dict[str, Any]:
+    """All tables of one seed, or these; what was measured on the same features is read again."""
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "backbones": lambda: {
+            kind + ("" if standardize else ", not standardised"): backbone_accuracy(
+                inputs, kind, seed, standardize=standardize
+            )
+            for kind in BACKBONES
+            for standardize in (True, False)
+        },
+        "aerial": lambda: {kind: aerial_accuracy(inputs, kind, seed) for kind in ADAPTED},
+    }
+    for kind in ADAPTED:
+        for name in ("target", "shifted"):
+            parts[f"{kind} | {name}"] = partial(_of_world, inputs, name, kind, seed)
+    digest = _digest(inputs)
+    tables = {}
+    for part, compute in parts.items():
+        if only and part not in only:
+            continue
+        words = re.sub(r"\W+", "-", part)
+        file = inputs.out / f"seed-{seed}-{words}-{digest}.json"
+        if not file.exists():
+            table = compute()
+            with atomic_file(file, parents=True) as stream:
+                stream.write_text(json.dumps(table))
+        tables[part] = json.loads(file.read_text())
+    return tables
+
+
+def _digest(inputs: Inputs) -> str:
+    """Of the features and of what is done with them."""
     digest = hashlib.sha256(repr((list(METHODS), BACKBONES, ADAPTED, LEARNT)).encode())
-    for name in names:
+    for name in ("source", *DOMAINS):
         seen = getattr(inputs, name).features
         digest.update(seen.lite.tobytes() + seen.dino.tobytes() + seen.ids.tobytes())
-    file = inputs.out / f"seed-{seed}-{digest.hexdigest()[:16]}.json"
-    if not file.exists():
-        worlds = [(k, n, world(inputs, n, k, seed)) for k in ADAPTED for n in ("target", "shifted")]
-        tables = {
-            "backbones": {
-                kind + ("" if standardize else ", not standardised"): backbone_accuracy(
-                    inputs, kind, seed, standardize=standardize
-                )
-                for kind in BACKBONES
-                for standardize in (True, False)
-            },
-            "precision": {f"{k} | {n}": pseudo_label_precision(w) for k, n, w in worlds},
-            "aerial": {kind: aerial_accuracy(inputs, kind, seed) for kind in ADAPTED},
-            "adaptation": {f"{k} | {n}": adaptation(w) for k, n, w in worlds},
-        }
-        with atomic_file(file, parents=True) as part:
-            part.write_text(json.dumps(tables))
-    return dict(json.loads(file.read_text()))
+    return digest.hexdigest()[:16]
+
+
+def _of_world(inputs: Inputs, name: str, kind: str, seed: int) -> dict[str, Any]:
+    w = world(inputs, name, kind, seed)
+    return {"adaptation": adaptation(w), "precision": pseudo_label_precision(w)}
 
 
 def backbone_accuracy(

@@ -75,9 +75,9 @@ def _hashes(image: np.ndarray) -> np.ndarray:
     mixed = (image.astype(np.uint64) * of_bands[:, None, None]).sum(0)
     mixed ^= mixed >> np.uint64(29)  # or swapping a row's and a column's weight would go unseen
     h, w = (n - _BLOCK + 1 for n in mixed.shape)
-    across = sum((mixed[:, i : i + w] * of_cols[i] for i in range(_BLOCK)), np.uint64(0))
+    across = np.asarray(sum(mixed[:, i : i + w] * of_cols[i] for i in range(_BLOCK)))
     across ^= across >> np.uint64(31)
-    return np.asarray(sum((across[i : i + h] * of_rows[i] for i in range(_BLOCK)), np.uint64(0)))
+    return np.asarray(sum(across[i : i + h] * of_rows[i] for i in range(_BLOCK)))
 
 
 def _plain(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

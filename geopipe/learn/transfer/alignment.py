@@ -11,7 +11,7 @@ from geopipe.learn.transfer.samples import SourceSamples, TargetSamples
 from geopipe.nets import SegmentationModel
 
 SHARE = 0.5
-"""How far: all the way loses up to 12 points on targets of few classes, half of it at most 2.
+"""How far: all the way loses up to 12 points on targets of few classes, half at most 2.
 
 Measured in docs/results/gid/frozen.md."""
 _LEAST = 6
@@ -20,7 +20,7 @@ _LEAST = 6
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """``features * scale + offset`` of the target look like the source's, dimension by dimension."""
+    """``features * scale + offset`` of the target look like the source's, each dimension alone."""
 
     scale: np.ndarray
     """(d,) float32"""

@@ -86,7 +86,7 @@ def standardized(
     std = np.where(std > 1e-6 * std.max(initial=0), std, np.inf)  # a constant tells nothing
 
     def scaled(features: np.ndarray) -> np.ndarray:
-        return ((features - mean) / std).astype(np.float32)
+        return np.asarray((features - mean) / std, np.float32)
 
     return (
         replace(source, features=scaled(source.features)),
