@@ -155,8 +155,8 @@ def transfer(
     """Adapt a patch classifier to images without labels.
 
     MODEL is one of `geopipe patches train`. If its backbone is frozen, the target's features are
-    aligned to the source's (--method align): half of the way, every predicted class with equal
-    weight. Otherwise it is trained on target patches whose class it is sure
+    aligned to the source's (--method align): a quarter of the way, every predicted class with
+    equal weight. Otherwise it is trained on target patches whose class it is sure
     of and whose nearest source samples have that class (pseudo-labels, unsupervised domain
     adaptation). Beside the new model lie a contact sheet (.html), the evidence (.json) and, of
     scenes, the pseudo-labels (.tif). Where the evidence for a gain is weak, the new model has the

@@ -131,6 +131,11 @@ def half_class_weighted(world: World, drawn: np.ndarray) -> np.ndarray:
     return class_weighted(world, drawn, 0.5)
 
 
+def quarter_class_weighted(world: World, drawn: np.ndarray) -> np.ndarray:
+    """A quarter of the way."""
+    return class_weighted(world, drawn, 0.25)
+
+
 def coral(world: World, drawn: np.ndarray) -> np.ndarray:
     """Source features brought to the target's covariance, a new head (Sun et al. 2016, AAAI)."""
     d = world.source_x.shape[2]
@@ -182,6 +187,7 @@ METHODS: Mapping[str, Callable[[World, np.ndarray], np.ndarray]] = {
     "plain standardisation, a quarter": partial_standardization,
     "class-weighted standardisation": class_weighted,
     "class-weighted standardisation, half": half_class_weighted,
+    "class-weighted standardisation, a quarter": quarter_class_weighted,
     "CORAL": coral,
     "class shares by EM": expected_priors,
     "pseudo-labels, no retrieval": pseudo_labels,

@@ -24,7 +24,7 @@ def world(shares, scale, offset):
 
 
 @pytest.mark.parametrize("shares", [(300, 300, 300), (800, 60, 40)])
-def test_half_of_a_shift_is_undone_whatever_the_class_shares(shares):
+def test_a_share_of_a_shift_is_undone_whatever_the_class_shares(shares):
     alignment = Alignment.of(*world(shares, 1.0, 2.0))
     assert np.allclose(alignment.scale, 1, atol=0.05)
     assert np.allclose(alignment.offset[:3], -2 * SHARE, atol=0.15)

@@ -60,11 +60,11 @@ def logistic_regression(
         optimizer.zero_grad()
         loss = F.cross_entropy(features @ weight.T + bias, ids, shares)
         total = loss + penalty / 2 * weight.square().sum()
-        total.backward()  # type: ignore[no-untyped-call]  # torch's own
+        total.backward()
         return total
 
     with torch.enable_grad():
-        optimizer.step(objective)  # type: ignore[no-untyped-call]
+        optimizer.step(objective)
     with torch.no_grad():
         loss = F.cross_entropy(features @ weight.T + bias, ids, shares)
     return weight.detach(), bias.detach(), float(loss)

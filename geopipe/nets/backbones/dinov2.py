@@ -33,7 +33,8 @@ class Tokens(NamedTuple):
 
     def as_map(self) -> Tensor:
         """The tokens of patches as a map (N, width, rows, cols)."""
-        return self.values[:, 1:].transpose(1, 2).unflatten(2, self.grid)
+        out: Tensor = self.values[:, 1:].transpose(1, 2).unflatten(2, self.grid)
+        return out
 
 
 class _Embedding(nn.Module):
@@ -110,7 +111,7 @@ def dinov2_vits14_blocks() -> Definition:
     """The blocks; published keys are torch hub's and timm's."""
     embedding = _Embedding()
     blocks: dict[str, nn.Module] = {"tokens": embedding}
-    published = {
+    published: dict[str, Tensor] = {
         "cls_token": embedding.cls_token,
         "pos_embed": embedding.pos_embed,
         "patch_embed.proj.weight": embedding.projection.weight,
@@ -125,4 +126,5 @@ def dinov2_vits14_blocks() -> Definition:
             path = f"blocks.{number}.{paths.get(layer, layer)}"
             published[f"{path}.{kind}" if kind else path] = tensor
     norm = blocks["norm"] = _Norm(WIDTH, _EPS)
-    return blocks, published | {"norm.weight": norm.weight, "norm.bias": norm.bias}
+    of_norm = norm.state_dict(keep_vars=True)
+    return blocks, published | {f"norm.{key}": tensor for key, tensor in of_norm.items()}
