@@ -38,7 +38,7 @@ from geopipe.learn.transfer import (
     select,
     standardized,
 )
-from geopipe.learn.transfer.alignment import Alignment
+from geopipe.learn.transfer.alignment import FeatureAlignment
 from geopipe.learn.transfer.draw import at_random, source_share
 from geopipe.learn.transfer.pseudo_labels import write_pseudo_labels
 from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, select_rows, write_sheet
@@ -87,7 +87,7 @@ class Round:
     evidence: Evidence
     target: PatchGrid
     """The cells that were looked at, in the order of `chosen`."""
-    alignment: Alignment | None = None
+    alignment: FeatureAlignment | None = None
     """Of the target's features to the source's."""
 
     def to_dict(self, names: tuple[str, ...]) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def _embed(
         patches.positions,
         target_embeddings.digests[target_embeddings.valid],
     )
-    alignment = Alignment.of(source, target)
+    alignment = FeatureAlignment.of(source, target)
     source, target = standardized(source, target)
     selection = select(source, target, options.selection, options.device)
     evidence = estimate_gain(

@@ -105,10 +105,10 @@ class Study:
         name = {"B": "target", "C": "shifted", "E": "photos"}[part]
         patches: PatchGrid = getattr(self, name)
         # The simulated sensor sees the same crops, so their groups are those of the originals.
-        groups = None if part == "E" else self.groups
+        crop_groups = None if part == "E" else self.groups
         train, test = (
             data.of_rasters(patches, half)
-            for half in data.halves(data.folders(patches), lab.seed, groups)
+            for half in data.halves(data.folders(patches), lab.seed, crop_groups)
         )
         parameters = {"sensor": asdict(self.sensor)} if part == "C" else {}
         return Domain(name, train, test, test_crops, parameters)

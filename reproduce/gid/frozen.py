@@ -234,8 +234,8 @@ def adaptation(w: World) -> dict[str, Any]:
     rows = {}
     for method in METHODS:
         drawn = cells if method != "none" else cells[:1]
-        found = [measure(w, method, c) for c in drawn]
-        accuracy = Accuracy.of(found * (len(cells) // len(found)), mixes)
+        scored = [measure(w, method, c) for c in drawn]
+        accuracy = Accuracy.of(scored * (len(cells) // len(scored)), mixes)
         rows[method] = {"balanced": accuracy.balanced, "mixes": list(accuracy.mixes)}
     return rows
 

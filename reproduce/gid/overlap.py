@@ -46,9 +46,9 @@ def overlap_groups(images: Sequence[np.ndarray]) -> np.ndarray:
     blocks, owners = [], []
     for number, image in enumerate(images):
         aligned = _hashes(image)[::_BLOCK, ::_BLOCK]
-        found = aligned[~_plain(image, aligned.shape)]
-        blocks.append(found)
-        owners.append(np.full(len(found), number))
+        textured = aligned[~_plain(image, aligned.shape)]
+        blocks.append(textured)
+        owners.append(np.full(len(textured), number))
     known, index = np.unique(np.concatenate(blocks), return_inverse=True)
     if not len(known):
         return np.arange(len(images))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from geopipe.learn.transfer import SourceSamples, TargetSamples, standardized
-from geopipe.learn.transfer.alignment import SHARE, Alignment
+from geopipe.learn.transfer.alignment import SHARE, FeatureAlignment
 
 RNG = np.random.default_rng(0)
 CENTRES = np.array([[0, 0, 5.0, 0], [5, 0, 0, 0], [0, 5, 0, 0]])
@@ -25,13 +25,13 @@ def world(shares, scale, offset):
 
 @pytest.mark.parametrize("shares", [(300, 300, 300), (800, 60, 40)])
 def test_a_share_of_a_shift_is_undone_whatever_the_class_shares(shares):
-    alignment = Alignment.of(*world(shares, 1.0, 2.0))
+    alignment = FeatureAlignment.of(*world(shares, 1.0, 2.0))
     assert np.allclose(alignment.scale, 1, atol=0.05)
     assert np.allclose(alignment.offset[:3], -2 * SHARE, atol=0.15)
 
 
 def test_a_target_without_a_shift_stays_although_its_classes_are_few():
-    alignment = Alignment.of(*world((800, 60, 40), 1.0, 0.0))
+    alignment = FeatureAlignment.of(*world((800, 60, 40), 1.0, 0.0))
     assert np.allclose(alignment.scale, 1, atol=0.05)
     assert np.abs(alignment.offset).max() < 0.15
 
@@ -40,7 +40,7 @@ def test_the_last_layer_takes_the_alignment_in(make_patch_model, tmp_path):
     model = make_patch_model
     net = model.net.base
     width = net.head.in_features
-    alignment = Alignment(
+    alignment = FeatureAlignment(
         RNG.uniform(0.5, 2, width).astype(np.float32), RNG.normal(size=width).astype(np.float32)
     )
     import torch

@@ -19,7 +19,7 @@ _LEAST = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Alignment:
+class FeatureAlignment:
     """``features * scale + offset`` of the target look like the source's, each dimension alone."""
 
     scale: np.ndarray
@@ -28,7 +28,7 @@ class Alignment:
     """(d,) float32"""
 
     @classmethod
-    def of(cls, source: SourceSamples, target: TargetSamples) -> "Alignment":
+    def of(cls, source: SourceSamples, target: TargetSamples) -> "FeatureAlignment":
         """From features as the net gives them, and the classes that the source model predicts.
 
         Mean and deviation of both sides are taken with equal weight for each class: without that a

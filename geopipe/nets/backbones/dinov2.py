@@ -114,9 +114,9 @@ def dinov2_vits14_blocks() -> Definition:
     published: dict[str, Tensor] = {
         "cls_token": embedding.cls_token,
         "pos_embed": embedding.pos_embed,
-        "patch_embed.proj.weight": embedding.projection.weight,
-        "patch_embed.proj.bias": embedding.projection.bias,
     }
+    for key, tensor in embedding.projection.state_dict(keep_vars=True).items():
+        published[f"patch_embed.proj.{key}"] = tensor
     paths = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
     paths |= {"gamma1": "ls1.gamma", "gamma2": "ls2.gamma"}
     for number in range(BLOCKS):
