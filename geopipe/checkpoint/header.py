@@ -15,7 +15,8 @@ from pydantic import (
 
 from geopipe.checkpoint.domain import DomainHeader
 from geopipe.classes import ClassScheme
-from geopipe.nets.backbones import BACKBONES
+from geopipe.errors import ConfigError
+from geopipe.nets.backbones import backbone
 from geopipe.validation import STORED, Digest, Dtype, Nodata, Schema, Text
 
 FORMAT = 2
@@ -44,8 +45,10 @@ class _LiteUNet(Schema):
 
 
 def _known(name: str) -> str:
-    if name not in BACKBONES:
-        raise ValueError(f"one of {', '.join(BACKBONES)} is known")
+    try:
+        backbone(name)
+    except ConfigError as e:
+        raise ValueError(f"{e.message}; {e.hint}") from e
     return name
 
 

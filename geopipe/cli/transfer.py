@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -130,6 +130,14 @@ SHARE = click.FloatRange(0, 1)
     show_default=True,
     help="The largest number of cells that are read of source and target.",
 )
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "align", "pseudo-labels"]),
+    default="auto",
+    show_default=True,
+    help="How: align the target's features to the source's, or learn from pseudo-labels; auto: "
+    "align where the backbone is frozen.",
+)
 @click.option("--force", is_flag=True, help="Train even where the evidence for a gain is weak.")
 @SEED
 @SKIP_BAD
@@ -159,6 +167,7 @@ def transfer(
     rounds: int,
     steps: int,
     max_samples: int,
+    method: Literal["auto", "align", "pseudo-labels"],
     force: bool,
     seed: int,
     skip_bad: bool,
@@ -171,7 +180,9 @@ def transfer(
 ) -> None:
     """Adapt a patch classifier to images without labels.
 
-    MODEL is one of `geopipe patches train`. It is trained on target patches whose class it is sure
+    MODEL is one of `geopipe patches train`. If its backbone is frozen, the target's features are
+    aligned to the source's (--method align): a quarter of the way, every predicted class with
+    equal weight. Otherwise it is trained on target patches whose class it is sure
     of and whose nearest source samples have that class (pseudo-labels, unsupervised domain
     adaptation). Beside the new model lie a contact sheet (.html), the evidence (.json) and, of
     scenes, the pseudo-labels (.tif). Where the evidence for a gain is weak, the new model has the
@@ -202,6 +213,7 @@ def transfer(
         rounds=rounds,
         mix=mix,
         max_samples=max_samples,
+        method=method,
         force=force,
         device=choose_device(device),
         cache=cache,
@@ -251,7 +263,7 @@ def transfer(
         )
         return
     click.echo(f"{len(last.selected.selected)} of {len(last.selected.labels)} target cells kept")
-    click.echo(f"estimated gain, points: {last.evidence.gain}")
+    click.echo(f"estimated gain, points: {last.evidence.gain.as_range}")
     for reason in outcome.reasons:
         click.echo(f"abstains: {reason}")
     suffix = "" if outcome.trained else " (weights as they were; --force trains all the same)"

@@ -15,7 +15,7 @@ from pyproj import CRS
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.openvector import list_layers, read_dataframe, read_info
-from geopipe.raster.geopackage import atomic_geopackage, fix_timestamps
+from geopipe.raster.geopackage import atomic_geopackage
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import outlines_qml, windows_qml
 
@@ -67,7 +67,6 @@ def write_drawing_file(
                 **({} if layer == OUTLINES else {"dataset_options": {"VERSION": "1.2"}}),
             )
             add_layer_style(part, layer, layer, style, "where to draw, and what was drawn")
-        fix_timestamps(part)
 
 
 def is_drawing_file(path: Path) -> bool:

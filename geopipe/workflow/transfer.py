@@ -2,11 +2,10 @@
 
 import json
 import logging
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from geopipe.learn.patches import (
     PatchRaster,
     SceneRaster,
     embed,
+    is_frozen,
     patch_net,
     train_patches,
 )
@@ -35,7 +35,10 @@ from geopipe.learn.transfer import (
     TransferPlan,
     estimate_gain,
     select,
+    standardized,
 )
+from geopipe.learn.transfer.alignment import FeatureAlignment
+from geopipe.learn.transfer.draw import source_share
 from geopipe.learn.transfer.pseudo_labels import write_pseudo_labels
 from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, select_rows, write_sheet
 from geopipe.workflow.transfer_cells import transfer_cells
@@ -61,6 +64,8 @@ class TransferSettings:
     """Share of the patches of stage 3 that are the source's; 0: none."""
     max_samples: int = 6000
     """Cells that are looked at on each side, by lot where there are more."""
+    method: Literal["auto", "align", "pseudo-labels"] = "auto"
+    """"auto": a model of a frozen backbone is aligned, any other learns from pseudo-labels."""
     force: bool = False
     """Train although the evidence for a gain is weak."""
     device: str = "cpu"
@@ -82,6 +87,8 @@ class Round:
     evidence: Evidence
     target: PatchGrid
     """The cells that were looked at, in the order of `chosen`."""
+    alignment: FeatureAlignment | None = None
+    """Of the target's features to the source's."""
 
     def to_dict(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -146,10 +153,13 @@ def transfer(
             for reason in result.evidence.reasons:
                 log.warning("round %d goes on all the same: %s", number, reason)
             round_path = out.with_name(f"{out.stem}.round{number}{out.suffix}")
-            model = train_round(
-                model, paths[-1], source_patches.subset(~test), result, round_path, options
-            )
             paths.append(round_path)
+            if result.alignment and _aligns(model, options):
+                model = result.alignment.applied(model)
+                model.save(round_path)
+                break  # it has nothing to learn from a second time
+            source_train = source_patches.subset(~test)
+            model = train_round(model, paths[-2], source_train, result, round_path, options)
     finally:
         for round_path in paths[1:]:
             round_path.unlink(missing_ok=True)
@@ -161,6 +171,10 @@ def transfer(
     outcome = TransferResult(out, sheet, pseudo, tuple(rounds), trained)
     _save_result(outcome, model, options)
     return outcome
+
+
+def _aligns(model: Checkpoint, options: TransferSettings) -> bool:
+    return is_frozen(model) if options.method == "auto" else options.method == "align"
 
 
 def _embed(
@@ -195,11 +209,13 @@ def _embed(
         patches.positions,
         target_embeddings.digests[target_embeddings.valid],
     )
+    alignment = FeatureAlignment.of(source, target)
+    source, target = standardized(source, target)
     selection = select(source, target, options.selection, options.device)
     evidence = estimate_gain(
         source, target, selection, options.selection, options.thresholds, options.device
     )
-    return Round(selection, evidence, patches)
+    return Round(selection, evidence, patches, alignment)
 
 
 def train_round(
@@ -210,7 +226,10 @@ def train_round(
     out: Path,
     options: TransferSettings,
 ) -> Checkpoint:
-    """Stage 3: the model trained on the kept samples, and on the share `mix` of source ones."""
+    """Stage 3: the model trained on the kept samples, and on the share `mix` of source ones.
+
+    A backbone that was frozen in the model's first training stays so.
+    """
     selected = result.selected.selected
     if not len(selected):
         raise LabelError(
@@ -220,11 +239,14 @@ def train_round(
     patches = result.target.subset(selected).labelled(result.selected.labels[selected])
     if options.mix:
         patches = patches.joined(
-            source_patches.subset(_source_share(patches, source_patches, options))
+            source_patches.subset(
+                source_share(patches, source_patches, options.mix, options.selection.seed)
+            )
         )
+    plan = replace(options.plan, backbone_lr=0.0) if is_frozen(model) else options.plan
     key = key_of(
         file_hash(path),
-        asdict(options.plan),
+        asdict(plan),
         patches.positions,
         patches.ids,
         source_digest(patches),
@@ -232,31 +254,13 @@ def train_round(
     trained, _ = train_patches(
         model,
         patches,
-        options.plan,
+        plan,
         out=out,
         key=key,
         device=options.device,
         provenance={"transferred_from": file_hash(path), "kept": len(selected), "mix": options.mix},
     )
     return trained
-
-
-def _source_share(
-    patches: PatchGrid, source_patches: PatchGrid, options: TransferSettings
-) -> np.ndarray:
-    """Source cells of each class, such that their share of the class's cells is `mix`.
-
-    A class without kept cells gets as many as the others have in the mean, so that it is not
-    forgotten.
-    """
-    rng = np.random.default_rng(options.selection.seed)
-    mean_count = len(patches) / max(len(patches.by_class), 1)
-    sampled = []
-    for class_id, class_indices in sorted(source_patches.by_class.items()):
-        pseudo_count = len(patches.by_class.get(class_id, ())) or mean_count
-        count = math.ceil(pseudo_count * options.mix / (1 - options.mix))
-        sampled.append(rng.permutation(class_indices)[:count])
-    return np.concatenate(sampled)
 
 
 def _write_sheet(
@@ -334,6 +338,7 @@ def _save_result(outcome: TransferResult, model: Checkpoint, options: TransferSe
     report = {
         "rounds": [r.to_dict(names) for r in outcome.rounds],
         "trained": outcome.trained,
+        "method": "align" if _aligns(model, options) else "pseudo-labels",
         "abstained": list(outcome.reasons),
         "choice": options.selection.to_dict(),
     }

@@ -10,6 +10,7 @@ from geopipe.classes import IGNORE
 from geopipe.errors import LabelError
 from geopipe.learn.patches import PatchGrid, patch_net
 from geopipe.learn.patches.model import PatchSource, source_digest
+from geopipe.learn.transfer.draw import at_random
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +46,14 @@ def transfer_cells(
         )
     train, test = _split(model, source_patches, max(net.sizes))
     source_patches, test = source_patches.subset(train | test), test[train | test]
-    sampled = _at_random(source_patches.ids, max_samples, seed)
+    sampled = at_random(source_patches.ids, max_samples, seed)
     target_patches = PatchGrid.of(
         target.rasters(model.scheme, model.gsd, labelled=False), net.stride
     )
     return TransferCells(
         source_patches.subset(sampled),
         test[sampled],
-        target_patches.subset(_at_random(target_patches.ids, max_samples, seed)),
+        target_patches.subset(at_random(target_patches.ids, max_samples, seed)),
     )
 
 
@@ -77,16 +78,3 @@ def _split(model: Checkpoint, patches: PatchGrid, largest: int) -> tuple[np.ndar
         log.warning("the model was not trained on this source; a fifth of it is held out")
     share, seed = provenance.get("hold_out", 0.2), provenance.get("hold_out_seed", 0)
     return patches.split(share, seed, largest)
-
-
-def _at_random(ids: np.ndarray, max_count: int, seed: int) -> np.ndarray:
-    """Indices of at most `max_count` cells, of each class its share by turns."""
-    if len(ids) <= max_count:
-        return np.arange(len(ids))
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(ids))
-    rank_in_class = np.empty(len(ids), np.int64)
-    for class_id in np.unique(ids):
-        class_members = shuffled[ids[shuffled] == class_id]
-        rank_in_class[class_members] = np.arange(len(class_members))
-    return np.sort(shuffled[np.argsort(rank_in_class[shuffled], kind="stable")][:max_count])

@@ -14,13 +14,14 @@ from pydantic import JsonValue
 
 from geopipe.errors import LabelError
 from geopipe.learn.patches import PatchGrid
-from geopipe.learn.transfer import TransferPlan, select
+from geopipe.learn.transfer import TransferPlan, select, standardized
 from geopipe.metrics import Metrics
 from geopipe.validation import read_json
 from geopipe.workflow.transfer import Round
 from reproduce.gid import data
 from reproduce.gid.experiment import Domain, Experiment, true_labels
 from reproduce.gid.metrics import ALL, precision
+from reproduce.gid.overlap import shared_with_source
 from reproduce.gid.sensor import Sensor, write_simulated
 
 THRESHOLDS = (0.5, 0.8, 0.95)
@@ -58,17 +59,22 @@ class Study:
         return data.crops(self.gid / "source" / "image", self.gid / "source" / "label")
 
     @cached_property
-    def copies(self) -> frozenset[str]:
-        """Target crops that are source crops as well: 52 of 386; nothing may be judged on them."""
-        return data.copies(self.gid / "target" / "image", self.gid / "source" / "image")
+    def shared(self) -> frozenset[str]:
+        """Target crops that share pixels with source crops: 167 of 386; they are left out."""
+        return shared_with_source(self.gid)
 
     @cached_property
     def target(self) -> PatchGrid:
         """All cells of the fifteen-class crops, in five classes."""
         target = self.gid / "target"
-        patches = data.crops(target / "image", target / "label", self.copies)
+        patches = data.crops(target / "image", target / "label", self.shared)
         data.check_merged(patches, data.FINE, data.scheme())
         return patches
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """(crops,) equal for target crops that share pixels."""
+        return data.groups(self.target)
 
     @cached_property
     def shifted(self) -> PatchGrid:
@@ -79,7 +85,7 @@ class Study:
             record.unlink(missing_ok=True)
             write_simulated(self.gid / "target" / "image", folder, self.sensor)
             record.write_text(expected)
-        return data.crops(folder, self.gid / "target" / "label", self.copies)
+        return data.crops(folder, self.gid / "target" / "label", self.shared)
 
     @cached_property
     def photos(self) -> PatchGrid:
@@ -92,13 +98,17 @@ class Study:
         test_crops = lab.crops[1]
         if part == "D":
             names = np.array(data.folders(lab.source))[test_crops].tolist()
-            first, second = (test_crops[half] for half in data.halves(names, lab.seed))
+            groups = data.groups(lab.source, test_crops)
+            first, second = (test_crops[half] for half in data.halves(names, lab.seed, groups))
             train, test = (data.of_rasters(lab.source, half) for half in (second, first))
             return Domain("same", train, test, first, {})
         name = {"B": "target", "C": "shifted", "E": "photos"}[part]
         patches: PatchGrid = getattr(self, name)
+        # The simulated sensor sees the same crops, so their groups are those of the originals.
+        crop_groups = None if part == "E" else self.groups
         train, test = (
-            data.of_rasters(patches, half) for half in data.halves(data.folders(patches), lab.seed)
+            data.of_rasters(patches, half)
+            for half in data.halves(data.folders(patches), lab.seed, crop_groups)
         )
         parameters = {"sensor": asdict(self.sensor)} if part == "C" else {}
         return Domain(name, train, test, test_crops, parameters)
@@ -182,7 +192,7 @@ def ablations(study: Study, lab: Experiment, *, train: bool) -> dict[str, Any]:
     }
 
     def run(_: str) -> None:
-        source, target = lab.samples(domain)
+        source, target = standardized(*lab.samples(domain))
         results: dict[str, Any] = {}
         for name, plan in plans.items():
             selection = select(source, target, plan)

@@ -11,9 +11,11 @@ import numpy as np
 
 from geopipe.classes import IGNORE, ClassScheme, load_scheme
 from geopipe.errors import LabelError, SceneError
+from geopipe.grid import Window
 from geopipe.learn.patches import ChipRaster, PatchGrid
 from geopipe.learn.patches.model import PatchSource
 from geopipe.raster.chips import ChipFolder
+from reproduce.gid.overlap import overlap_groups
 
 GSD = 4.0
 """Metres per pixel of Gaofen-2's multispectral bands."""
@@ -86,17 +88,6 @@ def class_name_of(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
 
-def copies(images: Path, originals: Path) -> frozenset[str]:
-    """Names of the crops below `images` whose file lies below `originals` too, byte by byte."""
-    digests = {_content(Path(c.path)) for c in ChipFolder.open(originals).chips}
-    chip_paths = (Path(c.path) for c in ChipFolder.open(images).chips)
-    return frozenset(class_name_of(p) for p in chip_paths if _content(p) in digests)
-
-
-def _content(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def photographs(folder: Path, each: int) -> PatchGrid:
     """`each` photographs of every class, whose class is that of the folder they lie in."""
     chips = [c for c in ChipFolder.open(folder).chips if c.class_name in FOREIGN]
@@ -147,15 +138,27 @@ def of_rasters(patches: PatchGrid, planes: np.ndarray) -> PatchGrid:
     return patches.subset(np.isin(patches.positions[:, 0], planes))
 
 
-def halves(names: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of two halves, class by class; the second has the odd one of a class."""
-    first, second = [], []
+def halves(
+    names: Sequence[str], seed: int, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of two halves, class by class; the second has the odd one of a class.
+
+    `groups` (n,): those of one group, which share pixels, lie in one half, that of the class of
+    the group's first member.
+    """
+    groups = np.arange(len(names)) if groups is None else groups
+    leaders = {int(g): i for i, g in reversed(list(enumerate(groups)))}
+    first: list[int] = []
     for k, name in enumerate(sorted(set(names))):
-        members = [i for i, n in enumerate(names) if n == name]
-        shuffled = np.random.default_rng([seed, k]).permutation(members)
-        first.append(shuffled[: len(members) // 2])
-        second.append(shuffled[len(members) // 2 :])
-    return np.sort(np.concatenate(first)), np.sort(np.concatenate(second))
+        own = [g for g, i in leaders.items() if names[i] == name]
+        sizes = {g: int((groups == g).sum()) for g in own}
+        taken, half = 0, sum(sizes.values()) // 2
+        for g in np.random.default_rng([seed, k]).permutation(sorted(own)).tolist():
+            if taken + sizes[g] <= half:
+                first += np.flatnonzero(groups == g).tolist()
+                taken += sizes[g]
+    in_first = np.isin(np.arange(len(names)), first)
+    return np.flatnonzero(in_first), np.flatnonzero(~in_first)
 
 
 def balanced(names: Sequence[str], among: np.ndarray, each: int, seed: int) -> np.ndarray:
@@ -165,6 +168,15 @@ def balanced(names: Sequence[str], among: np.ndarray, each: int, seed: int) -> n
         members = [i for i in among.tolist() if names[i] == name]
         selected.append(np.random.default_rng([seed, k]).permutation(members)[:each])
     return np.sort(np.concatenate(selected)).astype(np.int64)
+
+
+def groups(patches: PatchGrid, planes: np.ndarray | None = None) -> np.ndarray:
+    """(planes,) equal for the planes, all or these, that share pixels; see `overlap_groups`."""
+    numbers = range(len(patches.rasters)) if planes is None else planes.tolist()
+    chips = [patches.rasters[i] for i in numbers]
+    return overlap_groups(
+        [c.pixels(Window.of_shape(c.shape))[0].numpy().astype(np.uint8) for c in chips]
+    )
 
 
 def names_digest(patches: PatchGrid) -> str:

@@ -16,7 +16,14 @@ from geopipe.classes import IGNORE
 from geopipe.errors import LabelError
 from geopipe.learn.patches import PatchGrid, PatchPlan, embed, patch_net, train_patches
 from geopipe.learn.patches.model import PatchModelSpec, key_of, source_digest, split
-from geopipe.learn.transfer import SourceSamples, TargetSamples, TransferPlan, estimate_gain, select
+from geopipe.learn.transfer import (
+    SourceSamples,
+    TargetSamples,
+    TransferPlan,
+    estimate_gain,
+    select,
+    standardized,
+)
 from geopipe.learn.transfer.plan import SampleStatus
 from geopipe.metrics import Metrics, MetricsTable
 from geopipe.validation import read_json
@@ -203,7 +210,7 @@ class Experiment:
 
     def select_samples(self, domain: Domain, plan: TransferPlan) -> Round:
         """Both stages and the evidence. No label of the domain is looked at."""
-        source, target = self.samples(domain)
+        source, target = standardized(*self.samples(domain))
         selection = select(source, target, plan)
         unlabelled = domain.train.labelled(np.full(len(domain.train), IGNORE))
         return Round(selection, estimate_gain(source, target, selection, plan), unlabelled)

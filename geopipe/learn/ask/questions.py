@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.openvector import read_dataframe, read_info
-from geopipe.raster.geopackage import atomic_geopackage, fix_timestamps
+from geopipe.raster.geopackage import atomic_geopackage
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import cells_qml
 from geopipe.validation import STORED, Count, Digest, Name, Text, parse_json
@@ -120,7 +120,6 @@ def write_questions(
             dataset_metadata={_KEY: questions.to_json()},
         )
         add_layer_style(part, LAYER, scheme.name, cells_qml(scheme), "truth to fill in, and filled")
-        fix_timestamps(part)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from geopipe.learn.patches.embed import Embeddings, embed
 from geopipe.learn.patches.grid import PatchGrid
 from geopipe.learn.patches.rasters import ChipRaster, PatchRaster, SceneRaster
-from geopipe.learn.patches.train import PatchPlan, patch_net, train_patches
+from geopipe.learn.patches.train import PatchPlan, is_frozen, patch_net, train_patches
 
 __all__ = [
     "ChipRaster",
@@ -13,6 +13,7 @@ __all__ = [
     "PatchRaster",
     "SceneRaster",
     "embed",
+    "is_frozen",
     "patch_net",
     "train_patches",
 ]

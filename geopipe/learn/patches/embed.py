@@ -94,11 +94,11 @@ def _block(
     content.update(valid.numpy().tobytes())
     content.update(repr((net.sizes, net.weights, tuple(image.shape))).encode())
     file = cache / f"{content.hexdigest()}.safetensors" if cache else None
-    cached = _load(file, net, len(model.scheme)) if file else None
+    cached = _load(file, net, len(model.scheme), digest) if file else None
     if cached is None:
         cached = _computed(model, image, valid, device)
         if file:
-            _store(file, cached)
+            _store(file, cached, digest)
     return cached["features"], cached["probabilities"], cached["digests"], cached["valid"]
 
 
@@ -131,8 +131,12 @@ def _digest(patch: torch.Tensor) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-def _load(file: Path, net: PatchNet, classes: int) -> dict[str, np.ndarray] | None:
-    """What an earlier run computed; None where there is no such file, or a damaged one."""
+def _load(file: Path, net: PatchNet, classes: int, digest: str) -> dict[str, np.ndarray] | None:
+    """What an earlier run computed; None where there is no such file, or a damaged one.
+
+    Raises SceneError for the features of another model: files are named by it, so one was renamed
+    or the cache was put together by hand.
+    """
     wanted: dict[str, tuple[str, tuple[int | None, ...]]] = {
         "features": ("F32", (None, None, net.backbone.width("pooled"))),
         "probabilities": ("F32", (None, None, len(net.sizes), classes)),
@@ -140,12 +144,20 @@ def _load(file: Path, net: PatchNet, classes: int) -> dict[str, np.ndarray] | No
         "valid": ("BOOL", (None, None)),
     }
     try:
-        arrays = TensorFile.open(file, SceneError).arrays(wanted)
+        stored = TensorFile.open(file, SceneError)
+        model = stored.metadata.get("model", digest)
+        arrays = stored.arrays(wanted) if model == digest else {}
     except SceneError:
         return None
+    if model != digest:
+        raise SceneError(
+            f"the features in {file} are those of another model or backbone",
+            f"remove {file.parent}; its features are computed again",
+        )
     return arrays if len({a.shape[:2] for a in arrays.values()}) == 1 else None
 
 
-def _store(file: Path, arrays: dict[str, np.ndarray]) -> None:
+def _store(file: Path, arrays: dict[str, np.ndarray], digest: str) -> None:
     with atomic_file(file, SafetensorError, parents=True) as part:
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, part)
+        tensors = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+        save_file(tensors, part, {"model": digest})

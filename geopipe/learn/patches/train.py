@@ -17,6 +17,7 @@ from geopipe.errors import ConfigError
 from geopipe.learn.loop import RESUME, TrainingHistory, backward, fit
 from geopipe.learn.memory import require_memory
 from geopipe.learn.patches.grid import PatchGrid
+from geopipe.learn.patches.head import fit_head
 from geopipe.learn.patches.rasters import read_patch
 from geopipe.learn.precision import TrainingPrecision, training_autocast
 from geopipe.learn.sampler import dihedral
@@ -35,7 +36,8 @@ class PatchPlan:
     lr: float = 1e-3
     """Of the new last layer."""
     backbone_lr: float = 2e-4
-    """Of the pretrained part; 0 freezes it."""
+    """Of the pretrained part; 0 freezes it, and the last layer is fitted by logistic regression on
+    the standardised features of as many patches as would be trained on."""
     weight_decay: float = 1e-4
     jitter: float = 0.2
     """Deviation of a random change of light, in deviations of the image."""
@@ -62,20 +64,55 @@ def train_patches(
 ) -> tuple[Checkpoint, TrainingHistory]:
     """Train a copy of the model's PatchNet on the cells' patches and save it as `out`.
 
-    Every patch is of a random size; classes take turns. Batch norm keeps its ImageNet statistics:
-    a patch's scores must not depend on the others of its batch. `key`: digest of data and
-    parameters, decides whether an interrupted training goes on; `provenance`: what the Checkpoint
-    says of its making. Raises LabelError for cells of one class only.
+    With `plan.backbone_lr` 0 only its last layer is fitted, once all features are known. Every
+    patch is of a random size; classes take turns. Batch norm keeps its ImageNet statistics: a
+    patch's scores must not depend on the others of its batch. `key`: digest of data and parameters,
+    decides whether an interrupted training goes on; `provenance`: what the Checkpoint says of its
+    making. Raises LabelError for cells of one class only.
     """
     net = patch_net(model)
     require_memory(net, plan.batch, net.side, device)
     if missing := patches.absent_classes(model.scheme):
         log.warning("no cell is of class %s: the model cannot tell it", ", ".join(missing))
     net = deepcopy(net).to(device).requires_grad_().eval()
-    if not plan.backbone_lr:
-        net.backbone.requires_grad_(False)
     trained = model.with_net(SegmentationModel(net, model.net.postprocessor), provenance)
     draw = _BatchSampler(trained, net, patches, plan)
+    if plan.backbone_lr:
+        record = _fine_tuned(
+            net, draw, plan, device, resume=out.with_name(out.name + RESUME), key=key
+        )
+    else:
+        record = _fitted(net, draw, plan, device)
+    net.requires_grad_(False)
+    trained = trained.with_net(
+        trained.net, {"patches": {**asdict(plan), "cells": _counts(patches, model)}}
+    )
+    trained.save(out)
+    write_model_item(out)
+    return trained, record
+
+
+def _fitted(net: PatchNet, draw: "_BatchSampler", plan: PatchPlan, device: str) -> TrainingHistory:
+    """The last layer, on features of the frozen backbone."""
+
+    def batch(number: int) -> tuple[Tensor, Tensor]:
+        images, ids = draw.batch(number * plan.batch)
+        with torch.inference_mode(), training_autocast(device, plan.precision):
+            return net.backbone(images.to(device)), ids
+
+    loss, _ = fit_head(net.head, batch, plan.steps)
+    return TrainingHistory([plan.steps], [loss])
+
+
+def _fine_tuned(
+    net: PatchNet,
+    draw: "_BatchSampler",
+    plan: PatchPlan,
+    device: str,
+    *,
+    resume: Path,
+    key: str,
+) -> TrainingHistory:
     groups = [
         {"params": net.head.parameters(), "lr": plan.lr},
         {"params": net.backbone.parameters(), "lr": plan.backbone_lr},
@@ -87,24 +124,21 @@ def train_patches(
             scores = net.logits(images.to(device))
         return F.cross_entropy(scores.float(), ids.to(device))
 
-    record = fit(
+    return fit(
         net,
         backward(loss),
-        torch.optim.AdamW(
-            groups if plan.backbone_lr else groups[:1], weight_decay=plan.weight_decay
-        ),
+        torch.optim.AdamW(groups, weight_decay=plan.weight_decay),
         plan.steps,
         label="training on patches",
-        resume=out.with_name(out.name + RESUME),
+        resume=resume,
         key=key,
     )
-    net.requires_grad_(False)
-    trained = trained.with_net(
-        trained.net, {"patches": {**asdict(plan), "cells": _counts(patches, model)}}
-    )
-    trained.save(out)
-    write_model_item(out)
-    return trained, record
+
+
+def is_frozen(model: Checkpoint) -> bool:
+    """Whether the training of a patch model left its backbone as it was."""
+    made = model.provenance.get("patches")
+    return isinstance(made, dict) and made.get("backbone_lr") == 0
 
 
 def patch_net(model: Checkpoint) -> PatchNet:

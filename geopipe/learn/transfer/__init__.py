@@ -3,7 +3,7 @@
 from geopipe.learn.transfer.evidence import AbstainThresholds, Evidence, Interval
 from geopipe.learn.transfer.gain import estimate_gain
 from geopipe.learn.transfer.plan import SampleStatus, TransferPlan
-from geopipe.learn.transfer.samples import SourceSamples, TargetSamples
+from geopipe.learn.transfer.samples import SourceSamples, TargetSamples, standardized
 from geopipe.learn.transfer.selection import Selection, select
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "TransferPlan",
     "estimate_gain",
     "select",
+    "standardized",
 ]

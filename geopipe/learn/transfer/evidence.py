@@ -23,6 +23,13 @@ class Interval:
             return "unknown"
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
+    @property
+    def as_range(self) -> str:
+        """The interval alone, where the middle would say more than is known."""
+        if math.isnan(self.low):
+            return "unknown"
+        return f"between {self.low:.1f} and {self.high:.1f}"
+
     def times(self, factor: float) -> "Interval":
         """The same in another unit."""
         return Interval(self.value * factor, self.low * factor, self.high * factor)
@@ -134,8 +141,8 @@ def abstain_reasons(
         )
     if not e.gain.value >= thresholds.gain:
         yield (
-            f"There is little to gain: {e.gain} points of accuracy are estimated, and "
-            f"{thresholds.gain:.2f} is the least."
+            f"There may be little to gain: {e.gain.as_range} points of accuracy are estimated, and "
+            f"the middle would have to reach {thresholds.gain:.1f}."
         )
     if e.vanished:
         class_list = ", ".join(names[i] if names else f"class {i}" for i in e.vanished)

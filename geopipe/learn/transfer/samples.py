@@ -1,6 +1,6 @@
 """Samples of a labelled source and an unlabelled target, as arrays of their features."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,6 +70,28 @@ class TargetSamples:
     def images(self) -> np.ndarray | None:
         """(n,) which image each is from, where known."""
         return None if self.positions is None else self.positions[:, 0]
+
+
+def standardized(
+    source: SourceSamples, target: TargetSamples
+) -> tuple[SourceSamples, TargetSamples]:
+    """Both with each dimension of the features at mean 0 and deviation 1 over the source.
+
+    So no dimension decides by its unit which samples are near. The target's own statistics are left
+    alone: they also tell how frequent its classes are.
+    """
+    require_same_kind(source, target)
+    learnt = source.features[~source.held_out]
+    mean, std = learnt.mean(0, np.float64), learnt.std(0, np.float64)
+    std = np.where(std > 1e-6 * std.max(initial=0), std, np.inf)  # a constant tells nothing
+
+    def scaled(features: np.ndarray) -> np.ndarray:
+        return np.asarray((features - mean) / std, np.float32)
+
+    return (
+        replace(source, features=scaled(source.features)),
+        replace(target, features=scaled(target.features)),
+    )
 
 
 def require_same_kind(source: SourceSamples, target: TargetSamples) -> None:

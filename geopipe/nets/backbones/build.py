@@ -3,28 +3,33 @@
 import torch
 from torch import nn
 
-from geopipe.nets.backbones import caffe, library, lite
+from geopipe.nets.backbones import caffe, dinov2, library, lite
+from geopipe.nets.backbones.concatenation import Concatenation
 from geopipe.nets.backbones.net import BackboneNet
-from geopipe.nets.backbones.table import backbone
+from geopipe.nets.backbones.table import JOIN, backbone
 
 _BUILDERS = {
     "efficientnet_lite0": lite.efficientnet_lite0_blocks,
     "googlenet": caffe.googlenet_blocks,
     "caffenet": caffe.caffenet_blocks,
     "cnn_m": caffe.cnn_m_blocks,
+    "dinov2_vits14": dinov2.dinov2_vits14_blocks,
 }
 
 
 def build_backbone(
-    name: str, last_layer: str = "logits", generator: torch.Generator | None = None
+    name: str, last_layer: str | None = None, generator: torch.Generator | None = None
 ) -> BackboneNet:
-    """An untrained net of `BACKBONES`, in training mode, without a network access.
+    """An untrained net of `BACKBONES`, or a concatenation, in training mode, from no network.
 
     `last_layer`: the last feature it needs; the blocks behind are left out (fc6 of VGG alone is 400
-    MB).
-    Raises ConfigError for a name or feature that there is not.
+    MB). None: all blocks. Raises ConfigError for a name or feature that there is not.
     """
-    net = empty_backbone(name)[0].truncated(last_layer)
+    spec = backbone(name)
+    if JOIN in name:
+        parts = (build_backbone(part, "pooled", generator) for part in name.split(JOIN))
+        return Concatenation(spec, list(parts)).truncated(last_layer or "pooled")
+    net = empty_backbone(name)[0].truncated(last_layer or list(spec.features)[-1])
     if torch.get_default_device().type == "meta":  # only its shapes are asked for
         return net
     net.to_empty(device="cpu")
@@ -54,5 +59,7 @@ def initialise(net: nn.Module, generator: torch.Generator | None = None) -> None
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm2d):
+        elif isinstance(layer, nn.BatchNorm2d | nn.LayerNorm):
             layer.reset_parameters()
+        else:
+            dinov2.initialise_tokens(layer, generator)

@@ -5,18 +5,21 @@ from torch import Tensor
 
 from geopipe.errors import CheckpointError
 from geopipe.nets.backbones.build import empty_backbone
+from geopipe.nets.backbones.dinov2_keys import to_hub_keys
 from geopipe.nets.backbones.net import BackboneNet
 
 _LPIPS = {"alexnet": "AlexNet_0/", "vgg16": "VGG16_0/"}
 _LPIPS_HEADS = "NetLinLayer_"
+_DAMAGED = "copy the file again"
 
 
 def filled_backbone(name: str, raw: dict[str, Tensor], where: str) -> BackboneNet:
     """The net with the tensors of `raw`, in training mode, float32.
 
-    Keys are the published ones of the net (torchvision's, Caffe's, of the package), the net's own,
-    or LPIPS's in Flax. Every key is accounted for. Whole layers at the end may lack: then the net
-    ends before them. Raises CheckpointError, naming keys, for all else; `where` is told in it.
+    Keys are the published ones of the net (torchvision's, Caffe's, of the package, torch hub's),
+    the net's own, LPIPS's in Flax, or Hugging Face's of DINOv2. Every key is accounted for. Whole
+    layers at the end may lack: then the net ends before them. Raises CheckpointError, naming keys,
+    for all else; `where` is told in it.
     """
     net, published = empty_backbone(name)
     net_state = net.state_dict()
@@ -24,6 +27,8 @@ def filled_backbone(name: str, raw: dict[str, Tensor], where: str) -> BackboneNe
         raw = _from_lpips(raw, _LPIPS[name], published)
     if name == "mobilenet_v2" and "features.2.conv.0.weight" in raw:
         raw = {_from_flat_mobilenet(key): value for key, value in raw.items()}
+    if name == "dinov2_vits14" and not raw.keys() <= net_state.keys():
+        raw = to_hub_keys(raw)
     first = next(iter(net_state))
     state: dict[str, Tensor] = {}
     unexpected = [key for key in raw if key not in net_state and key not in published]
@@ -36,6 +41,8 @@ def filled_backbone(name: str, raw: dict[str, Tensor], where: str) -> BackboneNe
     for key, tensor in raw.items():
         target = key if key in net_state else published[key]
         value = _shaped(tensor, net_state[target], f"{where}: {key}")
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{where}: {key} holds values that are no numbers", _DAMAGED)
         turned = net.spec.bgr and target == first and key in published
         state[target] = value.flip(1) if turned else value
     missing = [key for key in net_state if key not in state and not is_counter(key)]
@@ -60,7 +67,7 @@ def _drop_missing(net: BackboneNet, missing: list[str], where: str) -> None:
     raise CheckpointError(
         f"{where} lacks {len(missing)} of {len(before)} weights of {net.spec.name}, "
         f"such as {_short_list(missing)}",
-        "only whole layers at the end may lack; copy the file again",
+        f"only whole layers at the end may lack; {_DAMAGED}",
     )
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from geopipe.errors import ConfigError
+from geopipe.nets.backbones.dinov2 import Tokens
 from geopipe.nets.backbones.table import Backbone, Feature
 
 
@@ -41,9 +42,13 @@ class BackboneNet(nn.Module):
         """The map (N, width, h', w') or vector (N, width) named `name`; runs no later block."""
         feature = self._feature(name)
         x = image.contiguous(memory_format=torch.channels_last)
-        for block in self._up_to(feature).values():
+        outputs = []
+        for block_name, block in self._up_to(feature).items():
             x = block(x)
-        return x.mean((2, 3)) if feature.pooled else x
+            if block_name == feature.after or block_name in feature.also:
+                y = x.as_map() if isinstance(x, Tokens) else x
+                outputs.append(y.mean((2, 3)) if feature.pooled else y)
+        return torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
 
     def forward(self, image: Tensor) -> Tensor:
         """Pooled features (N, width)."""
@@ -81,7 +86,7 @@ class BackboneNet(nn.Module):
         if feature is None:
             text = f"{self.spec.name} has no feature {name!r}"
             raise ConfigError(text, f"one of {', '.join(self.features)}")
-        if feature.after not in self.blocks:
+        if feature.after and feature.after not in self.blocks:
             raise ConfigError(
                 f"this {self.spec.name} ends before {name}: its weights hold no {name}, "
                 "or it was cut",

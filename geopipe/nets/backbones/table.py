@@ -1,11 +1,14 @@
 """The table of backbones: source, input and features of each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
 from geopipe.errors import ConfigError
+
+JOIN = "+"
+"""Between the names of backbones that are concatenated."""
 
 _Triple = tuple[float, float, float]
 _Statistics = tuple[_Triple, _Triple]
@@ -21,16 +24,18 @@ class Feature:
     """Channels of the map (N, width, h, w), or length of the vector (N, width)."""
     pooled: bool = False
     """Averaged over the whole map to a vector."""
+    also: tuple[str, ...] = ()
+    """Earlier blocks whose outputs of equal size come before it; `width` counts them."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """One net of ImageNet's 1000 classes. Units of `mean` and `std`: 0..255, in the order RGB."""
+    """One pretrained net. Units of `mean` and `std`: 0..255, in the order RGB."""
 
     name: str
-    source: Literal["torchvision", "package", "file"]
-    """Where weights can be had: torchvision's download, a package of the index, or only a file
-    that the user gives."""
+    source: Literal["torchvision", "package", "hub", "file"]
+    """Where weights can be had: torchvision's download, a package of the index, the download of its
+    authors that torch hub takes, or only a file that the user gives."""
     features: Mapping[str, Feature]
     px: int
     """Width and height the net was trained with."""
@@ -39,6 +44,8 @@ class Backbone:
     bgr: bool = False
     """Published weights take blue first; `load_backbone` turns the first convolution around, so a
     `BackboneNet` always takes RGB."""
+    frozen: bool = False
+    """Its features serve as they are: patch models train the last layer alone unless told else."""
 
 
 _TORCHVISION: _Statistics = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -68,6 +75,21 @@ def _fully_connected(width: int) -> Mapping[str, Feature]:
     )
 
 
+DINOV2_WIDTH = 384
+
+
+def _tokens(first: int, last: int) -> Mapping[str, Feature]:
+    """The features of DINOv2; c5 and pooled are blocks `first` to `last`, one behind the other."""
+    chosen = [f"block{i}" for i in range(first, last + 1)]
+    width, also = DINOV2_WIDTH * len(chosen), tuple(chosen[:-1])
+    return {
+        "c5": Feature(chosen[-1], width, also=also),
+        "pooled": Feature(chosen[-1], width, pooled=True, also=also),
+        **{f"block{i}": Feature(f"block{i}", DINOV2_WIDTH, pooled=True) for i in range(12)},
+        "last": Feature("norm", DINOV2_WIDTH, pooled=True),
+    }
+
+
 _GOOGLENET = _features("inception_5b", 1024, im=Feature("inception_5b", 1024))
 """im, the output of the top inception module, is also the last map there is: c5."""
 
@@ -85,6 +107,7 @@ BACKBONES: Mapping[str, Backbone] = MappingProxyType(
             Backbone("googlenet", "file", _GOOGLENET, 224, *_CAFFE, bgr=True),
             Backbone("resnet18", "torchvision", _features("layer4", 512), 224, *_TORCHVISION),
             Backbone("resnet50", "torchvision", _features("layer4", 2048), 224, *_TORCHVISION),
+            Backbone("dinov2_vits14", "hub", _tokens(5, 7), 224, *_TORCHVISION, frozen=True),
         )
     }
 )
@@ -92,8 +115,21 @@ BACKBONES: Mapping[str, Backbone] = MappingProxyType(
 
 
 def backbone(name: str) -> Backbone:
-    """The row of `BACKBONES`; raises ConfigError with the names there are."""
-    try:
+    """The row of `BACKBONES`, or of a concatenation ``A+B`` of them.
+
+    A concatenation takes the images of its first net and gives the pooled features of all, one
+    behind the other. Raises ConfigError with the names there are.
+    """
+    parts = name.split(JOIN)
+    for part in parts:
+        if part not in BACKBONES:
+            known = ", ".join(BACKBONES)
+            raise ConfigError(f"no backbone {part!r}", f"one of {known}, or two joined by {JOIN!r}")
+    if len(parts) == 1:
         return BACKBONES[name]
-    except KeyError:
-        raise ConfigError(f"no backbone {name!r}", f"one of {', '.join(BACKBONES)}") from None
+    if len(set(parts)) < len(parts):
+        raise ConfigError(f"{name!r} names a backbone twice", "join different ones")
+    first = BACKBONES[parts[0]]
+    width = sum(BACKBONES[part].features["pooled"].width for part in parts)
+    features = {"pooled": Feature("", width, pooled=True)}
+    return replace(first, name=name, features=features, frozen=True)
