@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ import shapely
 from affine import Affine
 
 from geopipe.classes import IGNORE, ClassScheme
+from geopipe.evaluation.objects import match_objects
 from geopipe.grid import ground_gsd
 from geopipe.labels import write_label_raster
 from geopipe.metrics import Metrics
 from geopipe.raster import Scene
+from geopipe.vectors.class_map import scores_beside
+from geopipe.vectors.footprints import FootprintOptions, find_footprints
 from geopipe.workflow.schema import LabelledScene
 from geopipe.workflow.sources import label_source
 from reproduce.real.figures import (
@@ -31,7 +35,8 @@ from reproduce.real.figures import (
 from reproduce.real.place import Place
 
 CRUMB_M2 = 10.0
-"""Mapped buildings below this are left out of a second count of objects."""
+"""Smaller mapped buildings are left out of a second count of objects; the product draws no smaller
+footprints, so true ones below it are left out where footprints are compared."""
 OUTLINE_M = 1.0
 ROAD_M = 3.0
 
@@ -61,6 +66,14 @@ def judge(class_map: Path, place: Place, role: str, scheme: ClassScheme) -> dict
             row["objects"] = _plain(object_agreement(true, drawn))
             row["objects_no_crumbs"] = _plain(object_agreement(true, drawn, CRUMB_M2))
             row["true_objects"] = len(true)
+            buildings = _buildings(place, role, scene)
+            row["footprints"] = _footprints(
+                class_map, known, scheme, scene, buildings
+            )
+            truth_map = place.out / f"{role}-truth.tif"
+            row["footprints_of_truth"] = _footprints(
+                truth_map, known, scheme, scene, buildings
+            )
         if name == "road":
             row["relaxed"] = _plain(relaxed_agreement(t, m, known, ROAD_M / px))
         result[name] = row
@@ -83,17 +96,62 @@ def _truth(place: Place, role: str, scheme: ClassScheme, scene: Scene) -> np.nda
     return ids
 
 
+def _footprints(
+    class_map: Path,
+    known: np.ndarray,
+    scheme: ClassScheme,
+    scene: Scene,
+    truth: np.ndarray,
+) -> dict[str, float]:
+    """How the footprints of `class_map` agree with `truth`, (n,) buildings in metres.
+
+    The map is cut to `known`, (h, w) bool. Probabilities are those beside it, if there are any.
+    """
+    with TemporaryDirectory() as folder:
+        cut = Path(folder) / "cut.tif"
+        with rasterio.open(class_map) as src:
+            ids = np.where(known, src.read(1), IGNORE)
+            with rasterio.open(cut, "w", **{**src.profile, "driver": "GTiff"}) as out:
+                out.write(ids, 1)
+        options = FootprintOptions(min_area=CRUMB_M2)
+        table = find_footprints(cut, scores_beside(class_map), options, scheme=scheme)
+    drawn = _in_metres(np.asarray(table.geometry.array, object), scene)
+    found = match_objects(drawn, truth)
+    return {
+        "mapped": found.mapped,
+        "truth": found.truth,
+        "precision": found.precision,
+        "recall": found.recall,
+        "f1": found.f1,
+        "merged": found.under_segmented,
+        "split": found.over_segmented,
+    }
+
+
 def _objects(place: Place, role: str, scene: Scene) -> np.ndarray:
     """(n,) true buildings inside the part, in metres, those that touch made one."""
+    return separate(_in_metres(_true_shapes(place, role), scene))
+
+
+def _buildings(place: Place, role: str, scene: Scene) -> np.ndarray:
+    """(n,) true buildings inside the part, in metres, each by itself, of at least CRUMB_M2."""
+    parts = shapely.get_parts(_in_metres(_true_shapes(place, role), scene))
+    is_area = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
+    return np.asarray(parts[is_area & (shapely.area(parts) >= CRUMB_M2)])
+
+
+def _true_shapes(place: Place, role: str) -> np.ndarray:
+    """(n,) what lies of each true building in the part, in the scene's CRS; may be empty."""
     shapes = np.asarray(place.truth.geometry[place.truth["class"] == "building"].array, object)
-    inside = shapely.intersection(shapely.make_valid(shapes), place.area(role))
+    return np.asarray(shapely.intersection(shapely.make_valid(shapes), place.area(role)))
+
+
+def _in_metres(shapes: np.ndarray, scene: Scene) -> np.ndarray:
+    """`shapes` of the scene's CRS in metres from its corner."""
     to_metres = _metres(ground_gsd(scene.geobox)) * ~scene.geobox.affine
     a, b, c, d, e, f, *_ = to_metres
     return np.asarray(
-        shapely.transform(
-            separate(inside),
-            lambda xy: np.column_stack([xy @ (a, b) + c, xy @ (d, e) + f]),
-        )
+        shapely.transform(shapes, lambda xy: np.column_stack([xy @ (a, b) + c, xy @ (d, e) + f]))
     )
 
 
