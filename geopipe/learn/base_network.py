@@ -12,10 +12,15 @@ from torch import Tensor
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import load_backbone
-from geopipe.classes import ClassScheme
+from geopipe.classes import IGNORE, ClassScheme
 from geopipe.learn.label_areas import learnt_areas
 from geopipe.learn.loop import RESUME, TrainingHistory, fit
-from geopipe.learn.loss import SummedLoss, generalised_cross_entropy, labelled_cross_entropy
+from geopipe.learn.loss import (
+    SummedLoss,
+    border_cross_entropy,
+    generalised_cross_entropy,
+    labelled_cross_entropy,
+)
 from geopipe.learn.memory import require_memory
 from geopipe.learn.precision import TrainingPrecision, training_autocast
 from geopipe.learn.sampler import PatchPool, PatchSampler, dihedral, fitting_patch
@@ -23,11 +28,15 @@ from geopipe.learn.schedule import Schedule, constant, one_cycle
 from geopipe.learn.shards import sharded_gradient
 from geopipe.learn.start import StartModel
 from geopipe.nets import BaseNetworkName, SegmentationModel, build_base_network
+from geopipe.nets.classes import with_border_scores
 from geopipe.nets.liteunet import BACKBONE, LiteUNet
 from geopipe.raster.credit import joined_credits
 
 _CROSS_ENTROPY_SHARE = 0.25
 """Share of the steps that minimise the cross-entropy before a robust loss."""
+
+_BORDER_SHARE = 0.5
+"""What the loss of borders weighs against that of classes."""
 
 MIN_STEPS = 200
 """With fewer a CNN is not trained, however few the labels are."""
@@ -196,16 +205,27 @@ def _untrained(
 ) -> Checkpoint:
     """The model before its first step."""
     if start:
-        net = SegmentationModel(start.base_network(scheme, plan.seed))
+        base = start.base_network(scheme, plan.seed)
+        if _learns_borders(pool, plan) and not base.borders:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(plan.seed)
+                base = with_border_scores(base)
+        net = SegmentationModel(base)
         mean, std = start.statistics(dtype) or pool.statistics()
         return Checkpoint(net, scheme, mean, std, dtype, gsd, start.provenance(scheme))
     mean, std = pool.statistics()
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
-        base = build_base_network(len(mean), len(scheme), plan.net)
+        sizes = {"borders": True} if _learns_borders(pool, plan) else {}
+        base = build_base_network(len(mean), len(scheme), plan.net, **sizes)
     if isinstance(base, LiteUNet):
         base.start_from(load_backbone(BACKBONE, last_layer="c5"))
     return Checkpoint(SegmentationModel(base), scheme, mean, std, dtype, gsd)
+
+
+def _learns_borders(pool: PatchPool, plan: BaseNetworkPlan) -> bool:
+    """Whether the network scores borders, too: where there are labels to learn it from."""
+    return plan.net == "lite-unet" and plan.steps > 0 and pool.has_borders
 
 
 Loss = Callable[[Tensor, Tensor, int], SummedLoss]
@@ -221,15 +241,23 @@ def patch_loss(
 ) -> Callable[[int, range], SummedLoss]:
     """``part(step, numbers)`` for `sharded_gradient`: the loss of patches by their numbers."""
     blocks = [
-        (model.normalize(torch.from_numpy(b.image), torch.from_numpy(b.valid)), b.labels)
+        (
+            model.normalize(torch.from_numpy(b.image), torch.from_numpy(b.valid)),
+            b.labels,
+            np.full_like(b.labels, IGNORE) if b.borders is None else b.borders,
+        )
         for b in sampling.pool.blocks
     ]
 
     def part(step: int, numbers: range) -> SummedLoss:
-        image, labels = _batch(sampling, blocks, numbers)
+        image, labels, of_borders = _batch(sampling, blocks, numbers)
         with training_autocast(device, precision):
-            scores = model.net(image.to(device))
-        return loss(scores, labels.to(device), step)
+            if not model.net.base.borders:
+                return loss(model.net(image.to(device)), labels.to(device), step)
+            steps = (model.net.iterations,)
+            (scores,), borders = model.net.forward_with_borders(image.to(device), steps)
+        result = loss(scores, labels.to(device), step)
+        return result.plus(border_cross_entropy(borders, of_borders.to(device), _BORDER_SHARE))
 
     return part
 
@@ -271,21 +299,23 @@ def _normalized(model: Checkpoint, check: Callable[[Checkpoint], float]) -> floa
 
 
 def _batch(
-    sampling: PatchSampler, blocks: list[tuple[Tensor, np.ndarray]], numbers: range
-) -> tuple[Tensor, Tensor]:
-    """Images (n, bands, patch + 2 halo, ...) and labels (n, patch, patch) uint8 of n patches."""
-    images, labels = [], []
+    sampling: PatchSampler, blocks: list[tuple[Tensor, np.ndarray, np.ndarray]], numbers: range
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (n, bands, patch + 2 halo, ...), labels and borders (n, patch, patch) uint8."""
+    images, labels, borders = [], [], []
     size, context = sampling.patch, sampling.patch + 2 * sampling.pool.halo
     for number in numbers:
         index, row, col, symmetry = sampling.sample(number)
-        image, ids = blocks[index]
+        image, *of_pixels = blocks[index]
         warp = sampling.warped(number)
         if warp:
             patch = warp.image(image, row, col, context)
-            core = warp.labels(ids, row, col, size)
+            cores = [warp.labels(ids, row, col, size) for ids in of_pixels]
         else:
             patch = image[:, row : row + context, col : col + context]
-            core = torch.from_numpy(ids[row : row + size, col : col + size])
+            inside = slice(row, row + size), slice(col, col + size)
+            cores = [torch.from_numpy(ids[inside]) for ids in of_pixels]
         images.append(sampling.radiometric_jitter(dihedral(patch, symmetry), number))
-        labels.append(dihedral(core, symmetry))
-    return torch.stack(images), torch.stack(labels)
+        for core, of_kind in zip(cores, (labels, borders), strict=True):
+            of_kind.append(dihedral(core, symmetry))
+    return torch.stack(images), torch.stack(labels), torch.stack(borders)

@@ -4,9 +4,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from geopipe.classes import IGNORE
+
+BORDER_WEIGHT = 4.0
+"""Of a pixel on a border, against one elsewhere."""
 
 
 class SummedLoss(NamedTuple):
@@ -19,6 +22,10 @@ class SummedLoss(NamedTuple):
     """Scalar float32."""
     weight: Tensor
     """Scalar: the labelled pixels, or the sum of their class weights."""
+
+    def plus(self, other: "SummedLoss") -> "SummedLoss":
+        """Both together."""
+        return SummedLoss(self.total + other.total, self.weight + other.weight)
 
     @property
     def mean(self) -> Tensor:
@@ -41,6 +48,23 @@ def labelled_cross_entropy(
     if class_weights is None:
         return SummedLoss(total, total.new_tensor(len(labelled)))
     return SummedLoss(total, class_weights[labelled.long()].sum())
+
+
+def border_cross_entropy(scores: Tensor, borders: Tensor, share: float) -> SummedLoss:
+    """Binary cross-entropy of borders, weighted by `share`, over the pixels where they are known.
+
+    Borders are rare and narrow: a pixel of one weighs BORDER_WEIGHT times as much. `scores`
+    (N, 1, h, w) log-odds of any float type, `borders` (N, h, w) uint8: 1, 0 or IGNORE. The weight
+    of the sum is 0: what `labelled_cross_entropy` is divided by, this is, too.
+    """
+    loss = binary_cross_entropy_with_logits(
+        scores[:, 0].float(),
+        (borders == 1).float(),
+        reduction="none",
+        pos_weight=scores.new_tensor(BORDER_WEIGHT, dtype=torch.float32),
+    )
+    total = share * (loss * (borders != IGNORE)).sum()
+    return SummedLoss(total, total.new_tensor(0.0))
 
 
 def generalised_cross_entropy(

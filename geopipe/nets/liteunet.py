@@ -20,6 +20,10 @@ _BORDER = 5
 """Cells of stage 4 that see the backbone's padding: it reaches 73 px beyond a cell, of 16 px."""
 
 
+_BORDER_BIAS = -2.0
+"""Log-odds that an untrained network starts from: a border is rare."""
+
+
 class LiteUNet(BaseNetwork):
     """Image to one score map per class of the same resolution (Ronneberger et al. 2015).
 
@@ -35,9 +39,9 @@ class LiteUNet(BaseNetwork):
     class_axes: ClassVar[dict[str, int]] = {"head.weight": 1, "head.bias": 1}
     feature_layers = tuple(f"down.{name}" for name in _DOWN)
 
-    def __init__(self, bands: int, classes: int) -> None:
+    def __init__(self, bands: int, classes: int, *, borders: bool = False) -> None:
         super().__init__()
-        self.bands, self.classes = bands, classes
+        self.bands, self.classes, self.borders = bands, classes, borders
         blocks = build_backbone(BACKBONE, "c5").blocks
         self.down = nn.ModuleDict({name: blocks[name] for name in ("stem", *_DOWN)})
         first = self.down["stem"].get_submodule("conv")
@@ -56,10 +60,14 @@ class LiteUNet(BaseNetwork):
         self.head = nn.Conv2d(_FINE, classes, 1)
         nn.init.xavier_normal_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        if borders:
+            self.border_head = nn.Conv2d(_FINE, 1, 1)
+            nn.init.xavier_normal_(self.border_head.weight)
+            nn.init.constant_(self.border_head.bias, _BORDER_BIAS)  # type: ignore[arg-type]
 
     @property
     def architecture(self) -> dict[str, Any]:
-        return {"net": "lite-unet"}
+        return {"net": "lite-unet", **({"borders": True} if self.borders else {})}
 
     def start_from(self, backbone: BackboneNet) -> None:
         """Take the weights of an EfficientNet-Lite0.
@@ -75,6 +83,15 @@ class LiteUNet(BaseNetwork):
             block.load_state_dict(weights)
 
     def forward(self, image: Tensor) -> Tensor:
+        scores: Tensor = self.head(self._features(image))
+        return scores.contiguous()
+
+    def with_borders(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        features = self._features(image)
+        return self.head(features).contiguous(), self.border_head(features).contiguous()
+
+    def _features(self, image: Tensor) -> Tensor:
+        """(N, _FINE, h, w) that the scores are made of."""
         # Channels last: as in a UNet; depthwise convolutions gain most.
         x, skips = image.contiguous(memory_format=torch.channels_last), {}
         full_image = x
@@ -86,6 +103,7 @@ class LiteUNet(BaseNetwork):
             x = self.merge[name](torch.cat([trim(skips.pop(name), offset), x], 1))
             offset += CONVS
         x, offset = self.up["image"](x), 2 * offset
-        x = self.merge["image"](torch.cat([self.fine(trim(full_image, offset - CONVS)), x], 1))
-        scores: Tensor = self.head(x)
-        return scores.contiguous()
+        merged: Tensor = self.merge["image"](
+            torch.cat([self.fine(trim(full_image, offset - CONVS)), x], 1)
+        )
+        return merged

@@ -139,7 +139,7 @@ def test_batches_hold_images_and_labels_of_one_place(jitter):
 
     sampling = PatchSampler(POOL, 16, 0, jitter=jitter)
     blocks = [(torch.from_numpy(b.image), b.labels) for b in POOL.blocks]
-    images, labels = _batch(sampling, blocks, range(30, 42))
+    images, labels, _ = _batch(sampling, blocks, range(30, 42))
     assert images.shape == (12, 1, 24, 24)
     assert labels.shape == (12, 16, 16)
     for image, ids in zip(images[:, 0, 4:-4, 4:-4], labels, strict=True):

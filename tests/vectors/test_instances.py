@@ -77,3 +77,37 @@ def test_a_part_below_the_smallest_area_stays_with_its_neighbour():
     shapes = [box(20, 20, 50, 50), box(52, 32, 57, 38), box(50, 34, 52, 35)]
     assert count(mask(shapes)) == 1
     assert split_instances(mask(shapes), GSD, 1.0).max() == 2
+
+
+def terrace(walls):
+    """Borders as a network scores them: high on the walls, near 0 elsewhere."""
+    borders = np.full((120, 120), 0.02, np.float32)
+    for column in walls:
+        borders[:, column - 2 : column + 2] = 0.8
+    return borders
+
+
+def test_houses_in_a_row_are_told_apart_by_their_borders():
+    row = mask([box(10, 30, 100, 54)])
+    flat = np.full(row.shape, 0.95, np.float32)
+    for probability in (None, flat):
+        labels = split_instances(row, GSD, MIN_M2, probability, borders=terrace([28, 46, 64, 82]))
+        assert labels.max() == 5
+        walls = np.flatnonzero(np.diff(labels[40, 10:100])) + 11
+        assert np.abs(walls - [28, 46, 64, 82]).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["hall", "courtyard", "L"])
+def test_a_building_without_borders_stays_one(name):
+    pixels = mask(ONE[name])
+    assert split_instances(pixels, GSD, MIN_M2, borders=terrace([])).max() == 1
+    unknown = np.full(pixels.shape, np.nan, np.float32)
+    assert split_instances(pixels, GSD, MIN_M2, borders=unknown).max() == 1
+
+
+def test_a_border_that_ends_inside_separates_nothing():
+    """A ridge, a chimney: around its end the building goes on."""
+    pixels = mask([box(10, 20, 100, 90)])
+    borders = terrace([55])
+    borders[50:] = 0.02
+    assert split_instances(pixels, GSD, MIN_M2, borders=borders).max() == 1
