@@ -41,7 +41,7 @@ class _UNet(Schema):
 
 class _LiteUNet(Schema):
     net: Literal["lite-unet"]
-    borders: bool = False
+    cores: bool = False
 
 
 def _known(name: str) -> str:

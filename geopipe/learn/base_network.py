@@ -17,7 +17,7 @@ from geopipe.learn.label_areas import learnt_areas
 from geopipe.learn.loop import RESUME, TrainingHistory, fit
 from geopipe.learn.loss import (
     SummedLoss,
-    border_cross_entropy,
+    core_cross_entropy,
     generalised_cross_entropy,
     labelled_cross_entropy,
 )
@@ -28,15 +28,15 @@ from geopipe.learn.schedule import Schedule, constant, one_cycle
 from geopipe.learn.shards import sharded_gradient
 from geopipe.learn.start import StartModel
 from geopipe.nets import BaseNetworkName, SegmentationModel, build_base_network
-from geopipe.nets.classes import with_border_scores
+from geopipe.nets.classes import with_core_scores
 from geopipe.nets.liteunet import BACKBONE, LiteUNet
 from geopipe.raster.credit import joined_credits
 
 _CROSS_ENTROPY_SHARE = 0.25
 """Share of the steps that minimise the cross-entropy before a robust loss."""
 
-_BORDER_SHARE = 0.5
-"""What the loss of borders weighs against that of classes."""
+_CORE_SHARE = 0.5
+"""What the loss of cores weighs against that of classes."""
 
 MIN_STEPS = 200
 """With fewer a CNN is not trained, however few the labels are."""
@@ -206,26 +206,26 @@ def _untrained(
     """The model before its first step."""
     if start:
         base = start.base_network(scheme, plan.seed)
-        if _learns_borders(pool, plan) and not base.borders:
+        if _learns_cores(pool, plan) and not base.cores:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(plan.seed)
-                base = with_border_scores(base)
+                base = with_core_scores(base)
         net = SegmentationModel(base)
         mean, std = start.statistics(dtype) or pool.statistics()
         return Checkpoint(net, scheme, mean, std, dtype, gsd, start.provenance(scheme))
     mean, std = pool.statistics()
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
-        sizes = {"borders": True} if _learns_borders(pool, plan) else {}
+        sizes = {"cores": True} if _learns_cores(pool, plan) else {}
         base = build_base_network(len(mean), len(scheme), plan.net, **sizes)
     if isinstance(base, LiteUNet):
         base.start_from(load_backbone(BACKBONE, last_layer="c5"))
     return Checkpoint(SegmentationModel(base), scheme, mean, std, dtype, gsd)
 
 
-def _learns_borders(pool: PatchPool, plan: BaseNetworkPlan) -> bool:
-    """Whether the network scores borders, too: where there are labels to learn it from."""
-    return plan.net == "lite-unet" and plan.steps > 0 and pool.has_borders
+def _learns_cores(pool: PatchPool, plan: BaseNetworkPlan) -> bool:
+    """Whether the network scores cores, too: where there are labels to learn it from."""
+    return plan.net == "lite-unet" and plan.steps > 0 and pool.has_cores
 
 
 Loss = Callable[[Tensor, Tensor, int], SummedLoss]
@@ -244,20 +244,20 @@ def patch_loss(
         (
             model.normalize(torch.from_numpy(b.image), torch.from_numpy(b.valid)),
             b.labels,
-            np.full_like(b.labels, IGNORE) if b.borders is None else b.borders,
+            np.full_like(b.labels, IGNORE) if b.cores is None else b.cores,
         )
         for b in sampling.pool.blocks
     ]
 
     def part(step: int, numbers: range) -> SummedLoss:
-        image, labels, of_borders = _batch(sampling, blocks, numbers)
+        image, labels, of_cores = _batch(sampling, blocks, numbers)
         with training_autocast(device, precision):
-            if not model.net.base.borders:
+            if not model.net.base.cores:
                 return loss(model.net(image.to(device)), labels.to(device), step)
             steps = (model.net.iterations,)
-            (scores,), borders = model.net.forward_with_borders(image.to(device), steps)
+            (scores,), cores = model.net.forward_with_cores(image.to(device), steps)
         result = loss(scores, labels.to(device), step)
-        return result.plus(border_cross_entropy(borders, of_borders.to(device), _BORDER_SHARE))
+        return result.plus(core_cross_entropy(cores, of_cores.to(device), _CORE_SHARE))
 
     return part
 
@@ -301,8 +301,8 @@ def _normalized(model: Checkpoint, check: Callable[[Checkpoint], float]) -> floa
 def _batch(
     sampling: PatchSampler, blocks: list[tuple[Tensor, np.ndarray, np.ndarray]], numbers: range
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (n, bands, patch + 2 halo, ...), labels and borders (n, patch, patch) uint8."""
-    images, labels, borders = [], [], []
+    """Images (n, bands, patch + 2 halo, ...), labels and cores (n, patch, patch) uint8."""
+    images, labels, cores = [], [], []
     size, context = sampling.patch, sampling.patch + 2 * sampling.pool.halo
     for number in numbers:
         index, row, col, symmetry = sampling.sample(number)
@@ -310,12 +310,12 @@ def _batch(
         warp = sampling.warped(number)
         if warp:
             patch = warp.image(image, row, col, context)
-            cores = [warp.labels(ids, row, col, size) for ids in of_pixels]
+            inner = [warp.labels(ids, row, col, size) for ids in of_pixels]
         else:
             patch = image[:, row : row + context, col : col + context]
             inside = slice(row, row + size), slice(col, col + size)
-            cores = [torch.from_numpy(ids[inside]) for ids in of_pixels]
+            inner = [torch.from_numpy(ids[inside]) for ids in of_pixels]
         images.append(sampling.radiometric_jitter(dihedral(patch, symmetry), number))
-        for core, of_kind in zip(cores, (labels, borders), strict=True):
-            of_kind.append(dihedral(core, symmetry))
-    return torch.stack(images), torch.stack(labels), torch.stack(borders)
+        for ids, of_kind in zip(inner, (labels, cores), strict=True):
+            of_kind.append(dihedral(ids, symmetry))
+    return torch.stack(images), torch.stack(labels), torch.stack(cores)

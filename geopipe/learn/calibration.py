@@ -82,8 +82,8 @@ def _half(pool: PatchPool, fold: int) -> PatchPool:
         kept = slice(None, middle - _GAP_PX) if fold == 0 else slice(middle + _GAP_PX, None)
         index = (kept, slice(None)) if axis == 0 else (slice(None), kept)
         labels = _only(block.labels, index)
-        borders = None if block.borders is None else _only(block.borders, index)
-        blocks.append(PoolBlock(block.image, block.valid, labels, borders))
+        cores = None if block.cores is None else _only(block.cores, index)
+        blocks.append(PoolBlock(block.image, block.valid, labels, cores))
     positions = tuple(
         at[np.array([blocks[i].labels[r, c] == k for i, r, c in at], bool)]
         for k, at in enumerate(pool.positions)

@@ -8,9 +8,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from geopipe.classes import IGNORE
 
-BORDER_WEIGHT = 4.0
-"""Of a pixel on a border, against one elsewhere."""
-
 
 class SummedLoss(NamedTuple):
     """A loss over some of a batch's patches; the batch's is the sum of totals by that of weights.
@@ -50,20 +47,17 @@ def labelled_cross_entropy(
     return SummedLoss(total, class_weights[labelled.long()].sum())
 
 
-def border_cross_entropy(scores: Tensor, borders: Tensor, share: float) -> SummedLoss:
-    """Binary cross-entropy of borders, weighted by `share`, over the pixels where they are known.
+def core_cross_entropy(scores: Tensor, cores: Tensor, share: float) -> SummedLoss:
+    """Binary cross-entropy of cores of buildings, times `share`, where they are known.
 
-    Borders are rare and narrow: a pixel of one weighs BORDER_WEIGHT times as much. `scores`
-    (N, 1, h, w) log-odds of any float type, `borders` (N, h, w) uint8: 1, 0 or IGNORE. The weight
-    of the sum is 0: what `labelled_cross_entropy` is divided by, this is, too.
+    `scores` (N, 1, h, w) log-odds of any float type, `cores` (N, h, w) uint8: 1, 0 or IGNORE. It
+    is to be added to the loss of the classes and has no weight of its own: both are divided by
+    the labelled pixels.
     """
     loss = binary_cross_entropy_with_logits(
-        scores[:, 0].float(),
-        (borders == 1).float(),
-        reduction="none",
-        pos_weight=scores.new_tensor(BORDER_WEIGHT, dtype=torch.float32),
+        scores[:, 0].float(), (cores == 1).float(), reduction="none"
     )
-    total = share * (loss * (borders != IGNORE)).sum()
+    total = share * (loss * (cores != IGNORE)).sum()
     return SummedLoss(total, total.new_tensor(0.0))
 
 

@@ -43,8 +43,8 @@ class PoolBlock:
     """(height, width) of the image, bool"""
     labels: np.ndarray
     """(h, w) uint8; IGNORE where unknown or not valid"""
-    borders: np.ndarray | None = None
-    """(h, w) uint8: 1 on a border between two buildings, IGNORE as in `labels`; None: unknown."""
+    cores: np.ndarray | None = None
+    """(h, w) uint8: 1 in the core of a building, IGNORE where unknown; None: all of it is."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class PatchPool:
         return np.asarray(np.sum(ids, axis=0))
 
     @property
-    def has_borders(self) -> bool:
-        """Whether a border between two buildings is labelled."""
-        return any(b.borders is not None and (b.borders == 1).any() for b in self.blocks)
+    def has_cores(self) -> bool:
+        """Whether the core of a building is labelled."""
+        return any(b.cores is not None and (b.cores == 1).any() for b in self.blocks)
 
     @cached_property
     def shares(self) -> np.ndarray:
@@ -185,11 +185,11 @@ def build_pool(
     stride: int = MnihCNN.stride,
     max_px: int | None = None,
     every_class: bool = True,
-    borders: LabelSource | None = None,
+    cores: LabelSource | None = None,
 ) -> PatchPool:
     """Read the scene (or, if it is large, random labelled blocks of it) onto the net's grid.
 
-    `borders`: labels of the scheme BORDERS on the same ground.
+    `cores`: labels of the scheme CORES on the same ground.
     `halo` and `stride` are those of the net to be trained; of more than `max_px` net pixels
     (default MAX_PX) a part is read. Raises SceneError when not one patch fits and, with
     `every_class`, LabelError when a class has no labelled pixel.
@@ -215,7 +215,7 @@ def build_pool(
     with progress("reading training pixels", len(selected)) as advance:
         for i in selected:
             context = windows[i].snap(stride).expand(halo)
-            blocks.append(_read_block(scene, source, borders, grid, windows[i], context))
+            blocks.append(_read_block(scene, source, cores, grid, windows[i], context))
             advance()
     classes = len(source.scheme)
     pool = PatchPool(
@@ -279,7 +279,7 @@ def _boundaries(size: int, stride: int) -> list[int]:
 def _read_block(
     scene: Scene,
     source: LabelSource,
-    borders: LabelSource | None,
+    cores: LabelSource | None,
     grid: NetworkGrid,
     core: Window,
     context: Window,
@@ -288,9 +288,9 @@ def _read_block(
     geobox = window_geobox(grid.geobox(scene.geobox), core)
     inner = valid[core.within(context)]
     labels = np.where(inner, source.read(geobox), IGNORE).astype(np.uint8)
-    if borders is None:
+    if cores is None:
         return PoolBlock(image, valid, labels)
-    known = np.where(inner, borders.read(geobox), IGNORE).astype(np.uint8)
+    known = np.where(inner, cores.read(geobox), IGNORE).astype(np.uint8)
     return PoolBlock(image, valid, labels, known)
 
 

@@ -177,18 +177,18 @@ def _scores(
     view: _View,
     iterations: Sequence[int] | None,
     precision: Precision,
-    with_borders: bool = False,
+    with_cores: bool = False,
 ) -> tuple[list[Tensor], Tensor | None]:
-    """Scores after each of `iterations`, and if asked for the log-odds of borders (1, h, w)."""
+    """Scores after each of `iterations`, and if asked for the log-odds of cores (1, h, w)."""
     requested = (model.net.iterations,) if iterations is None else iterations
-    borders = None
+    cores = None
     with torch.inference_mode(), autocast(view.image.device.type, precision):
-        if with_borders:
-            steps, on_net = model.net.forward_with_borders(view.image, requested)
-            borders = view.on_scene(on_net[0].float())
+        if with_cores:
+            steps, on_net = model.net.forward_with_cores(view.image, requested)
+            cores = view.on_scene(on_net[0].float())
         else:
             steps = model.net.forward_steps(view.image, requested)
-        return [view.on_scene(scores[0].float()) for scores in steps], borders
+        return [view.on_scene(scores[0].float()) for scores in steps], cores
 
 
 @contextmanager
@@ -247,8 +247,8 @@ class TileJob:
 
     A tile's file holds the class map after each of `iterations` and, after the last, the
     probability of the best class (`with_confidence`) and of each (`with_scores`), uint8:
-    SCORE_STEPS x probability. With `with_borders`, of a model that scores them, the last band is
-    the probability of a border between two buildings.
+    SCORE_STEPS x probability. With `with_cores`, of a model that scores them, the last band is
+    the probability of the core of a building.
     """
 
     scene: Scene
@@ -262,7 +262,7 @@ class TileJob:
     precision: Precision = "float32"
     skip_bad: bool = False
     with_confidence: bool = False
-    with_borders: bool = False
+    with_cores: bool = False
     picture: tuple[int, int] | None = None
     """Rows and columns of a picture of the scene, to which each tile writes its part."""
     kernels: Kernels = field(default_factory=Kernels)
@@ -302,9 +302,7 @@ class TileJob:
             return self._nodata_tile(tile, len(model.scheme)), ()
         cells = CellGrid.of(view.grid, tile.core) if model.domain else None
         with _watched(observer, model, view, cells) as features:
-            steps, borders = _scores(
-                model, view, self.iterations, self.precision, self.with_borders
-            )
+            steps, cores = _scores(model, view, self.iterations, self.precision, self.with_cores)
         bands = [best_class(s)[None] for s in steps]
         if self.with_scores or self.with_confidence:
             levels = [_levels(rows, model.temperature) for rows in steps[-1].split(_ROWS, 1)]
@@ -312,8 +310,8 @@ class TileJob:
                 bands.append(torch.cat([s.amax(0, keepdim=True) for s in levels], 1))
             if self.with_scores:
                 bands.append(torch.cat(levels, 1))
-        if borders is not None:
-            bands.append(torch.sigmoid(borders).mul_(SCORE_STEPS).round_().to(torch.uint8))
+        if cores is not None:
+            bands.append(torch.sigmoid(cores).mul_(SCORE_STEPS).round_().to(torch.uint8))
         data: np.ndarray = torch.cat(bands).cpu().numpy()
         data[:, ~valid] = IGNORE
         if cells is None or model.domain is None:
@@ -323,7 +321,7 @@ class TileJob:
 
     def _nodata_tile(self, tile: Tile, classes: int) -> np.ndarray:
         bands = len(self.iterations) + self.with_confidence + self.with_scores * classes
-        bands += self.with_borders
+        bands += self.with_cores
         return np.full((bands, *tile.core.shape), IGNORE, np.uint8)
 
     def _model(self) -> tuple[Checkpoint, FeatureObserver]:

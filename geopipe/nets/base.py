@@ -34,16 +34,16 @@ class BaseNetwork(nn.Module):
     feature_layers: tuple[str, ...] = ()
     """Layers whose outputs tell how unlike an image is to those that were learned from; they run
     once in a forward."""
-    borders: bool = False
-    """Whether it also scores borders between neighbouring objects, see `with_borders`."""
+    cores: bool = False
+    """Whether it also scores the cores of buildings, see `with_cores`."""
     floats_per_batch: int = 0
     """As many more, whatever the image's size: of the patches that are looked at together."""
 
-    def with_borders(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The scores of a network with `borders`, and the borders' (N, 1, h - 2 r, w - 2 r).
+    def with_cores(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The scores of a network with `cores`, and the cores' (N, 1, h - 2 r, w - 2 r).
 
-        The second are log-odds that a pixel lies on or in a narrow gap between two buildings. They
-        are no class: the class scores are those of `forward`.
+        The second are log-odds that a pixel lies in the core of a building: inside it, and not
+        near its outline. They are no class: the class scores are those of `forward`.
         """
         raise NotImplementedError
 

@@ -24,7 +24,7 @@ def build_base_network(bands: int, classes: int, net: str = "cnn", **sizes: Any)
         bands: Bands of the image.
         classes: Classes of the scores.
         net: "cnn", "unet", "lite-unet", or what `architecture` of a PatchNet or ChipNet names.
-        **sizes: `base` and `depth` of a U-Net, `borders` of a LiteUNet, the arguments of a
+        **sizes: `base` and `depth` of a U-Net, `cores` of a LiteUNet, the arguments of a
             PatchNet or a ChipNet.
 
     Raises:
@@ -38,7 +38,7 @@ def build_base_network(bands: int, classes: int, net: str = "cnn", **sizes: Any)
         raise ValueError(f"sizes of a net: {sizes}")
     if net == "cnn" and not sizes:
         return MnihCNN(bands, classes)
-    if net == "lite-unet" and sizes.keys() <= {"borders"}:
+    if net == "lite-unet" and sizes.keys() <= {"cores"}:
         return LiteUNet(bands, classes, **sizes)
     if net == "unet" and sizes.keys() <= {"base", "depth"}:
         return UNet(bands, classes, **sizes)

@@ -1,4 +1,4 @@
-"""Other outputs for a trained network: another set of classes, or borders beside them."""
+"""Other outputs for a trained network: other classes, or cores of buildings beside them."""
 
 from collections.abc import Sequence
 
@@ -33,12 +33,12 @@ def with_classes(net: BaseNetwork, sources: Sequence[int | None]) -> BaseNetwork
     return copy
 
 
-def with_border_scores(net: BaseNetwork) -> BaseNetwork:
-    """A copy of `net` that also scores borders, as an untrained network does; else the same.
+def with_core_scores(net: BaseNetwork) -> BaseNetwork:
+    """A copy of `net` that also scores cores, as an untrained network does; else the same.
 
-    Raises ValueError for a network that has no such scores, see `BaseNetwork.borders`.
+    Raises ValueError for a network that has no such scores, see `BaseNetwork.cores`.
     """
-    copy = build_base_network(net.bands, net.classes, **{**net.architecture, "borders": True})
+    copy = build_base_network(net.bands, net.classes, **{**net.architecture, "cores": True})
     copy.load_state_dict({**copy.state_dict(), **net.state_dict()})
     return copy
 

@@ -20,10 +20,6 @@ _BORDER = 5
 """Cells of stage 4 that see the backbone's padding: it reaches 73 px beyond a cell, of 16 px."""
 
 
-_BORDER_BIAS = -2.0
-"""Log-odds that an untrained network starts from: a border is rare."""
-
-
 class LiteUNet(BaseNetwork):
     """Image to one score map per class of the same resolution (Ronneberger et al. 2015).
 
@@ -39,9 +35,9 @@ class LiteUNet(BaseNetwork):
     class_axes: ClassVar[dict[str, int]] = {"head.weight": 1, "head.bias": 1}
     feature_layers = tuple(f"down.{name}" for name in _DOWN)
 
-    def __init__(self, bands: int, classes: int, *, borders: bool = False) -> None:
+    def __init__(self, bands: int, classes: int, *, cores: bool = False) -> None:
         super().__init__()
-        self.bands, self.classes, self.borders = bands, classes, borders
+        self.bands, self.classes, self.cores = bands, classes, cores
         blocks = build_backbone(BACKBONE, "c5").blocks
         self.down = nn.ModuleDict({name: blocks[name] for name in ("stem", *_DOWN)})
         first = self.down["stem"].get_submodule("conv")
@@ -60,14 +56,14 @@ class LiteUNet(BaseNetwork):
         self.head = nn.Conv2d(_FINE, classes, 1)
         nn.init.xavier_normal_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
-        if borders:
-            self.border_head = nn.Conv2d(_FINE, 1, 1)
-            nn.init.xavier_normal_(self.border_head.weight)
-            nn.init.constant_(self.border_head.bias, _BORDER_BIAS)  # type: ignore[arg-type]
+        if cores:
+            self.core_head = nn.Conv2d(_FINE, 1, 1)
+            nn.init.xavier_normal_(self.core_head.weight)
+            nn.init.zeros_(self.core_head.bias)  # type: ignore[arg-type]
 
     @property
     def architecture(self) -> dict[str, Any]:
-        return {"net": "lite-unet", **({"borders": True} if self.borders else {})}
+        return {"net": "lite-unet", **({"cores": True} if self.cores else {})}
 
     def start_from(self, backbone: BackboneNet) -> None:
         """Take the weights of an EfficientNet-Lite0.
@@ -86,9 +82,9 @@ class LiteUNet(BaseNetwork):
         scores: Tensor = self.head(self._features(image))
         return scores.contiguous()
 
-    def with_borders(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def with_cores(self, image: Tensor) -> tuple[Tensor, Tensor]:
         features = self._features(image)
-        return self.head(features).contiguous(), self.border_head(features).contiguous()
+        return self.head(features).contiguous(), self.core_head(features).contiguous()
 
     def _features(self, image: Tensor) -> Tensor:
         """(N, _FINE, h, w) that the scores are made of."""

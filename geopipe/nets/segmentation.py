@@ -67,17 +67,17 @@ class SegmentationModel(nn.Module):
         self._require(iterations)
         return self._steps(self._base_scores(image), image, iterations)
 
-    def forward_with_borders(
+    def forward_with_cores(
         self, image: Tensor, iterations: Sequence[int]
     ) -> tuple[list[Tensor], Tensor]:
-        """What `forward_steps` gives, and the log-odds of borders (N, 1, H, W).
+        """What `forward_steps` gives, and the log-odds of cores (N, 1, H, W).
 
-        For models whose base network has `borders`.
+        For models whose base network has `cores`.
         """
         self._require(iterations)
-        scores, borders = self.base.with_borders(image)
+        scores, cores = self.base.with_cores(image)
         size = torch.Size(n - 2 * self.halo for n in image.shape[-2:])
-        return self._steps(scores, image, iterations), center(borders, size)
+        return self._steps(scores, image, iterations), center(cores, size)
 
     def _steps(self, scores: Tensor, image: Tensor, iterations: Sequence[int]) -> list[Tensor]:
         """`forward_steps` from the scores of the base network."""

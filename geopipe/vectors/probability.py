@@ -63,8 +63,8 @@ class ClassProbability:
 
 
 @contextmanager
-def open_borders(path: Path, class_map: rasterio.DatasetReader) -> Iterator[ClassProbability]:
-    """The probability of borders between buildings on the pixels of `class_map`.
+def open_cores(path: Path, class_map: rasterio.DatasetReader) -> Iterator[ClassProbability]:
+    """The probability of cores of buildings on the pixels of `class_map`.
 
     Raises SceneError where `path` is not one band of bytes on these pixels.
     """

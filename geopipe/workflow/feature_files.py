@@ -19,16 +19,16 @@ def write_feature_files(
     scheme: ClassScheme,
     *,
     orthogonalize: bool,
-    borders: Path | None = None,
+    cores: Path | None = None,
 ) -> FeatureFiles:
     """Write what `write_features` writes, and ``features.html``, its layers over the scene.
 
-    `borders`: as `find_footprints` takes them. Raises SceneError or LabelError where a file cannot
+    `cores`: as `find_footprints` takes them. Raises SceneError or LabelError where a file cannot
     be read or written.
     """
     name = scene_names([scene.path])[scene.path]
     features = write_features(
-        class_map, folder, scheme, name=name, orthogonalize=orthogonalize, borders=borders
+        class_map, folder, scheme, name=name, orthogonalize=orthogonalize, cores=cores
     )
     colors = {
         layer: scheme.classes[class_id].color for class_id, layer in layer_names(scheme).items()
