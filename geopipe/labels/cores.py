@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import shapely
+from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geopipe.classes import ClassScheme
@@ -50,15 +51,11 @@ def core_labels(labels: LabelSource, depth: float) -> LabelSource | None:
 def _shrunk(buildings: np.ndarray, geobox: GeoBox, depth: float) -> np.ndarray:
     """(n,) what lies at least `depth` metres inside `buildings`, in their CRS."""
     down, along = ground_gsd(geobox)
-    to_px, from_px = ~geobox.affine, geobox.affine
+    to_metres = Affine.scale(along, down) * ~geobox.affine
+    shrunk = shapely.buffer(_moved(buildings, to_metres), -depth, join_style="mitre")
+    return _moved(shrunk[~shapely.is_empty(shrunk)], ~to_metres)
 
-    def to_metres(xy: np.ndarray) -> np.ndarray:
-        col, row = to_px * (xy[:, 0], xy[:, 1])
-        return np.column_stack([col * along, row * down])
 
-    def from_metres(xy: np.ndarray) -> np.ndarray:
-        return np.column_stack(from_px * (xy[:, 0] / along, xy[:, 1] / down))
-
-    plain = shapely.transform(buildings, to_metres)
-    shrunk = shapely.buffer(plain, -depth, join_style="mitre")
-    return np.asarray(shapely.transform(shrunk[~shapely.is_empty(shrunk)], from_metres))
+def _moved(shapes: np.ndarray, by: Affine) -> np.ndarray:
+    linear, offset = np.array([[by.a, by.d], [by.b, by.e]]), (by.c, by.f)
+    return np.asarray(shapely.transform(shapes, lambda xy: xy @ linear + offset))

@@ -302,7 +302,9 @@ def _batch(
     sampling: PatchSampler, blocks: list[tuple[Tensor, np.ndarray, np.ndarray]], numbers: range
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Images (n, bands, patch + 2 halo, ...), labels and cores (n, patch, patch) uint8."""
-    images, labels, cores = [], [], []
+    images: list[Tensor] = []
+    labels: list[Tensor] = []
+    cores: list[Tensor] = []
     size, context = sampling.patch, sampling.patch + 2 * sampling.pool.halo
     for number in numbers:
         index, row, col, symmetry = sampling.sample(number)

@@ -127,9 +127,11 @@ class TrainingSteps:
         # Only a network that scores cores looks at them, and only where it learns.
         learns_cores = self.workflow.base.net == "lite-unet" and name != "test"
         inputs = [*scene_files(settings), *label_files(settings, self.scheme)]
-        parameters = {"choice": settings.model_dump(mode="json"), "scheme": self.scheme.to_dict()}
-        if learns_cores:
-            parameters["cores"] = CORE_PX * self.gsd
+        parameters = {
+            "choice": settings.model_dump(mode="json"),
+            "scheme": self.scheme.to_dict(),
+            "core_depth_m": CORE_PX * self.gsd if learns_cores else None,
+        }
         target = self.labels(name)
         outputs = [target, target.with_name(target.name + ".aux.xml")]
         return Step(f"labels-{name}", inputs, parameters, outputs, write_labels)

@@ -65,11 +65,11 @@ def judge(class_map: Path, place: Place, role: str, scheme: ClassScheme) -> dict
             "area_error": area_error(t, m, known),
         }
         if name == "building":
-            true, drawn = _objects(place, role, scene), outlines(m & known, _metres(gsd))
+            true, drawn = _objects(place, role, scene), outlines(m & known, metres(gsd))
             row["objects"] = _plain(object_agreement(true, drawn))
             row["objects_no_crumbs"] = _plain(object_agreement(true, drawn, CRUMB_M2))
             row["true_objects"] = len(true)
-            buildings = _buildings(place, role, scene)
+            buildings = true_buildings(place, role, scene)
             row["footprints"] = _footprints(
                 class_map, known, place.area(role), scheme, scene, buildings
             )
@@ -108,7 +108,7 @@ def _footprints(
     truth: np.ndarray,
 ) -> dict[str, float]:
     """How the footprints of a map agree with `truth`, (n,) buildings in metres."""
-    drawn = _in_metres(_footprint_shapes(class_map, known, area, scheme), scene)
+    drawn = in_metres(footprint_shapes(class_map, known, area, scheme), scene)
     found = match_objects(drawn[shapely.area(drawn) >= CRUMB_M2], truth)
     return {
         "mapped": found.mapped,
@@ -121,7 +121,7 @@ def _footprints(
     }
 
 
-def _footprint_shapes(
+def footprint_shapes(
     class_map: Path, known: np.ndarray, area: BaseGeometry, scheme: ClassScheme
 ) -> np.ndarray:
     """(n,) footprints in the map's CRS, cut to `area`: those written with the map, or of its ids.
@@ -151,12 +151,12 @@ def _parts(shapes: np.ndarray) -> np.ndarray:
 
 def _objects(place: Place, role: str, scene: Scene) -> np.ndarray:
     """(n,) true buildings inside the part, in metres, those that touch made one."""
-    return separate(_in_metres(_true_shapes(place, role), scene))
+    return separate(in_metres(_true_shapes(place, role), scene))
 
 
-def _buildings(place: Place, role: str, scene: Scene) -> np.ndarray:
+def true_buildings(place: Place, role: str, scene: Scene) -> np.ndarray:
     """(n,) true buildings inside the part, in metres, each by itself, of at least CRUMB_M2."""
-    parts = _in_metres(_parts(_true_shapes(place, role)), scene)
+    parts = in_metres(_parts(_true_shapes(place, role)), scene)
     return np.asarray(parts[shapely.area(parts) >= CRUMB_M2])
 
 
@@ -166,16 +166,16 @@ def _true_shapes(place: Place, role: str) -> np.ndarray:
     return np.asarray(shapely.intersection(shapely.make_valid(shapes), place.area(role)))
 
 
-def _in_metres(shapes: np.ndarray, scene: Scene) -> np.ndarray:
+def in_metres(shapes: np.ndarray, scene: Scene) -> np.ndarray:
     """`shapes` of the scene's CRS in metres from its corner."""
-    to_metres = _metres(ground_gsd(scene.geobox)) * ~scene.geobox.affine
+    to_metres = metres(ground_gsd(scene.geobox)) * ~scene.geobox.affine
     a, b, c, d, e, f, *_ = to_metres
     return np.asarray(
         shapely.transform(shapes, lambda xy: np.column_stack([xy @ (a, b) + c, xy @ (d, e) + f]))
     )
 
 
-def _metres(gsd: tuple[float, float]) -> Affine:
+def metres(gsd: tuple[float, float]) -> Affine:
     """Pixels to metres on the ground; a part is small enough for one scale."""
     return Affine(gsd[1], 0, 0, 0, -gsd[0], 0)
 
