@@ -35,9 +35,6 @@ from geopipe.raster.credit import joined_credits
 _CROSS_ENTROPY_SHARE = 0.25
 """Share of the steps that minimise the cross-entropy before a robust loss."""
 
-_CORE_SHARE = 0.5
-"""What the loss of cores weighs against that of classes."""
-
 MIN_STEPS = 200
 """With fewer a CNN is not trained, however few the labels are."""
 
@@ -257,7 +254,7 @@ def patch_loss(
             steps = (model.net.iterations,)
             (scores,), cores = model.net.forward_with_cores(image.to(device), steps)
         result = loss(scores, labels.to(device), step)
-        return result.plus(core_cross_entropy(cores, of_cores.to(device), _CORE_SHARE))
+        return result.plus(core_cross_entropy(cores, of_cores.to(device)))
 
     return part
 

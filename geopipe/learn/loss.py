@@ -47,8 +47,8 @@ def labelled_cross_entropy(
     return SummedLoss(total, class_weights[labelled.long()].sum())
 
 
-def core_cross_entropy(scores: Tensor, cores: Tensor, share: float) -> SummedLoss:
-    """Binary cross-entropy of cores of buildings, times `share`, where they are known.
+def core_cross_entropy(scores: Tensor, cores: Tensor) -> SummedLoss:
+    """Binary cross-entropy of cores of buildings, where they are known.
 
     `scores` (N, 1, h, w) log-odds of any float type, `cores` (N, h, w) uint8: 1, 0 or IGNORE. It
     is to be added to the loss of the classes and has no weight of its own: both are divided by
@@ -57,7 +57,7 @@ def core_cross_entropy(scores: Tensor, cores: Tensor, share: float) -> SummedLos
     loss = binary_cross_entropy_with_logits(
         scores[:, 0].float(), (cores == 1).float(), reduction="none"
     )
-    total = share * (loss * (cores != IGNORE)).sum()
+    total = (loss * (cores != IGNORE)).sum()
     return SummedLoss(total, total.new_tensor(0.0))
 
 

@@ -57,6 +57,7 @@ class LiteUNet(BaseNetwork):
         nn.init.xavier_normal_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         if cores:
+            self.core_level = Level(2 * _FINE, _FINE)
             self.core_head = nn.Conv2d(_FINE, 1, 1)
             nn.init.xavier_normal_(self.core_head.weight)
             nn.init.zeros_(self.core_head.bias)  # type: ignore[arg-type]
@@ -79,15 +80,18 @@ class LiteUNet(BaseNetwork):
             block.load_state_dict(weights)
 
     def forward(self, image: Tensor) -> Tensor:
-        scores: Tensor = self.head(self._features(image))
+        scores: Tensor = self.head(self.merge["image"](self._joined(image)))
         return scores.contiguous()
 
     def with_cores(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        features = self._features(image)
-        return self.head(features).contiguous(), self.core_head(features).contiguous()
+        joined = self._joined(image)
+        scores: Tensor = self.head(self.merge["image"](joined))
+        # Detached: what the classes are told by does not change for the sake of cores.
+        cores: Tensor = self.core_head(self.core_level(joined.detach()))
+        return scores.contiguous(), cores.contiguous()
 
-    def _features(self, image: Tensor) -> Tensor:
-        """(N, _FINE, h, w) that the scores are made of."""
+    def _joined(self, image: Tensor) -> Tensor:
+        """(N, 2 _FINE, h, w): what the way up and the image itself bring to full resolution."""
         # Channels last: as in a UNet; depthwise convolutions gain most.
         x, skips = image.contiguous(memory_format=torch.channels_last), {}
         full_image = x
@@ -99,7 +103,4 @@ class LiteUNet(BaseNetwork):
             x = self.merge[name](torch.cat([trim(skips.pop(name), offset), x], 1))
             offset += CONVS
         x, offset = self.up["image"](x), 2 * offset
-        merged: Tensor = self.merge["image"](
-            torch.cat([self.fine(trim(full_image, offset - CONVS)), x], 1)
-        )
-        return merged
+        return torch.cat([self.fine(trim(full_image, offset - CONVS)), x], 1)

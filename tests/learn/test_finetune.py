@@ -319,6 +319,12 @@ def test_a_lite_unet_scores_cores_where_there_are_labels_of_them(pool_of, tmp_pa
     assert not plain.net.base.cores
     made, _ = train_base_network(with_cores(pool), SCHEME, plan, out=out, **known)
     assert made.net.base.cores
+    # The classes are learnt as without them, bit for bit.
+    for name, weight in plain.net.state_dict().items():
+        torch.testing.assert_close(made.net.state_dict()[name], weight, rtol=0, atol=0)
+    torch.manual_seed(plan.seed)
+    start = build_base_network(3, 2, "lite-unet", cores=True)
+    assert not torch.equal(made.net.base.core_head.weight, start.core_head.weight)
     # A model without goes on with them; one with them goes on without labels of them.
     for before, labels in ((plain, with_cores(pool)), (made, pool)):
         before.save(out)
@@ -333,13 +339,13 @@ def test_a_lite_unet_scores_cores_where_there_are_labels_of_them(pool_of, tmp_pa
 def test_the_loss_of_cores_leaves_out_what_is_unknown():
     cores = torch.tensor([[[1, 0], [0, IGNORE]]], dtype=torch.uint8)
     scores = torch.zeros(1, 1, 2, 2)
-    loss = core_cross_entropy(scores, cores, 0.5)
-    assert float(loss.total) == pytest.approx(0.5 * 3 * np.log(2))
+    loss = core_cross_entropy(scores, cores)
+    assert float(loss.total) == pytest.approx(3 * np.log(2))
     assert float(loss.weight) == 0
     scores[..., 1, 1] = 9.0
-    assert float(core_cross_entropy(scores, cores, 0.5).total) == float(loss.total)
+    assert float(core_cross_entropy(scores, cores).total) == float(loss.total)
     certain = torch.tensor([[[[40.0, -40.0], [-40.0, 0.0]]]])
-    assert float(core_cross_entropy(certain, cores, 0.5).total) == pytest.approx(0, abs=1e-6)
+    assert float(core_cross_entropy(certain, cores).total) == pytest.approx(0, abs=1e-6)
 
 
 def test_halves_of_a_tile_hide_the_cores_of_the_other_half(pool_of):
