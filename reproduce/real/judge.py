@@ -9,9 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyogrio
 import rasterio
 import shapely
 from affine import Affine
+from shapely.geometry.base import BaseGeometry
 
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.evaluation.objects import match_objects
@@ -20,6 +22,7 @@ from geopipe.labels import write_label_raster
 from geopipe.metrics import Metrics
 from geopipe.raster import Scene
 from geopipe.vectors.class_map import scores_beside
+from geopipe.vectors.features import BUILDINGS, GEOPACKAGE
 from geopipe.vectors.footprints import FootprintOptions, find_footprints
 from geopipe.workflow.schema import LabelledScene
 from geopipe.workflow.sources import label_source
@@ -36,7 +39,7 @@ from reproduce.real.place import Place
 
 CRUMB_M2 = 10.0
 """Smaller mapped buildings are left out of a second count of objects; the product draws no smaller
-footprints, so true ones below it are left out where footprints are compared."""
+footprints, so neither does the comparison of footprints."""
 OUTLINE_M = 1.0
 ROAD_M = 3.0
 
@@ -62,17 +65,17 @@ def judge(class_map: Path, place: Place, role: str, scheme: ClassScheme) -> dict
             "area_error": area_error(t, m, known),
         }
         if name == "building":
-            true, drawn = _objects(place, role, scene), outlines(m & known, _metres(gsd))
+            true, drawn = _objects(place, role, scene), outlines(m & known, metres(gsd))
             row["objects"] = _plain(object_agreement(true, drawn))
             row["objects_no_crumbs"] = _plain(object_agreement(true, drawn, CRUMB_M2))
             row["true_objects"] = len(true)
-            buildings = _buildings(place, role, scene)
+            buildings = true_buildings(place, role, scene)
             row["footprints"] = _footprints(
-                class_map, known, scheme, scene, buildings
+                class_map, known, place.area(role), scheme, scene, buildings
             )
             truth_map = place.out / f"{role}-truth.tif"
             row["footprints_of_truth"] = _footprints(
-                truth_map, known, scheme, scene, buildings
+                truth_map, known, place.area(role), scheme, scene, buildings
             )
         if name == "road":
             row["relaxed"] = _plain(relaxed_agreement(t, m, known, ROAD_M / px))
@@ -99,24 +102,14 @@ def _truth(place: Place, role: str, scheme: ClassScheme, scene: Scene) -> np.nda
 def _footprints(
     class_map: Path,
     known: np.ndarray,
+    area: BaseGeometry,
     scheme: ClassScheme,
     scene: Scene,
     truth: np.ndarray,
 ) -> dict[str, float]:
-    """How the footprints of `class_map` agree with `truth`, (n,) buildings in metres.
-
-    The map is cut to `known`, (h, w) bool. Probabilities are those beside it, if there are any.
-    """
-    with TemporaryDirectory() as folder:
-        cut = Path(folder) / "cut.tif"
-        with rasterio.open(class_map) as src:
-            ids = np.where(known, src.read(1), IGNORE)
-            with rasterio.open(cut, "w", **{**src.profile, "driver": "GTiff"}) as out:
-                out.write(ids, 1)
-        options = FootprintOptions(min_area=CRUMB_M2)
-        table = find_footprints(cut, scores_beside(class_map), options, scheme=scheme)
-    drawn = _in_metres(np.asarray(table.geometry.array, object), scene)
-    found = match_objects(drawn, truth)
+    """How the footprints of a map agree with `truth`, (n,) buildings in metres."""
+    drawn = in_metres(footprint_shapes(class_map, known, area, scheme), scene)
+    found = match_objects(drawn[shapely.area(drawn) >= CRUMB_M2], truth)
     return {
         "mapped": found.mapped,
         "truth": found.truth,
@@ -128,16 +121,43 @@ def _footprints(
     }
 
 
+def footprint_shapes(
+    class_map: Path, known: np.ndarray, area: BaseGeometry, scheme: ClassScheme
+) -> np.ndarray:
+    """(n,) footprints in the map's CRS, cut to `area`: those written with the map, or of its ids.
+
+    `known`: (h, w) bool, the pixels that the second are made from.
+    """
+    features = class_map.with_name(GEOPACKAGE)
+    if features.is_file():
+        table = pyogrio.read_dataframe(features, layer=BUILDINGS)
+        return _parts(shapely.intersection(np.asarray(table.geometry.array, object), area))
+    with TemporaryDirectory() as folder:
+        cut = Path(folder) / "cut.tif"
+        with rasterio.open(class_map) as src:
+            ids = np.where(known, src.read(1), IGNORE)
+            with rasterio.open(cut, "w", **{**src.profile, "driver": "GTiff"}) as out:
+                out.write(ids, 1)
+        options = FootprintOptions(min_area=CRUMB_M2)
+        table = find_footprints(cut, scores_beside(class_map), options, scheme=scheme)
+    return np.asarray(table.geometry.array, object)
+
+
+def _parts(shapes: np.ndarray) -> np.ndarray:
+    """(n,) the polygons that `shapes` are made of, those with an area."""
+    parts = shapely.get_parts(shapes)
+    return np.asarray(parts[shapely.area(parts) > 0])
+
+
 def _objects(place: Place, role: str, scene: Scene) -> np.ndarray:
     """(n,) true buildings inside the part, in metres, those that touch made one."""
-    return separate(_in_metres(_true_shapes(place, role), scene))
+    return separate(in_metres(_true_shapes(place, role), scene))
 
 
-def _buildings(place: Place, role: str, scene: Scene) -> np.ndarray:
+def true_buildings(place: Place, role: str, scene: Scene) -> np.ndarray:
     """(n,) true buildings inside the part, in metres, each by itself, of at least CRUMB_M2."""
-    parts = shapely.get_parts(_in_metres(_true_shapes(place, role), scene))
-    is_area = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
-    return np.asarray(parts[is_area & (shapely.area(parts) >= CRUMB_M2)])
+    parts = in_metres(_parts(_true_shapes(place, role)), scene)
+    return np.asarray(parts[shapely.area(parts) >= CRUMB_M2])
 
 
 def _true_shapes(place: Place, role: str) -> np.ndarray:
@@ -146,16 +166,16 @@ def _true_shapes(place: Place, role: str) -> np.ndarray:
     return np.asarray(shapely.intersection(shapely.make_valid(shapes), place.area(role)))
 
 
-def _in_metres(shapes: np.ndarray, scene: Scene) -> np.ndarray:
+def in_metres(shapes: np.ndarray, scene: Scene) -> np.ndarray:
     """`shapes` of the scene's CRS in metres from its corner."""
-    to_metres = _metres(ground_gsd(scene.geobox)) * ~scene.geobox.affine
+    to_metres = metres(ground_gsd(scene.geobox)) * ~scene.geobox.affine
     a, b, c, d, e, f, *_ = to_metres
     return np.asarray(
         shapely.transform(shapes, lambda xy: np.column_stack([xy @ (a, b) + c, xy @ (d, e) + f]))
     )
 
 
-def _metres(gsd: tuple[float, float]) -> Affine:
+def metres(gsd: tuple[float, float]) -> Affine:
     """Pixels to metres on the ground; a part is small enough for one scale."""
     return Affine(gsd[1], 0, 0, 0, -gsd[0], 0)
 
