@@ -43,7 +43,7 @@ def place(tmp_path, make_raster):
     return Place("drawn", spec, tmp_path, tmp_path / "out")
 
 
-def judged(place, shapes, folder, make_raster):
+def figures_of(place, shapes, folder, make_raster):
     scheme = load_scheme("buildings")
     ids = rasterize([(s, 1) for s in shapes], (SIDE, SIDE), dtype="uint8")
     raw = make_raster(ids[None], "raw.tif", crs="EPSG:32736", transform=PLANE, nodata=255)
@@ -54,7 +54,7 @@ def judged(place, shapes, folder, make_raster):
 def test_a_perfect_raster_of_terraced_houses_has_all_areas_and_few_footprints(
     place, tmp_path, make_raster
 ):
-    found = judged(place, (*TERRACE, DETACHED, SHED), tmp_path, make_raster)
+    found = figures_of(place, (*TERRACE, DETACHED, SHED), tmp_path, make_raster)
     assert found["objects"]["f1"] == 1
     footprints = found["footprints"]
     assert (footprints["mapped"], footprints["truth"]) == (2, 4), "the shed is left out"
@@ -65,6 +65,6 @@ def test_a_perfect_raster_of_terraced_houses_has_all_areas_and_few_footprints(
 
 def test_houses_that_the_map_keeps_apart_count_each(place, tmp_path, make_raster):
     apart = [s.buffer(-2, join_style="mitre") for s in TERRACE]
-    found = judged(place, (*apart, DETACHED), tmp_path, make_raster)
+    found = figures_of(place, (*apart, DETACHED), tmp_path, make_raster)
     assert found["footprints"]["f1"] == 1
     assert found["footprints_of_truth"]["f1"] == pytest.approx(1 / 3)
