@@ -109,15 +109,15 @@ def _footprints(
 ) -> dict[str, float]:
     """How the footprints of a map agree with `truth`, (n,) buildings in metres."""
     drawn = in_metres(footprint_shapes(class_map, known, area, scheme), scene)
-    found = match_objects(drawn[shapely.area(drawn) >= CRUMB_M2], truth)
+    metrics = match_objects(drawn[shapely.area(drawn) >= CRUMB_M2], truth)
     return {
-        "mapped": found.mapped,
-        "truth": found.truth,
-        "precision": found.precision,
-        "recall": found.recall,
-        "f1": found.f1,
-        "merged": found.under_segmented,
-        "split": found.over_segmented,
+        "mapped": metrics.mapped,
+        "truth": metrics.truth,
+        "precision": metrics.precision,
+        "recall": metrics.recall,
+        "f1": metrics.f1,
+        "merged": metrics.under_segmented,
+        "split": metrics.over_segmented,
     }
 
 

@@ -55,6 +55,7 @@ _INTRODUCTION = (
     "polygons that match a true building at an IoU of more than 0.5; buildings that touch are one,",
     "in the truth and in the map. Footprint F1: the footprints of `--vectors` against every true",
     "building of 10 m² and more by itself; in brackets the footprints of the rasterized truth.",
+    "Empty: of a run before they were judged. [What limits them](footprints.md).",
     "Area: mapped over true, less 1. Minutes and peak memory are of the whole workflow,",
     "with both maps, on the machine named below, which did other work beside some of the runs.",
 )
