@@ -167,15 +167,15 @@ def _page(result: dict[str, Any]) -> str:
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in result["rows"]:
-        row_figures = row["footprints"]
+        counts = row["footprints"]
         shares = (
-            *(row_figures[k] for k in ("precision", "recall", "f1", "merged")),
+            *(counts[k] for k in ("precision", "recall", "f1", "merged")),
             row["split_as_truth"],
             row["of_truth"]["f1"],
         )
         lines.append(
             f"| {row['title']} | {VARIANTS[row['variant']]} | {100 * row['iou']:.1f} | "
-            f"{100 * row['objects']['f1']:.1f} | {row_figures['mapped']} ({row_figures['truth']}) | "
+            f"{100 * row['objects']['f1']:.1f} | {counts['mapped']} ({counts['truth']}) | "
             + " | ".join(f"{100 * share:.1f}" for share in shares)
             + " |"
         )
