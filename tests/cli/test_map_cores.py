@@ -29,7 +29,7 @@ def models(tmp_path_factory, make_model):
         net.head.weight *= 3
     plain = LiteUNet(3, 3)
     plain.load_state_dict(
-        {k: v for k, v in net.state_dict().items() if not k.startswith("core_head")}
+        {k: v for k, v in net.state_dict().items() if not k.startswith("core_")}
     )
     folder = tmp_path_factory.mktemp("cores")
     paths = {}
@@ -62,7 +62,7 @@ def test_the_file_says_that_the_model_scores_cores(models, tmp_path):
         Checkpoint.load(damaged)
     foreign = tmp_path / "foreign.safetensors"
     foreign.write_bytes(data.replace(true, b'\\"cores\\":false'))
-    with pytest.raises(CheckpointError, match=r"core_head.* is unexpected"):
+    with pytest.raises(CheckpointError, match=r"core_.* is unexpected"):
         Checkpoint.load(foreign)
 
 
