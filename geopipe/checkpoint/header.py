@@ -42,6 +42,7 @@ class _UNet(Schema):
 
 class _LiteUNet(Schema):
     net: Literal["lite-unet"]
+    cores: bool = False
 
 
 def _known(name: str) -> str:

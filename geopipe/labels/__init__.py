@@ -4,6 +4,7 @@ All are read as class ids on any pixel grid; vectors are rasterized per window.
 """
 
 from geopipe.labels.area import Area, ClippedLabels
+from geopipe.labels.cores import CORES, core_labels
 from geopipe.labels.fetch import default_cache, fetch_osm, osm_cache_file
 from geopipe.labels.fetched import FETCH, fetch_labels, fetched_file, is_fetched
 from geopipe.labels.ignore_buffer import IgnoreBufferLabels
@@ -13,6 +14,7 @@ from geopipe.labels.vector import VectorLabels
 from geopipe.labels.write import LabelCounts, write_label_raster
 
 __all__ = [
+    "CORES",
     "FETCH",
     "Area",
     "ClippedLabels",
@@ -21,6 +23,7 @@ __all__ = [
     "LabelSource",
     "RasterLabels",
     "VectorLabels",
+    "core_labels",
     "default_cache",
     "fetch_labels",
     "fetch_osm",

@@ -12,10 +12,15 @@ from torch import Tensor
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import load_backbone
-from geopipe.classes import ClassScheme
+from geopipe.classes import IGNORE, ClassScheme
 from geopipe.learn.label_areas import learnt_areas
 from geopipe.learn.loop import RESUME, TrainingHistory, fit
-from geopipe.learn.loss import SummedLoss, generalised_cross_entropy, labelled_cross_entropy
+from geopipe.learn.loss import (
+    SummedLoss,
+    core_cross_entropy,
+    generalised_cross_entropy,
+    labelled_cross_entropy,
+)
 from geopipe.learn.memory import require_memory
 from geopipe.learn.precision import TrainingPrecision, training_autocast
 from geopipe.learn.sampler import PatchPool, PatchSampler, dihedral, fitting_patch
@@ -23,6 +28,7 @@ from geopipe.learn.schedule import Schedule, constant, one_cycle
 from geopipe.learn.shards import sharded_gradient
 from geopipe.learn.start import StartModel
 from geopipe.nets import BaseNetworkName, SegmentationModel, build_base_network
+from geopipe.nets.classes import with_core_scores
 from geopipe.nets.liteunet import BACKBONE, LiteUNet
 from geopipe.raster.credit import joined_credits
 
@@ -196,16 +202,27 @@ def _untrained(
 ) -> Checkpoint:
     """The model before its first step."""
     if start:
-        net = SegmentationModel(start.base_network(scheme, plan.seed))
+        base = start.base_network(scheme, plan.seed)
+        if _learns_cores(pool, plan) and not base.cores:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(plan.seed)
+                base = with_core_scores(base)
+        net = SegmentationModel(base)
         mean, std = start.statistics(dtype) or pool.statistics()
         return Checkpoint(net, scheme, mean, std, dtype, gsd, start.provenance(scheme))
     mean, std = pool.statistics()
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
-        base = build_base_network(len(mean), len(scheme), plan.net)
+        sizes = {"cores": True} if _learns_cores(pool, plan) else {}
+        base = build_base_network(len(mean), len(scheme), plan.net, **sizes)
     if isinstance(base, LiteUNet):
         base.start_from(load_backbone(BACKBONE, last_layer="c5"))
     return Checkpoint(SegmentationModel(base), scheme, mean, std, dtype, gsd)
+
+
+def _learns_cores(pool: PatchPool, plan: BaseNetworkPlan) -> bool:
+    """Whether the network scores cores, too: where there are labels to learn it from."""
+    return plan.net == "lite-unet" and plan.steps > 0 and pool.has_cores
 
 
 Loss = Callable[[Tensor, Tensor, int], SummedLoss]
@@ -221,15 +238,23 @@ def patch_loss(
 ) -> Callable[[int, range], SummedLoss]:
     """``part(step, numbers)`` for `sharded_gradient`: the loss of patches by their numbers."""
     blocks = [
-        (model.normalize(torch.from_numpy(b.image), torch.from_numpy(b.valid)), b.labels)
+        (
+            model.normalize(torch.from_numpy(b.image), torch.from_numpy(b.valid)),
+            b.labels,
+            np.full_like(b.labels, IGNORE) if b.cores is None else b.cores,
+        )
         for b in sampling.pool.blocks
     ]
 
     def part(step: int, numbers: range) -> SummedLoss:
-        image, labels = _batch(sampling, blocks, numbers)
+        image, labels, of_cores = _batch(sampling, blocks, numbers)
         with training_autocast(device, precision):
-            scores = model.net(image.to(device))
-        return loss(scores, labels.to(device), step)
+            if not model.net.base.cores:
+                return loss(model.net(image.to(device)), labels.to(device), step)
+            steps = (model.net.iterations,)
+            (scores,), cores = model.net.forward_with_cores(image.to(device), steps)
+        result = loss(scores, labels.to(device), step)
+        return result.plus(core_cross_entropy(cores, of_cores.to(device)))
 
     return part
 
@@ -271,21 +296,25 @@ def _normalized(model: Checkpoint, check: Callable[[Checkpoint], float]) -> floa
 
 
 def _batch(
-    sampling: PatchSampler, blocks: list[tuple[Tensor, np.ndarray]], numbers: range
-) -> tuple[Tensor, Tensor]:
-    """Images (n, bands, patch + 2 halo, ...) and labels (n, patch, patch) uint8 of n patches."""
-    images, labels = [], []
+    sampling: PatchSampler, blocks: list[tuple[Tensor, np.ndarray, np.ndarray]], numbers: range
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (n, bands, patch + 2 halo, ...), labels and cores (n, patch, patch) uint8."""
+    images: list[Tensor] = []
+    labels: list[Tensor] = []
+    cores: list[Tensor] = []
     size, context = sampling.patch, sampling.patch + 2 * sampling.pool.halo
     for number in numbers:
         index, row, col, symmetry = sampling.sample(number)
-        image, ids = blocks[index]
+        image, *of_pixels = blocks[index]
         warp = sampling.warped(number)
         if warp:
             patch = warp.image(image, row, col, context)
-            core = warp.labels(ids, row, col, size)
+            inner = [warp.labels(ids, row, col, size) for ids in of_pixels]
         else:
             patch = image[:, row : row + context, col : col + context]
-            core = torch.from_numpy(ids[row : row + size, col : col + size])
+            inside = slice(row, row + size), slice(col, col + size)
+            inner = [torch.from_numpy(ids[inside]) for ids in of_pixels]
         images.append(sampling.radiometric_jitter(dihedral(patch, symmetry), number))
-        labels.append(dihedral(core, symmetry))
-    return torch.stack(images), torch.stack(labels)
+        for ids, of_kind in zip(inner, (labels, cores), strict=True):
+            of_kind.append(dihedral(ids, symmetry))
+    return torch.stack(images), torch.stack(labels), torch.stack(cores)

@@ -81,9 +81,9 @@ def _half(pool: PatchPool, fold: int) -> PatchPool:
         middle = block.labels.shape[axis] // 2
         kept = slice(None, middle - _GAP_PX) if fold == 0 else slice(middle + _GAP_PX, None)
         index = (kept, slice(None)) if axis == 0 else (slice(None), kept)
-        labels = np.full_like(block.labels, IGNORE)
-        labels[index] = block.labels[index]
-        blocks.append(PoolBlock(block.image, block.valid, labels))
+        labels = _only(block.labels, index)
+        cores = None if block.cores is None else _only(block.cores, index)
+        blocks.append(PoolBlock(block.image, block.valid, labels, cores))
     positions = tuple(
         at[np.array([blocks[i].labels[r, c] == k for i, r, c in at], bool)]
         for k, at in enumerate(pool.positions)
@@ -91,6 +91,13 @@ def _half(pool: PatchPool, fold: int) -> PatchPool:
     return PatchPool(
         tuple(blocks), pool.halo, pool.classes, pool.share / FOLDS, positions, pool.credit
     )
+
+
+def _only(ids: np.ndarray, index: tuple[slice, slice]) -> np.ndarray:
+    """`ids` (h, w) at `index`, IGNORE elsewhere."""
+    result = np.full_like(ids, IGNORE)
+    result[index] = ids[index]
+    return result
 
 
 def _scored(model: Checkpoint, pool: PatchPool) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from geopipe.classes import IGNORE
 
@@ -19,6 +19,10 @@ class SummedLoss(NamedTuple):
     """Scalar float32."""
     weight: Tensor
     """Scalar: the labelled pixels, or the sum of their class weights."""
+
+    def plus(self, other: "SummedLoss") -> "SummedLoss":
+        """Both together."""
+        return SummedLoss(self.total + other.total, self.weight + other.weight)
 
     @property
     def mean(self) -> Tensor:
@@ -41,6 +45,20 @@ def labelled_cross_entropy(
     if class_weights is None:
         return SummedLoss(total, total.new_tensor(len(labelled)))
     return SummedLoss(total, class_weights[labelled.long()].sum())
+
+
+def core_cross_entropy(scores: Tensor, cores: Tensor) -> SummedLoss:
+    """Binary cross-entropy of cores of buildings, where they are known.
+
+    `scores` (N, 1, h, w) log-odds of any float type, `cores` (N, h, w) uint8: 1, 0 or IGNORE. It
+    is to be added to the loss of the classes and has no weight of its own: both are divided by
+    the labelled pixels.
+    """
+    loss = binary_cross_entropy_with_logits(
+        scores[:, 0].float(), (cores == 1).float(), reduction="none"
+    )
+    total = (loss * (cores != IGNORE)).sum()
+    return SummedLoss(total, total.new_tensor(0.0))
 
 
 def generalised_cross_entropy(

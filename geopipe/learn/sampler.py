@@ -43,6 +43,8 @@ class PoolBlock:
     """(height, width) of the image, bool"""
     labels: np.ndarray
     """(h, w) uint8; IGNORE where unknown or not valid"""
+    cores: np.ndarray | None = None
+    """(h, w) uint8: 1 in the core of a building, IGNORE where unknown; None: all of it is."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class PatchPool:
         """Labelled pixels per class (classes,)."""
         ids = [np.bincount(b.labels.ravel(), minlength=256)[: self.classes] for b in self.blocks]
         return np.asarray(np.sum(ids, axis=0))
+
+    @property
+    def has_cores(self) -> bool:
+        """Whether the core of a building is labelled."""
+        return any(b.cores is not None and (b.cores == 1).any() for b in self.blocks)
 
     @cached_property
     def shares(self) -> np.ndarray:
@@ -178,9 +185,11 @@ def build_pool(
     stride: int = MnihCNN.stride,
     max_px: int | None = None,
     every_class: bool = True,
+    cores: LabelSource | None = None,
 ) -> PatchPool:
     """Read the scene (or, if it is large, random labelled blocks of it) onto the net's grid.
 
+    `cores`: labels of the scheme CORES on the same ground.
     `halo` and `stride` are those of the net to be trained; of more than `max_px` net pixels
     (default MAX_PX) a part is read. Raises SceneError when not one patch fits and, with
     `every_class`, LabelError when a class has no labelled pixel.
@@ -206,7 +215,7 @@ def build_pool(
     with progress("reading training pixels", len(selected)) as advance:
         for i in selected:
             context = windows[i].snap(stride).expand(halo)
-            blocks.append(_read_block(scene, source, grid, windows[i], context))
+            blocks.append(_read_block(scene, source, cores, grid, windows[i], context))
             advance()
     classes = len(source.scheme)
     pool = PatchPool(
@@ -268,12 +277,21 @@ def _boundaries(size: int, stride: int) -> list[int]:
 
 
 def _read_block(
-    scene: Scene, source: LabelSource, grid: NetworkGrid, core: Window, context: Window
+    scene: Scene,
+    source: LabelSource,
+    cores: LabelSource | None,
+    grid: NetworkGrid,
+    core: Window,
+    context: Window,
 ) -> PoolBlock:
     image, valid = (x.numpy() for x in network_input(scene, grid, context))
-    labels = source.read(window_geobox(grid.geobox(scene.geobox), core))
+    geobox = window_geobox(grid.geobox(scene.geobox), core)
     inner = valid[core.within(context)]
-    return PoolBlock(image, valid, np.where(inner, labels, IGNORE).astype(np.uint8))
+    labels = np.where(inner, source.read(geobox), IGNORE).astype(np.uint8)
+    if cores is None:
+        return PoolBlock(image, valid, labels)
+    known = np.where(inner, cores.read(geobox), IGNORE).astype(np.uint8)
+    return PoolBlock(image, valid, labels, known)
 
 
 def _positions(blocks: list[PoolBlock], class_id: int, seed: int) -> np.ndarray:

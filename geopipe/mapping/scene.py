@@ -63,6 +63,8 @@ class MapFiles:
     confidence: Path | None
     """Of the best class, where it was asked for."""
     scores: Path | None
+    cores: Path | None
+    """Probability of the core of a building, of a model that scores it, if asked for."""
     areas: tuple[float, ...]
     """Square metres on the ground of each class in the last class map."""
     bad: tuple[str, ...]
@@ -166,13 +168,15 @@ def map_scene(
     iterations: Sequence[int] | None = None,
     with_scores: bool = False,
     with_confidence: bool = False,
+    with_cores: bool = False,
     picture_px: int | None = None,
 ) -> MapFiles:
     """Compute the class map after each of `iterations` (default: the last) into `folder`.
 
     Tiles that the journal in `folder` has are not computed again. Memory does not grow with the
     scene: results go to files where they are computed. Raises JobError naming the tile that
-    failed; what is done stays for the next run. `picture_px`: the longer side of a picture of the
+    failed; what is done stays for the next run. `with_cores`: where the model scores them.
+    `picture_px`: the longer side of a picture of the
     scene, which a large one without overviews gets without being read again.
     """
     model = Checkpoint.load(model_path)
@@ -184,9 +188,9 @@ def map_scene(
     if Path(scene.path).exists():  # workers of a cluster may run in another folder
         scene = replace(scene, path=str(Path(scene.path).resolve()))
     tiling, classes = Tiling(scene.shape, need.core), len(model.scheme)
-    _require_disk(
-        folder, math.prod(scene.shape), len(steps), with_scores * classes + with_confidence
-    )
+    with_cores &= model.net.base.cores
+    bands = with_scores * classes + with_confidence + with_cores
+    _require_disk(folder, math.prod(scene.shape), len(steps), bands)
     start = time.monotonic()
 
     def start_journal() -> None:
@@ -197,6 +201,7 @@ def map_scene(
         _job(scene, model, model_path, engine, steps),
         with_scores=with_scores,
         with_confidence=with_confidence,
+        with_cores=with_cores,
         picture=preview_shape(scene, picture_px) if picture_px else None,
     )
     if engine.precision != "float32":
@@ -232,7 +237,7 @@ def map_scene(
     finally:
         journal.close()
     seconds = time.monotonic() - start
-    class_maps, confidence, scores = _mosaics(folder, job, tiling, classes)
+    class_maps, confidence, scores, cores = _mosaics(folder, job, tiling, classes)
     in_order = tuple(bad[i] for i in sorted(bad))
     preview = None
     if job.picture and not bad:
@@ -242,6 +247,7 @@ def map_scene(
         class_maps,
         confidence,
         scores,
+        cores,
         tuple(areas.tolist()),
         in_order,
         seconds,
@@ -261,8 +267,8 @@ def _begun_kernels(folder: Path) -> Kernels | None:
 
 def _mosaics(
     folder: Path, job: TileJob, tiling: Tiling, classes: int
-) -> tuple[tuple[Path, ...], Path | None, Path | None]:
-    """The class maps, the confidence and the scores that the tiles make up."""
+) -> tuple[tuple[Path, ...], Path | None, Path | None, Path | None]:
+    """The class maps, the confidence, the scores and the cores that the tiles make up."""
     geobox, tiles, steps = job.scene.geobox, Path(job.folder), job.iterations
     class_maps = tuple(folder / f"classes-{t}.tmp.vrt" for t in steps)
     for band, path in enumerate(class_maps):
@@ -272,12 +278,14 @@ def _mosaics(
     for name, bands in (
         ("confidence", int(job.with_confidence)),
         ("scores", classes * job.with_scores),
+        ("cores", int(job.with_cores)),
     ):
         mosaics.append(folder / f"{name}.tmp.vrt" if bands else None)
         if mosaics[-1]:
             write_mosaic(mosaics[-1], geobox, tiling, tiles, range(first, first + bands))
         first += bands
-    return class_maps, mosaics[0], mosaics[1]
+    confidence, scores, cores = mosaics
+    return class_maps, confidence, scores, cores
 
 
 @contextmanager
@@ -349,6 +357,7 @@ def _inputs(job: TileJob, core: int) -> dict[str, Any]:
         "iterations": list(job.iterations),
         "scores": job.with_scores,
         "confidence": job.with_confidence,
+        "cores": job.with_cores,
     }
 
 

@@ -49,7 +49,7 @@ def score_window(
     halo the net asks for, and the scores are brought back bilinearly (Maggiori et al., section
     IV). Every step depends on global pixel positions alone, so any window gives the same scores.
     """
-    return _scores(model, SceneView.of(model, scene, window, device), iterations, precision)
+    return _scores(model, SceneView.of(model, scene, window, device), iterations, precision)[0]
 
 
 def source_window(model: Checkpoint, grid: NetworkGrid, window: Window) -> Window:
@@ -174,12 +174,22 @@ def _watched(
 
 
 def _scores(
-    model: Checkpoint, view: SceneView, iterations: Sequence[int] | None, precision: Precision
-) -> list[Tensor]:
+    model: Checkpoint,
+    view: SceneView,
+    iterations: Sequence[int] | None,
+    precision: Precision,
+    with_cores: bool = False,
+) -> tuple[list[Tensor], Tensor | None]:
+    """Scores after each of `iterations`, and if asked for the log-odds of cores (1, h, w)."""
     requested = (model.net.iterations,) if iterations is None else iterations
+    cores = None
     with torch.inference_mode(), autocast(view.image.device.type, precision):
-        steps = model.net.forward_steps(view.image, requested)
-        return [view.on_scene(scores[0].float()) for scores in steps]
+        if with_cores:
+            steps, on_net = model.net.forward_with_cores(view.image, requested)
+            cores = view.on_scene(on_net[0].float())
+        else:
+            steps = model.net.forward_steps(view.image, requested)
+        return [view.on_scene(scores[0].float()) for scores in steps], cores
 
 
 @contextmanager
@@ -238,7 +248,8 @@ class TileJob:
 
     A tile's file holds the class map after each of `iterations` and, after the last, the
     probability of the best class (`with_confidence`) and of each (`with_scores`), uint8:
-    SCORE_STEPS x probability.
+    SCORE_STEPS x probability. With `with_cores`, of a model that scores them, the last band is
+    the probability of the core of a building.
     """
 
     scene: Scene
@@ -252,6 +263,7 @@ class TileJob:
     precision: Precision = "float32"
     skip_bad: bool = False
     with_confidence: bool = False
+    with_cores: bool = False
     picture: tuple[int, int] | None = None
     """Rows and columns of a picture of the scene, to which each tile writes its part."""
     kernels: Kernels = field(default_factory=Kernels)
@@ -291,7 +303,7 @@ class TileJob:
             return self._nodata_tile(tile, len(model.scheme)), ()
         cells = CellGrid.of(view.grid, tile.core) if model.domain else None
         with _watched(observer, model, view, cells) as features:
-            steps = _scores(model, view, self.iterations, self.precision)
+            steps, cores = _scores(model, view, self.iterations, self.precision, self.with_cores)
         bands = [best_class(s)[None] for s in steps]
         if self.with_scores or self.with_confidence:
             levels = [_levels(rows, model.temperature) for rows in steps[-1].split(_ROWS, 1)]
@@ -299,6 +311,8 @@ class TileJob:
                 bands.append(torch.cat([s.amax(0, keepdim=True) for s in levels], 1))
             if self.with_scores:
                 bands.append(torch.cat(levels, 1))
+        if cores is not None:
+            bands.append(torch.sigmoid(cores).mul_(SCORE_STEPS).round_().to(torch.uint8))
         data: np.ndarray = torch.cat(bands).cpu().numpy()
         data[:, ~valid] = IGNORE
         if cells is None or model.domain is None:
@@ -308,6 +322,7 @@ class TileJob:
 
     def _nodata_tile(self, tile: Tile, classes: int) -> np.ndarray:
         bands = len(self.iterations) + self.with_confidence + self.with_scores * classes
+        bands += self.with_cores
         return np.full((bands, *tile.core.shape), IGNORE, np.uint8)
 
     def _model(self) -> tuple[Checkpoint, FeatureObserver]:

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 MIN_PROBABILITY = 1e-6
 """Probability whose logarithm stands for none."""
@@ -34,8 +34,18 @@ class BaseNetwork(nn.Module):
     feature_layers: tuple[str, ...] = ()
     """Layers whose outputs tell how unlike an image is to those that were learned from; they run
     once in a forward."""
+    cores: bool = False
+    """Whether it also scores the cores of buildings, see `with_cores`."""
     floats_per_batch: int = 0
     """As many more, whatever the image's size: of the patches that are looked at together."""
+
+    def with_cores(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The scores of a network with `cores`, and the cores' (N, 1, h - 2 r, w - 2 r).
+
+        The second are log-odds that a pixel lies in the core of a building: inside it, and not
+        near its outline. They are no class: the class scores are those of `forward`.
+        """
+        raise NotImplementedError
 
     @property
     def architecture(self) -> dict[str, Any]:

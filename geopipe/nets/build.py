@@ -24,7 +24,8 @@ def build_base_network(bands: int, classes: int, net: str = "cnn", **sizes: Any)
         bands: Bands of the image.
         classes: Classes of the scores.
         net: "cnn", "unet", "lite-unet", or what `architecture` of a PatchNet or ChipNet names.
-        **sizes: `base` and `depth` of a U-Net, the arguments of a PatchNet or a ChipNet.
+        **sizes: `base` and `depth` of a U-Net, `cores` of a LiteUNet, the arguments of a
+            PatchNet or a ChipNet.
 
     Raises:
         ValueError: The name, or a size, does not exist.
@@ -33,12 +34,12 @@ def build_base_network(bands: int, classes: int, net: str = "cnn", **sizes: Any)
         return PatchNet(bands, classes, **sizes)
     if net == "scenes":
         return ChipNet(bands, classes, **sizes)
-    if not all(type(n) is int for n in sizes.values()):
+    if net != "lite-unet" and not all(type(n) is int for n in sizes.values()):
         raise ValueError(f"sizes of a net: {sizes}")
     if net == "cnn" and not sizes:
         return MnihCNN(bands, classes)
-    if net == "lite-unet" and not sizes:
-        return LiteUNet(bands, classes)
+    if net == "lite-unet" and sizes.keys() <= {"cores"}:
+        return LiteUNet(bands, classes, **sizes)
     if net == "unet" and sizes.keys() <= {"base", "depth"}:
         return UNet(bands, classes, **sizes)
     raise ValueError(f"no net {net!r} of {sizes}")

@@ -1,4 +1,4 @@
-"""Another set of classes for a trained network: what belongs to a class moves with it."""
+"""Other outputs for a trained network: other classes, or cores of buildings beside them."""
 
 from collections.abc import Sequence
 
@@ -30,6 +30,16 @@ def with_classes(net: BaseNetwork, sources: Sequence[int | None]) -> BaseNetwork
             weight[_places(kept, axes)] = weights[name][_places(before, axes)]
         weights[name] = weight
     copy.load_state_dict(weights)
+    return copy
+
+
+def with_core_scores(net: BaseNetwork) -> BaseNetwork:
+    """A copy of `net` that also scores cores, as an untrained network does; else the same.
+
+    Raises ValueError for a network that has no such scores, see `BaseNetwork.cores`.
+    """
+    copy = build_base_network(net.bands, net.classes, **{**net.architecture, "cores": True})
+    copy.load_state_dict({**copy.state_dict(), **net.state_dict()})
     return copy
 
 

@@ -35,9 +35,9 @@ class LiteUNet(BaseNetwork):
     class_axes: ClassVar[dict[str, int]] = {"head.weight": 1, "head.bias": 1}
     feature_layers = tuple(f"down.{name}" for name in _DOWN)
 
-    def __init__(self, bands: int, classes: int) -> None:
+    def __init__(self, bands: int, classes: int, *, cores: bool = False) -> None:
         super().__init__()
-        self.bands, self.classes = bands, classes
+        self.bands, self.classes, self.cores = bands, classes, cores
         blocks = build_backbone(BACKBONE, "c5").blocks
         self.down = nn.ModuleDict({name: blocks[name] for name in ("stem", *_DOWN)})
         first = self.down["stem"].get_submodule("conv")
@@ -56,10 +56,15 @@ class LiteUNet(BaseNetwork):
         self.head = nn.Conv2d(_FINE, classes, 1)
         nn.init.xavier_normal_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        if cores:
+            self.core_level = Level(2 * _FINE, _FINE)
+            self.core_head = nn.Conv2d(_FINE, 1, 1)
+            nn.init.xavier_normal_(self.core_head.weight)
+            nn.init.zeros_(self.core_head.bias)  # type: ignore[arg-type]
 
     @property
     def architecture(self) -> dict[str, Any]:
-        return {"net": "lite-unet"}
+        return {"net": "lite-unet", **({"cores": True} if self.cores else {})}
 
     def start_from(self, backbone: BackboneNet) -> None:
         """Take the weights of an EfficientNet-Lite0.
@@ -75,6 +80,18 @@ class LiteUNet(BaseNetwork):
             block.load_state_dict(weights)
 
     def forward(self, image: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.merge["image"](self._joined(image)))
+        return scores.contiguous()
+
+    def with_cores(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        joined = self._joined(image)
+        scores: Tensor = self.head(self.merge["image"](joined))
+        # Detached: what the classes are told by does not change for the sake of cores.
+        cores: Tensor = self.core_head(self.core_level(joined.detach()))
+        return scores.contiguous(), cores.contiguous()
+
+    def _joined(self, image: Tensor) -> Tensor:
+        """(N, 2 _FINE, h, w): what the way up and the image itself bring to full resolution."""
         # Channels last: as in a UNet; depthwise convolutions gain most.
         x, skips = image.contiguous(memory_format=torch.channels_last), {}
         full_image = x
@@ -86,6 +103,4 @@ class LiteUNet(BaseNetwork):
             x = self.merge[name](torch.cat([trim(skips.pop(name), offset), x], 1))
             offset += CONVS
         x, offset = self.up["image"](x), 2 * offset
-        x = self.merge["image"](torch.cat([self.fine(trim(full_image, offset - CONVS)), x], 1))
-        scores: Tensor = self.head(x)
-        return scores.contiguous()
+        return torch.cat([self.fine(trim(full_image, offset - CONVS)), x], 1)

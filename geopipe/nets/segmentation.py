@@ -64,9 +64,23 @@ class SegmentationModel(nn.Module):
 
     def forward_steps(self, image: Tensor, iterations: Sequence[int]) -> list[Tensor]:
         """Scores (N, classes, H, W) after each of `iterations` (0 = the base network alone)."""
-        if not all(0 <= t <= self.iterations for t in iterations):
-            raise ConfigError(f"iterations {list(iterations)}: the model has {self.iterations}")
-        scores = self._base_scores(image)
+        self._require(iterations)
+        return self._steps(self._base_scores(image), image, iterations)
+
+    def forward_with_cores(
+        self, image: Tensor, iterations: Sequence[int]
+    ) -> tuple[list[Tensor], Tensor]:
+        """What `forward_steps` gives, and the log-odds of cores (N, 1, H, W).
+
+        For models whose base network has `cores`.
+        """
+        self._require(iterations)
+        scores, cores = self.base.with_cores(image)
+        size = torch.Size(n - 2 * self.halo for n in image.shape[-2:])
+        return self._steps(scores, image, iterations), center(cores, size)
+
+    def _steps(self, scores: Tensor, image: Tensor, iterations: Sequence[int]) -> list[Tensor]:
+        """`forward_steps` from the scores of the base network."""
         size = torch.Size(n - 2 * self.halo for n in image.shape[-2:])
         if self.postprocessor is None or not any(iterations):
             return [center(scores, size)] * len(iterations)
@@ -80,6 +94,10 @@ class SegmentationModel(nn.Module):
         else:
             return self._in_blocks(self.postprocessor, scores, image, size, iterations)
         return [center(steps[t], size) for t in iterations]
+
+    def _require(self, iterations: Sequence[int]) -> None:
+        if not all(0 <= t <= self.iterations for t in iterations):
+            raise ConfigError(f"iterations {list(iterations)}: the model has {self.iterations}")
 
     def _base_scores(self, image: Tensor) -> Tensor:
         if isinstance(self.base, MnihCNN) and self._by_matmul(self.kernels.base, image):

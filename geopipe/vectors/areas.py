@@ -46,6 +46,7 @@ def instances_of(
     probability: ClassProbability | None = None,
     options: SplitOptions | None = None,
     *,
+    cores: ClassProbability | None = None,
     window_size: int | None = None,
     max_side: int = MAX_SIDE,
 ) -> Iterator[list[Instance]]:
@@ -64,7 +65,7 @@ def instances_of(
             continue
         left, top, right, bottom = map(round, shapely.bounds(outline))
         box = Window(top, left, bottom - top, right - left)
-        split = _Splitter(outline, box, gsd, min_area, probability, options)
+        split = _Splitter(outline, box, gsd, min_area, probability, cores, options)
         if max(box.height, box.width) <= max_side:
             objects = split.whole()
         else:
@@ -81,6 +82,7 @@ class _Splitter:
     gsd: tuple[float, float]
     min_area: float
     probability: ClassProbability | None
+    cores: ClassProbability | None
     options: SplitOptions | None
 
     def labels(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
@@ -91,7 +93,10 @@ class _Splitter:
         scores = self.probability.read(window) if self.probability else None
         if not mask.any():
             return mask.astype(np.int32), scores
-        return split_instances(mask, self.gsd, self.min_area, scores, self.options), scores
+        cores = self.cores.read(window) if self.cores else None
+        return split_instances(
+            mask, self.gsd, self.min_area, scores, self.options, cores=cores
+        ), scores
 
     def whole(self) -> list[Instance]:
         """The objects of an area that fits into memory."""

@@ -89,6 +89,7 @@ def write_features(
     name: str,
     orthogonalize: bool = True,
     options: FootprintOptions | None = None,
+    cores: Path | None = None,
 ) -> FeatureFiles:
     """Write ``features.gpkg`` and ``features.parquet`` of `class_map` into `folder`.
 
@@ -105,6 +106,7 @@ def write_features(
         name: Of the scene.
         orthogonalize: Give footprints right angles where the map has them.
         options: What counts as a building; the default with `orthogonalize`.
+        cores: As `find_footprints` takes them.
 
     Raises:
         SceneError: The map cannot be read or has no CRS.
@@ -125,7 +127,7 @@ def write_features(
         crs = CRS.from_wkt(src.crs.to_wkt())
         about = {"footprint": footprint, "geopipe": __version__, **credit_of(src)}
         with pq.ParquetWriter(parquet, _SCHEMA.with_metadata(_geo(crs))) as writer:
-            for class_id, table in _tables(class_map, scheme, layers, options, notes):
+            for class_id, table in _tables(class_map, scheme, layers, options, cores, notes):
                 layer = layers[class_id]
                 _append(
                     table,
@@ -173,6 +175,7 @@ def _tables(
     scheme: ClassScheme,
     layers: dict[int, str],
     options: FootprintOptions,
+    cores: Path | None,
     notes: list[str],
 ) -> Iterator[tuple[int, GeoDataFrame]]:
     """(class id, rows) in the order of the file; each class comes up at least once."""
@@ -181,7 +184,7 @@ def _tables(
     if options.class_name in scheme.names:
         building = scheme.id_of(options.class_name)
         others.pop(building, None)
-        table = find_footprints(class_map, options=options, scheme=scheme)
+        table = find_footprints(class_map, options=options, cores=cores, scheme=scheme)
         if not len(table):
             notes.append(f"no area of class '{options.class_name}' has {options.min_area:g} m2")
         elif table["mean_score"].isna().all():

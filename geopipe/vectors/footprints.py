@@ -19,7 +19,7 @@ from geopipe.raster.scene import opened
 from geopipe.vectors.areas import Instance, instances_of
 from geopipe.vectors.class_map import class_id_of, pixel_size, scores_beside
 from geopipe.vectors.instances import SplitOptions
-from geopipe.vectors.probability import open_probability
+from geopipe.vectors.probability import open_cores, open_probability
 from geopipe.vectors.regularize import RegularizeOptions, regularized, without_overlaps
 
 log = logging.getLogger(__name__)
@@ -58,15 +58,17 @@ def find_footprints(
     scores: Path | None = None,
     options: FootprintOptions | None = None,
     *,
+    cores: Path | None = None,
     scheme: ClassScheme | None = None,
     window_size: int | None = None,
 ) -> GeoDataFrame:
     """The buildings of `class_map`, one band of class ids, as a table of polygons in its CRS.
 
-    Buildings that touch are told apart where the area has a neck or the probability a dip
-    (`split_instances`); outlines are regularized (`regularized`), do not overlap, and share the
-    walls that the buildings share. The table is held in memory, about 1 kB a building; beyond it
-    one window, or one connected area of at most `areas.MAX_SIDE` pixels a side.
+    Buildings that touch are told apart where the area has a neck, or the probability a dip: that
+    of cores, if there is one (`split_instances`). Outlines are regularized (`regularized`), do not
+    overlap, and share the walls that the buildings share. The table is held in memory, about 1 kB
+    a building; beyond it one window, or one connected area of at most `areas.MAX_SIDE` pixels a
+    side.
 
     Args:
         class_map: The map.
@@ -74,6 +76,8 @@ def find_footprints(
             the map. Without any, only the shape tells buildings apart, and their probability is
             unknown.
         options: What counts as a building.
+        cores: One band of the same pixels, 0..250: the probability of the core of a building, of
+            a model that scores it.
         scheme: By default the names in the map.
         window_size: Pixels a side of what is read at once; does not change the result.
 
@@ -86,7 +90,8 @@ def find_footprints(
 
     Raises:
         ConfigError: No class has the name of the buildings.
-        SceneError: The map cannot be read, has no CRS or is sheared, or `scores` does not fit it.
+        SceneError: The map cannot be read, has no CRS or is sheared, or `scores` or `cores` do
+            not fit it.
     """
     options = options or FootprintOptions()
     with ExitStack() as stack:
@@ -100,6 +105,7 @@ def find_footprints(
             probability = stack.enter_context(
                 open_probability(score_file, src, options.class_name, class_id)
             )
+        core_probability = stack.enter_context(open_cores(cores, src)) if cores else None
         instances: list[Instance] = []
         outlines: list[np.ndarray] = []
         drawn: list[np.ndarray] = []
@@ -114,6 +120,7 @@ def find_footprints(
             options.min_area,
             probability,
             options.split,
+            cores=core_probability,
             window_size=window_size,
         ):
             if not group:

@@ -31,6 +31,8 @@ def split_instances(
     min_area: float,
     probability: np.ndarray | None = None,
     options: SplitOptions | None = None,
+    *,
+    cores: np.ndarray | None = None,
 ) -> np.ndarray:
     """Tell the objects of `mask` apart by marker-controlled watershed.
 
@@ -45,13 +47,15 @@ def split_instances(
         min_area: Square metres of the smallest object.
         probability: (h, w) float32 in 0..1, NaN where unknown.
         options: What counts as evidence.
+        cores: (h, w) float32 in 0..1, NaN where unknown: the probability of the core of an
+            object, which tells more than `probability` and takes its place.
 
     Returns:
         (h, w) int32: 0 off the mask, else the number of the object, from 1 without a gap. An
         object that is not split is in one piece, if its part of the mask is.
     """
     options = options or SplitOptions()
-    relief = _relief(mask, gsd, probability, options)
+    relief = _relief(mask, gsd, probability if cores is None else cores, options)
     floor = float(relief.min()) - 2
     relief = np.where(mask, relief, floor)
     lowered = np.where(mask, relief - 1, floor)

@@ -63,6 +63,34 @@ class ClassProbability:
 
 
 @contextmanager
+def open_cores(path: Path, class_map: rasterio.DatasetReader) -> Iterator[ClassProbability]:
+    """The probability of cores of buildings on the pixels of `class_map`.
+
+    Raises SceneError where `path` is not one band of bytes on these pixels.
+    """
+    with opened(path) as src:
+        _require_same_pixels(path, src, class_map)
+        if src.dtypes != ("uint8",):
+            raise SceneError(
+                f"{path} has {src.count} bands of {src.dtypes[0]}",
+                "give the one band of bytes that was computed with this map",
+            )
+        yield ClassProbability(src, 1)
+
+
+def _require_same_pixels(
+    path: Path, src: rasterio.DatasetReader, class_map: rasterio.DatasetReader
+) -> None:
+    if src.shape != class_map.shape or not src.transform.almost_equals(class_map.transform):
+        raise SceneError(
+            f"{path} has {src.height} x {src.width} px from {src.transform.c:g}, "
+            f"{src.transform.f:g}; {class_map.name} has {class_map.height} x "
+            f"{class_map.width} px from {class_map.transform.c:g}, {class_map.transform.f:g}",
+            "give the scores that were written with this map",
+        )
+
+
+@contextmanager
 def open_probability(
     path: Path, class_map: rasterio.DatasetReader, name: str, class_id: int
 ) -> Iterator[ClassProbability]:
@@ -71,13 +99,7 @@ def open_probability(
     Raises SceneError where `path` is neither, or has other pixels than the map.
     """
     with opened(path) as src:
-        if src.shape != class_map.shape or not src.transform.almost_equals(class_map.transform):
-            raise SceneError(
-                f"{path} has {src.height} x {src.width} px from {src.transform.c:g}, "
-                f"{src.transform.f:g}; {class_map.name} has {class_map.height} x "
-                f"{class_map.width} px from {class_map.transform.c:g}, {class_map.transform.f:g}",
-                "give the scores that were written with this map",
-            )
+        _require_same_pixels(path, src, class_map)
         names = tuple(n or "" for n in src.descriptions)
         if set(src.dtypes) == {"uint8"} and name in names:
             yield ClassProbability(src, names.index(name) + 1)

@@ -243,6 +243,7 @@ def _build(
         options.engine,
         with_scores=options.scores,
         with_confidence=_mean_confidence(model, options),
+        with_cores=options.vectors,
         picture_px=OVERVIEW_PX,
     )
     files = _sieved(files, part, sizes)
@@ -274,6 +275,7 @@ def _build(
             assembly,
             model.scheme,
             orthogonalize=options.orthogonalize,
+            cores=files.cores,
         )
         assets |= features.files
         notes += features.notes

@@ -13,14 +13,23 @@ from geopipe.vectors.features import FeatureFiles, layer_names, write_features
 
 
 def write_feature_files(
-    scene: Scene, class_map: Path, folder: Path, scheme: ClassScheme, *, orthogonalize: bool
+    scene: Scene,
+    class_map: Path,
+    folder: Path,
+    scheme: ClassScheme,
+    *,
+    orthogonalize: bool,
+    cores: Path | None = None,
 ) -> FeatureFiles:
     """Write what `write_features` writes, and ``features.html``, its layers over the scene.
 
-    Raises SceneError or LabelError where a file cannot be read or written.
+    `cores`: as `find_footprints` takes them. Raises SceneError or LabelError where a file cannot
+    be read or written.
     """
     name = scene_names([scene.path])[scene.path]
-    features = write_features(class_map, folder, scheme, name=name, orthogonalize=orthogonalize)
+    features = write_features(
+        class_map, folder, scheme, name=name, orthogonalize=orthogonalize, cores=cores
+    )
     colors = {
         layer: scheme.classes[class_id].color for class_id, layer in layer_names(scheme).items()
     }

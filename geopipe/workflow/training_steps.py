@@ -11,7 +11,7 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.classes import ClassScheme, load_scheme
 from geopipe.evaluation.iterations import quick_score
 from geopipe.grid import NetworkGrid
-from geopipe.labels import RasterLabels, is_fetched, write_label_raster
+from geopipe.labels import CORES, RasterLabels, core_labels, is_fetched, write_label_raster
 from geopipe.learn.base_network import train_base_network
 from geopipe.learn.calibration import FOLDS, calibrated, cross_fitted
 from geopipe.learn.domain import learn_domain
@@ -42,6 +42,9 @@ from geopipe.workflow.steps import Step, is_current
 Trained = tuple[Checkpoint, TrainingHistory]
 _Plan = TypeVar("_Plan", RefinementPlan, FineTuningPlan)
 
+
+CORE_PX = 1.5
+"""Pixels of the network along the outline of a building that are not of its core."""
 
 CHECK_EVERY = 100
 """Training steps between two looks at the enhancement tile."""
@@ -81,6 +84,10 @@ class TrainingSteps:
         """The label raster of a role (train, enhance, test)."""
         return self.out / "labels" / f"{name}.tif"
 
+    def cores(self, name: str) -> Path:
+        """The raster of the cores of buildings, where the labels of a role tell them apart."""
+        return self.out / "labels" / f"{name}-cores.tif"
+
     def check_labels(self) -> None:
         """Open the labels of all roles, before those of the first are aligned."""
         for name, choice in self.roles.items():
@@ -112,9 +119,19 @@ class TrainingSteps:
             one_of_several = name in self.trained and len(self.trained) > 1
             if counts.missing and not one_of_several:
                 raise missing_classes(name, settings, source, counts.missing)
+            self.cores(name).unlink(missing_ok=True)
+            cores = core_labels(source, CORE_PX * self.gsd) if learns_cores else None
+            if cores:
+                write_label_raster(scene, cores, self.cores(name), overwrite=True)
 
+        # Only a network that scores cores looks at them, and only where it learns.
+        learns_cores = self.workflow.base.net == "lite-unet" and name != "test"
         inputs = [*scene_files(settings), *label_files(settings, self.scheme)]
-        parameters = {"choice": settings.model_dump(mode="json"), "scheme": self.scheme.to_dict()}
+        parameters = {
+            "choice": settings.model_dump(mode="json"),
+            "scheme": self.scheme.to_dict(),
+            "core_depth_m": CORE_PX * self.gsd if learns_cores else None,
+        }
         target = self.labels(name)
         outputs = [target, target.with_name(target.name + ".aux.xml")]
         return Step(f"labels-{name}", inputs, parameters, outputs, write_labels)
@@ -133,12 +150,17 @@ class TrainingSteps:
                 stride=net.stride,
                 max_px=MAX_PX // len(scenes),
                 every_class=False,
+                cores=self._cores_of(name),
             )
             for name, scene in scenes.items()
         ]
         pool = join_pools(pools) if len(pools) > 1 else pools[0]
         require_classes(pool, self.scheme.names, [scene.path for scene in scenes.values()])
         return pool
+
+    def _cores_of(self, name: str) -> RasterLabels | None:
+        path = self.cores(name)
+        return RasterLabels.open(path, CORES) if path.is_file() else None
 
     def _base_network_step(self) -> Step:
         w = self.workflow
@@ -167,6 +189,7 @@ class TrainingSteps:
 
         inputs = [file for part in w.train.parts for file in scene_files(part)]
         inputs += [self.labels(name) for name in self.trained]
+        inputs += [self.cores(name) for name in self.trained]
         if w.train.start:
             inputs.append(w.train.start)
         pixels = [{"bands": part.bands, "nodata": part.nodata} for part in w.train.parts]
@@ -239,7 +262,8 @@ class TrainingSteps:
             record.save(history_path(self.refined))
             describe_model(self.refined, w, base=self.base, refined=True)
 
-        inputs = [*scene_files(settings), self.labels("enhance"), self.base]
+        inputs = [*scene_files(settings), self.labels("enhance"), self.cores("enhance")]
+        inputs.append(self.base)
         parameters = {"finetune": asdict(plan), **self._refinement_parameters(settings)}
         return Step(
             "refinement", inputs, parameters, [self.refined, history_path(self.refined)], train

@@ -21,6 +21,7 @@ _COLUMNS = (
     "{}",
     "object F1",
     "the same without < 10 m²",
+    "footprint F1 (possible)",
     "boundary F1, 1 m",
     "relaxed F1, 3 m",
     "area",
@@ -51,7 +52,10 @@ _INTRODUCTION = (
     "Each place is cut into a training part (labels as they are, or made noisy where they are",
     "clean), an accurate tile, and a test part apart from both (`reproduce/real/*.toml`). Figures",
     "are of the test part, percent, mean ± standard deviation over the seeds. Object F1: mapped",
-    "polygons that match a true building at an IoU of more than 0.5; buildings that touch are one.",
+    "polygons that match a true building at an IoU of more than 0.5; buildings that touch are one,",
+    "in the truth and in the map. Footprint F1: the footprints of `--vectors` against every true",
+    "building of 10 m² and more by itself; in brackets the footprints of the rasterized truth.",
+    "Empty: of a run before they were judged. [What limits them](footprints.md).",
     "Area: mapped over true, less 1. Minutes and peak memory are of the whole workflow,",
     "with both maps, on the machine named below, which did other work beside some of the runs.",
 )
@@ -83,6 +87,9 @@ def _row(name: str, runs: list[Run], which: str, names: list[str]) -> str:
 
     ious = ", ".join(cell(lambda f, n=n: f["iou"][n]) for n in names)  # type: ignore[misc]
     whole = which == "with_tile"
+    footprints = of_class("building", "footprints", "f1")
+    if footprints:
+        footprints += f" ({of_class('building', 'footprints_of_truth', 'f1')})"
     cells = [
         name,
         str(len(runs)),
@@ -90,6 +97,7 @@ def _row(name: str, runs: list[Run], which: str, names: list[str]) -> str:
         ious,
         of_class("building", "objects", "f1"),
         of_class("building", "objects_no_crumbs", "f1"),
+        footprints,
         of_class(names[-1], "boundary", "f1"),
         of_class("road", "relaxed", "f1"),
         of_class(names[-1], "area_error"),

@@ -125,6 +125,7 @@ def _workflow(place: Place, method: str, seed: int, out: Path, changes: dict[str
         "out": str((out / f"{place.name}-{method}-{seed}").resolve()),
         "classes": _classes(place),
         "seed": str(seed),
+        "map.vectors": "true",
         "map.scenes": json.dumps([str(place.scene(r).resolve()) for r in ("test", "select")]),
         **METHODS[method].settings,
     }

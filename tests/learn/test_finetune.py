@@ -8,14 +8,17 @@ import torch
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import load_backbone
-from geopipe.classes import load_scheme
+from geopipe.classes import IGNORE, load_scheme
 from geopipe.errors import ConfigError
 from geopipe.grid import NetworkGrid, Window
 from geopipe.learn import BaseNetworkPlan, build_pool, train_base_network
 from geopipe.learn import loop as fit_module
+from geopipe.learn.calibration import _half
 from geopipe.learn.fine_tuning import FineTuningPlan, fine_tune
+from geopipe.learn.loss import core_cross_entropy
 from geopipe.learn.refinement import _prepare
 from geopipe.learn.sampler import _blocks
+from geopipe.learn.start import StartModel
 from geopipe.mapping.tile import best_class, score_window
 from geopipe.nets import MnihCNN, RefinementRNN, SegmentationModel, UNet, build_base_network
 from geopipe.nets.liteunet import BACKBONE, LiteUNet
@@ -295,3 +298,58 @@ def test_a_refinement_of_a_u_net_is_trained_on_the_scores_of_the_map(place, pool
         expected = whole[(slice(None), *window.slices)]
         torch.testing.assert_close(scores[:, 2 : h + 2, 2 : w + 2], expected, rtol=0, atol=1e-5)
     assert len(blocks) == 16
+
+
+def with_cores(pool):
+    """`pool` with a core in the middle of every block."""
+    blocks = []
+    for block in pool.blocks:
+        cores = np.zeros_like(block.labels)
+        cores[16:32, 12:36] = 1
+        blocks.append(replace(block, cores=cores))
+    return replace(pool, blocks=tuple(blocks))
+
+
+def test_a_lite_unet_scores_cores_where_there_are_labels_of_them(pool_of, tmp_path):
+    plan = BaseNetworkPlan.of("lite-unet", steps=1, batch=1, patch=16)
+    pool = pool_of(SegmentationModel(LiteUNet(1, 2)))
+    known = {"dtype": "uint8", "gsd": 1.0, "key": "k"}
+    out = tmp_path / "a.model"
+    plain, _ = train_base_network(pool, SCHEME, plan, out=out, **known)
+    assert not plain.net.base.cores
+    made, _ = train_base_network(with_cores(pool), SCHEME, plan, out=out, **known)
+    assert made.net.base.cores
+    # The classes are learnt as without them, bit for bit.
+    for name, weight in plain.net.state_dict().items():
+        torch.testing.assert_close(made.net.state_dict()[name], weight, rtol=0, atol=0)
+    torch.manual_seed(plan.seed)
+    start = build_base_network(3, 2, "lite-unet", cores=True)
+    assert not torch.equal(made.net.base.core_head.weight, start.core_head.weight)
+    # A model without goes on with them; one with them goes on without labels of them.
+    for before, labels in ((plain, with_cores(pool)), (made, pool)):
+        before.save(out)
+        again, _ = train_base_network(
+            labels, SCHEME, plan, out=tmp_path / "b.model", start=StartModel.open(out), **known
+        )
+        assert again.net.base.cores
+    tuned, _ = fine_tune(made, pool, FineTuningPlan(steps=1, batch=1, patch=16), out=out, key="k")
+    assert tuned.net.base.cores
+
+
+def test_the_loss_of_cores_leaves_out_what_is_unknown():
+    cores = torch.tensor([[[1, 0], [0, IGNORE]]], dtype=torch.uint8)
+    scores = torch.zeros(1, 1, 2, 2)
+    loss = core_cross_entropy(scores, cores)
+    assert float(loss.total) == pytest.approx(3 * np.log(2))
+    assert float(loss.weight) == 0
+    scores[..., 1, 1] = 9.0
+    assert float(core_cross_entropy(scores, cores).total) == float(loss.total)
+    certain = torch.tensor([[[[40.0, -40.0], [-40.0, 0.0]]]])
+    assert float(core_cross_entropy(certain, cores).total) == pytest.approx(0, abs=1e-6)
+
+
+def test_halves_of_a_tile_hide_the_cores_of_the_other_half(pool_of):
+    pool = with_cores(pool_of(SegmentationModel(LiteUNet(1, 2))))
+    for fold in range(2):
+        (block,) = _half(pool, fold).blocks
+        np.testing.assert_array_equal(block.cores == IGNORE, block.labels == IGNORE)

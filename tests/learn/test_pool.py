@@ -138,10 +138,11 @@ def test_batches_hold_images_and_labels_of_one_place(jitter):
     from geopipe.learn.base_network import _batch
 
     sampling = PatchSampler(POOL, 16, 0, jitter=jitter)
-    blocks = [(torch.from_numpy(b.image), b.labels) for b in POOL.blocks]
-    images, labels = _batch(sampling, blocks, range(30, 42))
+    blocks = [(torch.from_numpy(b.image), b.labels, b.labels + 1) for b in POOL.blocks]
+    images, labels, cores = _batch(sampling, blocks, range(30, 42))
     assert images.shape == (12, 1, 24, 24)
     assert labels.shape == (12, 16, 16)
+    assert torch.equal(cores, labels + 1)
     for image, ids in zip(images[:, 0, 4:-4, 4:-4], labels, strict=True):
         for k in ids.unique():  # another light, but one value per class
             values = image[ids == k]

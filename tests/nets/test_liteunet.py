@@ -7,6 +7,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from geopipe.checkpoint.weights import load_backbone
 from geopipe.nets import SegmentationModel, build_base_network
+from geopipe.nets.classes import with_classes, with_core_scores
 from geopipe.nets.liteunet import LiteUNet
 from geopipe.nets.local import nonlocal_layers
 from geopipe.nets.receptive_field import check_receptive_field
@@ -101,3 +102,43 @@ def test_the_header_makes_it_again():
     assert isinstance(build_base_network(5, 3, **header), LiteUNet)
     with pytest.raises(ValueError, match="lite-unet"):
         build_base_network(5, 3, "lite-unet", base=3)
+
+
+def test_cores_are_scored_beside_the_classes_and_change_none():
+    torch.manual_seed(0)
+    plain = LiteUNet(3, 2).eval()
+    torch.manual_seed(0)
+    net = LiteUNet(3, 2, cores=True).eval()
+    image = noise(1, 3, 288, 256)
+    scores, cores = net.with_cores(image)
+    assert cores.shape == (1, 1, *scores.shape[-2:])
+    torch.testing.assert_close(scores, plain(image), rtol=0, atol=0)
+    torch.testing.assert_close(scores, net(image), rtol=0, atol=0)
+    assert plain.architecture == {"net": "lite-unet"}
+    again = build_base_network(3, 2, **net.architecture)
+    again.load_state_dict(net.state_dict())
+
+
+def test_cores_are_added_to_a_trained_network_and_stay_with_other_classes():
+    torch.manual_seed(0)
+    plain = LiteUNet(3, 2).eval()
+    with_head = with_core_scores(plain).eval()
+    image = noise(1, 3, 256, 256)
+    torch.testing.assert_close(with_head(image), plain(image), rtol=0, atol=0)
+    other = with_classes(with_head, [0, 1, None]).eval()
+    torch.testing.assert_close(
+        other.with_cores(image)[1], with_head.with_cores(image)[1], rtol=0, atol=0
+    )
+    with pytest.raises(ValueError, match="cores"):
+        with_core_scores(build_base_network(3, 2, "cnn"))
+
+
+def test_cores_of_tiles_are_those_of_the_whole():
+    torch.manual_seed(0)
+    net = SegmentationModel(LiteUNet(3, 2, cores=True)).eval().requires_grad_(False)
+    image = noise(1, 3, 64 + 2 * net.halo, 32 + 2 * net.halo)
+    (scores,), whole = net.forward_with_cores(image, (0,))
+    torch.testing.assert_close(scores, net(image), rtol=0, atol=0)
+    for row in (0, 32):
+        _, part = net.forward_with_cores(image[..., row : row + 32 + 2 * net.halo, :], (0,))
+        assert (part - whole[..., row : row + 32, :]).abs().max() < 1e-5 * whole.std()

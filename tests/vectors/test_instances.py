@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from rasterio.features import rasterize
-from shapely import box
+from shapely import box, union_all
 from shapely.affinity import rotate
 
 from geopipe.vectors.instances import split_instances
@@ -77,3 +77,39 @@ def test_a_part_below_the_smallest_area_stays_with_its_neighbour():
     shapes = [box(20, 20, 50, 50), box(52, 32, 57, 38), box(50, 34, 52, 35)]
     assert count(mask(shapes)) == 1
     assert split_instances(mask(shapes), GSD, 1.0).max() == 2
+
+
+def cores_of(shapes):
+    """As a network scores them: high in the core of each shape, low on its outline and off it."""
+    inner = mask([shape.buffer(-2, join_style="mitre") for shape in shapes])
+    return np.where(inner, 0.95, 0.1).astype(np.float32)
+
+
+TERRACE = [box(10 + 18 * k, 30, 28 + 18 * k, 54) for k in range(5)]
+
+
+def test_houses_in_a_row_are_told_apart_by_their_cores():
+    row = mask(TERRACE)
+    flat = np.full(row.shape, 0.95, np.float32)
+    assert count(row, flat) == 1
+    for probability in (None, flat):
+        labels = split_instances(row, GSD, MIN_M2, probability, cores=cores_of(TERRACE))
+        assert labels.max() == 5
+        walls = np.flatnonzero(np.diff(labels[40, 10:100])) + 11
+        assert np.abs(walls - [28, 46, 64, 82]).max() <= 1
+
+
+@pytest.mark.parametrize("name", [n for n in ONE if n != "house and annex"])
+def test_a_building_with_one_core_stays_one(name):
+    pixels = mask(ONE[name])
+    one = cores_of([union_all(ONE[name])])
+    assert split_instances(pixels, GSD, MIN_M2, cores=one).max() == 1
+    assert split_instances(pixels, GSD, MIN_M2, cores=one * np.nan).max() == 1
+
+
+def test_a_gap_of_the_core_that_ends_inside_separates_nothing():
+    """A ridge, a chimney: around its end the building goes on."""
+    hall = box(10, 20, 100, 90)
+    cores = cores_of([hall])
+    cores[:50, 53:57] = 0.1
+    assert split_instances(mask([hall]), GSD, MIN_M2, cores=cores).max() == 1

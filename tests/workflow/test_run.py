@@ -343,7 +343,9 @@ def test_auto_works_on_the_pixels_of_a_scene_of_half_a_metre(run, monkeypatch, c
     assert "pixels of 0.5 m: houses" in caplog.text
     model = Checkpoint.load(outcome.model)
     assert model.gsd == pytest.approx(0.5, rel=0.01)
-    assert model.net.base.architecture == {"net": "lite-unet"}
+    assert model.net.base.architecture == {"net": "lite-unet", "cores": True}
+    assert (outcome.model.parent / "labels/train-cores.tif").is_file()
+    assert not (outcome.model.parent / "labels/test-cores.tif").exists()
     assert model.provenance["finetuning"]["steps"] == 1
     with rasterio.open(outcome.maps[0] / "classes.tif") as src:
         assert src.shape == (170, 150)
