@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 BUILDING = "building"
 """The class whose footprints are looked for."""
+_DETAIL_M = 0.45
+"""Finer pixels are regularized as if they were so large: what they draw is the network's noise."""
 _WHOLE_SCENE = 0.5
 """Share of the map from which on one object is no building."""
 
@@ -112,6 +114,7 @@ def find_footprints(
         pixel = max(gsd)
         shift = pixel + 0.5 if options.max_shift is None else options.max_shift
         how = RegularizeOptions(shift, options.orthogonalize)
+        detail = max(pixel, min(_DETAIL_M, shift * 2 / 3))
         for group in instances_of(
             src,
             class_id,
@@ -128,7 +131,7 @@ def find_footprints(
             traced = _filled(_scaled(group, gsd), options.min_area)
             instances += group
             outlines.append(traced)
-            drawn.append(regularized(traced, pixel, how))
+            drawn.append(regularized(traced, detail, how))
         table = _table(
             src, gsd, instances, _joined(outlines), _joined(drawn), shift, options.min_area
         )

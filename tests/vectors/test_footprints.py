@@ -213,3 +213,20 @@ def test_maps_that_cannot_have_footprints_are_refused(tmp_path):
     other = town_map(tmp_path / "c", HOUSES, size=80, confidence=np.full((80, 80), 200))
     with pytest.raises(SceneError, match="written with this map"):
         find_footprints(path, other.with_name("confidence.tif"))
+
+
+def test_fine_pixels_draw_no_noise(tmp_path):
+    """Outlines that waver by 2 px of 0.15 m, as a network's do, become walls."""
+    truth = rotate(box(60, 70, 260, 190), 21)
+    waver = np.random.default_rng(0).normal(0, 1, (320, 320))
+    inside = rasterize([(truth, 1)], (320, 320))
+    away = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(1 - inside)
+    rough = away + 12 * ndimage.gaussian_filter(waver, 2.5) > 0
+    shapes = [(shapely.geometry.shape(s)) for s, v in features.shapes(rough.astype("uint8")) if v]
+    fine = {"transform": UTM * Affine.scale(0.3)}
+    table = find_footprints(town_map(tmp_path, shapes, 320, **fine))
+    (drawn,) = table.geometry
+    traced = max(shapes, key=lambda s: s.area)
+    assert len(traced.exterior.coords) > 100
+    assert len(drawn.exterior.coords) - 1 <= 8
+    assert table.shape_score[0] > 0.93
