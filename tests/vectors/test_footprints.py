@@ -8,7 +8,8 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from rasterio.features import rasterize
+from rasterio.features import rasterize, shapes
+from scipy import ndimage
 from shapely import Point, box
 from shapely.affinity import rotate
 
@@ -222,11 +223,11 @@ def test_fine_pixels_draw_no_noise(tmp_path):
     inside = rasterize([(truth, 1)], (320, 320))
     away = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(1 - inside)
     rough = away + 12 * ndimage.gaussian_filter(waver, 2.5) > 0
-    shapes = [(shapely.geometry.shape(s)) for s, v in features.shapes(rough.astype("uint8")) if v]
+    outlines = [shapely.geometry.shape(s) for s, v in shapes(rough.astype("uint8")) if v]
     fine = {"transform": UTM * Affine.scale(0.3)}
-    table = find_footprints(town_map(tmp_path, shapes, 320, **fine))
+    table = find_footprints(town_map(tmp_path, outlines, 320, **fine))
     (drawn,) = table.geometry
-    traced = max(shapes, key=lambda s: s.area)
+    traced = max(outlines, key=lambda s: s.area)
     assert len(traced.exterior.coords) > 100
     assert len(drawn.exterior.coords) - 1 <= 8
     assert table.shape_score[0] > 0.93
