@@ -9,10 +9,11 @@ from pydantic import ConfigDict, Field
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import GeopipeError, SceneError
+from geopipe.mapping.provenance import provenance
 from geopipe.raster import Scene
 from geopipe.raster.inputs import LeftOut, scene_names
 from geopipe.validation import Schema, parse_json, read_json
-from geopipe.workflow.bundle import Bundle, MapOptions, provenance, write_bundle
+from geopipe.workflow.bundle import Bundle, MapOptions, write_bundle
 
 log = logging.getLogger(__name__)
 

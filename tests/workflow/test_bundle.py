@@ -25,8 +25,8 @@ from geopipe.mapping import WORK, Budget, Engine, Workers
 from geopipe.mapping.tile import TileJob
 from geopipe.raster import Scene
 from geopipe.raster.cog import read_scheme
+from geopipe.report import map_summary
 from geopipe.workflow import bundle as bundles
-from geopipe.workflow import map_summary
 from geopipe.workflow.bundle import MapOptions, plan_bundle, write_bundle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -320,13 +320,13 @@ def test_a_link_to_a_folder_stays_a_link(place, scene, tmp_path):
 
 
 LATE = (
-    "map_scene",
-    "write_class_cog",
-    "write_qml",
-    "write_score_cog",
-    "write_report",
-    "write_item",
-    "_move",
+    "geopipe.workflow.bundle.map_scene",
+    "geopipe.mapping.map_rasters.write_class_cog",
+    "geopipe.mapping.map_rasters.write_qml",
+    "geopipe.mapping.map_rasters.write_score_cog",
+    "geopipe.workflow.bundle.write_report",
+    "geopipe.workflow.bundle.write_item",
+    "geopipe.workflow.bundle.move_bundle",
 )
 
 
@@ -340,7 +340,7 @@ def test_a_failure_midway_leaves_all_as_it_was(place, scene, tmp_path, monkeypat
     def fails(*_, **__):
         raise error
 
-    monkeypatch.setattr(bundles, broken, fails)
+    monkeypatch.setattr(broken, fails)
     with pytest.raises((RuntimeError, OutputError)) as caught:
         write_bundle(scene, place.refined, folder, replace(ALL, overwrite=True))
     if isinstance(error, OSError):

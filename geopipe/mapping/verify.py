@@ -19,13 +19,13 @@ from geopipe.grid import Tile, Window
 from geopipe.mapping import LOCAL, Budget, Engine, Workers, tile_job
 from geopipe.mapping.computation import Computation
 from geopipe.mapping.detection import detection_chance, draw_tiles, fewest_tiles
+from geopipe.mapping.provenance import COMPUTATION, MODEL_LINK, SCENE_LINK
 from geopipe.mapping.recompute import Recomputation
 from geopipe.raster import Scene
 from geopipe.raster.content import content_sha256
 from geopipe.raster.mosaic import open_mosaic
 from geopipe.raster.remote import is_remote
 from geopipe.raster.scene import opened
-from geopipe.workflow.bundle import COMPUTATION, MODEL_LINK, SCENE_LINK
 
 RASTERS = ("classes", "confidence", "scores")
 """Rasters of a map that are compared where it has them, by the keys of their assets."""
