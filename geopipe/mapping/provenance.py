@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from geopipe import __version__
-from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint import ModelFile
 from geopipe.checkpoint.stac_item import model_item_path
 from geopipe.grid import is_rotated
 from geopipe.raster import Scene
@@ -19,13 +19,14 @@ SCENE_LINK, MODEL_LINK = "geopipe:scene", "geopipe:model"
 """Relations of links of a map's item."""
 
 
-def provenance(scene: Scene, model: Checkpoint, model_path: Path) -> dict[str, str]:
-    """The tags of everything made with `model` from `scene`: equal inputs, equal tags."""
+def provenance(scene: Scene, model_file: ModelFile) -> dict[str, str]:
+    """The tags of everything made with a model from `scene`: equal inputs, equal tags."""
+    model = model_file.checkpoint
     tags = {
         "software": f"geopipe {__version__}",
         "scene": Path(display_name(scene.path)).name,
         "scene_bands": " ".join(map(str, scene.bands)),
-        "model_sha256": file_hash(model_path),
+        "model_sha256": model_file.sha256,
         "model_gsd": f"{model.gsd:g} m",
         "model_iterations": str(model.net.iterations),
         "model_provenance": json.dumps(model.provenance, sort_keys=True),

@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rasterio.windows import Window as RioWindow
 
-from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint import Checkpoint, ModelFile, file_hash
 from geopipe.errors import CheckpointError, ConfigError, SceneError
 from geopipe.grid import Tile, Window
 from geopipe.mapping import LOCAL, Budget, Engine, Workers, tile_job
@@ -143,10 +143,10 @@ def verify_map(
     folder = folder.parent if folder.name == "classes.tif" else folder
     item, tags = _described(folder)
     computation = item.properties.computation
-    model_path = _model(model, item, tags, folder)
+    model_path, sha256 = _model(model, item, tags, folder)
     with tempfile.TemporaryDirectory(prefix="geopipe-verify-") as work:
         source, notes = _scene(scene, item, tags, folder, Path(work))
-        checkpoint = Checkpoint.load(model_path)
+        model_file = ModelFile(model_path, sha256, Checkpoint.load(model_path))
         rasters = tuple(key for key in RASTERS if key in item.assets)
         engine = Engine(
             _device(computation),
@@ -158,8 +158,7 @@ def verify_map(
         )
         job, tiling = tile_job(
             source,
-            checkpoint,
-            model_path,
+            model_file,
             engine,
             with_scores="scores" in rasters,
             with_confidence="confidence" in rasters,
@@ -215,8 +214,8 @@ def _described(folder: Path) -> tuple[_Item, dict[str, str]]:
         return item, src.tags()
 
 
-def _model(given: Path | None, item: _Item, tags: dict[str, str], folder: Path) -> Path:
-    """The file of the map's model, whose bytes are those that made the map."""
+def _model(given: Path | None, item: _Item, tags: dict[str, str], folder: Path) -> tuple[Path, str]:
+    """The file of the map's model, whose bytes are those that made the map, and its sha256."""
     sources = [str(given)] if given else item.sources(MODEL_LINK, folder)
     path = Path(sources[0]) if sources else folder / "no model"
     if not path.is_file():
@@ -234,7 +233,7 @@ def _model(given: Path | None, item: _Item, tags: dict[str, str], folder: Path) 
             f"with {tags.get('model_sha256', 'none')[:12]}...",
             "give the file of that model as `model`",
         )
-    return path
+    return path, now
 
 
 def _scene(

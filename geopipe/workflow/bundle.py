@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint import Checkpoint, ModelFile
 from geopipe.checkpoint.starter import STARTER_KEY
 from geopipe.classes import ClassScheme
 from geopipe.files import (
@@ -113,12 +113,12 @@ class Bundle:
 
 def write_bundle(
     scene: Scene,
-    model_path: Path,
+    model: Path | ModelFile,
     folder: Path,
     options: MapOptions,
     extra_files: ExtraFiles | None = None,
 ) -> Bundle:
-    """Map `scene` with the Checkpoint at `model_path` into `folder`, whole or not at all.
+    """Map `scene` with `model` into `folder`, whole or not at all.
 
     ``classes.tif`` (COG with names, colours, provenance) and its ``.aux.xml`` and ``.qml``,
     ``confidence.tif``, ``scores.tif`` and ``features.gpkg`` where asked for, ``out_of_domain.gpkg``
@@ -132,14 +132,15 @@ def write_bundle(
     target = folder.resolve()  # also of a link or of "."
     part = target.with_name(target.name + ".part")
     require_own(part, (*WORK, ASSEMBLY_FOLDER, MOSAIC))
-    names = Checkpoint.load(model_path).scheme.names
+    model_file = model if isinstance(model, ModelFile) else ModelFile.open(model)
+    names = model_file.checkpoint.scheme.names
     with writing(folder), without_empty_parents(target), lock_folder(part):
         try:
             restore_folder(target)
             check_target(folder, overwrite=options.overwrite)
             keep_tiles_only(part)
             (part / MARK).touch()
-            bundle = _build(scene, model_path, part, options, extra_files)
+            bundle = _build(scene, model_file, part, options, extra_files)
             move_bundle(part / ASSEMBLY_FOLDER, target)
             forget_tiles(part)  # only now: a run that is killed before goes on with them
         finally:
@@ -183,11 +184,15 @@ def mosaic_scene(
 
 
 def _build(
-    scene: Scene, model_path: Path, part: Path, options: MapOptions, extra_files: ExtraFiles | None
+    scene: Scene,
+    model_file: ModelFile,
+    part: Path,
+    options: MapOptions,
+    extra_files: ExtraFiles | None,
 ) -> MapFiles:
     """Fill the folder `ASSEMBLY_FOLDER` in `part`; what is made on the way lies beside it."""
     start = time.monotonic()
-    model = Checkpoint.load(model_path)
+    model = model_file.checkpoint
     # Fails now, not after hours.
     sizes = class_min_areas(options.min_area, model.scheme, model.provenance)
     notes = warnings_for(scene, model)
@@ -195,7 +200,7 @@ def _build(
         log.warning(note)
     files = map_scene(
         scene,
-        model_path,
+        model_file,
         part,
         options.engine,
         with_scores=options.scores,
@@ -203,7 +208,7 @@ def _build(
         picture_px=OVERVIEW_PX,
     )
     files = _sieved(files, part, sizes)
-    tags = provenance(scene, model, model_path) | options.tags(model)
+    tags = provenance(scene, model_file) | options.tags(model)
     if digest := content_sha256(scene.path):
         tags["scene_sha256"] = digest
     if files.bad:
@@ -258,7 +263,7 @@ def _build(
             COMPUTATION: {**files.computation, "min_area_m2": sizes if any(sizes) else ()},
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        links=source_links(scene, model_path, part.with_name(part.name.removesuffix(".part"))),
+        links=source_links(scene, model_file.path, part.with_name(part.name.removesuffix(".part"))),
     )
     return files
 
@@ -336,11 +341,12 @@ def plan_bundle(
 ) -> dict[str, str | int]:
     """What `write_bundle` would do, in words and numbers; writes nothing."""
     check_target(folder, overwrite=options.overwrite)
-    model = Checkpoint.load(model_path)
+    model_file = ModelFile.open(model_path)
+    model = model_file.checkpoint
     notes = warnings_for(scene, model)
     plan = plan_map(
         scene,
-        model_path,
+        model_file,
         options.engine,
         with_scores=options.scores,
         with_confidence=_mean_confidence(model, options),

@@ -12,7 +12,7 @@ import pandas as pd
 import pyogrio
 import rasterio
 
-from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint import Checkpoint, ModelFile, file_hash
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import ConfigError, SceneError
 from geopipe.files import atomic_folder, work_folder
@@ -88,14 +88,14 @@ def classify_scene(
     model = load_chip_model(model_path)
     frames: list[gpd.GeoDataFrame] = []
     with _adapted_to_gsd(model, model_path, gsd, step) as path:
-        fitted = Checkpoint.load(path)
+        fitted = ModelFile.open(path)
 
         def chips(folder: Path) -> dict[str, Path]:
-            frames.append(cells_of(scene, fitted, folder))
-            write_footprints(frames[0], fitted.scheme, folder / FOOTPRINTS)
+            frames.append(cells_of(scene, fitted.checkpoint, folder))
+            write_footprints(frames[0], fitted.checkpoint.scheme, folder / FOOTPRINTS)
             return {LAYER: folder / FOOTPRINTS}
 
-        bundle = write_bundle(scene, path, out, replace(options, confidence=True), chips)
+        bundle = write_bundle(scene, fitted, out, replace(options, confidence=True), chips)
     return bundle, frames[0]
 
 
