@@ -208,11 +208,8 @@ def _build(
         picture_px=OVERVIEW_PX,
     )
     files = _sieved(files, part, sizes)
-    tags = provenance(scene, model_file) | options.tags(model)
-    if digest := content_sha256(scene.path):
-        tags["scene_sha256"] = digest
+    tags = _tags(scene, model_file, options, files)
     if files.bad:
-        tags["bad_tiles"] = "; ".join(files.bad)
         notes.append(
             f"{len(files.bad)} tiles could not be read and are nodata: {tags['bad_tiles']}"
         )
@@ -227,28 +224,18 @@ def _build(
     timings = [("mapping", time.monotonic() - start)]
     features = None
     if options.vectors:
-        from geopipe.workflow.feature_files import write_feature_files  # brings pandas
-
         began = time.monotonic()
-        features = write_feature_files(
-            scene,
-            assets["classes"],
-            assembly,
-            model.scheme,
-            orthogonalize=options.orthogonalize,
-        )
+        features = _features(scene, assets["classes"], assembly, model.scheme, options)
         assets |= features.files
         notes += features.notes
         timings.append(("vectors", time.monotonic() - began))
     if extra_files:
         assets |= extra_files(assembly)
+    report = _report(scene, model.scheme, files, assets["classes"], features)
     facts = (*provenance_facts(tags), ("device", choose_device(options.engine.device)))
     report = replace(
-        _report(scene, model.scheme, files, assets["classes"], features),
-        timings=tuple(timings),
-        notes=tuple(notes),
+        report, timings=tuple(timings), notes=tuple(notes), facts=(*report.facts, *facts)
     )
-    report = replace(report, facts=(*report.facts, *facts))
     name = scene_names([scene.path])[scene.path]
     assets["layers"] = write_layer_definition(assembly, name, model.scheme)
     assets["report"] = write_report(assembly, report)[0]
@@ -266,6 +253,29 @@ def _build(
         links=source_links(scene, model_file.path, part.with_name(part.name.removesuffix(".part"))),
     )
     return files
+
+
+def _tags(
+    scene: Scene, model_file: ModelFile, options: MapOptions, files: MapFiles
+) -> dict[str, str]:
+    """The tags of all files of the bundle."""
+    tags = provenance(scene, model_file) | options.tags(model_file.checkpoint)
+    if digest := content_sha256(scene.path):
+        tags["scene_sha256"] = digest
+    if files.bad:
+        tags["bad_tiles"] = "; ".join(files.bad)
+    return tags
+
+
+def _features(
+    scene: Scene, class_map: Path, assembly: Path, scheme: ClassScheme, options: MapOptions
+) -> "FeatureFiles":
+    """The vectors of the map, and their page."""
+    from geopipe.workflow.feature_files import write_feature_files  # brings pandas
+
+    return write_feature_files(
+        scene, class_map, assembly, scheme, orthogonalize=options.orthogonalize
+    )
 
 
 def _report(
