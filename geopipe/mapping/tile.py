@@ -234,7 +234,7 @@ class TileResult:
 
 @dataclass(frozen=True, slots=True)
 class TileJob:
-    """All a worker needs to map a tile: paths and integers. It opens the files itself.
+    """All a worker needs to map a tile. Pickled it is paths and integers: it opens files itself.
 
     A tile's file holds the class map after each of `iterations` and, after the last, the
     probability of the best class (`with_confidence`) and of each (`with_scores`), uint8:
