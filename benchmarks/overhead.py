@@ -21,6 +21,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
+from geopipe.checkpoint import ModelFile
 from geopipe.grid import Tile, Tiling, ground_gsd
 from geopipe.mapping.journal import NAME, Journal
 from geopipe.mapping.tile import TileJob, TileResult
@@ -57,7 +58,8 @@ class Idle:
         """With paths of a usual length."""
         scene = Scene("/shared/scenes/scene.tif", plane(), (1, 2, 3), "uint8")
         folder = "/shared/maps/scene.part/tiles"
-        return cls(TileJob(scene, "/shared/m.safetensors", "0" * 64, "cpu", (5,), False, folder))
+        model = ModelFile(Path("/shared/m.safetensors"), "0" * 64)
+        return cls(TileJob(scene, model, "cpu", (5,), False, folder))
 
     def __call__(self, tile: Tile) -> TileResult:
         return TileResult((tile.core.height * tile.core.width, 0, 0), tile.index)

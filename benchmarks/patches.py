@@ -23,7 +23,7 @@ import torch
 from affine import Affine
 
 from benchmarks.machine import describe_machine, load
-from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint import Checkpoint, ModelFile
 from geopipe.classes import load_scheme
 from geopipe.learn.patches import patch_net
 from geopipe.learn.patches.model import PatchModelSpec
@@ -54,7 +54,7 @@ def main() -> None:
             out.mkdir()
             engine = Engine("cpu", Workers(threads=args.threads))
             first = _bare(model, patches // 2, args.threads)  # half before, half after: drift
-            mapped = map_scene(scene, path, out, engine).seconds
+            mapped = map_scene(scene, ModelFile.open(path), out, engine).seconds
             bare_seconds = first + _bare(model, patches // 2, args.threads)
             rounds.append({"map": patches / mapped, "bare": patches / bare_seconds})
             print(f"round {number + 1}: {rounds[-1]}", flush=True)

@@ -24,7 +24,7 @@ from benchmarks.peers.job import Job
 from benchmarks.peers.loops import plain
 from benchmarks.runners import Setting as PeerSetting
 from benchmarks.runners import command, environment, why_not
-from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint import Checkpoint, ModelFile
 from geopipe.checkpoint import image as image_module
 from geopipe.errors import ConfigError
 from geopipe.grid import NetworkGrid, Tile, Tiling
@@ -126,7 +126,7 @@ class Speed:
         engine = Engine(device, Workers(threads=way.tiles_at_once), precision=way.precision)
         try:
             with _memory(way), watched(device) as idle:
-                files = map_scene(scene, self.model, folder, engine)
+                files = map_scene(scene, ModelFile.open(self.model), folder, engine)
         except ConfigError as e:  # too few pixels keep their class
             self.leave_out(way.name, e.message)
             return
@@ -212,13 +212,12 @@ class Speed:
 
     def _job(self, scene: Scene, precision: Precision) -> TileJob:
         """How `map_scene` computes a tile."""
-        steps = (Checkpoint.load(self.model).net.iterations,)
+        model = ModelFile.open(self.model)
         return TileJob(
             scene,
-            str(self.model),
-            file_hash(self.model),
+            model,
             self.setting.device,
-            steps,
+            (model.checkpoint.net.iterations,),
             with_scores=False,
             precision=precision,
         )

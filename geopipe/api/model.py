@@ -1,13 +1,12 @@
 """Models: a trained network with its classes, in a file."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from geopipe.api.html import Facts, as_html, as_text, listed
-from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint import Checkpoint, ModelFile
 from geopipe.checkpoint.starter import model_path
 from geopipe.files import copy_file
 from geopipe.oserrors import writing
@@ -17,19 +16,27 @@ from geopipe.oserrors import writing
 class Model:
     """A trained network and what is needed to map with it: classes, bands, normalisation, GSD."""
 
-    path: Path
-    """Its file; workers read it from there."""
-    checkpoint: Checkpoint
+    file: ModelFile
     folder: TemporaryDirectory[str] | None = field(default=None, repr=False)
     """Holds the file of a model that was not saved yet; removed with the last reference to it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return load_model, (self.path,)
 
-    @cached_property
+    @property
+    def path(self) -> Path:
+        """Its file; workers read it from there."""
+        return self.file.path
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What is in the file."""
+        return self.file.checkpoint
+
+    @property
     def sha256(self) -> str:
         """sha256 of the file, hexadecimal: maps name their model by it."""
-        return file_hash(self.path)
+        return self.file.sha256
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -96,8 +103,7 @@ def load_model(path: str | Path) -> Model:
         CheckpointError: There is no such file, it is damaged, no model of geopipe's, or of the
             format of another version.
     """
-    path = model_path(path).absolute()
-    return Model(path, Checkpoint.load(path))
+    return Model(ModelFile.open(model_path(path).absolute()))
 
 
 def as_model(model: Model | str | Path) -> Model:

@@ -172,8 +172,7 @@ def _job(
 ) -> tuple[TileJob, Tiling]:
     return tile_job(
         scene,
-        model.checkpoint,
-        model.path,
+        model.file,
         engine,
         with_scores=output == "scores",
         with_confidence=output == "confidence",

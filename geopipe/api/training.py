@@ -87,7 +87,7 @@ def train(
     folder = None if out is not None else TemporaryDirectory(prefix="geopipe-model-")
     target = Path(folder.name) / "model.safetensors" if folder else Path(str(out)).absolute()
     train_model(choice, target, settings, accurate=tile_choice, also=others, overwrite=overwrite)
-    return Model(target, load_model(target).checkpoint, folder)
+    return Model(load_model(target).file, folder)
 
 
 def _choice(first: Labels, scene: _Scene, labels: Labels | str | Path) -> LabelledScene:

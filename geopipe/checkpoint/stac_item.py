@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from odc.geo.geobox import GeoBox
 
-from geopipe.checkpoint.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint.checkpoint import Checkpoint
+from geopipe.checkpoint.model_file import ModelFile
 from geopipe.files import atomic_file
 from geopipe.nets import SegmentationModel
 from geopipe.raster.footprint import footprint
@@ -42,14 +43,15 @@ def write_model_item(
     models that it was made from; `metrics`: its accuracy on an area that it was not trained on.
     Raises CheckpointError where it cannot be written.
     """
-    model, path = Checkpoint.load(model_path), model_item_path(model_path)
+    file, path = ModelFile.open(model_path), model_item_path(model_path)
+    model = file.checkpoint
     stat = model_path.stat()
     bands = [{"name": name, "data_type": model.dtype} for name in _band_names(model.bands)]
     item: dict[str, Any] = {
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": [MLM, _FILE],
-        "id": f"{model_path.stem}-{file_hash(model_path)[:12]}",
+        "id": f"{model_path.stem}-{file.sha256[:12]}",
         "geometry": None,
         "properties": {
             "datetime": datetime.fromtimestamp(int(stat.st_mtime), UTC).isoformat()[:19] + "Z",
@@ -69,7 +71,7 @@ def write_model_item(
                 "bands": bands,  # STAC wants them here where the item has them
                 "mlm:artifact_type": "safetensors.torch.save_file",
                 "file:size": stat.st_size,
-                "file:checksum": f"1220{file_hash(model_path)}",  # a multihash: sha256, 32 bytes
+                "file:checksum": f"1220{file.sha256}",  # a multihash: sha256, 32 bytes
             }
         },
     }

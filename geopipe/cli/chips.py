@@ -2,113 +2,23 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from geopipe.cli.chip_options import chip_training, learning_options
 from geopipe.cli.commands import Group
 from geopipe.cli.options import (
     AS_JSON,
     BANDS,
-    CACHE,
     DEVICE,
     METRES,
     NODATA,
     OVERWRITE,
     PATH,
-    SEED,
     SKIP_BAD,
     out_option,
 )
-
-if TYPE_CHECKING:
-    from geopipe.learn.chips.model import ChipTraining
-
-_LEARNING = (
-    click.option(
-        "--model",
-        default="finetune:efficientnet_lite0",
-        show_default=True,
-        help="The kind of model: finetune:NET, fusion:A+B (features: googlenet.im+alexnet.c5) or "
-        "ddrl-am.",
-    ),
-    click.option(
-        "--weights",
-        multiple=True,
-        default=("auto",),
-        show_default=True,
-        help="Weights of the networks: a file, or auto for package or hub; NET=FILE for one of "
-        "two.",
-    ),
-    click.option(
-        "--frozen",
-        is_flag=True,
-        help="Do not train the networks: logistic regression on their features, without epochs, "
-        "learning rates and augmentation.",
-    ),
-    click.option(
-        "--epochs", type=click.IntRange(1), default=10, show_default=True, help="Training epochs."
-    ),
-    click.option(
-        "--batch",
-        type=click.IntRange(1, 4096),
-        default=32,
-        show_default=True,
-        help="Chips in a batch.",
-    ),
-    click.option(
-        "--lr",
-        type=float,
-        default=1e-3,
-        show_default=True,
-        help="Learning rate of the new layers.",
-    ),
-    click.option(
-        "--pretrained-lr",
-        type=float,
-        default=1e-4,
-        show_default=True,
-        help="Learning rate of the pretrained parts; 0 freezes them.",
-    ),
-    click.option(
-        "--center-loss",
-        type=click.FloatRange(0),
-        help="Weight of the center loss  [default: 0.5 for ddrl-am, else 0]",
-    ),
-    click.option(
-        "--attention",
-        type=click.Choice(["predicted", "true"]),
-        default="predicted",
-        show_default=True,
-        help="Of ddrl-am: the class whose attention map is used; the true one flatters the "
-        "figures.",
-    ),
-    click.option(
-        "--flat", is_flag=True, help="Of ddrl-am: classify all feature values, not their means."
-    ),
-    click.option("--no-augment", is_flag=True, help="Train without flips and rotations."),
-    click.option(
-        "--side",
-        type=click.IntRange(64, 2048),
-        default=224,
-        show_default=True,
-        metavar="PX",
-        help="Pixels a side that each chip is resized to.",
-    ),
-    SEED,
-    SKIP_BAD,
-    DEVICE,
-    CACHE,
-    OVERWRITE,
-    AS_JSON,
-)
-
-
-def _learning(command: Any) -> Any:
-    """The options of how a model learns."""
-    for option in reversed(_LEARNING):
-        command = option(command)
-    return command
 
 
 @click.group(cls=Group)
@@ -147,7 +57,7 @@ def chips() -> None:
     show_default=True,
     help="Share of each class that the model is tested on.",
 )
-@_learning
+@learning_options
 def train(
     folder: Path,
     out: Path,
@@ -167,7 +77,7 @@ def train(
     """
     from geopipe.learn.chips import model as work
 
-    training = _training(options, chip=chip, step=step, gsd=gsd)
+    training = chip_training(options, chip=chip, step=step, gsd=gsd)
     model, evaluation = work.train_chip_model(
         folder, training, out, hold_out=hold_out, overwrite=overwrite
     )
@@ -281,7 +191,7 @@ def classify(
     show_default=True,
     help="Draw the features by t-SNE; with a center loss a model without it is trained too.",
 )
-@_learning
+@learning_options
 def evaluate(
     folder: Path,
     out: Path,
@@ -309,7 +219,9 @@ def evaluate(
     protocol = work.Protocol(
         0 if share else folds or 5, share or 0.8, repeats or 5, options["seed"], tsne
     )
-    evaluation = work.evaluate_chips(folder, _training(options), protocol, out, overwrite=overwrite)
+    evaluation = work.evaluate_chips(
+        folder, chip_training(options), protocol, out, overwrite=overwrite
+    )
     (mean, deviation), (kappa, _) = (
         evaluation.mean_std("overall_accuracy"),
         evaluation.mean_std("kappa"),
@@ -392,35 +304,3 @@ def attention(
             )
         else:
             click.echo(f"{one.class_name:24s} {one.probability:6.3f}  {one.overlay}")
-
-
-def _training(options: dict[str, Any], **design: Any) -> "ChipTraining":
-    """What the options of `_learning` say."""
-    from geopipe.learn.chips import ChipTrainingPlan
-    from geopipe.learn.chips.model import ChipModelSpec, ChipTraining
-    from geopipe.mapping import choose_device
-
-    model_spec = ChipModelSpec(
-        options["model"], tuple(options["weights"]), options["side"], flat=options["flat"], **design
-    )
-    center = options["center_loss"]
-    if center is None:
-        center = 0.5 if model_spec.model_spec.kind == "ddrl-am" else 0.0
-    plan = ChipTrainingPlan(
-        options["epochs"],
-        options["batch"],
-        options["lr"],
-        options["pretrained_lr"],
-        augment=not options["no_augment"],
-        center=center,
-        attention=options["attention"],
-        seed=options["seed"],
-    )
-    return ChipTraining(
-        model_spec,
-        plan,
-        options["frozen"],
-        options["skip_bad"],
-        choose_device(options["device"]),
-        options["cache"],
-    )

@@ -11,7 +11,7 @@ from geopipe.cli.options import AS_JSON, PATH, THREADS
 from geopipe.errors import SceneError
 
 if TYPE_CHECKING:
-    from geopipe.workflow.verify import Verification
+    from geopipe.mapping.verify import Verification
 
 
 @click.command("verify", cls=Command)
@@ -53,7 +53,7 @@ def verify(
     Example: geopipe verify outputs/town/map/town --tiles 50
     """
     from geopipe.mapping import Workers
-    from geopipe.workflow.verify import verify_map
+    from geopipe.mapping.verify import verify_map
 
     result = verify_map(
         map_folder,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint import Checkpoint, ModelFile
 from geopipe.classes import IGNORE
 from geopipe.errors import LabelError
 from geopipe.evaluation.map_accuracy import evaluate_map
@@ -77,9 +77,10 @@ def evaluate_steps(
     """
     tables: list[dict[str, Any]] = []
     for path in models:
-        model = Checkpoint.load(path)
+        model_file = ModelFile.open(path)
+        model = model_file.checkpoint
         steps = tuple(range(model.net.iterations + 1))
-        files = map_scene(scene, path, folder, engine, iterations=steps, with_confidence=True)
+        files = map_scene(scene, model_file, folder, engine, iterations=steps, with_confidence=True)
         assert files.confidence
         reliability = map_reliability(files.classes[-1], files.confidence, truth, model.scheme)
         sizes = class_min_areas(min_area, model.scheme, model.provenance)

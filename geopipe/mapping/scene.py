@@ -15,7 +15,7 @@ import torch
 from odc.geo.geobox import GeoBox
 
 from geopipe import __version__
-from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint import ModelFile
 from geopipe.errors import ConfigError, JobError, SceneError
 from geopipe.grid import NetworkGrid, Tiling, Window, ground_gsd
 from geopipe.mapping.computation import Computation
@@ -94,19 +94,19 @@ class MapPlan:
 
 def plan_map(
     scene: Scene,
-    model_path: Path,
+    model_file: ModelFile,
     engine: Engine,
     *,
     with_scores: bool = False,
     with_confidence: bool = False,
 ) -> MapPlan:
     """The plan of a map, its time from computing one tile in the middle of the scene."""
-    model = Checkpoint.load(model_path)
+    model = model_file.checkpoint
     need = engine.budget.fit(scene, model, engine.workers, choose_device(engine.device))
     tiling = Tiling(scene.shape, need.core)
     grid = NetworkGrid.of(scene.geobox, model.gsd)
     job = replace(
-        _job(scene, model, model_path, engine, (model.net.iterations,)),
+        _job(scene, model_file, engine, (model.net.iterations,)),
         with_scores=with_scores,
         with_confidence=with_confidence,
     )
@@ -134,8 +134,7 @@ def plan_map(
 
 def tile_job(
     scene: Scene,
-    model: Checkpoint,
-    model_path: Path,
+    model_file: ModelFile,
     engine: Engine,
     *,
     with_scores: bool = False,
@@ -146,10 +145,11 @@ def tile_job(
     ``job.compute(tile)`` gives the pixels that the map has there. Raises ConfigError as `map_scene`
     does for a network that leaves seams, a device that is not there, memory that is too small.
     """
+    model = model_file.checkpoint
     for warning in require_local(model.net, engine.inexact):
         log.warning(warning)
     need = engine.budget.fit(scene, model, engine.workers, choose_device(engine.device))
-    job = _job(scene, model, model_path, engine, (model.net.iterations,))
+    job = _job(scene, model_file, engine, (model.net.iterations,))
     job = replace(job, with_scores=with_scores, with_confidence=with_confidence)
     return job, Tiling(scene.shape, need.core)
 
@@ -161,7 +161,7 @@ def _disk_bytes(pixels: int, maps: int, score_bands: int) -> float:
 
 def map_scene(
     scene: Scene,
-    model_path: Path,
+    model_file: ModelFile,
     folder: Path,
     engine: Engine,
     *,
@@ -179,7 +179,7 @@ def map_scene(
     `picture_px`: the longer side of a picture of the
     scene, which a large one without overviews gets without being read again.
     """
-    model = Checkpoint.load(model_path)
+    model = model_file.checkpoint
     steps = tuple(iterations) if iterations is not None else (model.net.iterations,)
     for warning in require_local(model.net, engine.inexact):
         log.warning(warning)
@@ -198,7 +198,7 @@ def map_scene(
         start = time.monotonic()
 
     job = replace(
-        _job(scene, model, model_path, engine, steps),
+        _job(scene, model_file, engine, steps),
         with_scores=with_scores,
         with_confidence=with_confidence,
         with_cores=with_cores,
@@ -227,7 +227,7 @@ def map_scene(
                 if done.bad:
                     bad[tile.index] = f"tile {tile}: {done.bad}"
                 advance()
-        now = _inputs(replace(job, model_hash=file_hash(model_path)), need.core)
+        now = _inputs(replace(job, model=model_file.now()), need.core)
         require_equal(inputs, now, f"the inputs of {folder} changed while it was made: another")
         domain = None
         if model.domain:
@@ -308,8 +308,7 @@ def forget_tiles(folder: Path) -> None:
 
 def _job(
     scene: Scene,
-    model: Checkpoint,
-    model_path: Path,
+    model_file: ModelFile,
     engine: Engine,
     steps: tuple[int, ...],
 ) -> TileJob:
@@ -317,14 +316,14 @@ def _job(
     device = choose_device(engine.device)
     if engine.precision == "tf32" and device == "cpu":
         raise ConfigError("tf32 is arithmetic of GPUs, the device is cpu", "take float32")
-    if not all(0 <= t <= model.net.iterations for t in steps):
-        raise ConfigError(f"iterations {list(steps)}: the model has {model.net.iterations}")
+    iterations = model_file.checkpoint.net.iterations
+    if not all(0 <= t <= iterations for t in steps):
+        raise ConfigError(f"iterations {list(steps)}: the model has {iterations}")
     device = choose_device(engine.device)
     measured = device == "cpu" and engine.precision == "float32"
     return TileJob(
         scene,
-        str(model_path.resolve()),
-        file_hash(model_path),
+        model_file,
         device,
         steps,
         with_scores=False,
@@ -349,7 +348,7 @@ def _inputs(job: TileJob, core: int) -> dict[str, Any]:
         "shape": list(scene.shape),
         "place": [str(scene.geobox.crs), *scene.geobox.affine.to_gdal()],
         "grid": "from the origin of the CRS",
-        "model": job.model_hash,
+        "model": job.model.sha256,
         "core": core,
         "device": job.device.partition(":")[0],
         "precision": job.precision,

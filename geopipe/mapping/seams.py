@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from geopipe.checkpoint import Checkpoint, file_hash
+from geopipe.checkpoint import Checkpoint, ModelFile
 from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError, SceneError
 from geopipe.grid import NetworkGrid, Tile, Tiling, Window
@@ -178,7 +178,8 @@ def verify_seams(
     Raises ConfigError for a crop that is too large, SceneError for one without a valid pixel,
     GridError for a core that is not a multiple of 256.
     """
-    model = Checkpoint.load(model_path)
+    model_file = ModelFile.open(model_path)
+    model = model_file.own_checkpoint()
     for note in model.check_fits(scene):
         log.warning(note)
     crop = _crop(scene, model, crop_px, at)
@@ -195,7 +196,7 @@ def verify_seams(
     context = max(model.net.halo, halo_px)
     truth = _Reference(reference_scores(scene, model, crop, context, device), valid)
     model.net.kernels = fastest_kernels() if device == "cpu" else Kernels()
-    job = _job(scene, model, model_path, device)
+    job = _job(scene, model, model_file, device)
     results = tuple(_compare_tilings(job, model, crop, tilings, truth))
     extents = tuple(other_extents(job, model, crop, context))
     return SeamReport(
@@ -214,12 +215,11 @@ def verify_seams(
     )
 
 
-def _job(scene: Scene, model: Checkpoint, model_path: Path, device: str) -> TileJob:
+def _job(scene: Scene, model: Checkpoint, model_file: ModelFile, device: str) -> TileJob:
     """A map's job of the last step's classes; only computed with, it needs no folder."""
     return TileJob(
         scene=scene,
-        model=str(model_path),
-        model_hash=file_hash(model_path),
+        model=model_file,
         folder="",
         device=device,
         iterations=(model.net.iterations,),

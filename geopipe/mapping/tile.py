@@ -1,5 +1,6 @@
 """Score one window of a scene with a model: the only place that does."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geopipe.checkpoint import Checkpoint, downsampled, network_input, strips
+from geopipe.checkpoint import Checkpoint, ModelFile, downsampled, network_input, strips
 from geopipe.classes import IGNORE
 from geopipe.errors import JobError, SceneError
 from geopipe.grid import NetworkGrid, Tile, Window, bilinear_weights, mirror_pad
@@ -244,7 +245,7 @@ class TileResult:
 
 @dataclass(frozen=True, slots=True)
 class TileJob:
-    """All a worker needs to map a tile: paths and integers. It opens the files itself.
+    """All a worker needs to map a tile. Pickled it is paths and integers: it opens files itself.
 
     A tile's file holds the class map after each of `iterations` and, after the last, the
     probability of the best class (`with_confidence`) and of each (`with_scores`), uint8:
@@ -253,8 +254,7 @@ class TileJob:
     """
 
     scene: Scene
-    model: str
-    model_hash: str
+    model: ModelFile
     device: str
     iterations: tuple[int, ...]
     with_scores: bool
@@ -326,17 +326,19 @@ class TileJob:
         return np.full((bands, *tile.core.shape), IGNORE, np.uint8)
 
     def _model(self) -> tuple[Checkpoint, FeatureObserver]:
-        return _loaded(self.model, self.model_hash, self.device, self.kernels)
+        with _LOADING:
+            return _loaded(self.model, self.device, self.kernels)
+
+
+_LOADING = threading.Lock()
+"""Threads that begin together wait for one net."""
 
 
 @lru_cache(maxsize=1)
-def _loaded(
-    path: str, digest: str, device: str, kernels: Kernels
-) -> tuple[Checkpoint, FeatureObserver]:
-    """One net per process; `digest` makes a rewritten file another one."""
-    del digest
+def _loaded(file: ModelFile, device: str, kernels: Kernels) -> tuple[Checkpoint, FeatureObserver]:
+    """One net per process; a rewritten file is another one by its hash."""
     tune_malloc()
-    model = Checkpoint.load(Path(path))
+    model = file.own_checkpoint()
     model.net.to(device)
     model.net.kernels = kernels
     return model, FeatureObserver(model.net.base)

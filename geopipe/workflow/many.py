@@ -7,12 +7,13 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
-from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint import ModelFile
 from geopipe.errors import GeopipeError, SceneError
+from geopipe.mapping.provenance import provenance
 from geopipe.raster import Scene
 from geopipe.raster.inputs import LeftOut, scene_names
 from geopipe.validation import Schema, parse_json, read_json
-from geopipe.workflow.bundle import Bundle, MapOptions, provenance, write_bundle
+from geopipe.workflow.bundle import Bundle, MapOptions, write_bundle
 
 log = logging.getLogger(__name__)
 
@@ -65,19 +66,19 @@ def write_bundles(
     `options` ask to overwrite it. A scene that fails does not stop the others.
     """
     names = scene_names(paths)
-    model = Checkpoint.load(model_path)
+    model = ModelFile.open(model_path)
     done = MappedScenes()
     for number, path in enumerate(paths, 1):
         target = folder / names[path]
         log.info("scene %d of %d: %s", number, len(paths), path)
         try:
             scene = Scene.open(path, bands, nodata)
-            tags = provenance(scene, model, model_path) | options.tags(model)
+            tags = provenance(scene, model) | options.tags(model.checkpoint)
             if not options.overwrite and _is_made(target, tags, options):
                 log.warning("%s is there already, left as it is", target)
                 done.unchanged.append(target)
                 continue
-            done.bundles.append(write_bundle(scene, model_path, target, options))
+            done.bundles.append(write_bundle(scene, model, target, options))
         except GeopipeError as e:
             log.warning("%s: %s", path, e)
             done.failed[path] = e.message

@@ -31,11 +31,11 @@ from geopipe.learn import BaseNetworkPlan, RefinementPlan
 from geopipe.learn.fine_tuning import FineTuningPlan
 from geopipe.learn.start import StartModel
 from geopipe.raster import Scene
+from geopipe.raster.dependencies import files_of
 from geopipe.raster.inputs import LeftOut
 from geopipe.raster.mosaic import open_mosaic
 from geopipe.raster.remote import is_remote
 from geopipe.register import RegistrationGrid, fit_labels, shifted_source
-from geopipe.workflow.dependencies import files_of
 from geopipe.workflow.schema import LabelledScene, SceneSettings, Workflow
 
 log = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from geopipe.grid import Window
 from geopipe.labels.drawn import DrawingWindow, drawn_windows, is_drawing_file, write_drawing_file
 from geopipe.labels.openvector import read_dataframe
 from geopipe.mapping import choose_device
+from geopipe.mapping.map_item import map_model, mapped_scene, read_map_item
 from geopipe.mapping.out_of_domain import LAYER
 from geopipe.mapping.uncertainty import WindowUncertainty, window_uncertainties
 from geopipe.raster.geopackage import check_target
-from geopipe.workflow.map_item import map_model, mapped_scene, read_map_item
 
 _MAX_NOVELTY = 3.0
 """Beyond this distance from the training images a window gains no more weight."""
@@ -87,7 +87,7 @@ def ask_where_to_draw(
     _keep_outlines(out)
     folder = folder.parent if folder.name == "classes.tif" else folder
     item, tags = read_map_item(folder)
-    model_path = map_model(model, item, tags, folder)
+    model_path, _ = map_model(model, item, tags, folder)
     with tempfile.TemporaryDirectory(prefix="geopipe-ask-") as work:
         source, _ = mapped_scene(scene, item, tags, folder, Path(work))
         checkpoint = Checkpoint.load(model_path)

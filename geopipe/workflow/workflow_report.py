@@ -15,9 +15,9 @@ from geopipe.evaluation.raster_objects import ObjectCounts, count_objects
 from geopipe.learn.loop import TrainingHistory
 from geopipe.report.closeups import close_up, select_windows
 from geopipe.report.map_report import CloseUp, Report, write_report
+from geopipe.report.map_summary import counted, overview, overview_gsd
 from geopipe.report.provenance import training_facts
 from geopipe.report.summary import curves, lead_table, methods, summary_text
-from geopipe.workflow.map_summary import counted, overview, overview_gsd
 from geopipe.workflow.model_items import describe_model
 from geopipe.workflow.schema import LabelledScene
 from geopipe.workflow.sources import (

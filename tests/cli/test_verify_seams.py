@@ -70,7 +70,7 @@ def broken(drawn, monkeypatch):
         model = with_net(Checkpoint.load(drawn.model), net)
         monkeypatch.setattr(Checkpoint, "load", lambda _: model)
         # One net per process is kept by path and digest: the map's must not be another one.
-        monkeypatch.setattr("geopipe.mapping.seams.file_hash", lambda _: f"{id(net)}")
+        monkeypatch.setattr("geopipe.checkpoint.model_file.file_hash", lambda _: f"{id(net)}")
         return drawn
 
     return swap

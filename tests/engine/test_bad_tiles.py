@@ -11,6 +11,7 @@ import rasterio
 import rasterio.shutil
 from stopping import done_tiles
 
+from geopipe.mapping import map_rasters
 from geopipe.mapping import scene as mapping
 from geopipe.workflow import bundle as bundles
 
@@ -118,8 +119,8 @@ def fill(folder, leaving):
 MOMENTS = {
     "tiles": (mapping.Journal, "add", 3, 0),
     "half a tile": (mapping.Journal, "add", 3, 20_000),
-    "class map": (bundles, "write_class_cog", 1, 10_000),
-    "scores": (bundles, "write_score_cog", 1, 80_000),
+    "class map": (map_rasters, "write_class_cog", 1, 10_000),
+    "scores": (map_rasters, "write_score_cog", 1, 80_000),
     "report": (bundles, "write_report", 1, 4_000),
 }
 

@@ -157,7 +157,7 @@ def test_a_map_whose_tiles_are_all_done_needs_no_workers(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("geopipe.workflow.bundle.write_class_cog", fails)
+        patched.setattr("geopipe.mapping.map_rasters.write_class_cog", fails)
         assert geopipe(*place.words(tmp_path / "map")).exit_code == 1
     assert len(done_tiles(tmp_path / "map")) == 6
     said = geopipe(*place.words(tmp_path / "map", "--scheduler", "tcp://127.0.0.1:1"))

@@ -14,11 +14,10 @@ from stopping import TILES, done_tiles, map_bytes, stopped_at
 from tiny_place import fingerprints
 
 from geopipe.errors import JobError
-from geopipe.mapping import Budget, Engine
+from geopipe.mapping import Budget, Engine, map_rasters
 from geopipe.mapping import scene as mapping
 from geopipe.mapping.tile import TileJob
 from geopipe.raster import Scene
-from geopipe.workflow import bundle as bundles
 from geopipe.workflow.bundle import MapOptions, write_bundle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -150,7 +149,7 @@ def test_a_second_run_on_the_same_folder_is_refused_and_harms_nothing(
     owner, name, count = {
         "before the first tile": (TileJob, "__call__", 1),
         "in the middle": (mapping.Journal, "add", 3),
-        "at the end": (bundles, "write_score_cog", 1),
+        "at the end": (map_rasters, "write_score_cog", 1),
     }[moment]
     works, calls = getattr(owner, name), []
 

@@ -18,9 +18,9 @@ from geopipe.grid import Tiling
 from geopipe.mapping import Budget, Engine
 from geopipe.mapping.detection import detection_chance, draw_tiles, fewest_tiles
 from geopipe.mapping.sieve import sieve, sieved_window
+from geopipe.mapping.verify import verify_map
 from geopipe.raster import Scene
 from geopipe.workflow.bundle import MapOptions, mosaic_scene, write_bundle
-from geopipe.workflow.verify import verify_map
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tiny_nets import Blind, Tiny, tiny_net, with_net
 
-from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint import Checkpoint, ModelFile
 from geopipe.classes import IGNORE
 from geopipe.grid import NetworkGrid, Tiling, Window
 from geopipe.mapping.reference import reference_scores
@@ -41,11 +42,11 @@ numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Case:
-    """A scene and a model, and a path that loads as that model."""
+    """A scene and a model, and where the model's file would be."""
 
     scene: Scene
     model: Checkpoint
-    path: str
+    path: Path
 
 
 @pytest.fixture(scope="module")
@@ -61,19 +62,17 @@ def make_case(tmp_path_factory, make_raster_at, make_model):
         path = make_raster_at(
             folder / f"{number}.tif", data, nodata=0, crs=crs, transform=transform
         )
-        return Case(Scene.open(path), with_net(make_model(), net), str(folder / f"{number}.model"))
+        return Case(Scene.open(path), with_net(make_model(), net), folder / f"{number}.model")
 
     return make
 
 
-def tiled(case, core, monkeypatch):
+def tiled(case, core):
     """Scores, classes and how often each pixel was written, tile by tile as a map is made."""
-    monkeypatch.setattr(Checkpoint, "load", lambda _: case.model)
     scene, steps = case.scene, (case.model.net.iterations,)
     job = TileJob(
         scene=scene,
-        model=case.path,
-        model_hash="",
+        model=ModelFile(case.path, "", case.model),
         folder="",
         device="cpu",
         iterations=steps,
@@ -115,13 +114,11 @@ sides = st.one_of(st.integers(1, 40), st.integers(250, 300), st.integers(500, 54
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_tiles_make_the_map_of_the_whole(
-    make_case, monkeypatch, plane, shape, core, stride, iterations, seed
-):
+def test_tiles_make_the_map_of_the_whole(make_case, plane, shape, core, stride, iterations, seed):
     if plane == "2 m":
         shape = tuple(min(n, 300) for n in shape)  # four times as many net pixels
     case = make_case(plane, shape, tiny_net(Tiny(stride), iterations, seed=seed), seed)
-    scores, classes, written = tiled(case, core, monkeypatch)
+    scores, classes, written = tiled(case, core)
     truth = whole(case)
     assert (written == 1).all()
     assert np.abs(scores - truth).max() < 1e-5
@@ -136,13 +133,13 @@ def test_tiles_make_the_map_of_the_whole(
 
 @pytest.mark.parametrize(("stride", "iterations"), [(1, 1), (2, 1), (4, 0), (8, 0)])
 @pytest.mark.parametrize("plane", PLANES)
-def test_one_pixel_less_context_does_not_make_it(make_case, monkeypatch, plane, stride, iterations):
+def test_one_pixel_less_context_does_not_make_it(make_case, plane, stride, iterations):
     """And not by rounding, nor anywhere but where tiles meet."""
     net, blind = (tiny_net(Tiny(stride), iterations, kind) for kind in (SegmentationModel, Blind))
     assert net.halo == 2 * stride + 2 * iterations  # to the pixel: none is there by rounding up
     case, lacking = (make_case(plane, (70, 300), n) for n in (net, blind))
     truth = whole(case)
-    enough, less = (np.abs(tiled(c, 256, monkeypatch)[0] - truth) for c in (case, lacking))
+    enough, less = (np.abs(tiled(c, 256)[0] - truth) for c in (case, lacking))
     assert enough.max() < 1e-5
     assert less.max() > 1e-4
     near = math.ceil((net.halo + 2 * stride) * NetworkGrid.of(case.scene.geobox, 1.0).factor[1])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_place import draw_place, lively
 
-from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint import Checkpoint, ModelFile
 from geopipe.raster import Scene
 
 
@@ -18,6 +18,10 @@ class Place:
     scene: Scene
     model: Checkpoint
     model_path: Path
+
+    @property
+    def model_file(self) -> ModelFile:
+        return ModelFile.open(self.model_path)
 
 
 @pytest.fixture(scope="session")

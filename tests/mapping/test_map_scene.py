@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def mapped(place, folder, *, core=None, workers=LOCAL, **options):
     folder.mkdir(exist_ok=True)
     engine = Engine("cpu", workers, Budget(core))
-    return map_scene(place.scene, place.model_path, folder, engine, **options)
+    return map_scene(place.scene, place.model_file, folder, engine, **options)
 
 
 def finished(class_map, target, place):
@@ -227,14 +227,14 @@ def test_a_core_off_the_blocks_is_an_error_that_names_a_good_one(place, tmp_path
 
 
 def test_the_plan_counts_tiles_and_grows_with_what_is_asked_for(place):
-    plan = plan_map(place.scene, place.model_path, Engine("cpu", budget=Budget(256)))
+    plan = plan_map(place.scene, place.model_file, Engine("cpu", budget=Budget(256)))
     assert (plan.tiles, plan.need.core) == (6, 256)
     assert plan.net_shape == (150, 280)
     assert plan.halo_px == 2 * place.model.net.halo
     assert 0 < plan.seconds < 60
     assert plan.need.memory_mb > 300
     engine = Engine("cpu", Workers(4), Budget(512))
-    more = plan_map(place.scene, place.model_path, engine, with_scores=True)
+    more = plan_map(place.scene, place.model_file, engine, with_scores=True)
     assert more.tiles == 2
     assert more.need.memory_mb > 3 * plan.need.memory_mb
     assert more.disk_mb >= plan.disk_mb
@@ -253,7 +253,7 @@ def test_a_rewritten_model_is_read_again(place, tmp_path, make_model):
 
 def test_tf32_without_a_gpu_is_refused(place, tmp_path):
     with pytest.raises(ConfigError, match="tf32 is arithmetic of GPUs, the device is cpu"):
-        map_scene(place.scene, place.model_path, tmp_path, Engine("cpu", precision="tf32"))
+        map_scene(place.scene, place.model_file, tmp_path, Engine("cpu", precision="tf32"))
     assert not list(tmp_path.iterdir())
 
 

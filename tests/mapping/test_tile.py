@@ -8,7 +8,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geopipe.checkpoint import file_hash
+from geopipe.checkpoint import ModelFile
 from geopipe.checkpoint import image as image_module
 from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError
@@ -146,7 +146,7 @@ def job(scored, tmp_path):
     scene, model, _ = scored
     path = tmp_path / "m.model"
     model.save(path)
-    return TileJob(scene, str(path), file_hash(path), "cpu", (0, 2), with_scores=True)
+    return TileJob(scene, ModelFile.open(path), "cpu", (0, 2), with_scores=True)
 
 
 def test_a_job_is_small_and_survives_the_way_to_a_worker(job):
@@ -198,7 +198,7 @@ def test_a_rewritten_model_is_another_one(job, make_model, tmp_path):
     before = result_of(job, tile).scores
     path = tmp_path / "m.model"
     make_model(iterations=2, seed=7).save(path)
-    after = result_of(replace(job, model_hash=file_hash(path)), tile).scores
+    after = result_of(replace(job, model=ModelFile.open(path)), tile).scores
     assert (before != after).any()
 
 
@@ -209,7 +209,7 @@ def test_tiles_make_the_map_of_the_whole(make_raster, make_model, tmp_path):
     scene, model = Scene.open(make_raster(data, transform=half)), make_model(iterations=1)
     path = tmp_path / "m.model"
     model.save(path)
-    job = TileJob(scene, str(path), file_hash(path), "cpu", (1,), with_scores=False)
+    job = TileJob(scene, ModelFile.open(path), "cpu", (1,), with_scores=False)
     (whole,) = score_window(model, scene, Window.of_shape(scene.shape))
     top = whole.sort(0, descending=True).values
     sure = (top[0] - top[1] > 1e-5).numpy()
@@ -231,7 +231,7 @@ def test_odd_shapes_are_mapped(make_raster, make_model, tmp_path, shape, metres)
     transform = Affine(metres, 0, 789_000, 0, -metres, 6_501_000)
     scene, path = Scene.open(make_raster(data, transform=transform)), tmp_path / "m.model"
     make_model(iterations=1).save(path)
-    job = TileJob(scene, str(path), file_hash(path), "cpu", (0, 1), with_scores=True)
+    job = TileJob(scene, ModelFile.open(path), "cpu", (0, 1), with_scores=True)
     seen = np.zeros(shape, int)
     for tile in Tiling(shape, 1024):
         result = result_of(job, tile)
@@ -244,7 +244,7 @@ def test_odd_shapes_are_mapped(make_raster, make_model, tmp_path, shape, metres)
 def test_a_tile_of_nothing_but_nodata(make_raster, make_model, tmp_path):
     scene = Scene.open(make_raster(np.zeros((3, 30, 30), np.uint8), nodata=0))
     make_model().save(tmp_path / "m.model")
-    job = TileJob(scene, str(tmp_path / "m.model"), "", "cpu", (2,), with_scores=True)
+    job = TileJob(scene, ModelFile(tmp_path / "m.model", ""), "cpu", (2,), with_scores=True)
     result = result_of(job, Tiling(scene.shape, 256)[0])
     assert (result.classes == IGNORE).all()
     assert (result.scores == IGNORE).all()

@@ -25,9 +25,10 @@ from geopipe.mapping import WORK, Budget, Engine, Workers
 from geopipe.mapping.tile import TileJob
 from geopipe.raster import Scene
 from geopipe.raster.cog import read_scheme
+from geopipe.report import map_summary
 from geopipe.workflow import bundle as bundles
-from geopipe.workflow import map_summary
 from geopipe.workflow.bundle import MapOptions, plan_bundle, write_bundle
+from geopipe.workflow.many import write_bundles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -320,13 +321,13 @@ def test_a_link_to_a_folder_stays_a_link(place, scene, tmp_path):
 
 
 LATE = (
-    "map_scene",
-    "write_class_cog",
-    "write_qml",
-    "write_score_cog",
-    "write_report",
-    "write_item",
-    "_move",
+    "geopipe.workflow.bundle.map_scene",
+    "geopipe.mapping.map_rasters.write_class_cog",
+    "geopipe.mapping.map_rasters.write_qml",
+    "geopipe.mapping.map_rasters.write_score_cog",
+    "geopipe.workflow.bundle.write_report",
+    "geopipe.workflow.bundle.write_item",
+    "geopipe.workflow.bundle.move_bundle",
 )
 
 
@@ -340,7 +341,7 @@ def test_a_failure_midway_leaves_all_as_it_was(place, scene, tmp_path, monkeypat
     def fails(*_, **__):
         raise error
 
-    monkeypatch.setattr(bundles, broken, fails)
+    monkeypatch.setattr(broken, fails)
     with pytest.raises((RuntimeError, OutputError)) as caught:
         write_bundle(scene, place.refined, folder, replace(ALL, overwrite=True))
     if isinstance(error, OSError):
@@ -348,7 +349,7 @@ def test_a_failure_midway_leaves_all_as_it_was(place, scene, tmp_path, monkeypat
     part = tmp_path / "map.part"
     kept = {p: v for p, v in fingerprints(tmp_path).items() if part not in Path(p).parents}
     assert kept == before
-    mapped = broken not in ("map_scene",)
+    mapped = not broken.endswith("map_scene")
     assert part.exists() == mapped, "tiles that are done wait for the next run"
     if mapped:
         assert names(part) == set(WORK)
@@ -522,3 +523,23 @@ def test_the_picture_of_a_large_scene_comes_from_its_tiles(scene, place, tmp_pat
     image, classes = seen[0].overview
     assert image.shape == reread.shape == (3, *classes.shape)
     assert np.abs(image.astype(int) - reread).mean() < 3
+
+
+def test_a_map_loads_and_hashes_its_model_once(place, tmp_path, monkeypatch):
+    """Also one of several scenes; threads compute with a copy of what is loaded."""
+    loaded, hashed = [], []
+    load, digest = Checkpoint.load, hashlib.file_digest
+    monkeypatch.setattr(Checkpoint, "load", lambda path: loaded.append(path) or load(path))
+
+    def counted(file, algorithm):
+        hashed.append(Path(f"/proc/self/fd/{file.fileno()}").resolve())
+        return digest(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    model = Path(shutil.copy(place.base, tmp_path / "a model.safetensors"))
+    options = MapOptions(Engine("cpu", Workers(threads=2), Budget(256)), scores=True)
+    write_bundle(Scene.open(place.scene), model, tmp_path / "map", options)
+    assert (loaded, hashed.count(model)) == ([model], 1)
+    second = str(shutil.copy(place.scene, tmp_path / "second.tif"))
+    write_bundles([str(place.scene), second], model, tmp_path / "maps", options)
+    assert (loaded, hashed.count(model)) == ([model] * 2, 2)

@@ -11,9 +11,9 @@ from geopipe.evaluation.raster_objects import ObjectCounts, count_objects
 from geopipe.mapping import area_counts as counting
 from geopipe.metrics import Metrics
 from geopipe.report.figures import scale_bar
+from geopipe.report.map_summary import area_table, counted
 from geopipe.report.provenance import provenance_facts
 from geopipe.report.summary import lead_table, summary_text
-from geopipe.workflow.map_summary import area_table, counted
 
 NAMES = ("background", "building")
 

@@ -10,7 +10,7 @@ import rasterio
 import shapely
 from affine import Affine
 
-from geopipe.workflow.dependencies import files_of
+from geopipe.raster.dependencies import files_of
 from geopipe.workflow.steps import Step, is_current, run_step
 
 RASTER_VRT = (

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from geopipe.checkpoint import file_hash
 from geopipe.errors import CheckpointError, SceneError
 from geopipe.mapping.computation import Computation
+from geopipe.mapping.provenance import COMPUTATION, MODEL_LINK, SCENE_LINK
 from geopipe.raster import Scene
 from geopipe.raster.content import content_sha256
 from geopipe.raster.mosaic import open_mosaic
 from geopipe.raster.remote import is_remote
 from geopipe.raster.scene import opened
-from geopipe.workflow.bundle import COMPUTATION, MODEL_LINK, SCENE_LINK
 
 _ANOTHER = "give the folder of a map that geopipe map made"
 
@@ -67,8 +67,10 @@ def read_map_item(folder: Path) -> tuple[MapItem, dict[str, str]]:
         return item, src.tags()
 
 
-def map_model(given: Path | None, item: MapItem, tags: dict[str, str], folder: Path) -> Path:
-    """The file of the map's model, whose bytes are those that made the map."""
+def map_model(
+    given: Path | None, item: MapItem, tags: dict[str, str], folder: Path
+) -> tuple[Path, str]:
+    """The file of the map's model, whose bytes are those that made the map, and its sha256."""
     sources = [str(given)] if given else item.sources(MODEL_LINK, folder)
     path = Path(sources[0]) if sources else folder / "no model"
     if not path.is_file():
@@ -86,7 +88,7 @@ def map_model(given: Path | None, item: MapItem, tags: dict[str, str], folder: P
             f"with {tags.get('model_sha256', 'none')[:12]}...",
             "give the file of that model as `model`",
         )
-    return path
+    return path, now
 
 
 def mapped_scene(

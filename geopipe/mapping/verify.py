@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from rasterio.windows import Window as RioWindow
 
-from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint import Checkpoint, ModelFile
 from geopipe.errors import ConfigError, SceneError
 from geopipe.grid import Tile, Window
 from geopipe.mapping import LOCAL, Budget, Engine, Workers, tile_job
 from geopipe.mapping.computation import Computation
 from geopipe.mapping.detection import detection_chance, draw_tiles, fewest_tiles
+from geopipe.mapping.map_item import map_model, mapped_scene, read_map_item
 from geopipe.mapping.recompute import Recomputation
 from geopipe.raster import Scene
 from geopipe.raster.scene import opened
-from geopipe.workflow.map_item import map_model, mapped_scene, read_map_item
 
 RASTERS = ("classes", "confidence", "scores")
 """Rasters of a map that are compared where it has them, by the keys of their assets."""
@@ -114,10 +114,10 @@ def verify_map(
     folder = folder.parent if folder.name == "classes.tif" else folder
     item, tags = read_map_item(folder)
     computation = item.properties.computation
-    model_path = map_model(model, item, tags, folder)
+    model_path, sha256 = map_model(model, item, tags, folder)
     with tempfile.TemporaryDirectory(prefix="geopipe-verify-") as work:
         source, notes = mapped_scene(scene, item, tags, folder, Path(work))
-        checkpoint = Checkpoint.load(model_path)
+        model_file = ModelFile(model_path, sha256, Checkpoint.load(model_path))
         rasters = tuple(key for key in RASTERS if key in item.assets)
         engine = Engine(
             _device(computation),
@@ -129,8 +129,7 @@ def verify_map(
         )
         job, tiling = tile_job(
             source,
-            checkpoint,
-            model_path,
+            model_file,
             engine,
             with_scores="scores" in rasters,
             with_confidence="confidence" in rasters,
