@@ -224,6 +224,7 @@ _MODULES = (
     *("geopipe.evaluation.assess", "geopipe.vectors.features", "geopipe.labels.write"),
     *("geopipe.report.map_report", "geopipe.report.contact_sheet", "geopipe.register.align"),
     *("pyogrio", "rasterio", "sklearn.cluster", "skimage.measure", "matplotlib", "faiss"),
+    "modulefinder",  # of the standard library, which a user without rights may not read here
 )
 
 if __name__ == "__main__":

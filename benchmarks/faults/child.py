@@ -127,6 +127,7 @@ def _child(
     shim.tell(path_fd)
     if prepare:
         prepare()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     try:
         if fault:
             shim.arm(fault.kind, fault.nth, fault.error, fault.prefix, sticky=fault.sticky)
