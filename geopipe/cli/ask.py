@@ -65,7 +65,7 @@ def ask(
 
     Example: geopipe ask map -o where-to-draw.gpkg
     """
-    from geopipe.workflow.where_to_draw import DrawingPlan, ask_where_to_draw
+    from geopipe.mapping.where_to_draw import DrawingPlan, ask_where_to_draw
 
     result = ask_where_to_draw(
         class_map,

@@ -31,15 +31,15 @@ from geopipe.learn.ask import (
     refit,
     write_questions,
 )
+from geopipe.learn.ask.answers import Answers, gathered
+from geopipe.learn.ask.question_sheet import lay_out
 from geopipe.learn.ask.questions import Role
 from geopipe.learn.patches import Embeddings, PatchGrid, embed, patch_net
 from geopipe.learn.patches.model import PatchSource, source_digest
+from geopipe.learn.transfer.cells import TransferCells, transfer_cells
 from geopipe.nets import SegmentationModel
 from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, check_target
-from geopipe.workflow.answers import Answers, gathered
-from geopipe.workflow.question_sheet import lay_out
 from geopipe.workflow.transfer import TransferSettings, transfer
-from geopipe.workflow.transfer_cells import TransferCells, transfer_cells
 
 log = logging.getLogger(__name__)
 

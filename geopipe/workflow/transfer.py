@@ -38,10 +38,10 @@ from geopipe.learn.transfer import (
     standardized,
 )
 from geopipe.learn.transfer.alignment import FeatureAlignment
+from geopipe.learn.transfer.cells import transfer_cells
 from geopipe.learn.transfer.draw import source_share
 from geopipe.learn.transfer.pseudo_labels import write_pseudo_labels
 from geopipe.report.contact_sheet import ContactSheet, Neighbour, Row, select_rows, write_sheet
-from geopipe.workflow.transfer_cells import transfer_cells
 
 log = logging.getLogger(__name__)
 

@@ -26,12 +26,12 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.starter import STARTER
 from geopipe.labels.drawn import OUTLINES, WINDOWS, DrawingWindow, write_drawing_file
 from geopipe.mapping import Engine
+from geopipe.mapping.where_to_draw import DrawingPlan, ask_where_to_draw
 from geopipe.raster import Scene
 from geopipe.workflow.bundle import MapOptions, write_bundle
 from geopipe.workflow.run import train_workflow
 from geopipe.workflow.schema import LabelledScene
 from geopipe.workflow.train import TrainingSettings
-from geopipe.workflow.where_to_draw import DrawingPlan, ask_where_to_draw
 from reproduce.facts import facts
 from reproduce.gid.data import data_folder
 

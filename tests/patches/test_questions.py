@@ -19,9 +19,9 @@ from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.cli.main import main
 from geopipe.labels.openvector import read_dataframe
 from geopipe.learn.ask import Questions, read_answers, write_questions
+from geopipe.learn.ask.answers import gathered
 from geopipe.learn.patches import PatchGrid, embed
 from geopipe.learn.patches.model import PatchSource
-from geopipe.workflow.answers import gathered
 
 
 def run(*words, ok=True):

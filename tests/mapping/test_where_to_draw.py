@@ -26,11 +26,11 @@ from geopipe.mapping import Budget, Engine
 from geopipe.mapping.out_of_domain import LAYER
 from geopipe.mapping.tile import score_window
 from geopipe.mapping.uncertainty import uncertainty_of, window_uncertainties
+from geopipe.mapping.where_to_draw import DrawingPlan, ask_where_to_draw
 from geopipe.raster import Scene
 from geopipe.workflow.bundle import MapOptions, write_bundle
 from geopipe.workflow.schema import LabelledScene
 from geopipe.workflow.sources import label_source
-from geopipe.workflow.where_to_draw import DrawingPlan, ask_where_to_draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
