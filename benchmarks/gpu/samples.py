@@ -35,6 +35,7 @@ def tiny_crops(folder: Path) -> Path:
                 mask = np.full(image.shape[:2], kind, np.uint8)
                 for subfolder, pixels in (("image", image), ("label", mask)):
                     _save(root / part / subfolder / name / f"{number}.png", pixels)
+    (root / "overlap.csv").write_text("class,crop,share_in_source\n")  # none share pixels
     return root
 
 

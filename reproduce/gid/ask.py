@@ -12,7 +12,6 @@ and ``ask.md``.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from geopipe.learn.patches.model import PatchModelSpec
 from geopipe.learn.transfer import SourceSamples, TargetSamples, TransferPlan, select
 from reproduce.facts import facts
 from reproduce.gid import data
+from reproduce.gid.overlap import shared_with_source
 
 OUT = Path("outputs/reproduce/gid/ask")
 RESULTS = Path("docs/results/gid")
@@ -149,11 +149,7 @@ def summary(figures: Sequence[tuple[Choice, int, int]]) -> dict[str, float]:
 def samples(out: Path) -> tuple[Samples, Samples]:
     """Cells of source crops, as many of each class, and of target crops of other scenes."""
     gid = data.data_folder("gid")
-    with (gid / "overlap.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    shared = frozenset(
-        f"{row['class']}/{row['crop']}" for row in rows if float(row["share_in_source"]) > 0
-    )
+    shared = shared_with_source(gid)
     target = data.crops(gid / "target" / "image", gid / "target" / "label", shared)
     source = data.crops(gid / "source" / "image", gid / "source" / "label")
     chosen = data.balanced(data.folders(source), np.arange(len(source.rasters)), CROPS, 0)

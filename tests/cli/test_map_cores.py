@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from geopipe.checkpoint import Checkpoint
+from geopipe.checkpoint import Checkpoint, ModelFile
 from geopipe.errors import CheckpointError
 from geopipe.mapping import Budget, Engine, map_scene
 from geopipe.nets import SegmentationModel
@@ -41,7 +41,8 @@ def models(tmp_path_factory, make_model):
 def mapped(drawn, model, folder, core=None, **options):
     folder.mkdir()
     engine = Engine("cpu", budget=Budget(core))
-    return map_scene(Scene.open(str(drawn.scene)), model, folder, engine, **options)
+    scene = Scene.open(str(drawn.scene))
+    return map_scene(scene, ModelFile.open(model), folder, engine, **options)
 
 
 def read(path):
