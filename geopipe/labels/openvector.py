@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyogrio
+import shapely
 from shapely.errors import ShapelyError
 
 from geopipe.errors import GeopipeError, LabelError
@@ -45,12 +47,26 @@ def read_dataframe(path: Path, *, error: type[GeopipeError] = LabelError, **opti
     """The features of a layer as pyogrio.read_dataframe; errors as of `list_layers`."""
     with _safe(path, error):
         try:
-            return _decoded(pyogrio.read_dataframe, path, error, options)
+            return _finite(_decoded(pyogrio.read_dataframe, path, error, options), path)
         except ShapelyError as e:  # GDAL passes shapes on that GEOS takes for none
             reason = " ".join(str(e).split())
             raise error(
                 f"cannot read {path}: {reason}", "repair it, in QGIS with 'Fix geometries'"
             ) from e
+
+
+def _finite(frame: Any, path: Path) -> Any:
+    """`frame`, its shapes with coordinates that are no numbers taken away, which is logged."""
+    if not hasattr(frame, "geometry"):  # a table
+        return frame
+    shapes = np.asarray(frame.geometry.array, object)
+    coordinates, owners = shapely.get_coordinates(shapes, return_index=True)
+    wrong = np.unique(owners[~np.isfinite(coordinates).all(1)])
+    if len(wrong):
+        log.warning("%s: coordinates of %d shapes are no numbers: left out", path, len(wrong))
+        shapes[wrong] = None
+        frame = frame.set_geometry(shapes, crs=frame.crs)
+    return frame
 
 
 def _decoded(

@@ -38,7 +38,7 @@ def is_osm_file(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-_READ_ERRORS = (RuntimeError, ValueError, OverflowError, OSError, EOFError, zlib.error)
+_READ_ERRORS = (LookupError, RuntimeError, ValueError, OverflowError, OSError, EOFError, zlib.error)
 
 
 def read_osm_file(path: Path, scheme: ClassScheme, extent: Extent) -> Features:

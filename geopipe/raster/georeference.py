@@ -1,8 +1,11 @@
 """Why a raster has no place on Earth, told from what its file says, with the cure for that file."""
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 import rasterio
+from affine import Affine
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
@@ -15,12 +18,20 @@ def unplaced(src: rasterio.DatasetReader, name: str) -> tuple[str, str] | None:
     `name`: of the file, for the message. Looks at ground control points and RPCs, which give no
     pixel a place until the image is brought onto a grid, and at local CRS.
     """
-    if src.crs is None or src.transform.is_identity or src.transform.determinant == 0:
+    if src.crs is None or src.transform.is_identity or not _is_invertible(src.transform):
         return _by_points(src, name) or _by_rpcs(src, name) or _missing(src, name)
     crs = _known(src.crs.to_wkt)
     return (
         None if crs is None else nowhere(crs, name, f"gdal_edit.py -a_srs {{code}} {_braced(name)}")
     )
+
+
+def _is_invertible(transform: Affine) -> bool:
+    """Whether it and its inverse are numbers; those of a damaged file may be NaN, or overflow."""
+    if not (math.isfinite(transform.determinant) and transform.determinant):
+        return False
+    with np.errstate(all="ignore"):
+        return all(map(math.isfinite, (*transform, *~transform)))
 
 
 def _braced(name: str) -> str:

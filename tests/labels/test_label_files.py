@@ -2,6 +2,7 @@
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 
@@ -248,3 +249,21 @@ def test_a_shapefile_with_text_in_another_encoding_than_it_names(
     ids, expected = labels.read(plane), reference.read(plane)
     np.testing.assert_array_equal(ids == 1, expected == 1)
     assert "read as Latin-1" in caplog.text
+
+
+@pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb"])
+def test_shapes_whose_coordinates_are_no_numbers_are_left_out(
+    tmp_path, mapped, scheme, plane, reference, caplog, number, suffix
+):
+    houses = mapped[mapped.building.notna()]
+    strange = houses.iloc[:1].copy()
+    corners = shapely.get_coordinates(strange.geometry.iloc[0])
+    corners[1, 0] = number
+    strange.geometry = [shapely.Polygon(corners)]
+    layer = pd.concat([mapped, strange], ignore_index=True).set_crs(mapped.crs)
+    options = {} if suffix == ".gpkg" else {"SPATIAL_INDEX": "NO"}
+    path = write(layer, tmp_path / f"a{suffix}", **options)
+    labels = open_labels(path, scheme, plane)
+    np.testing.assert_array_equal(labels.read(plane), reference.read(plane))
+    assert "of 1 shapes are no numbers" in caplog.text

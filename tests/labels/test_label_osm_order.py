@@ -355,3 +355,12 @@ def test_a_coordinate_that_is_no_number(tmp_path, scheme, plane, value):
     )
     with pytest.raises(LabelError, match=r"cannot read .*a\.osm as OSM data: \S"):
         open_labels(path, scheme, plane)
+
+
+def test_an_encoding_that_nobody_knows(tmp_path, scheme, plane):
+    path = tmp_path / "a.osm"
+    way = '<way id="-1"><nd ref="-2"/><tag k="building" v="yes"/></way>'
+    node = '<node id="-2" lat="45.6" lon="4.1"/>'
+    path.write_text(f'<?xml version="1.0" encoding="UPF-8"?><osm version="0.6">{way}{node}</osm>')
+    with pytest.raises(LabelError, match=r"cannot read .*a\.osm as OSM data: .*encoding"):
+        open_labels(path, scheme, plane)

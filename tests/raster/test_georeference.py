@@ -1,5 +1,7 @@
 """Rasters without a place on Earth: the cause and a cure for the file at hand."""
 
+from types import SimpleNamespace
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import rasterio
 import shapely
 from affine import Affine
 from rasterio.control import GroundControlPoint as Point
+from rasterio.crs import CRS
 from rasterio.rpc import RPC
 
 from geopipe.classes import load_scheme
@@ -15,6 +18,7 @@ from geopipe.evaluation.map_accuracy import evaluate_map
 from geopipe.grid.crs import transformer
 from geopipe.labels import Area, RasterLabels, open_labels
 from geopipe.raster import Scene
+from geopipe.raster.georeference import unplaced
 
 LOCAL = 'LOCAL_CS["{}",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
 PLANE = Affine(0.5, 0, 789_000, 0, -0.5, 6_501_000)
@@ -165,3 +169,18 @@ def test_what_proj_cannot_connect():
         transformer(moon, "EPSG:4326")
     with pytest.raises(GridError, match="the local CRS RGF93 / Lambert-93 says nothing"):
         transformer(LOCAL.format("RGF93 / Lambert-93"), "EPSG:4326")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_geotransform_that_is_no_number_gives_no_place(value):
+    source = SimpleNamespace(
+        crs=CRS.from_epsg(2154),
+        transform=Affine(0.5, 0, 7e5, 0, value, 6.6e6),
+        gcps=([], None),
+        rpcs=None,
+    )
+    message, hint = unplaced(source, "a.tif")
+    assert message == "a.tif has no geotransform"
+    assert "a.tif" in hint
+    source.transform = Affine(0.5, 0, 7e5, 0, -0.5, 6.6e6)
+    assert unplaced(source, "a.tif") is None
