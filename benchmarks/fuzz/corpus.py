@@ -12,11 +12,14 @@ from unittest.mock import patch
 
 import geopandas as gpd
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import osmium
 import rasterio
 import shapely
 import torch
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
@@ -26,6 +29,7 @@ from geopipe.classes import load_scheme
 from geopipe.evaluation.assess.points import plan_points
 from geopipe.evaluation.assess.sampling import SampleSize
 from geopipe.grid import Window
+from geopipe.labels.drawn import DrawingWindow, write_drawing_file
 from geopipe.learn import loop
 from geopipe.learn.ask import Questions, write_questions
 from geopipe.mapping.journal import Journal
@@ -144,6 +148,9 @@ def _models(folder: Path) -> None:
     save_file(weights, folder / "weights.safetensors")
     arrays = {k: v.numpy() for k, v in weights.items()}
     (folder / "weights.ckpt").write_bytes(pickle.dumps(arrays, protocol=2))
+    initializers = [onnx.numpy_helper.from_array(v, k) for k, v in arrays.items()]
+    graph = onnx.helper.make_graph([], "weights", [], [], initializers)
+    onnx.save(onnx.helper.make_model(graph), folder / "weights.onnx")
 
 
 def _maps(folder: Path) -> None:
@@ -156,6 +163,11 @@ def _maps(folder: Path) -> None:
         "learn", digest, None, None, digest, classes, 9, 0, 0, 0, "x", ((0, 0, 0),), (1,)
     )
     write_questions(folder / "questions.gpkg", questions, [square], "EPSG:2154", SCHEME)
+    drawn = DrawingWindow(square, 9.0, 0.1, 0.0)
+    box = GeoBox((40, 40), PLACE, "EPSG:2154")
+    write_drawing_file(folder / "draw.gpkg", [drawn], box, SCHEME)
+    windows = gpd.read_file(folder / "draw.gpkg", layer="windows").assign(drawn=True)
+    windows.to_file(folder / "draw.gpkg", layer="windows")
     (folder / "journal").mkdir()
     journal = Journal(folder / "journal", INPUTS, TILES, classes=3)
     for index in range(2):

@@ -23,6 +23,7 @@ from geopipe.evaluation.line_files import read_lines
 from geopipe.evaluation.polygon_files import read_polygons
 from geopipe.grid import Window
 from geopipe.labels import Area, RasterLabels, open_labels
+from geopipe.labels.drawn import drawn_windows, is_drawing_file
 from geopipe.learn.ask import read_answers
 from geopipe.learn.chips import attention_maps
 from geopipe.learn.loop import TrainingHistory
@@ -101,6 +102,10 @@ def _vectors(path: Path) -> object:
     return read_polygons(path, None, "building"), Area.open(path, BOX)
 
 
+def _drawn(path: Path) -> object:
+    return drawn_windows(path) if is_drawing_file(path) else None
+
+
 def _scene(path: Path) -> object:
     scene = Scene.open(path)
     mosaic_files(path)
@@ -130,6 +135,7 @@ FORMATS: dict[str, Format] = {
         "points.gpkg", lambda p: assess_map(p.parent / "classes.tif", p), "sqlite"
     ),
     "questions": Format("questions.gpkg", read_answers, "sqlite"),
+    "windows to draw in": Format("draw.gpkg", _drawn, "sqlite"),
     "metrics": Format("metrics.json", Metrics.read, "json"),
     "evaluation": Format(
         "evaluation/evaluation.json", lambda p: IterationMetrics.load(p.parent), "json"
@@ -153,6 +159,7 @@ FORMATS: dict[str, Format] = {
     "weights (safetensors)": Format(
         "weights.safetensors", lambda p: load_backbone("efficientnet_lite0", p), "safetensors"
     ),
+    "weights (ONNX)": Format("weights.onnx", lambda p: load_backbone("efficientnet_lite0", p)),
     "OSM XML": Format("osm.osm", _labels, "xml"),
     "OSM PBF": Format("osm.osm.pbf", _labels),
     "GeoJSON": Format("osm.geojson", _vectors, "json"),
