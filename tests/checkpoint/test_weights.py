@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from pathlib import Path
 from urllib.error import URLError
 
@@ -242,6 +243,23 @@ def test_auto_downloads_torchvisions_first_weights_checked(monkeypatch):
     assert url == torchvision_models().ResNet18_Weights.IMAGENET1K_V1.url
     assert options["check_hash"]
     assert options["weights_only"]
+
+
+def test_auto_checks_dinov2_by_the_whole_sha256(monkeypatch):
+    net = load_backbone("dinov2_vits14", "random:0")
+    calls = []
+
+    def hub(url, **options):
+        calls.append((url, options))
+        return published(net)
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", hub)
+    assert weights_hash(load_backbone("dinov2_vits14")) == weights_hash(net)
+    [(url, options)] = calls
+    assert url.endswith("/dinov2_vits14_pretrain.pth")
+    assert options["check_hash"]
+    assert options["weights_only"]
+    assert re.fullmatch("[0-9a-f]{64}", torch.hub.HASH_REGEX.search(options["file_name"])[1])
 
 
 def test_auto_without_internet_says_what_to_give(monkeypatch):
