@@ -136,7 +136,7 @@ SHARE = click.FloatRange(0, 1)
     default="auto",
     show_default=True,
     help="How: align the target's features to the source's, or learn from pseudo-labels; auto: "
-    "align where the backbone is frozen.",
+    "align the frozen features of several networks, keep those of one.",
 )
 @click.option("--force", is_flag=True, help="Train even where the evidence for a gain is weak.")
 @SEED
@@ -180,13 +180,13 @@ def transfer(
 ) -> None:
     """Adapt a patch classifier to images without labels.
 
-    MODEL is one of `geopipe patches train`. If its backbone is frozen, the target's features are
-    aligned to the source's (--method align): a quarter of the way, every predicted class with
-    equal weight. Otherwise it is trained on target patches whose class it is sure
-    of and whose nearest source samples have that class (pseudo-labels, unsupervised domain
-    adaptation). Beside the new model lie a contact sheet (.html), the evidence (.json) and, of
-    scenes, the pseudo-labels (.tif). Where the evidence for a gain is weak, the new model has the
-    weights of MODEL.
+    MODEL is one of `geopipe patches train`. If its backbone is several frozen networks, the
+    target's features are aligned to the source's (--method align): a quarter of the way, every
+    predicted class with equal weight. A model of one frozen network is kept as it is. Any other is
+    trained on target patches whose class it is sure of and whose nearest source samples have that
+    class (pseudo-labels, unsupervised domain adaptation). Beside the new model lie a contact sheet
+    (.html), the evidence (.json) and, of scenes, the pseudo-labels (.tif). Where the evidence for a
+    gain is weak, the new model has the weights of MODEL.
 
     --ask 40 -o questions.gpkg asks about places of the target instead, where MODEL and the adapted
     model disagree: fill in their field `truth` in QGIS. --answers questions.gpkg -o new.safetensors

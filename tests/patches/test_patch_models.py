@@ -377,6 +377,25 @@ def test_forced_it_trains_and_abstained_it_keeps(transfer, trained, chips, elsew
     assert "(weights as they were; --force trains all the same)" in words
 
 
+def test_a_model_of_one_frozen_network_is_kept_unless_told(
+    transfer, trained, chips, elsewhere, tmp_path
+):
+    model = Checkpoint.load(trained[0])
+    made = {**model.provenance, "patches": {**model.provenance["patches"], "backbone_lr": 0.0}}
+    frozen = tmp_path / "frozen.model"
+    replace(model, provenance=made).save(frozen)
+    kept = transfer(frozen, chips, elsewhere, tmp_path / "k.model", "--json")
+    said = json.loads(kept.stdout)
+    assert said["trained"] == 0
+    assert "frozen features of one network" in said["reasons"][-1]
+    words = ("--method", "align", "--force", "--json")
+    aligned = transfer(frozen, chips, elsewhere, tmp_path / "a.model", *words)
+    assert json.loads(aligned.stdout)["trained"] == 1
+    old, new = (Checkpoint.load(p).net.state_dict() for p in (frozen, tmp_path / "a.model"))
+    changed = {k for k in old if not np.array_equal(old[k].numpy(), new[k].numpy())}
+    assert changed == {"base.head.weight", "base.head.bias"}
+
+
 def test_a_small_target_is_told(transfer, trained, chips, elsewhere, tmp_path, caplog):
     (tmp_path / "t").mkdir()
     shutil.copy(elsewhere / "0.png", tmp_path / "t" / "0.png")

@@ -11,7 +11,8 @@ from geopipe.learn.transfer.samples import SourceSamples, TargetSamples
 from geopipe.nets import SegmentationModel
 
 SHARE = 0.25
-"""How far: all the way loses up to 9 points on targets of few classes, a quarter at most 1.
+"""How far: on features of two networks all the way loses up to 9 points on targets of few classes,
+a quarter at most 1.
 
 Measured in docs/results/gid/frozen.md."""
 _LEAST = 6
