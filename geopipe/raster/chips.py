@@ -75,7 +75,8 @@ class Chip:
         try:
             complete = src.driver != "PNG" or _is_complete_png(Path(self.path))
         except OSError as e:
-            raise SceneError(f"cannot read {self.path}: {failure(e)[0]}", failure(e)[1]) from e
+            reason, hint = failure(e)
+            raise SceneError(f"cannot read {self.path}: {reason}", hint) from e
         if not complete:
             raise SceneError(f"cannot read {self.path}: it ends before its last chunk", _DAMAGED)
         return np.broadcast_to(pixels, (bands, *pixels.shape[1:]))

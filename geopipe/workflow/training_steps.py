@@ -105,6 +105,9 @@ class TrainingSteps:
         return steps
 
     def _labels_step(self, name: str, settings: LabelledScene) -> Step:
+        # Only a network that scores cores looks at them, and only where it learns.
+        learns_cores = self.workflow.base.net == "lite-unet" and name != "test"
+
         def write_labels(_: str) -> None:
             scene = open_scene(settings)
             source = label_source(settings, self.scheme, scene)
@@ -124,8 +127,6 @@ class TrainingSteps:
             if cores:
                 write_label_raster(scene, cores, self.cores(name), overwrite=True)
 
-        # Only a network that scores cores looks at them, and only where it learns.
-        learns_cores = self.workflow.base.net == "lite-unet" and name != "test"
         inputs = [*scene_files(settings), *label_files(settings, self.scheme)]
         parameters = {
             "choice": settings.model_dump(mode="json"),
