@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyogrio
 import shapely
 from geopandas import GeoDataFrame
 
@@ -24,7 +23,12 @@ from geopipe.changes.matching import (
 )
 from geopipe.files import atomic_files
 from geopipe.oserrors import writing
-from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, check_target, finish_geopackage
+from geopipe.raster.geopackage import (
+    GEOPACKAGE_ERRORS,
+    check_target,
+    finish_geopackage,
+    write_layer,
+)
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import category_qml
 
@@ -87,17 +91,8 @@ def _write_layer(path: Path, name: str, table: GeoDataFrame, changes: Changes) -
     }
     if threshold is not None:
         facts["threshold"] = repr(threshold.probability)
-    is_new = not path.exists()
-    pyogrio.write_dataframe(
-        table,
-        path,
-        layer=name,
-        driver="GPKG",
-        geometry_type="Polygon" if name == "buildings" else "LineString",
-        layer_metadata=facts,
-        append=False,
-        **({"dataset_options": {"VERSION": "1.2"}} if is_new else {}),
-    )
+    kind = "Polygon" if name == "buildings" else "LineString"
+    write_layer(table, path, name, geometry_type=kind, layer_metadata=facts)
     other = ONLY_REFERENCE if changes.only_reference == ONLY_OSM else ONLY_OSM
     colors = {k: v for k, v in COLORS.items() if k != other}
     if name == "roads":

@@ -15,7 +15,7 @@ from pyproj import CRS
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.openvector import list_layers, read_dataframe, read_info
-from geopipe.raster.geopackage import atomic_geopackage
+from geopipe.raster.geopackage import atomic_geopackage, write_layer
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import outlines_qml, windows_qml
 
@@ -57,15 +57,7 @@ def write_drawing_file(
     layers = ((WINDOWS, frame, windows_qml()), (OUTLINES, empty, outlines_qml(scheme)))
     with atomic_geopackage(out) as part:
         for layer, table, style in layers:
-            pyogrio.write_dataframe(
-                table,
-                part,
-                layer=layer,
-                driver="GPKG",
-                geometry_type="Polygon",
-                append=layer == OUTLINES,
-                **({} if layer == OUTLINES else {"dataset_options": {"VERSION": "1.2"}}),
-            )
+            write_layer(table, part, layer, geometry_type="Polygon")
             add_layer_style(part, layer, layer, style, "where to draw, and what was drawn")
 
 

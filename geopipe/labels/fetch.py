@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any
 
 import geopandas as gpd
-import pyogrio
 from odc.geo.geobox import GeoBox
 from pyogrio.errors import GeometryError
 
@@ -20,7 +19,7 @@ from geopipe.labels.extent import LONLAT, Bounds, Extent
 from geopipe.labels.tags import all_keys
 from geopipe.labels.vectorfile import OSM_CREDIT
 from geopipe.oserrors import writing
-from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, finish_geopackage
+from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, finish_geopackage, write_layer
 from geopipe.web import USER_AGENT
 
 _DIGITS = 4
@@ -145,9 +144,7 @@ def _matching_features(frame: gpd.GeoDataFrame, scheme: ClassScheme) -> gpd.GeoD
 
 def _write(frame: gpd.GeoDataFrame, path: Path) -> None:
     with writing(path, *GEOPACKAGE_ERRORS, GeometryError, ValueError):
-        pyogrio.write_dataframe(
-            frame, path, layer="osm", driver="GPKG", layer_metadata={"CREDIT": OSM_CREDIT}
-        )
+        write_layer(frame, path, "osm", layer_metadata={"CREDIT": OSM_CREDIT})
         finish_geopackage(path)
     with path.open("rb") as written:
         os.fsync(written.fileno())  # a cache file that is there must be whole, even after a crash

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyogrio
 from odc.geo.geobox import GeoBox
 from pyogrio.errors import GeometryError
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.fetch import cache_key, default_cache, fetch_osm, osm_cache_file, scene_bounds
-from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, finish_geopackage
+from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, finish_geopackage, write_layer
 
 FETCH = "fetch"
 """OpenStreetMap, by the Overpass API."""
@@ -52,8 +51,7 @@ def fetch_labels(labels: str | Path, geobox: GeoBox, scheme: ClassScheme) -> Pat
     with _cache_file(target) as part:
         frames, credit = read_overture(scene_bounds(geobox), scheme, _release(labels))
         for layer, frame in frames.items():
-            about = {"CREDIT": credit}
-            pyogrio.write_dataframe(frame, part, layer=layer, driver="GPKG", layer_metadata=about)
+            write_layer(frame, part, layer, layer_metadata={"CREDIT": credit})
     return target
 
 

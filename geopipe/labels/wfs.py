@@ -9,7 +9,6 @@ from typing import Any
 
 import geopandas as gpd
 import pandas as pd
-import pyogrio
 import shapely
 from odc.geo.geobox import GeoBox
 
@@ -18,7 +17,7 @@ from geopipe.files import check_new_file
 from geopipe.labels.extent import LONLAT, Bounds
 from geopipe.labels.fetch import scene_bounds
 from geopipe.progress import announce
-from geopipe.raster.geopackage import atomic_geopackage
+from geopipe.raster.geopackage import atomic_geopackage, write_layer
 from geopipe.services import Endpoint, layer_credit, parse_xml, select, text
 from geopipe.web import Client, Response
 
@@ -168,4 +167,4 @@ def _frame(answer: Response) -> gpd.GeoDataFrame:
 def _write(frame: gpd.GeoDataFrame, out: Path, layer: str, credit: str) -> None:
     about = {"CREDIT": credit} if credit else None
     with atomic_geopackage(out) as part:
-        pyogrio.write_dataframe(frame, part, layer=layer, driver="GPKG", layer_metadata=about)
+        write_layer(frame, part, layer, layer_metadata=about)

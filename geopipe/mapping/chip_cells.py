@@ -7,7 +7,6 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 import rasterio
 
 from geopipe.checkpoint import Checkpoint
@@ -17,7 +16,7 @@ from geopipe.grid import NetworkGrid, Window
 from geopipe.raster import Scene
 from geopipe.raster.chip_location import rectangle
 from geopipe.raster.cog import SCORE_STEPS
-from geopipe.raster.geopackage import atomic_geopackage
+from geopipe.raster.geopackage import atomic_geopackage, write_layer
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.scene import opened, window_geobox
 from geopipe.raster.style import category_qml
@@ -106,13 +105,6 @@ def write_footprints(cells: gpd.GeoDataFrame, scheme: ClassScheme, out: Path) ->
     classes_present = set(cells["class"])
     colours = {c.name: c.color for c in scheme.classes if c.name in classes_present}
     with atomic_geopackage(out) as part:
-        pyogrio.write_dataframe(
-            cells,
-            part,
-            layer=LAYER,
-            driver="GPKG",
-            geometry_type="Polygon",
-            dataset_options={"VERSION": "1.2"},
-        )
+        write_layer(cells, part, LAYER, geometry_type="Polygon")
         style = category_qml("class", colours)
         add_layer_style(part, LAYER, scheme.name, style, "chips in the colours of their classes")

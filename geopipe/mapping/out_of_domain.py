@@ -10,6 +10,7 @@ from odc.geo.geobox import GeoBox
 
 from geopipe.grid import NetworkGrid, Tiling, Window
 from geopipe.mapping.domain import CellGrid
+from geopipe.raster.scene import window_polygon
 
 LAYER = "out_of_domain"
 WARN_SHARE = 0.1
@@ -85,26 +86,18 @@ def _append(
     batch: Iterable[tuple[Window, float]], geobox: GeoBox, target: Path, *, append: bool
 ) -> None:
     import geopandas as gpd  # seconds, which a map without such cells need not wait for
-    import pyogrio
-    import shapely
+
+    from geopipe.raster.geopackage import write_layer
 
     windows, scores = zip(*batch, strict=True)
-    corners = [
-        [geobox.affine * point for point in ((w.col, w.row), (w.right, w.row))]
-        + [geobox.affine * point for point in ((w.right, w.bottom), (w.col, w.bottom))]
-        for w in windows
-    ]
     frame = gpd.GeoDataFrame(
         {"class": ["out of domain"] * len(scores), "score": scores},
-        geometry=shapely.polygons(corners),
+        geometry=[window_polygon(geobox, w) for w in windows],
         crs=str(geobox.crs),
     )
     if not append:
         target.unlink(missing_ok=True)
-    options = {} if append else {"dataset_options": {"VERSION": "1.2"}}
-    pyogrio.write_dataframe(
-        frame, target, layer=LAYER, driver="GPKG", geometry_type="Polygon", append=append, **options
-    )
+    write_layer(frame, target, LAYER, geometry_type="Polygon", append=append)
 
 
 def _finish(target: Path) -> None:

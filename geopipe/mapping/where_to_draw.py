@@ -9,10 +9,10 @@ import numpy as np
 import shapely
 from odc.geo.geobox import GeoBox
 from shapely import STRtree
+from shapely.geometry.base import BaseGeometry
 
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import ConfigError, OutputError, SceneError
-from geopipe.grid import Window
 from geopipe.labels.drawn import DrawingWindow, drawn_windows, is_drawing_file, write_drawing_file
 from geopipe.labels.openvector import read_dataframe
 from geopipe.mapping import choose_device
@@ -20,6 +20,7 @@ from geopipe.mapping.map_item import map_model, mapped_scene, read_map_item
 from geopipe.mapping.out_of_domain import LAYER
 from geopipe.mapping.uncertainty import WindowUncertainty, window_uncertainties
 from geopipe.raster.geopackage import check_target
+from geopipe.raster.scene import window_polygon
 
 _MAX_NOVELTY = 3.0
 """Beyond this distance from the training images a window gains no more weight."""
@@ -145,7 +146,7 @@ class _ForeignCells:
             shapes, scores = np.asarray(frame.geometry.array, object), frame["score"].to_numpy()
         return cls(shapes, scores, STRtree(shapes))
 
-    def of(self, shape: shapely.Polygon) -> tuple[float, float]:
+    def of(self, shape: BaseGeometry) -> tuple[float, float]:
         """Share of the shape that is foreign, and its mean distance, 1 where it is not."""
         near = self.tree.query(shape, predicate="intersects")
         areas = shapely.area(shapely.intersection(self.shapes[near], shape)) / shape.area
@@ -167,17 +168,6 @@ def _drawing_windows(
             continue
         share, novelty = foreign.of(shape)
         yield DrawingWindow(shape, uncertainty.area_m2 * novelty, uncertainty.share, share)
-
-
-def window_polygon(geobox: GeoBox, window: Window) -> shapely.Polygon:
-    """The outline of a window of a scene in its CRS."""
-    corners = (
-        (window.col, window.row),
-        (window.right, window.row),
-        (window.right, window.bottom),
-        (window.col, window.bottom),
-    )
-    return shapely.Polygon([geobox.affine * corner for corner in corners])
 
 
 def _spread(windows: Sequence[DrawingWindow], count: int) -> list[DrawingWindow]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -36,6 +37,17 @@ def atomic_geopackage(out: Path) -> Iterator[Path]:
     with atomic_file(out, *GEOPACKAGE_ERRORS) as part:
         yield part
         finish_geopackage(part)
+
+
+def write_layer(frame: gpd.GeoDataFrame, path: Path, layer: str, **options: Any) -> None:
+    """Write `frame` as a layer of the GeoPackage `path`, which may have others.
+
+    A new file is of version 1.2: QGIS 3.22 warns at the one that GDAL would choose. `options`: of
+    pyogrio.write_dataframe.
+    """
+    if not path.exists():
+        options["dataset_options"] = {"VERSION": "1.2"}
+    pyogrio.write_dataframe(frame, path, layer=layer, driver="GPKG", **options)
 
 
 def finish_geopackage(path: Path) -> None:

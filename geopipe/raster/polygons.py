@@ -19,8 +19,6 @@ from geopipe.grid import Window
 from geopipe.grid.crs import transformer
 from geopipe.raster.outlines import OutlineMerger, trace_outlines
 
-VERSION = {"VERSION": "1.2"}
-"""Options of a new GeoPackage."""
 _BATCH = 20_000
 """Polygons written at a time..."""
 _VERTICES = 500_000

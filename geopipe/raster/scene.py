@@ -10,6 +10,7 @@ import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RioWindow
+from shapely.geometry.base import BaseGeometry
 
 from geopipe.errors import GridError, SceneError
 from geopipe.grid import Window
@@ -163,6 +164,11 @@ def window_geobox(geobox: GeoBox, window: Window) -> GeoBox:
     """The plane of `window`, which may stick out of `geobox`."""
     affine = geobox.affine * geobox.affine.translation(window.col, window.row)
     return GeoBox(window.shape, affine, geobox.crs)
+
+
+def window_polygon(geobox: GeoBox, window: Window) -> BaseGeometry:
+    """The outline of `window` in the CRS of `geobox`."""
+    return window_geobox(geobox, window).extent.geom
 
 
 def _rio(window: Window) -> RioWindow:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
-import pyogrio
 import shapely
 from pyproj import CRS
 
 from geopipe.grid.crs import transformer
 from geopipe.labels.extent import Extent, reproject
 from geopipe.labels.vectorfile import Table
-from geopipe.raster.geopackage import atomic_geopackage, check_target
+from geopipe.raster.geopackage import atomic_geopackage, check_target, write_layer
 from geopipe.register.displacement import DisplacementField
 
 MIN_SHIFT_M = 0.05
@@ -50,14 +49,11 @@ def write_aligned(
             total += len(frame)
             lengths.append(np.hypot(*shifts[np.any(shifts != 0, axis=1)].T))
             about = {"credit": table.credit} if table.credit else {}
-            pyogrio.write_dataframe(
+            write_layer(
                 frame,
                 part,
-                layer=table.name,
-                driver="GPKG",
+                table.name,
                 layer_metadata=about or None,
-                dataset_options={"VERSION": "1.2"},
-                append=False,
                 layer_options={
                     "FID": _unused_name("fid", frame),
                     "GEOMETRY_NAME": _unused_name("geom", frame),

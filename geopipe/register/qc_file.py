@@ -7,11 +7,10 @@ from statistics import median
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 import shapely
 
 from geopipe.grid import ground_gsd
-from geopipe.raster.geopackage import atomic_geopackage, check_target
+from geopipe.raster.geopackage import atomic_geopackage, check_target, write_layer
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.scene import window_geobox
 from geopipe.raster.style import category_qml
@@ -96,15 +95,7 @@ def write_qc_file(
         layers["shifts"] = _shifts(grid, [b for b in tiles if b.features and not b.rejected])
         for name, frame in layers.items():
             kind = {"shifts": "LineString", FEATURES: "Unknown"}.get(name, "Polygon")
-            pyogrio.write_dataframe(
-                frame,
-                part,
-                layer=name,
-                driver="GPKG",
-                geometry_type=kind,
-                dataset_options={"VERSION": "1.2"},
-                layer_metadata=about,
-            )
+            write_layer(frame, part, name, geometry_type=kind, layer_metadata=about)
         colours = {c.name: c.color for c in grid.labels.scheme.classes[1:]}
         for name in layers:
             if name == "shifts":

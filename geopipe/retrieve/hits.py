@@ -7,12 +7,11 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pyogrio
 import shapely
 
 from geopipe.errors import ChipIndexError
 from geopipe.grid.crs import transformer
-from geopipe.raster.geopackage import atomic_geopackage
+from geopipe.raster.geopackage import atomic_geopackage, write_layer
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import category_qml
 from geopipe.retrieve.query import Hit, SearchResult
@@ -38,12 +37,8 @@ def write_hits(result: SearchResult, out: Path) -> int:
     crs = crs_names.pop() if len(crs_names) == 1 else "OGC:CRS84"
     bands = opacities(georeferenced)
     with atomic_geopackage(out) as part:
-        write = {
-            "driver": "GPKG",
-            "geometry_type": "Polygon",
-            "dataset_options": {"VERSION": "1.2"},
-        }
-        pyogrio.write_dataframe(_frame(georeferenced, bands, crs), part, layer=LAYER, **write)
+        frame = _frame(georeferenced, bands, crs)
+        write_layer(frame, part, LAYER, geometry_type="Polygon")
         colours = dict(zip(dict.fromkeys(bands), _COLOURS, strict=False))
         qml = labelled(category_qml("nearness", colours), "rank")
         add_layer_style(part, LAYER, LAYER, qml, "hits by rank, near to far")
@@ -53,7 +48,7 @@ def write_hits(result: SearchResult, out: Path) -> int:
                 geometry=[polygon(e.row, crs) for e in examples],
                 crs=crs,
             )
-            pyogrio.write_dataframe(frame, part, layer=QUERY_LAYER, **write)
+            write_layer(frame, part, QUERY_LAYER, geometry_type="Polygon")
             qml = category_qml("role", {"query": "#111111", "like": "#1a7a3c", "unlike": "#777777"})
             add_layer_style(part, QUERY_LAYER, QUERY_LAYER, qml, "the query")
     return len(georeferenced)

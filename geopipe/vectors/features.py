@@ -19,9 +19,9 @@ from geopipe.classes import ClassScheme
 from geopipe.errors import SceneError
 from geopipe.files import atomic_files
 from geopipe.raster.credit import credit_of
-from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, finish_geopackage
+from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, finish_geopackage, write_layer
 from geopipe.raster.layerstyle import add_layer_style
-from geopipe.raster.polygons import VERSION, polygon_tables
+from geopipe.raster.polygons import polygon_tables
 from geopipe.raster.scene import opened
 from geopipe.raster.style import category_qml
 from geopipe.vectors.footprints import BUILDING, FootprintOptions, find_footprints
@@ -223,15 +223,10 @@ def _append(
     table: GeoDataFrame, path: Path, layer: str, title: str, metadata: dict[str, str]
 ) -> None:
     """Add `table` to the layer, which is made where it is not there yet."""
-    is_new_file = not path.exists()
-    exists = not is_new_file and layer in {str(n) for n, _ in pyogrio.list_layers(path)}
+    exists = path.exists() and layer in {str(n) for n, _ in pyogrio.list_layers(path)}
     new = {} if exists else {"layer_metadata": metadata, "layer_options": {"IDENTIFIER": title}}
-    if is_new_file:
-        new["dataset_options"] = VERSION
     kind = "LineString" if layer == ROADS else "Polygon"
-    pyogrio.write_dataframe(
-        table, path, layer=layer, driver="GPKG", geometry_type=kind, append=exists, **new
-    )
+    write_layer(table, path, layer, geometry_type=kind, append=exists, **new)
 
 
 def _arrow(table: GeoDataFrame, layer: str) -> pa.Table:

@@ -1,15 +1,12 @@
 """Write a road network: a layer of lines for QGIS, and a graph for networkx and osmnx."""
 
-import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 import numpy as np
-import pyogrio
 import shapely
 from geopandas import GeoDataFrame
 from pyproj import CRS, Geod, Transformer
@@ -19,7 +16,12 @@ from geopipe.errors import LabelError
 from geopipe.files import atomic_files
 from geopipe.grid.crs import transformer
 from geopipe.oserrors import writing
-from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, check_target, finish_geopackage
+from geopipe.raster.geopackage import (
+    GEOPACKAGE_ERRORS,
+    check_target,
+    finish_geopackage,
+    write_layer,
+)
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import category_qml
 from geopipe.vectors.graph import Centreline
@@ -29,7 +31,6 @@ LAYER = "roads"
 QUANTILE = 0.1
 """Of the probability along a line, in the column ``score_q10``."""
 _WGS84 = Geod(ellps="WGS84")
-_MOMENT = "2000-01-01T00:00:00.000Z"
 """The time of change in every file: equal roads are equal bytes."""
 
 
@@ -101,21 +102,10 @@ def _write_layer(network: RoadNetwork, table: GeoDataFrame, out: Path) -> None:
     """
     footprint = shapely.to_wkt(network.geobox.extent.geom, rounding_precision=-1)
     credit = {"credit": network.credit} if network.credit else {}
-    pyogrio.write_dataframe(
-        table,
-        out,
-        layer=LAYER,
-        driver="GPKG",
-        geometry_type="LineString",
-        dataset_options={"VERSION": "1.2"},
-        layer_metadata={"footprint": footprint, "geopipe": __version__, **credit},
-    )
+    about = {"footprint": footprint, "geopipe": __version__, **credit}
+    write_layer(table, out, LAYER, geometry_type="LineString", layer_metadata=about)
     style = category_qml("class", {network.class_name: network.color}, "line")
     add_layer_style(out, LAYER, network.class_name, style, "centre-lines of roads")
-    with closing(sqlite3.connect(out)) as db, db:
-        db.execute("UPDATE gpkg_contents SET last_change = ?", [_MOMENT])
-        db.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", [_MOMENT])
-        db.execute("UPDATE layer_styles SET update_time = ?", [_MOMENT])
 
 
 def road_graphml(network: RoadNetwork) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 import shapely
 
 from geopipe.errors import OutputError
-from geopipe.raster.geopackage import atomic_geopackage
+from geopipe.raster.geopackage import atomic_geopackage, write_layer
 
 
 def _write(path, count=3):
@@ -69,3 +69,12 @@ def test_equal_layers_are_equal_bytes(tmp_path):
         with atomic_geopackage(tmp_path / name) as part:
             _write(part)
     assert (tmp_path / "a.gpkg").read_bytes() == (tmp_path / "b.gpkg").read_bytes()
+
+
+def test_layers_of_one_file_are_of_the_version_that_old_qgis_knows(tmp_path):
+    path = tmp_path / "a.gpkg"
+    for name in ("one", "two"):
+        write_layer(gpd.GeoDataFrame(geometry=[shapely.Point(1, 2)], crs=2154), path, name)
+    assert [name for name, _ in pyogrio.list_layers(path)] == ["one", "two"]
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (10200,)

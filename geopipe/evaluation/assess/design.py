@@ -18,7 +18,7 @@ from pyproj.exceptions import CRSError
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.openvector import read_dataframe, read_info
-from geopipe.raster.geopackage import atomic_geopackage
+from geopipe.raster.geopackage import atomic_geopackage, write_layer
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import points_qml
 from geopipe.validation import STORED, Count, Digest, Name, Side, Text, parse_json
@@ -130,16 +130,8 @@ def write_points(target: Path, design: SampleDesign, scheme: ClassScheme) -> Non
     crs = pyproj.CRS.from_wkt(design.crs)
     table = GeoDataFrame(columns, geometry=geopandas.points_from_xy(x, y), crs=crs)
     with atomic_geopackage(target) as part:
-        # Version 1.2: QGIS 3.22 warns at the version that GDAL would choose.
-        pyogrio.write_dataframe(
-            table,
-            part,
-            layer=LAYER,
-            driver="GPKG",
-            geometry_type="Point",
-            dataset_options={"VERSION": "1.2"},
-            dataset_metadata={_KEY: design.to_json()},
-        )
+        about = {_KEY: design.to_json()}
+        write_layer(table, part, LAYER, geometry_type="Point", dataset_metadata=about)
         add_layer_style(
             part, LAYER, scheme.name, points_qml(scheme), "truth to fill in, and filled"
         )

@@ -14,6 +14,7 @@ from geopipe.grid import Window
 from geopipe.labels.extent import reproject
 from geopipe.learn.patches import PatchGrid, SceneRaster
 from geopipe.learn.patches.rasters import read_patch
+from geopipe.raster.scene import window_polygon
 
 _GAP = 12
 """Pixels between the chips of a sheet."""
@@ -64,8 +65,7 @@ def _on_scenes(patches: PatchGrid) -> QuestionLayout:
         raster = patches.rasters[number]
         assert isinstance(raster, SceneRaster)
         geobox, w = raster.grid.geobox(raster.scene.geobox), patches.window(index, patches.cell)
-        corners = ((w.col, w.row), (w.right, w.row), (w.right, w.bottom), (w.col, w.bottom))
-        shape = shapely.Polygon([geobox.affine * corner for corner in corners])
+        shape = window_polygon(geobox, w)
         own = CRS.from_user_input(str(geobox.crs))
         crs = crs or own
         shapes.append(reproject(np.array([shape], object), own, crs)[0])

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
 from geopipe.labels.openvector import read_dataframe, read_info
-from geopipe.raster.geopackage import atomic_geopackage
+from geopipe.raster.geopackage import atomic_geopackage, write_layer
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.style import cells_qml
 from geopipe.validation import STORED, Count, Digest, Name, Text, parse_json
@@ -109,16 +109,8 @@ def write_questions(
     table = geopandas.GeoDataFrame(columns, geometry=list(shapes), crs=crs)
     with atomic_geopackage(out) as part, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'crs' was not provided")  # a sheet has none
-        # Version 1.2: QGIS 3.22 warns at the version that GDAL would choose.
-        pyogrio.write_dataframe(
-            table,
-            part,
-            layer=LAYER,
-            driver="GPKG",
-            geometry_type="Polygon",
-            dataset_options={"VERSION": "1.2"},
-            dataset_metadata={_KEY: questions.to_json()},
-        )
+        about = {_KEY: questions.to_json()}
+        write_layer(table, part, LAYER, geometry_type="Polygon", dataset_metadata=about)
         add_layer_style(part, LAYER, scheme.name, cells_qml(scheme), "truth to fill in, and filled")
 
 
