@@ -161,7 +161,7 @@ def train_base_network(
     checkpoint = _untrained(pool, scheme, plan, dtype, gsd, start)
     net = checkpoint.net
     base = net.base
-    require_memory(base, plan.batch, plan.patch + 2 * base.receptive_radius, device)
+    require_memory(base, plan.batch, plan.patch + 2 * net.training_halo, device)
     net.to(device).requires_grad_().train()
     sampling = PatchSampler(pool, plan.patch, plan.seed, plan.augment, plan.jitter, warp=plan.warp)
     part = patch_loss(checkpoint, sampling, device, plan.precision, _robust_loss(plan, pool))
@@ -247,13 +247,12 @@ def patch_loss(
     ]
 
     def part(step: int, numbers: range) -> SummedLoss:
-        image, labels, of_cores = _batch(sampling, blocks, numbers)
+        image, labels, of_cores = _batch(sampling, blocks, numbers, model.net.training_halo)
         with training_autocast(device, precision):
-            if not model.net.base.cores:
-                return loss(model.net(image.to(device)), labels.to(device), step)
-            steps = (model.net.iterations,)
-            (scores,), cores = model.net.forward_with_cores(image.to(device), steps)
+            scores, cores = model.net.training_scores(image.to(device))
         result = loss(scores, labels.to(device), step)
+        if cores is None:
+            return result
         return result.plus(core_cross_entropy(cores, of_cores.to(device)))
 
     return part
@@ -296,22 +295,30 @@ def _normalized(model: Checkpoint, check: Callable[[Checkpoint], float]) -> floa
 
 
 def _batch(
-    sampling: PatchSampler, blocks: list[tuple[Tensor, np.ndarray, np.ndarray]], numbers: range
+    sampling: PatchSampler,
+    blocks: list[tuple[Tensor, np.ndarray, np.ndarray]],
+    numbers: range,
+    halo: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (n, bands, patch + 2 halo, ...), labels and cores (n, patch, patch) uint8."""
+    """Images (n, bands, patch + 2 halo, ...), labels and cores (n, patch, patch) uint8.
+
+    `halo`: at most that of the pool.
+    """
     images: list[Tensor] = []
     labels: list[Tensor] = []
     cores: list[Tensor] = []
-    size, context = sampling.patch, sampling.patch + 2 * sampling.pool.halo
+    size, context = sampling.patch, sampling.patch + 2 * halo
+    unread = sampling.pool.halo - halo
     for number in numbers:
         index, row, col, symmetry = sampling.sample(number)
         image, *of_pixels = blocks[index]
         warp = sampling.warped(number)
         if warp:
-            patch = warp.image(image, row, col, context)
+            patch = warp.image(image, row + unread, col + unread, context)
             inner = [warp.labels(ids, row, col, size) for ids in of_pixels]
         else:
-            patch = image[:, row : row + context, col : col + context]
+            first = row + unread, col + unread
+            patch = image[:, first[0] : first[0] + context, first[1] : first[1] + context]
             inside = slice(row, row + size), slice(col, col + size)
             inner = [torch.from_numpy(ids[inside]) for ids in of_pixels]
         images.append(sampling.radiometric_jitter(dihedral(patch, symmetry), number))

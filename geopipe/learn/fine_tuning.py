@@ -82,7 +82,7 @@ def fine_tune(
             "the model has a refinement, whose scores fine-tuning would change under it",
             "fine-tune the base model",
         )
-    require_memory(model.net.base, plan.batch, plan.patch + 2 * model.net.halo, device)
+    require_memory(model.net.base, plan.batch, plan.patch + 2 * model.net.training_halo, device)
     net = deepcopy(model.net).to(device).requires_grad_().eval()
     fine_tuned = model.with_net(
         net,

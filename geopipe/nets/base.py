@@ -39,6 +39,19 @@ class BaseNetwork(nn.Module):
     floats_per_batch: int = 0
     """As many more, whatever the image's size: of the patches that are looked at together."""
 
+    @property
+    def training_radius(self) -> int:
+        """Pixels of context around a training patch, at most `receptive_radius`."""
+        return self.receptive_radius
+
+    def training_scores(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scores of a training patch, and its cores where the network has `cores`.
+
+        Of an image with `training_radius` pixels of context. Where that is less than
+        `receptive_radius`, pixels near the patch's border see padding, so it is not for mapping.
+        """
+        return self.with_cores(image) if self.cores else (self(image), None)
+
     def with_cores(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The scores of a network with `cores`, and the cores' (N, 1, h - 2 r, w - 2 r).
 

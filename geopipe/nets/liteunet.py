@@ -20,6 +20,13 @@ _BORDER = 5
 """Cells of stage 4 that see the backbone's padding: it reaches 73 px beyond a cell, of 16 px."""
 
 
+_WAY_UP = CONVS * (8 + 4 + 2 + 1)
+"""Pixels that the way up uses up on each side."""
+_TRAINING_BORDER = 2
+"""The same in training, where a little of the padding does no harm: a patch of 256 px reads 384
+instead of 480 px a side, and a step takes two thirds of the time."""
+
+
 class LiteUNet(BaseNetwork):
     """Image to one score map per class of the same resolution (Ronneberger et al. 2015).
 
@@ -30,7 +37,7 @@ class LiteUNet(BaseNetwork):
     """
 
     stride = 16
-    receptive_radius = 16 * _BORDER + CONVS * (8 + 4 + 2 + 1)
+    receptive_radius = 16 * _BORDER + _WAY_UP
     floats_per_pixel = 90
     class_axes: ClassVar[dict[str, int]] = {"head.weight": 1, "head.bias": 1}
     feature_layers = tuple(f"down.{name}" for name in _DOWN)
@@ -79,25 +86,40 @@ class LiteUNet(BaseNetwork):
                 weights["conv.weight"] = mean.expand(-1, self.bands, -1, -1)
             block.load_state_dict(weights)
 
+    @property
+    def training_radius(self) -> int:
+        return 16 * _TRAINING_BORDER + _WAY_UP
+
     def forward(self, image: Tensor) -> Tensor:
-        scores: Tensor = self.head(self.merge["image"](self._joined(image)))
-        return scores.contiguous()
+        return self._scores(self._joined(image, _BORDER))
+
+    def training_scores(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        joined = self._joined(image, _TRAINING_BORDER)
+        return self._with_cores(joined) if self.cores else (self._scores(joined), None)
 
     def with_cores(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        joined = self._joined(image)
+        return self._with_cores(self._joined(image, _BORDER))
+
+    def _scores(self, joined: Tensor) -> Tensor:
         scores: Tensor = self.head(self.merge["image"](joined))
+        return scores.contiguous()
+
+    def _with_cores(self, joined: Tensor) -> tuple[Tensor, Tensor]:
         # Detached: what the classes are told by does not change for the sake of cores.
         cores: Tensor = self.core_head(self.core_level(joined.detach()))
-        return scores.contiguous(), cores.contiguous()
+        return self._scores(joined), cores.contiguous()
 
-    def _joined(self, image: Tensor) -> Tensor:
-        """(N, 2 _FINE, h, w): what the way up and the image itself bring to full resolution."""
+    def _joined(self, image: Tensor, border: int) -> Tensor:
+        """(N, 2 _FINE, h, w): what the way up and the image itself bring to full resolution.
+
+        Without `border` cells of stage 4 on each side.
+        """
         # Channels last: as in a UNet; depthwise convolutions gain most.
         x, skips = image.contiguous(memory_format=torch.channels_last), {}
         full_image = x
         for name, block in self.down.items():
             x = skips[name] = block(x)
-        x, offset = trim(x, _BORDER), _BORDER
+        x, offset = trim(x, border), border
         for name in _UP:
             x, offset = self.up[name](x), 2 * offset
             x = self.merge[name](torch.cat([trim(skips.pop(name), offset), x], 1))

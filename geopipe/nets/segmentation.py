@@ -59,6 +59,20 @@ class SegmentationModel(nn.Module):
         )
         return -(-receptive_radius // self.stride) * self.stride
 
+    @property
+    def training_halo(self) -> int:
+        """Context around a training patch of a model without postprocessor, see `BaseNetwork`."""
+        return -(-self.base.training_radius // self.stride) * self.stride
+
+    def training_scores(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scores of training patches (N, classes, H, W), and log-odds of cores (N, 1, H, W).
+
+        The image has `training_halo` pixels of context; None: the base network has no cores.
+        """
+        size = torch.Size(n - 2 * self.training_halo for n in image.shape[-2:])
+        scores, cores = self.base.training_scores(image)
+        return center(scores, size), cores if cores is None else center(cores, size)
+
     def forward(self, image: Tensor) -> Tensor:
         return self.forward_steps(image, (self.iterations,))[0]
 

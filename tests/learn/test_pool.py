@@ -133,17 +133,18 @@ def test_without_augmentation_nothing_is_turned():
     assert {PatchSampler(POOL, 8, 0, augment=True).sample(n)[3] for n in range(99)} == set(range(8))
 
 
+@pytest.mark.parametrize("halo", [4, 3, 0])
 @pytest.mark.parametrize("jitter", [0.0, 0.2])
-def test_batches_hold_images_and_labels_of_one_place(jitter):
+def test_batches_hold_images_and_labels_of_one_place(jitter, halo):
     from geopipe.learn.base_network import _batch
 
     sampling = PatchSampler(POOL, 16, 0, jitter=jitter)
     blocks = [(torch.from_numpy(b.image), b.labels, b.labels + 1) for b in POOL.blocks]
-    images, labels, cores = _batch(sampling, blocks, range(30, 42))
-    assert images.shape == (12, 1, 24, 24)
+    images, labels, cores = _batch(sampling, blocks, range(30, 42), halo)
+    assert images.shape == (12, 1, 16 + 2 * halo, 16 + 2 * halo)
     assert labels.shape == (12, 16, 16)
     assert torch.equal(cores, labels + 1)
-    for image, ids in zip(images[:, 0, 4:-4, 4:-4], labels, strict=True):
+    for image, ids in zip(images[:, 0, halo : halo + 16, halo : halo + 16], labels, strict=True):
         for k in ids.unique():  # another light, but one value per class
             values = image[ids == k]
             assert values.max() - values.min() < 1e-3

@@ -63,6 +63,20 @@ def test_what_lies_around_the_halo_has_no_say(net):
     torch.testing.assert_close(inside, net(image), rtol=1e-4, atol=1e-5)
 
 
+def test_a_training_patch_has_less_context_and_the_same_scores_inside(net):
+    """What its border sees of the padding is far from the middle."""
+    image = noise(1, 3, 256 + 2 * net.halo, 256 + 2 * net.halo)
+    unread = net.halo - net.training_halo
+    assert unread == 48
+    patch, cores = net.training_scores(image[..., unread:-unread, unread:-unread])
+    whole = net(image)
+    assert cores is None
+    assert patch.shape == whole.shape == (1, 4, 256, 256)
+    inner = (..., slice(unread, -unread), slice(unread, -unread))
+    torch.testing.assert_close(patch[inner], whole[inner], rtol=1e-4, atol=1e-5)
+    assert (patch - whole).abs().mean() < 0.1 * whole.std()
+
+
 def test_every_part_is_learnt():
     net = LiteUNet(3, 2).train()
     net(noise(1, 3, 256, 256)).square().mean().backward()
