@@ -29,6 +29,7 @@ class LiteUNet(BaseNetwork):
     never pads.
     """
 
+    pretrained_on = "ImageNet"
     stride = 16
     receptive_radius = 16 * _BORDER + CONVS * (8 + 4 + 2 + 1)
     floats_per_pixel = 90
