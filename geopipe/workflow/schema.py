@@ -39,7 +39,7 @@ class SceneSettings(Section):
 
 
 class LabelledScene(SceneSettings):
-    """A scene with labels: vectors, a class raster, ``"fetch"`` (OSM) or ``"overture"``."""
+    """A scene with labels: vectors, a class raster, or a service (``"fetch"``: OSM)."""
 
     labels: Path
     layer: Text | None = None
