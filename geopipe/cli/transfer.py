@@ -204,12 +204,13 @@ def transfer(
 
     from geopipe.learn.patches.model import PatchSource
     from geopipe.learn.transfer import TransferPlan
+    from geopipe.learn.transfer.rounds import TUNING, TransferSettings
     from geopipe.mapping import choose_device
     from geopipe.workflow import transfer as work
 
-    options = work.TransferSettings(
+    options = TransferSettings(
         TransferPlan(threshold, neighbours, agreement, entropy, cap=cap, seed=seed),
-        plan=replace(work.TUNING, steps=steps, seed=seed),
+        plan=replace(TUNING, steps=steps, seed=seed),
         rounds=rounds,
         mix=mix,
         max_samples=max_samples,

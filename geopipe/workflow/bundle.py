@@ -271,7 +271,7 @@ def _features(
     cores: Path | None,
 ) -> "FeatureFiles":
     """The vectors of the map, and their page."""
-    from geopipe.workflow.feature_files import write_feature_files  # brings pandas
+    from geopipe.report.feature_files import write_feature_files  # brings pandas
 
     return write_feature_files(
         scene, class_map, assembly, scheme, orthogonalize=options.orthogonalize, cores=cores

@@ -460,11 +460,11 @@ def test_a_target_without_three_bands_is_refused(transfer, trained, chips, mosai
 def test_the_sheet_shows_what_was_learnt_last(
     transfer, trained, chips, elsewhere, tmp_path, monkeypatch
 ):
-    from geopipe.workflow import transfer as work
+    from geopipe.learn.transfer import rounds
 
-    real, caps = work.select, iter((12, 11))
+    real, caps = rounds.select, iter((12, 11))
     monkeypatch.setattr(
-        work, "select", lambda *a: real(*a[:2], replace(a[2], cap=next(caps)), *a[3:])
+        rounds, "select", lambda *a: real(*a[:2], replace(a[2], cap=next(caps)), *a[3:])
     )
     out = tmp_path / "n.model"
     transfer(trained[0], chips, elsewhere, out, "--force", "--rounds", 2)
