@@ -26,6 +26,7 @@ from geopipe.cli.options import (
 if TYPE_CHECKING:
     from geopipe.learn.ask import Decision
     from geopipe.workflow.ask_target import AskResult, LearnResult
+    from geopipe.workflow.transfer import TransferResult
 
 SHARE = click.FloatRange(0, 1)
 
@@ -248,6 +249,10 @@ def transfer(
         _tell_learnt(learnt, as_json=as_json)
         return
     outcome = work.transfer(model, source, target, out, options, overwrite=overwrite)
+    _tell_transferred(outcome, as_json=as_json)
+
+
+def _tell_transferred(outcome: "TransferResult", *, as_json: bool) -> None:
     last = outcome.rounds[-1]
     if as_json:
         click.echo(

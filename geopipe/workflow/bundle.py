@@ -213,9 +213,7 @@ def _build(
     assets = write_map_rasters(files, model, assembly, tags)
     if files.domain:
         assets |= _domain_layer(files.domain, assembly)
-        if warning := files.domain.warning(Path(display_name(scene.path)).name):
-            log.warning(warning)
-            notes.append(warning)
+        notes += _domain_warnings(files.domain, scene)
     timings = [("mapping", time.monotonic() - start)]
     features = None
     if options.vectors:
@@ -283,6 +281,14 @@ def _domain_layer(domain: OutOfDomain, assembly: Path) -> dict[str, Path]:
     if not domain.path:
         return {}
     return {"out_of_domain": domain.path.replace(assembly / "out_of_domain.gpkg")}
+
+
+def _domain_warnings(domain: OutOfDomain, scene: Scene) -> list[str]:
+    warning = domain.warning(Path(display_name(scene.path)).name)
+    if not warning:
+        return []
+    log.warning(warning)
+    return [warning]
 
 
 def _sieved(files: MapFiles, part: Path, sizes: Sequence[float]) -> MapFiles:
