@@ -1,4 +1,4 @@
-"""The base networks by name: what commands, workflows and model files know of them without torch."""
+"""The base networks by name: what commands, workflows and model files know without torch."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -94,7 +94,9 @@ Postprocessor = Annotated[
         lambda v: "segments" if isinstance(v, dict) and "segments" in v else "refinement"
     ),
 ]
-Architecture = Annotated[_WithoutSizes | _UNet | _LiteUNet | _Patches | _Chips, Field(discriminator="net")]
+Architecture = Annotated[
+    _WithoutSizes | _UNet | _LiteUNet | _Patches | _Chips, Field(discriminator="net")
+]
 _Deviation = Annotated[float, Field(gt=0, le=_MOST_VALUE)]
 _Mean = Annotated[float, Field(ge=-_MOST_VALUE, le=_MOST_VALUE)]
 

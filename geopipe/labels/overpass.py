@@ -24,9 +24,7 @@ _SETTINGS = MappingProxyType(
 """How osmnx is asked; when Overpass is busy osmnx still waits and asks again."""
 
 
-def read_overpass(
-    bounds: Bounds, scheme: ClassScheme
-) -> tuple[dict[str, gpd.GeoDataFrame], str]:
+def read_overpass(bounds: Bounds, scheme: ClassScheme) -> tuple[dict[str, gpd.GeoDataFrame], str]:
     """The OSM features within bounds in degrees that `scheme` wants, and the credit they ask for.
 
     Raises LabelError when Overpass does not answer or has nothing there.

@@ -78,7 +78,10 @@ def write(
             "",
         ]
     (out / f"{data}.md").write_text("\n".join(lines))
-    short = json.loads(json.dumps(_figures(images, rows, beyond, reply)), parse_float=lambda text: round(float(text), 5))
+    short = json.loads(
+        json.dumps(_figures(images, rows, beyond, reply)),
+        parse_float=lambda text: round(float(text), 5),
+    )
     (out / f"{data}.json").write_text(json.dumps(short) + "\n")
     svg = chart(pr_curve(curves), "pr").replace("currentColor", "#444")
     (out / f"{data}-pr.svg").write_text(svg)

@@ -1,4 +1,4 @@
-"""A round of a transfer: what is chosen of the target, the evidence for a gain, and the training."""
+"""A round of a transfer: what is chosen of the target, the evidence for it, and the training."""
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
