@@ -46,7 +46,8 @@ from benchmarks.overhead import (
 )
 from geopipe.grid import Tile
 from geopipe.mapping.journal import NAME, Journal
-from geopipe.parallel import PREFETCH, Workers, _portable, run_tiles
+from geopipe.parallel import Workers, run_tiles
+from geopipe.parallel.cluster import PREFETCH, _portable
 
 OUT = ROOT / "docs/results/bench/scheduler.json"
 FEW, SOME, MANY = 1, 8, 128

@@ -27,7 +27,8 @@ from geopipe.learn.fine_tuning import FineTuningPlan, fine_tune
 from geopipe.learn.sampler import PatchPool
 from geopipe.mapping import Engine
 from geopipe.metrics import Metrics
-from geopipe.nets import BaseNetworkName, RefinementRNN, SegmentationModel, build_base_network
+from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
+from geopipe.networks import BaseNetworkName
 from geopipe.raster import Scene
 from geopipe.workflow.schema import LabelledScene, Workflow, load_workflow
 from geopipe.workflow.sources import (

@@ -19,7 +19,7 @@ from geopipe.api.scene import CHUNK, as_scene
 from geopipe.classes import IGNORE, ClassScheme, load_scheme
 from geopipe.errors import LabelError
 from geopipe.grid import Window
-from geopipe.labels import LabelSource, is_fetched
+from geopipe.labels import LabelSource, is_fetched, service_of
 from geopipe.labels.openvector import list_layers, read_info
 from geopipe.raster import scene as raster_scene
 from geopipe.raster.scene import window_geobox
@@ -28,18 +28,13 @@ from geopipe.workflow.sources import label_source
 
 log = logging.getLogger(__name__)
 
-_FETCHED = {
-    "fetch": "OpenStreetMap, asked for a scene",
-    "overture": "Overture Maps, asked for a scene",
-}
-
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Labels:
     """Vectors or a class raster that say what is where; read on a scene's grid when wanted."""
 
     path: Path
-    """A file, or ``"fetch"`` (OpenStreetMap) or ``"overture"``, asked for the extent of a scene."""
+    """A file, or the word of a service (``"fetch"``: OpenStreetMap), asked for a scene's extent."""
     classes: str | Path = "buildings-roads"
     """A class scheme that ships with geopipe, or a TOML file."""
     layer: str | None = None
@@ -99,7 +94,7 @@ class Labels:
         return [
             (
                 "path",
-                _FETCHED[str(self.path).partition(":")[0]]
+                f"{service_of(self.path)[0].name}, asked for a scene"
                 if is_fetched(self.path)
                 else "aligned, not saved"
                 if self.folder
@@ -149,7 +144,8 @@ def open_labels(
 
     Args:
         path: OSM (.osm, .osm.pbf), GeoPackage, GeoJSON, GeoParquet, Shapefile, a raster of class
-            ids, or ``"fetch"``, which asks OpenStreetMap for the extent of a scene.
+            ids, or the word of a service that is asked for the extent of a scene (``"fetch"``:
+            OpenStreetMap).
         classes: A class scheme that ships with geopipe, or a TOML file.
         layer: One layer of a GeoPackage; default all.
         all_are: The class of every feature, of vectors that do not say it.

@@ -10,7 +10,7 @@ from geopipe.api.model import Model, as_model, load_model
 from geopipe.api.scene import as_scene
 from geopipe.errors import ConfigError
 from geopipe.learn.schedule import Schedule
-from geopipe.nets import BaseNetworkName
+from geopipe.networks import BaseNetworkName
 from geopipe.raster import scene as raster_scene
 from geopipe.workflow.schema import LabelledScene
 from geopipe.workflow.train import TrainingSettings, train_model

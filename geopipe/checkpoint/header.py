@@ -17,6 +17,7 @@ from geopipe.checkpoint.domain import DomainHeader
 from geopipe.classes import ClassScheme
 from geopipe.errors import ConfigError
 from geopipe.nets.backbones import backbone
+from geopipe.networks import NetworkWithoutSizes
 from geopipe.validation import STORED, Digest, Dtype, Nodata, Schema, Text
 
 FORMAT = 2
@@ -30,8 +31,8 @@ _MOST_VALUE = 1e15
 _PX = Field(ge=1, le=4096)
 
 
-class _Mnih(Schema):
-    net: Literal["cnn"] = "cnn"
+class _WithoutSizes(Schema):
+    net: NetworkWithoutSizes = "cnn"
 
 
 class _UNet(Schema):
@@ -93,7 +94,9 @@ Postprocessor = Annotated[
         lambda v: "segments" if isinstance(v, dict) and "segments" in v else "refinement"
     ),
 ]
-Architecture = Annotated[_Mnih | _UNet | _LiteUNet | _Patches | _Chips, Field(discriminator="net")]
+Architecture = Annotated[
+    _WithoutSizes | _UNet | _LiteUNet | _Patches | _Chips, Field(discriminator="net")
+]
 _Deviation = Annotated[float, Field(gt=0, le=_MOST_VALUE)]
 _Mean = Annotated[float, Field(ge=-_MOST_VALUE, le=_MOST_VALUE)]
 
@@ -120,7 +123,7 @@ class ModelHeader(Schema):
     format: Literal[2]
     geopipe: Text
     bands: int = Field(ge=1, le=_MOST_BANDS)
-    architecture: Architecture = _Mnih()
+    architecture: Architecture = _WithoutSizes()
     postprocessor: Postprocessor | None
     scheme: ClassScheme
     mean: tuple[_Mean, ...]

@@ -94,7 +94,6 @@ def write_model_item(
 
 def _mlm(model: Checkpoint, model_path: Path) -> dict[str, Any]:
     """The properties of the extension."""
-    pretrained = _pretrained_source(model.net)
     tasks = ["classification" if model.net.patchwise else "semantic-segmentation"]
     plans = {key: model.provenance[key] for key in _PLANS if key in model.provenance}
     order = ["batch", "channel", "height", "width"]
@@ -105,8 +104,8 @@ def _mlm(model: Checkpoint, model_path: Path) -> dict[str, Any]:
         "mlm:framework_version": torch.__version__.partition("+")[0],
         "mlm:tasks": tasks,
         "mlm:total_parameters": sum(p.numel() for p in model.net.parameters()),
-        "mlm:pretrained": pretrained is not None,
-        "mlm:pretrained_source": pretrained,
+        "mlm:pretrained": model.net.base.pretrained_on is not None,
+        "mlm:pretrained_source": model.net.base.pretrained_on,
         "mlm:accelerator_constrained": False,
         "mlm:input": [
             {
@@ -152,11 +151,6 @@ def _architecture(net: SegmentationModel) -> str:
     if net.postprocessor is not None:
         parts.append(type(net.postprocessor).__name__)
     return " + ".join(parts)
-
-
-def _pretrained_source(net: SegmentationModel) -> str | None:
-    """What weights training began with: all networks with a backbone begin with ImageNet's."""
-    return None if net.base.architecture["net"] in ("cnn", "unet") else "ImageNet"
 
 
 def _band_names(count: int) -> list[str]:

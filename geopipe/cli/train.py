@@ -25,6 +25,7 @@ from geopipe.cli.options import (
     classes_option,
     out_option,
 )
+from geopipe.networks import DISPLAY_NAMES
 
 
 def _gsd(context: click.Context, option: click.Parameter, text: str) -> float | Literal["auto"]:
@@ -69,7 +70,7 @@ def _gsd(context: click.Context, option: click.Parameter, text: str) -> float | 
 )
 @click.option(
     "--net",
-    type=click.Choice(["auto", "cnn", "unet", "lite-unet"]),
+    type=click.Choice(["auto", *DISPLAY_NAMES]),
     default="auto",
     show_default=True,
     help="The base network; auto: that of --from, or the best on real scenes.",

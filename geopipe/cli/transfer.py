@@ -26,6 +26,7 @@ from geopipe.cli.options import (
 if TYPE_CHECKING:
     from geopipe.learn.ask import Decision
     from geopipe.workflow.ask_target import AskResult, LearnResult
+    from geopipe.workflow.transfer import TransferResult
 
 SHARE = click.FloatRange(0, 1)
 
@@ -204,12 +205,13 @@ def transfer(
 
     from geopipe.learn.patches.model import PatchSource
     from geopipe.learn.transfer import TransferPlan
+    from geopipe.learn.transfer.rounds import TUNING, TransferSettings
     from geopipe.mapping import choose_device
     from geopipe.workflow import transfer as work
 
-    options = work.TransferSettings(
+    options = TransferSettings(
         TransferPlan(threshold, neighbours, agreement, entropy, cap=cap, seed=seed),
-        plan=replace(work.TUNING, steps=steps, seed=seed),
+        plan=replace(TUNING, steps=steps, seed=seed),
         rounds=rounds,
         mix=mix,
         max_samples=max_samples,
@@ -247,6 +249,10 @@ def transfer(
         _tell_learnt(learnt, as_json=as_json)
         return
     outcome = work.transfer(model, source, target, out, options, overwrite=overwrite)
+    _tell_transferred(outcome, as_json=as_json)
+
+
+def _tell_transferred(outcome: "TransferResult", *, as_json: bool) -> None:
     last = outcome.rounds[-1]
     if as_json:
         click.echo(

@@ -76,17 +76,7 @@ def plan_wms(
     box = bounds_in(projected, bounds)
     pixel = pixel_size(projected, box, gsd)
     geobox, window = plane(projected, (0.0, 0.0), pixel, box)
-    params = {
-        "SERVICE": "WMS",
-        "REQUEST": "GetMap",
-        "VERSION": version,
-        "LAYERS": chosen.name,
-        "STYLES": "",
-        "CRS" if version >= "1.3" else "SRS": code,
-        "FORMAT": form,
-    }
-    if form in ("image/png", "image/webp"):
-        params["TRANSPARENT"] = "TRUE"
+    params = _request(version, chosen.name, code, form)
     swap = version >= "1.3" and north_first(projected)
 
     def address(part: Window) -> str:
@@ -104,6 +94,20 @@ def plan_wms(
     }
     credit = layer_credit(chosen.credit, text(root, "Service/AccessConstraints"))
     return Plan(geobox, tile_requests, PictureSource(client), credit, about)
+
+
+def _request(version: str, layer: str, crs: str, form: str) -> dict[str, str]:
+    """The parameters of GetMap, but for the part of the plane and its size."""
+    params = {
+        "SERVICE": "WMS",
+        "REQUEST": "GetMap",
+        "VERSION": version,
+        "LAYERS": layer,
+        "STYLES": "",
+        "CRS" if version >= "1.3" else "SRS": crs,
+        "FORMAT": form,
+    }
+    return params | ({"TRANSPARENT": "TRUE"} if form in ("image/png", "image/webp") else {})
 
 
 def pixel_size(crs: CRS, box: Bounds, gsd: float) -> float:

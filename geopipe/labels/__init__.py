@@ -5,8 +5,7 @@ All are read as class ids on any pixel grid; vectors are rasterized per window.
 
 from geopipe.labels.area import Area, ClippedLabels
 from geopipe.labels.cores import CORES, core_labels
-from geopipe.labels.fetch import default_cache, fetch_osm, osm_cache_file
-from geopipe.labels.fetched import FETCH, fetch_labels, fetched_file, is_fetched
+from geopipe.labels.fetched import FETCH, fetch_labels, fetched_file, is_fetched, service_of
 from geopipe.labels.ignore_buffer import IgnoreBufferLabels
 from geopipe.labels.raster import RasterLabels
 from geopipe.labels.source import LabelSource, open_labels
@@ -24,12 +23,10 @@ __all__ = [
     "RasterLabels",
     "VectorLabels",
     "core_labels",
-    "default_cache",
     "fetch_labels",
-    "fetch_osm",
     "fetched_file",
     "is_fetched",
     "open_labels",
-    "osm_cache_file",
+    "service_of",
     "write_label_raster",
 ]

@@ -11,7 +11,7 @@ from pyproj import CRS
 from pyproj.exceptions import ProjError
 from shapely.geometry.base import BaseGeometry
 
-from geopipe.errors import GridError
+from geopipe.errors import GridError, LabelError
 from geopipe.grid.crs import transformer
 from geopipe.labels.meridian import at_longitude, near
 
@@ -19,6 +19,8 @@ Bounds = tuple[float, float, float, float]
 """(left, bottom, right, top)"""
 
 LONLAT = CRS.from_epsg(4326)
+_DIGITS = 4
+"""Decimals of a bounding box (11 m): the same scene read twice asks the same question."""
 MARGIN_M = 100.0
 """Half of the widest line (200 m): what lies farther off cannot reach into the scene."""
 
@@ -99,6 +101,21 @@ class Extent:
     def lonlat(self) -> str:
         """The extent for a message."""
         return in_lonlat(self.outline.bounds, self.crs)
+
+
+def scene_bounds(geobox: GeoBox) -> Bounds:
+    """West, south, east, north of the scene and 100 m around it, in degrees, rounded.
+
+    Raises LabelError where there is no such box.
+    """
+    bounds = Extent(geobox).bounds_in(LONLAT)
+    if bounds is None:
+        raise LabelError(
+            "the scene has no bounding box in degrees (does it cross the antimeridian?)",
+            "give a file of labels instead",
+        )
+    left, bottom, right, top = (round(b, _DIGITS) for b in bounds)
+    return left, bottom, right, top
 
 
 def in_lonlat(bounds: Bounds, crs: CRS) -> str:

@@ -14,8 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from geopipe.errors import LabelError, ServiceError
 from geopipe.files import check_new_file
-from geopipe.labels.extent import LONLAT, Bounds
-from geopipe.labels.fetch import scene_bounds
+from geopipe.labels.extent import LONLAT, Bounds, scene_bounds
 from geopipe.progress import announce
 from geopipe.raster.geopackage import atomic_geopackage, write_layer
 from geopipe.services import Endpoint, layer_credit, parse_xml, select, text

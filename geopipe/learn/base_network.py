@@ -27,9 +27,10 @@ from geopipe.learn.sampler import PatchPool, PatchSampler, dihedral, fitting_pat
 from geopipe.learn.schedule import Schedule, constant, one_cycle
 from geopipe.learn.shards import sharded_gradient
 from geopipe.learn.start import StartModel
-from geopipe.nets import BaseNetworkName, SegmentationModel, build_base_network
+from geopipe.nets import SegmentationModel, build_base_network
 from geopipe.nets.classes import with_core_scores
 from geopipe.nets.liteunet import BACKBONE, LiteUNet
+from geopipe.networks import BaseNetworkName
 from geopipe.raster.credit import joined_credits
 
 _CROSS_ENTROPY_SHARE = 0.25

@@ -18,7 +18,7 @@ from geopipe.learn.precision import TrainingPrecision
 from geopipe.learn.sampler import PatchPool, PatchSampler, fitting_patch
 from geopipe.learn.schedule import Schedule, constant, one_cycle
 from geopipe.learn.shards import sharded_gradient
-from geopipe.nets import BaseNetworkName
+from geopipe.networks import BaseNetworkName
 from geopipe.raster.credit import joined_credits
 
 _LITE: dict[Schedule, dict[str, Any]] = {

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import torch
 
@@ -11,8 +11,9 @@ from geopipe.checkpoint import LABEL_AREAS, Checkpoint, file_hash
 from geopipe.checkpoint.starter import model_path
 from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError
-from geopipe.nets import BaseNetwork, BaseNetworkName
+from geopipe.nets import BaseNetwork
 from geopipe.nets.classes import with_classes
+from geopipe.networks import DISPLAY_NAMES, BaseNetworkName
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class StartModel:
         """Read the model `path`; CheckpointError for one whose training is another command's."""
         path = model_path(path)
         model = Checkpoint.load(path)
-        if model.net.base.architecture.get("net") not in get_args(BaseNetworkName):
+        if model.net.base.architecture.get("net") not in DISPLAY_NAMES:
             raise CheckpointError(
                 f"{path} is a model of patches or chips, which a scene's training cannot go on "
                 "from",

@@ -1,12 +1,12 @@
 """Semantic segmentation of whole scenes: tiles in, georeferenced class maps out."""
 
+from geopipe.mapping.device import choose_device
 from geopipe.mapping.journal import WORK, unfinished
 from geopipe.mapping.memory import Budget
 from geopipe.mapping.scene import (
     Engine,
     MapFiles,
     MapPlan,
-    choose_device,
     forget_tiles,
     map_scene,
     plan_map,

@@ -15,10 +15,11 @@ import torch
 from odc.geo.geobox import GeoBox
 
 from geopipe import __version__
-from geopipe.checkpoint import ModelFile
+from geopipe.checkpoint import Checkpoint, ModelFile
 from geopipe.errors import ConfigError, JobError, SceneError
 from geopipe.grid import NetworkGrid, Tiling, Window, ground_gsd
 from geopipe.mapping.computation import Computation
+from geopipe.mapping.device import choose_device
 from geopipe.mapping.journal import TILES, Journal, begun_inputs, require_equal
 from geopipe.mapping.kernels import fastest_kernels
 from geopipe.mapping.memory import Budget, Need
@@ -145,13 +146,17 @@ def tile_job(
     ``job.compute(tile)`` gives the pixels that the map has there. Raises ConfigError as `map_scene`
     does for a network that leaves seams, a device that is not there, memory that is too small.
     """
-    model = model_file.checkpoint
-    for warning in require_local(model.net, engine.inexact):
-        log.warning(warning)
-    need = engine.budget.fit(scene, model, engine.workers, choose_device(engine.device))
-    job = _job(scene, model_file, engine, (model.net.iterations,))
+    need = _require_exact(scene, model_file.checkpoint, engine)
+    job = _job(scene, model_file, engine, (model_file.checkpoint.net.iterations,))
     job = replace(job, with_scores=with_scores, with_confidence=with_confidence)
     return job, Tiling(scene.shape, need.core)
+
+
+def _require_exact(scene: Scene, model: Checkpoint, engine: Engine) -> Need:
+    """What the tiles need; warns of a network that leaves seams, or raises ConfigError."""
+    for warning in require_local(model.net, engine.inexact):
+        log.warning(warning)
+    return engine.budget.fit(scene, model, engine.workers, choose_device(engine.device))
 
 
 def _disk_bytes(pixels: int, maps: int, score_bands: int) -> float:
@@ -181,22 +186,13 @@ def map_scene(
     """
     model = model_file.checkpoint
     steps = tuple(iterations) if iterations is not None else (model.net.iterations,)
-    for warning in require_local(model.net, engine.inexact):
-        log.warning(warning)
-    device = choose_device(engine.device)
-    need = engine.budget.fit(scene, model, engine.workers, device)
+    need = _require_exact(scene, model, engine)
     if Path(scene.path).exists():  # workers of a cluster may run in another folder
         scene = replace(scene, path=str(Path(scene.path).resolve()))
     tiling, classes = Tiling(scene.shape, need.core), len(model.scheme)
     with_cores &= model.net.base.cores
     bands = with_scores * classes + with_confidence + with_cores
     _require_disk(folder, math.prod(scene.shape), len(steps), bands)
-    start = time.monotonic()
-
-    def start_journal() -> None:
-        nonlocal start
-        start = time.monotonic()
-
     job = replace(
         _job(scene, model_file, engine, steps),
         with_scores=with_scores,
@@ -212,33 +208,16 @@ def map_scene(
     inputs = _inputs(job, need.core)
     journal = Journal(folder, inputs, len(tiling), classes=classes, restart=engine.restart)
     job = replace(job, folder=str(journal.tiles))
-    areas, bad = np.zeros(classes), {}
+    workers = replace(engine.workers, threads=need.at_once or None, memory_mb=need.limit_mb)
     try:
-        before = 0
-        for index, done in journal.recorded():
-            areas += _areas(scene.geobox, tiling[index].core, done.pixels)
-            before += 1
-        remaining = (tile for tile in tiling.banded() if not journal.is_complete(tile.index))
-        workers = replace(engine.workers, threads=need.at_once or None, memory_mb=need.limit_mb)
-        with progress("mapping", len(tiling), before) as advance, _with_scene_name(scene):
-            for tile, done in run_tiles(job, remaining, workers, start_journal):
-                journal.add(tile.index, done)
-                areas += _areas(scene.geobox, tile.core, done.pixels)
-                if done.bad:
-                    bad[tile.index] = f"tile {tile}: {done.bad}"
-                advance()
+        areas, bad, start = _compute_tiles(job, tiling, journal, workers)
         now = _inputs(replace(job, model=model_file.now()), need.core)
         require_equal(inputs, now, f"the inputs of {folder} changed while it was made: another")
-        domain = None
-        if model.domain:
-            target = folder / "out_of_domain.tmp.gpkg"
-            grid = NetworkGrid.of(scene.geobox, model.gsd)
-            domain = write_out_of_domain(journal.domains(), scene.geobox, grid, tiling, target)
+        domain = _out_of_domain(job, journal, tiling) if model.domain else None
     finally:
         journal.close()
     seconds = time.monotonic() - start
     class_maps, confidence, scores, cores = _mosaics(folder, job, tiling, classes)
-    in_order = tuple(bad[i] for i in sorted(bad))
     preview = None
     if job.picture and not bad:
         parts = (part_path(journal.tiles, tile.index) for tile in tiling)
@@ -248,13 +227,49 @@ def map_scene(
         confidence,
         scores,
         cores,
-        tuple(areas.tolist()),
-        in_order,
+        areas,
+        bad,
         seconds,
         preview,
         domain,
         Computation.of(job, need.core).to_dict(),
     )
+
+
+def _compute_tiles(
+    job: TileJob, tiling: Tiling, journal: Journal, workers: Workers
+) -> tuple[tuple[float, ...], tuple[str, ...], float]:
+    """Compute the tiles that the journal lacks, and add them to it.
+
+    Returns the square metres of each class, the tiles that could not be read, in their order, and
+    when the workers began, of ``time.monotonic``.
+    """
+    scene, start = job.scene, time.monotonic()
+    areas, bad = np.zeros(len(job.model.checkpoint.scheme)), {}
+
+    def begin() -> None:
+        nonlocal start
+        start = time.monotonic()
+
+    before = 0
+    for index, done in journal.recorded():
+        areas += _areas(scene.geobox, tiling[index].core, done.pixels)
+        before += 1
+    remaining = (tile for tile in tiling.banded() if not journal.is_complete(tile.index))
+    with progress("mapping", len(tiling), before) as advance, _with_scene_name(scene):
+        for tile, done in run_tiles(job, remaining, workers, begin):
+            journal.add(tile.index, done)
+            areas += _areas(scene.geobox, tile.core, done.pixels)
+            if done.bad:
+                bad[tile.index] = f"tile {tile}: {done.bad}"
+            advance()
+    return tuple(areas.tolist()), tuple(bad[i] for i in sorted(bad)), start
+
+
+def _out_of_domain(job: TileJob, journal: Journal, tiling: Tiling) -> OutOfDomain:
+    geobox, target = job.scene.geobox, journal.folder / "out_of_domain.tmp.gpkg"
+    grid = NetworkGrid.of(geobox, job.model.checkpoint.gsd)
+    return write_out_of_domain(journal.domains(), geobox, grid, tiling, target)
 
 
 def _begun_kernels(folder: Path) -> Kernels | None:
@@ -319,7 +334,6 @@ def _job(
     iterations = model_file.checkpoint.net.iterations
     if not all(0 <= t <= iterations for t in steps):
         raise ConfigError(f"iterations {list(steps)}: the model has {iterations}")
-    device = choose_device(engine.device)
     measured = device == "cpu" and engine.precision == "float32"
     return TileJob(
         scene,
@@ -377,17 +391,3 @@ def _require_disk(folder: Path, pixels: int, maps: int, score_bands: int) -> Non
             "GB",
             "free some space or write to another disk",
         )
-
-
-def choose_device(name: str) -> str:
-    """``auto`` = the first GPU if there is one; raises ConfigError for a GPU that is not there."""
-    if name == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind == "cuda" and (name == kind or index.isdecimal()):
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if int(index or 0) >= count:
-            raise ConfigError(f"no device {name}: {count} GPU(s) found", "choose the device cpu")
-    elif name != "cpu":
-        raise ConfigError(f"device '{name}' is not one of auto, cpu, cuda:N")
-    return name

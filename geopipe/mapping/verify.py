@@ -141,15 +141,8 @@ def verify_map(
         drawn = draw_tiles(len(tiling), tiles, rng)
         again.compute([tiling[i] for i in drawn])
         differences = [d for i in drawn for d in _differences(folder, rasters, tiling[i], again)]
-    here = Computation.of(job, computation.tile_px)
-    if differences and (here.torch, here.instructions) != (
-        computation.torch,
-        computation.instructions,
-    ):
-        notes.append(
-            f"the map was computed with torch {computation.torch} on {computation.instructions}, "
-            f"here is torch {here.torch} on {here.instructions}: rounding may differ"
-        )
+    if differences:
+        notes += _rounding(computation, Computation.of(job, computation.tile_px))
     return Verification(
         len(tiling),
         tuple(drawn),
@@ -159,6 +152,16 @@ def verify_map(
         detection_chance(len(tiling), len(drawn), 1),
         tuple(notes),
     )
+
+
+def _rounding(map_: Computation, here: Computation) -> list[str]:
+    """Why equal arithmetic may round differently here, if there is a reason."""
+    if (here.torch, here.instructions) == (map_.torch, map_.instructions):
+        return []
+    return [
+        f"the map was computed with torch {map_.torch} on {map_.instructions}, here is torch "
+        f"{here.torch} on {here.instructions}: rounding may differ"
+    ]
 
 
 def _require_grid(folder: Path, scene: Scene) -> None:

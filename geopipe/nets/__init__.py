@@ -5,7 +5,7 @@ each side) and gets back exactly the pixels inside it, so a tile and the whole s
 """
 
 from geopipe.nets.base import BaseNetwork
-from geopipe.nets.build import DEFAULT_NET, BaseNetworkName, build_base_network, build_postprocessor
+from geopipe.nets.build import build_base_network, build_postprocessor
 from geopipe.nets.kernels import Kernels
 from geopipe.nets.mnih import MnihCNN
 from geopipe.nets.patches import PatchNet
@@ -16,9 +16,7 @@ from geopipe.nets.segmentation import SegmentationModel
 from geopipe.nets.unet import UNet
 
 __all__ = [
-    "DEFAULT_NET",
     "BaseNetwork",
-    "BaseNetworkName",
     "Kernels",
     "MnihCNN",
     "PatchNet",

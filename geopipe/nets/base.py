@@ -22,6 +22,8 @@ class BaseNetwork(nn.Module):
     """Pixels between the positions at which the net sees the same phase."""
     receptive_radius: int
     """Pixels of context used up on each side."""
+    pretrained_on: str | None = None
+    """The images that the weights come from with which its training begins; None: random ones."""
     patchwise: bool = False
     """Whether it looks at whole patches around cells of `stride` px, each the same size: then an
     image is continued by its mirror image, where others see its mean, and layers that pool a whole

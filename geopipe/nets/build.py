@@ -1,6 +1,6 @@
 """Networks by name."""
 
-from typing import Any, Literal
+from typing import Any
 
 from geopipe.nets.base import BaseNetwork
 from geopipe.nets.chips.chipnet import ChipNet
@@ -10,11 +10,6 @@ from geopipe.nets.patches import PatchNet
 from geopipe.nets.refinement import RefinementRNN
 from geopipe.nets.segment_vote import SegmentVote
 from geopipe.nets.unet import UNet
-
-BaseNetworkName = Literal["cnn", "unet", "lite-unet"]
-"""Those that are trained on a scene and its labels, the last from weights of ImageNet."""
-DEFAULT_NET: BaseNetworkName = "lite-unet"
-"""Best of these on real scenes (docs/results/real)."""
 
 
 def build_base_network(bands: int, classes: int, net: str = "cnn", **sizes: Any) -> BaseNetwork:

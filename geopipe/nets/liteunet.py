@@ -36,6 +36,7 @@ class LiteUNet(BaseNetwork):
     never pads.
     """
 
+    pretrained_on = "ImageNet"
     stride = 16
     receptive_radius = 16 * _BORDER + _WAY_UP
     floats_per_pixel = 90

@@ -58,6 +58,7 @@ class PatchNet(BaseNetwork):
         self.receptive_radius = -(-(max(sizes) - cell) // 2 // cell) * cell
         self.floats_per_pixel, self.floats_per_batch = 3, BATCH * side**2 * 48
         self.backbone = build_backbone(backbone, "pooled")
+        self.pretrained_on = self.backbone.spec.pretrained_on
         self.head = nn.Linear(self.backbone.width("pooled"), classes)
 
     @property

@@ -25,9 +25,9 @@ from geopipe.metrics import Metrics
 from geopipe.raster import Scene
 from geopipe.raster.scene import opened
 from geopipe.raster.validity import valid_pixels
-from geopipe.reliability import Reliability
 from geopipe.report.figures import Curve, chart, panel, photo, scale_bar
 from geopipe.report.page import render
+from geopipe.report.sections import Section, percent
 
 FEATURES_PAGE = "features.html"
 """The map of the vectors, in the folder of the report."""
@@ -64,8 +64,7 @@ class Report:
     """(layer, how many) of the vectors that `FEATURES_PAGE` shows; empty: there is no such page."""
     metrics: tuple[tuple[str, Metrics], ...] = ()
     """(method, how well it did); differences are taken to the first"""
-    iterations: tuple[Metrics, ...] = ()
-    """After 0, 1, 2... iterations of the refinement; 0 is the base network alone."""
+    sections: tuple[Section, ...] = ()
     curves: tuple[Curve, ...] = ()
     closeups: tuple[CloseUp, ...] = ()
     overview: tuple[np.ndarray, np.ndarray] | None = None
@@ -76,8 +75,6 @@ class Report:
     """(step, seconds)"""
     facts: tuple[tuple[str, str], ...] = ()
     """(name, value): areas, provenance"""
-    reliability: Reliability | None = None
-    """Of the probabilities on the test scene."""
     notes: tuple[str, ...] = ()
 
 
@@ -171,7 +168,7 @@ def _tables(report: Report) -> dict[str, Any]:
         "lead": [list(row) for row in report.lead],
         "classes": [{"name": c.name, "color": c.color} for c in report.scheme.classes],
         "metrics": {name: m.to_dict() for name, m in report.metrics},
-        "iterations": [m.to_dict() for m in report.iterations],
+        **{section.key: section.data for section in report.sections},
         "curves": [
             {
                 "title": c.title,
@@ -183,7 +180,6 @@ def _tables(report: Report) -> dict[str, Any]:
             }
             for c in report.curves
         ],
-        "reliability": report.reliability.to_dict() if report.reliability else None,
         "timings": {name: round(seconds, 3) for name, seconds in report.timings},
         "facts": dict(report.facts),
         "notes": list(report.notes),
@@ -195,7 +191,7 @@ def _finite(values: Sequence[float]) -> list[float | None]:
 
 
 def _html(report: Report) -> str:
-    filters = {"percent": _percent, "points": _points, "duration": _duration, "kappa": _kappa}
+    filters = {"percent": percent, "points": _points, "duration": _duration, "kappa": _kappa}
     overview = None
     if report.overview:
         image, ids = report.overview
@@ -209,10 +205,10 @@ def _html(report: Report) -> str:
         features_page=FEATURES_PAGE if report.features else None,
         feature_counts=_feature_counts(report),
         scheme=report.scheme,
-        gains=[_charted(c, f"gain{i}") for i, c in enumerate(_iteration_curves(report))],
-        diagram=_charted(_diagram(report.reliability), "reliability")
-        if report.reliability
-        else None,
+        sections=[
+            (s, [_charted(c, f"{s.key}{i}") for i, c in enumerate(s.charts)])
+            for s in report.sections
+        ],
         curves=[_charted(c, f"curve{i}") for i, c in enumerate(report.curves)],
         closeups=[
             (
@@ -238,35 +234,6 @@ def _charted(curve: Curve, prefix: str) -> tuple[str, Markup]:
     return curve.title, Markup(chart(curve, prefix))  # matplotlib has escaped the labels
 
 
-def _diagram(reliability: Reliability) -> Curve:
-    """Accuracy over probability; pixels below the line are less certain than they claim to be."""
-    shares = [(100 * p, 100 * a) for _, p, a in reliability.rows()]
-    probabilities, right = zip(*shares, strict=True) if shares else ((), ())
-    ideal = ("as it should be", (0.0, 100.0), (0.0, 100.0))
-    series = (("map", probabilities, right), ideal)
-    return Curve("Reliability", "mean probability, %", "right, %", series)
-
-
-def _iteration_curves(report: Report) -> Iterator[Curve]:
-    """Each figure on its own scale: a point of accuracy is small beside the IoU of roads."""
-    if len(report.iterations) < 2:
-        return
-    steps = tuple(float(i) for i in range(len(report.iterations)))
-
-    def line(figures: list[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return steps, tuple(100 * x for x in figures)
-
-    means = line([m.mean_iou for m in report.iterations])
-    right = line([m.overall_accuracy for m in report.iterations])
-    yield Curve("Mean IoU", "iterations", "%", (("mean IoU", *means),))
-    yield Curve("Overall accuracy", "iterations", "%", (("overall accuracy", *right),))
-    by_class = tuple(
-        (name, *line([m.iou[k] for m in report.iterations]))
-        for k, name in enumerate(report.scheme.names)
-    )
-    yield Curve("IoU of each class", "iterations", "%", by_class)
-
-
 def _markdown(report: Report) -> str:
     """The report as text: what the page says less its pictures."""
     blocks = [f"# {report.title}", " ".join(report.summary)]
@@ -287,19 +254,10 @@ def _markdown(report: Report) -> str:
         ]
         ious = [f"IoU {name}" for name in report.scheme.names]
         blocks.append(_table(["method", "overall accuracy", *ious, "mean IoU"], rows))
-    if report.iterations:
-        steps = [
-            [str(i), _percent(m.overall_accuracy), _percent(m.mean_iou)]
-            for i, m in enumerate(report.iterations)
-        ]
-        blocks += ["## Iterations", _table(["iterations", "overall accuracy", "mean IoU"], steps)]
-    if report.reliability:
-        rows = [[str(n), _percent(p), _percent(a)] for n, p, a in report.reliability.rows()]
-        blocks += [
-            "## Reliability of the probabilities",
-            f"Expected calibration error {_percent(report.reliability.ece)} %",
-            _table(["pixels", "mean probability", "right"], rows),
-        ]
+    for section in report.sections:
+        blocks += [f"## {section.title}", section.note]
+        if section.table:
+            blocks.append(_table(list(section.table[0]), [list(row) for row in section.table[1:]]))
     if report.timings:
         rows = [[name, _duration(seconds)] for name, seconds in report.timings]
         blocks += ["## Time", _table(["step", "time"], rows)]
@@ -313,10 +271,6 @@ def _markdown(report: Report) -> str:
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(c.replace("|", "/") for c in line) + " |" for line in lines)
-
-
-def _percent(x: float) -> str:
-    return "–" if math.isnan(x) else f"{100 * x:.2f}"
 
 
 def _points(x: float) -> str:

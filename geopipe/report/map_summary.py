@@ -2,19 +2,56 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geopipe.classes import ClassScheme, MapClass
 from geopipe.grid import ground_gsd
+from geopipe.mapping import MapFiles
 from geopipe.mapping.area_counts import area_counts
 from geopipe.mapping.preview import Preview
 from geopipe.raster import Scene
+from geopipe.raster.remote import display_name
 from geopipe.raster.scene import opened
-from geopipe.report.map_report import downscale, to_bytes
+from geopipe.report.map_report import Report, downscale, to_bytes
+
+if TYPE_CHECKING:  # brings pandas
+    from geopipe.vectors.features import FeatureFiles
 
 OVERVIEW_PX = 1600
 """Longer side of the pictures of a whole map."""
+
+
+def summarize_map(
+    scene: Scene,
+    scheme: ClassScheme,
+    files: MapFiles,
+    class_map: Path,
+    features: "FeatureFiles | None",
+) -> Report:
+    """What the report says of a map: areas, numbers of objects, pictures."""
+    counts = object_counts(class_map, scheme)
+    facts: tuple[tuple[str, str], ...] = ()
+    if files.domain:
+        facts += (("out of domain", files.domain.sentence()),)
+    if features:
+        from geopipe.vectors.features import layer_names  # brings pandas
+
+        facts += features.facts()
+        for class_id, layer in layer_names(scheme).items():
+            if (name := scheme.names[class_id]) in counts:
+                counts[name] = features.counts[layer]
+    picture = overview(scene, class_map, files.preview)
+    return Report(
+        title=f"Map of {Path(display_name(scene.path)).name}",
+        scheme=scheme,
+        lead=area_table(dict(zip(scheme.names, files.areas, strict=True)), counts),
+        features=features.amounts() if features else (),
+        overview=picture,
+        overview_gsd=overview_gsd(scene, picture[0]),
+        facts=facts,
+    )
 
 
 def area_table(areas: dict[str, float], counts: Mapping[str, int]) -> tuple[tuple[str, ...], ...]:

@@ -20,6 +20,7 @@ from functools import cached_property
 import numpy as np
 
 from geopipe.errors import ConfigError
+from geopipe.retrieve.distance import Ranker
 
 FIRST, LAST = 2, 100
 """Numbers of retrieved images of the precision-recall curve (Ge et al., section 3.5)."""
@@ -104,7 +105,7 @@ def evaluate_vectors(
 ) -> RetrievalMetrics:
     """Every labelled image, or those of the rows `queries`, asks for all others; itself excluded.
 
-    `vectors`: (n, d) floats, compared by Euclidean distance; of equal ones the first comes first.
+    `vectors`: (n, d) floats, compared as in a search; of equal ones the first comes first.
     `class_names`: n, "" where unknown: those images neither ask nor are found. `query_vectors`: (n,
     d), what the images ask with, if not their vectors. Raises ConfigError when no class has two
     images.
@@ -154,20 +155,14 @@ def _rankings(
 
     `pool_index` is the row of each query in `pool`.
     """
-    mean = pool.mean(0)  # small numbers lose fewer digits in what follows
-    pool = pool - mean
-    squared_norms = np.einsum("nd,nd->n", pool, pool)
+    ranker = Ranker(pool)
     for first in range(0, len(query_rows), _QUERIES):
+        rows = query_rows[first : first + _QUERIES]
         own_index = pool_index[first : first + _QUERIES]
-        batch_vectors = (
-            query_vectors[query_rows[first : first + _QUERIES]].astype(np.float32) - mean
-        )
-        distances = squared_norms - 2 * (
-            batch_vectors @ pool.T
-        )  # + |q|^2, the same for a whole row
-        distances[np.arange(len(own_index)), own_index] = -np.inf  # itself first, and left out
-        orders = np.argsort(distances, axis=1, kind="stable")[:, 1:]
-        yield from zip(query_rows[first : first + _QUERIES].tolist(), orders, strict=True)
+        keys = ranker.keys(query_vectors[rows].astype(np.float32))
+        keys[np.arange(len(rows)), own_index] = -np.inf  # itself first, and left out
+        orders = np.argsort(keys, axis=1, kind="stable")[:, 1:]
+        yield from zip(rows.tolist(), orders, strict=True)
 
 
 def evaluate_ranking(

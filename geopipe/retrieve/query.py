@@ -81,7 +81,7 @@ class Hit:
     rank: int
     number: int
     distance: float
-    """Euclidean, between vectors."""
+    """Between vectors, see `distance`."""
     similarity: float
     """Correlation or cosine, -1 to 1."""
     row: ChipRow

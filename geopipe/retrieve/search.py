@@ -15,6 +15,7 @@ import numpy as np
 
 from geopipe.errors import ChipIndexError, ConfigError
 from geopipe.files import atomic_file
+from geopipe.retrieve.distance import FAISS_METRIC, Neighbours, nearest
 from geopipe.retrieve.header import SearchFile
 from geopipe.validation import open_regular
 
@@ -34,9 +35,6 @@ _PQ_VALUES = 4
 _UNTYPED: Any = faiss
 """Constructors whose several forms its types do not tell."""
 
-Neighbours = tuple[np.ndarray, np.ndarray]
-"""Euclidean distances (m, k) float32, nearest first, and numbers (m, k) int64; -1 where none."""
-
 
 def exact(vectors: np.ndarray, queries: np.ndarray, k: int, first: int = 0) -> Neighbours:
     """The k nearest of `vectors` (n, d; perhaps mapped) to each query (m, d); equals by number.
@@ -48,9 +46,8 @@ def exact(vectors: np.ndarray, queries: np.ndarray, k: int, first: int = 0) -> N
     best = _no_neighbours(len(queries), 0)
     for start in range(0, len(vectors), rows):
         block = np.ascontiguousarray(vectors[start : start + rows], np.float32)
-        squared_distances, ids = faiss.knn(queries, block, min(k, len(block)))
-        ids = np.where(ids >= 0, ids + (start + first), -1)
-        best = _merged(best, (np.sqrt(np.maximum(squared_distances, 0)), ids), k)
+        distances, ids = nearest(block, queries, k)
+        best = _merged(best, (distances, np.where(ids >= 0, ids + (start + first), -1)), k)
     return best
 
 
@@ -141,17 +138,18 @@ def make(kind: Kind, vectors: np.ndarray, advance: Callable[[int], None] = lambd
 def _empty(kind: Kind, count: int, width: int) -> Any:
     half = faiss.ScalarQuantizer.QT_fp16
     clusters = max(4, min(int(4 * np.sqrt(count)), count // 39))
-    coarse: Any = faiss.IndexFlatL2(width)
+    coarse: Any = faiss.IndexFlat(width, FAISS_METRIC)
     index: Any
     if kind == "hnsw":
-        index = _UNTYPED.IndexHNSWSQ(width, half, 32)
+        index = _UNTYPED.IndexHNSWSQ(width, half, 32, FAISS_METRIC)
         index.hnsw.efConstruction, index.hnsw.efSearch = 80, 128
         return index
     if kind == "ivf":
-        index = _UNTYPED.IndexIVFScalarQuantizer(coarse, width, clusters, half, faiss.METRIC_L2)
+        index = _UNTYPED.IndexIVFScalarQuantizer(coarse, width, clusters, half, FAISS_METRIC)
     else:
         subvectors = max(p for p in range(1, max(2, width // _PQ_VALUES) + 1) if width % p == 0)
-        index = _UNTYPED.IndexIVFPQ(coarse, width, clusters, subvectors, 8 if count >= 9984 else 4)
+        bits = 8 if count >= 9984 else 4
+        index = _UNTYPED.IndexIVFPQ(coarse, width, clusters, subvectors, bits, FAISS_METRIC)
         # Hundreds of clusterings of a few values each: more points would change little.
         index.pq.cp.niter, index.pq.cp.max_points_per_centroid = 10, 64
     index.nprobe = min(clusters, max(8, clusters // _PROBE_DIVISOR))

@@ -141,11 +141,7 @@ def write_features(
                 counts[layer] += len(table)
                 if "length_m" in table:
                     metres += float(table["length_m"].sum())
-        for class_id, layer in layers.items():
-            of = scheme.classes[class_id]
-            kind = "line" if layer == ROADS else "fill"
-            style = category_qml("class", {of.name: of.color}, kind)
-            add_layer_style(geopackage, layer, of.name, style, f"class {of.name} of {name}")
+        _add_styles(geopackage, layers, scheme, name)
         finish_geopackage(geopackage)
     return FeatureFiles(
         dict(zip(("features", "features_parquet"), paths, strict=True)),
@@ -153,6 +149,14 @@ def write_features(
         metres / 1000,
         tuple(notes),
     )
+
+
+def _add_styles(geopackage: Path, layers: dict[int, str], scheme: ClassScheme, name: str) -> None:
+    """The colour of its class for each layer; `name`: of the scene."""
+    for class_id, layer in layers.items():
+        of = scheme.classes[class_id]
+        style = category_qml("class", {of.name: of.color}, "line" if layer == ROADS else "fill")
+        add_layer_style(geopackage, layer, of.name, style, f"class {of.name} of {name}")
 
 
 def layer_names(scheme: ClassScheme, building: str = BUILDING) -> dict[int, str]:

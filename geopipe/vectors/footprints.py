@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,11 @@ class FootprintOptions:
             math.isfinite(self.max_shift) and self.max_shift >= 0
         ):
             raise ConfigError(f"max_shift is {self.max_shift:g}", "give metres, 0 or more")
+
+    def tolerances(self, pixel: float) -> tuple[float, float]:
+        """Metres: the largest shift of an outline, and the smallest detail, for pixels of a map."""
+        shift = pixel + 0.5 if self.max_shift is None else self.max_shift
+        return shift, max(pixel, min(_DETAIL_M, shift * 2 / 3))
 
 
 def find_footprints(
@@ -108,14 +114,9 @@ def find_footprints(
                 open_probability(score_file, src, options.class_name, class_id)
             )
         core_probability = stack.enter_context(open_cores(cores, src)) if cores else None
-        instances: list[Instance] = []
-        outlines: list[np.ndarray] = []
-        drawn: list[np.ndarray] = []
-        pixel = max(gsd)
-        shift = pixel + 0.5 if options.max_shift is None else options.max_shift
+        shift, detail = options.tolerances(max(gsd))
         how = RegularizeOptions(shift, options.orthogonalize)
-        detail = max(pixel, min(_DETAIL_M, shift * 2 / 3))
-        for group in instances_of(
+        groups = instances_of(
             src,
             class_id,
             len(scheme),
@@ -125,22 +126,37 @@ def find_footprints(
             options.split,
             cores=core_probability,
             window_size=window_size,
-        ):
-            if not group:
-                continue
-            traced = _filled(_scaled(group, gsd), options.min_area)
-            instances += group
-            outlines.append(traced)
-            drawn.append(regularized(traced, detail, how))
-        table = _table(
-            src, gsd, instances, _joined(outlines), _joined(drawn), shift, options.min_area
         )
-        table.insert(1, "class_id", np.full(len(table), class_id, np.int32))
-        table.insert(2, "class", np.full(len(table), options.class_name, object))
-        table["source"] = np.full(len(table), class_map.name, object)
-        table["model_sha256"] = np.full(len(table), src.tags().get("model_sha256"), object)
+        instances, outlines, drawn = _outlined(groups, gsd, options.min_area, detail, how)
+        table = _table(src, gsd, instances, outlines, drawn, shift, options.min_area)
+        n = len(table)
+        table.insert(1, "class_id", np.full(n, class_id, np.int32))
+        table.insert(2, "class", np.full(n, options.class_name, object))
+        table["source"] = np.full(n, class_map.name, object)
+        table["model_sha256"] = np.full(n, src.tags().get("model_sha256"), object)
         _warn(src, options, table, math.prod(gsd))
         return table
+
+
+def _outlined(
+    groups: Iterable[list[Instance]],
+    gsd: tuple[float, float],
+    min_area: float,
+    detail: float,
+    how: RegularizeOptions,
+) -> tuple[list[Instance], np.ndarray, np.ndarray]:
+    """All instances, their outlines (n,) in metres from the corner of the map, and these drawn."""
+    instances: list[Instance] = []
+    outlines: list[np.ndarray] = []
+    drawn: list[np.ndarray] = []
+    for group in groups:
+        if not group:
+            continue
+        traced = _filled(_scaled(group, gsd), min_area)
+        instances += group
+        outlines.append(traced)
+        drawn.append(regularized(traced, detail, how))
+    return instances, _joined(outlines), _joined(drawn)
 
 
 def _table(

@@ -37,9 +37,10 @@ from geopipe.learn.ask.questions import Role
 from geopipe.learn.patches import Embeddings, PatchGrid, embed, patch_net
 from geopipe.learn.patches.model import PatchSource, source_digest
 from geopipe.learn.transfer.cells import TransferCells, transfer_cells
+from geopipe.learn.transfer.rounds import TransferSettings
 from geopipe.nets import SegmentationModel
 from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, check_target
-from geopipe.workflow.transfer import TransferSettings, transfer
+from geopipe.workflow.transfer import transfer
 
 log = logging.getLogger(__name__)
 

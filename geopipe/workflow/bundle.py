@@ -45,14 +45,8 @@ from geopipe.raster.mosaic import open_mosaic
 from geopipe.raster.remote import display_name
 from geopipe.raster.stac import write_item
 from geopipe.raster.undeclared import nodata_warning
-from geopipe.report.map_report import Report, write_report
-from geopipe.report.map_summary import (
-    OVERVIEW_PX,
-    area_table,
-    object_counts,
-    overview,
-    overview_gsd,
-)
+from geopipe.report.map_report import write_report
+from geopipe.report.map_summary import OVERVIEW_PX, summarize_map
 from geopipe.report.provenance import provenance_facts
 from geopipe.workflow.bundle_folder import (
     ASSEMBLY_FOLDER,
@@ -219,9 +213,7 @@ def _build(
     assets = write_map_rasters(files, model, assembly, tags)
     if files.domain:
         assets |= _domain_layer(files.domain, assembly)
-        if warning := files.domain.warning(Path(display_name(scene.path)).name):
-            log.warning(warning)
-            notes.append(warning)
+        notes += _domain_warnings(files.domain, scene)
     timings = [("mapping", time.monotonic() - start)]
     features = None
     if options.vectors:
@@ -232,7 +224,7 @@ def _build(
         timings.append(("vectors", time.monotonic() - began))
     if extra_files:
         assets |= extra_files(assembly)
-    report = _report(scene, model.scheme, files, assets["classes"], features)
+    report = summarize_map(scene, model.scheme, files, assets["classes"], features)
     facts = (*provenance_facts(tags), ("device", choose_device(options.engine.device)))
     report = replace(
         report, timings=tuple(timings), notes=tuple(notes), facts=(*report.facts, *facts)
@@ -277,41 +269,10 @@ def _features(
     cores: Path | None,
 ) -> "FeatureFiles":
     """The vectors of the map, and their page."""
-    from geopipe.workflow.feature_files import write_feature_files  # brings pandas
+    from geopipe.report.feature_files import write_feature_files  # brings pandas
 
     return write_feature_files(
         scene, class_map, assembly, scheme, orthogonalize=options.orthogonalize, cores=cores
-    )
-
-
-def _report(
-    scene: Scene,
-    scheme: ClassScheme,
-    files: MapFiles,
-    class_map: Path,
-    features: "FeatureFiles | None",
-) -> Report:
-    """What the report says of the map: areas, numbers of objects, pictures."""
-    counts = object_counts(class_map, scheme)
-    facts: tuple[tuple[str, str], ...] = ()
-    if files.domain:
-        facts += (("out of domain", files.domain.sentence()),)
-    if features:
-        from geopipe.vectors.features import layer_names  # brings pandas
-
-        facts += features.facts()
-        for class_id, layer in layer_names(scheme).items():
-            if (name := scheme.names[class_id]) in counts:
-                counts[name] = features.counts[layer]
-    picture = overview(scene, class_map, files.preview)
-    return Report(
-        title=f"Map of {Path(display_name(scene.path)).name}",
-        scheme=scheme,
-        lead=area_table(dict(zip(scheme.names, files.areas, strict=True)), counts),
-        features=features.amounts() if features else (),
-        overview=picture,
-        overview_gsd=overview_gsd(scene, picture[0]),
-        facts=facts,
     )
 
 
@@ -320,6 +281,14 @@ def _domain_layer(domain: OutOfDomain, assembly: Path) -> dict[str, Path]:
     if not domain.path:
         return {}
     return {"out_of_domain": domain.path.replace(assembly / "out_of_domain.gpkg")}
+
+
+def _domain_warnings(domain: OutOfDomain, scene: Scene) -> list[str]:
+    warning = domain.warning(Path(display_name(scene.path)).name)
+    if not warning:
+        return []
+    log.warning(warning)
+    return [warning]
 
 
 def _sieved(files: MapFiles, part: Path, sizes: Sequence[float]) -> MapFiles:

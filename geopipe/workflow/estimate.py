@@ -13,8 +13,9 @@ from geopipe.learn.pace import seconds_per_step
 from geopipe.learn.refinement import RefinementPlan
 from geopipe.limits import useful_threads
 from geopipe.mapping.kernels import fastest_kernels
-from geopipe.nets import BaseNetworkName, RefinementRNN, SegmentationModel, build_base_network
+from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
 from geopipe.nets.allocator import tune_malloc
+from geopipe.networks import BaseNetworkName
 from geopipe.progress import duration
 
 _STEPS_PER_KM2 = 20

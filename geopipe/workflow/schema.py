@@ -14,7 +14,7 @@ from geopipe.labels.fetched import FETCH, is_fetched
 from geopipe.learn.schedule import Schedule
 from geopipe.learn.start import StartModel
 from geopipe.limits import parse_megabytes
-from geopipe.nets import DEFAULT_NET, BaseNetworkName
+from geopipe.networks import DEFAULT_NET, DISPLAY_NAMES, BaseNetworkName
 from geopipe.parallel import MOST_AT_ONCE
 from geopipe.validation import Nodata, Text
 
@@ -39,7 +39,7 @@ class SceneSettings(Section):
 
 
 class LabelledScene(SceneSettings):
-    """A scene with labels: vectors, a class raster, ``"fetch"`` (OSM) or ``"overture"``."""
+    """A scene with labels: vectors, a class raster, or a service (``"fetch"``: OSM)."""
 
     labels: Path
     layer: Text | None = None
@@ -286,7 +286,7 @@ class Workflow(Section):
     @property
     def names(self) -> tuple[str, str]:
         """Of the base network, and of what the accurate tile makes of it."""
-        net = {"cnn": "CNN", "unet": "U-Net", "lite-unet": "Lite U-Net"}[self.base.net]
+        net = DISPLAY_NAMES[self.base.net]
         refined_name = {"rnn": f"{net}+RNN", "finetune": f"{net} fine-tuned"}[self.refinement.kind]
         return net, refined_name
 

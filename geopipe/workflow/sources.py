@@ -77,7 +77,7 @@ def label_files(settings: LabelledScene, scheme: ClassScheme) -> list[Path]:
 
 
 def label_source(settings: LabelledScene, scheme: ClassScheme, scene: Scene) -> LabelSource:
-    """Its labels, inside its area; ``fetch`` and ``overture`` are downloaded once per extent."""
+    """Its labels, inside its area; those of a service are downloaded once per extent."""
     path = settings.labels
     if is_fetched(path):
         if settings.all_are is not None:

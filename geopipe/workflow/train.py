@@ -9,7 +9,7 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.errors import CheckpointError
 from geopipe.files import check_new_file, copy_file, work_folder
 from geopipe.learn.schedule import Schedule
-from geopipe.nets import BaseNetworkName
+from geopipe.networks import BaseNetworkName
 from geopipe.workflow.model_items import describe_model
 from geopipe.workflow.run import train_workflow
 from geopipe.workflow.schema import LabelledScene, Workflow, parse_workflow

@@ -17,6 +17,7 @@ from geopipe.report.closeups import close_up, select_windows
 from geopipe.report.map_report import CloseUp, Report, write_report
 from geopipe.report.map_summary import counted, overview, overview_gsd
 from geopipe.report.provenance import training_facts
+from geopipe.report.sections import Section, iterations_section, reliability_section
 from geopipe.report.summary import curves, lead_table, methods, summary_text
 from geopipe.workflow.model_items import describe_model
 from geopipe.workflow.schema import LabelledScene
@@ -50,13 +51,12 @@ def write_workflow_report(run: WorkflowRun, evaluation: IterationMetrics | None)
         summary=summary_text(steps, names, objects),
         lead=lead_table(steps, names, objects),
         metrics=methods(steps, names) if steps else (),
-        iterations=steps if len(steps) > 1 else (),
+        sections=tuple(_sections(evaluation)) if evaluation else (),
         curves=curves(
             {name: TrainingHistory.load(history_path(p)) for name, p in paths.items()},
             tile_apart=not tile
             or not any(shared_ground(tile, part) for part in run.workflow.train.parts),
         ),
-        reliability=evaluation.reliability if evaluation else None,
         closeups=tuple(_closeups(run, run.workflow.test, evaluation)),
         overview=picture,
         overview_gsd=overview_gsd(scene, picture[0]),
@@ -64,6 +64,13 @@ def write_workflow_report(run: WorkflowRun, evaluation: IterationMetrics | None)
         facts=_facts(run),
     )
     return write_report(run.out / "report", report)[0]
+
+
+def _sections(evaluation: IterationMetrics) -> Iterator[Section]:
+    if len(evaluation.steps) > 1:
+        yield iterations_section(evaluation.steps)
+    if evaluation.reliability:
+        yield reliability_section(evaluation.reliability)
 
 
 def _objects(run: WorkflowRun, evaluation: IterationMetrics | None) -> dict[str, ObjectCounts]:

@@ -15,9 +15,9 @@ from pydantic import JsonValue
 from geopipe.errors import LabelError
 from geopipe.learn.patches import PatchGrid
 from geopipe.learn.transfer import TransferPlan, select, standardized
+from geopipe.learn.transfer.rounds import Round
 from geopipe.metrics import Metrics
 from geopipe.validation import read_json
-from geopipe.workflow.transfer import Round
 from reproduce.gid import data
 from reproduce.gid.experiment import Domain, Experiment, true_labels
 from reproduce.gid.metrics import ALL, precision

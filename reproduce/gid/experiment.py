@@ -25,10 +25,10 @@ from geopipe.learn.transfer import (
     standardized,
 )
 from geopipe.learn.transfer.plan import SampleStatus
+from geopipe.learn.transfer.rounds import TUNING, Round, TransferSettings, train_round
 from geopipe.metrics import Metrics, MetricsTable
 from geopipe.validation import read_json
 from geopipe.workflow.steps import Step, run_step
-from geopipe.workflow.transfer import TUNING, Round, TransferSettings, train_round
 from reproduce.gid import data
 from reproduce.gid.metrics import evaluate
 

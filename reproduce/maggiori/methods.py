@@ -13,7 +13,8 @@ from geopipe.evaluation.iterations import IterationMetrics
 from geopipe.grid import Window
 from geopipe.learn import BaseNetworkPlan
 from geopipe.metrics import Metrics
-from geopipe.nets import BaseNetworkName, RefinementRNN, SegmentationModel
+from geopipe.nets import RefinementRNN, SegmentationModel
+from geopipe.networks import BaseNetworkName
 from reproduce.maggiori import crf, forest
 from reproduce.maggiori.maps import labelled
 from reproduce.site import Site

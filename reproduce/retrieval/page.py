@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from geopipe.report.figures import chart
 from geopipe.report.retrieval import pr_curve
@@ -77,7 +78,20 @@ def write(
             "",
         ]
     (out / f"{data}.md").write_text("\n".join(lines))
-    report = {
+    short = json.loads(
+        json.dumps(_figures(images, rows, beyond, reply)),
+        parse_float=lambda text: round(float(text), 5),
+    )
+    (out / f"{data}.json").write_text(json.dumps(short) + "\n")
+    svg = chart(pr_curve(curves), "pr").replace("currentColor", "#444")
+    (out / f"{data}-pr.svg").write_text(svg)
+
+
+def _figures(
+    images: int, rows: Sequence[Row], beyond: Sequence[Option], reply: Feedback | None
+) -> dict[str, Any]:
+    """All figures as JSON values."""
+    return {
         "images": images,
         "rows": [
             {
@@ -102,10 +116,6 @@ def write(
         ],
         "feedback": reply and vars(reply),
     }
-    short = json.loads(json.dumps(report), parse_float=lambda text: round(float(text), 5))
-    (out / f"{data}.json").write_text(json.dumps(short) + "\n")
-    svg = chart(pr_curve(curves), "pr").replace("currentColor", "#444")
-    (out / f"{data}-pr.svg").write_text(svg)
 
 
 def _row(data: str, r: Row) -> str:

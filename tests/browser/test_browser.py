@@ -18,6 +18,7 @@ from PIL import Image
 from geopipe.classes import load_scheme
 from geopipe.metrics import Metrics
 from geopipe.report.map_report import CloseUp, Curve, Report, write_report
+from geopipe.report.sections import iterations_section
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
@@ -92,7 +93,7 @@ def report() -> Report:
             " tested on a manually drawn area of 0.13 km² that neither has seen.",
         ),
         metrics=(("CNN", quality[0]), ("CNN+RNN", quality[5])),
-        iterations=quality,
+        sections=(iterations_section(quality),),
         curves=(
             Curve("Loss of the base network", "step", "cross entropy", losses),
             Curve("IoU <on> tiles & all", "step", "%", losses[:1]),

@@ -62,9 +62,6 @@ def out(tmp_path):
     return tmp_path / "out" / "labels.gpkg"
 
 
-# -- what is in order
-
-
 def test_check_tells_the_shift(geopipe, here, out):
     said = geopipe(
         "labels",

@@ -10,7 +10,18 @@ import requests
 import shapely
 
 from geopipe.errors import LabelError, OutputError
-from geopipe.labels import fetch_osm, open_labels
+from geopipe.labels import fetch_labels, open_labels
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """The folder that answers are kept in."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "geopipe" / "osm"
+
+
+def fetch_osm(plane, scheme):
+    return fetch_labels("fetch", plane, scheme)
 
 
 @pytest.fixture
@@ -36,8 +47,8 @@ def asked(monkeypatch, answer):
     return questions
 
 
-def test_the_question_and_the_answer(tmp_path, scheme, plane, asked, mapped):
-    path = fetch_osm(plane, scheme, tmp_path / "cache")
+def test_the_question_and_the_answer(scheme, plane, asked, mapped):
+    path = fetch_osm(plane, scheme)
     ((bbox, tags),) = asked
     west, south, east, north = plane.extent.to_crs(4326).boundingbox
     assert bbox == pytest.approx(
@@ -52,33 +63,33 @@ def test_the_question_and_the_answer(tmp_path, scheme, plane, asked, mapped):
     assert set(gpd.read_file(path).osm_type) == {"way"}
 
 
-def test_the_same_scene_asks_once(tmp_path, scheme, plane, asked):
-    first = fetch_osm(plane, scheme, tmp_path)
-    second = fetch_osm(plane, scheme, tmp_path)
+def test_the_same_scene_asks_once(cache, scheme, plane, asked):
+    first = fetch_osm(plane, scheme)
+    second = fetch_osm(plane, scheme)
     assert first == second
     assert len(asked) == 1
-    assert os.listdir(tmp_path) == [first.name]  # noqa: PTH208
+    assert os.listdir(cache) == [first.name]  # noqa: PTH208
 
 
-def test_another_extent_or_scheme_asks_again(tmp_path, scheme, plane, asked):
+def test_another_extent_or_scheme_asks_again(scheme, plane, asked):
     from geopipe.classes import load_scheme
 
     paths = {
-        fetch_osm(plane, scheme, tmp_path),
-        fetch_osm(plane, load_scheme("buildings"), tmp_path),
-        fetch_osm(plane[:150, :], scheme, tmp_path),
+        fetch_osm(plane, scheme),
+        fetch_osm(plane, load_scheme("buildings")),
+        fetch_osm(plane[:150, :], scheme),
     }
     assert len(paths) == len(asked) == 3
 
 
-def test_a_cache_hit_does_not_touch_the_network(tmp_path, scheme, plane, asked, monkeypatch):
-    path = fetch_osm(plane, scheme, tmp_path)
+def test_a_cache_hit_does_not_touch_the_network(scheme, plane, asked, monkeypatch):
+    path = fetch_osm(plane, scheme)
 
     def fail(*_, **__):
         raise AssertionError("asked again")
 
     monkeypatch.setattr(osmnx, "features_from_bbox", fail)
-    assert fetch_osm(plane, scheme, tmp_path) == path
+    assert fetch_osm(plane, scheme) == path
 
 
 @pytest.mark.parametrize(
@@ -90,27 +101,27 @@ def test_a_cache_hit_does_not_touch_the_network(tmp_path, scheme, plane, asked, 
         (osmnx._errors.InsufficientResponseError("empty"), r"OSM has no building or highway"),
     ],
 )
-def test_no_answer(tmp_path, scheme, plane, monkeypatch, error, message):
+def test_no_answer(cache, scheme, plane, monkeypatch, error, message):
     def features_from_bbox(bbox, tags):
         raise error
 
     monkeypatch.setattr(osmnx, "features_from_bbox", features_from_bbox)
     with pytest.raises(LabelError, match=message) as caught:
-        fetch_osm(plane, scheme, tmp_path / "cache")
+        fetch_osm(plane, scheme)
     assert "file" in caught.value.hint
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert list(cache.iterdir()) == []
     assert osmnx.settings.use_cache
 
 
-def test_really_offline(tmp_path, scheme, plane, monkeypatch):
+def test_really_offline(cache, scheme, plane, monkeypatch):
     """A closed port of this machine: osmnx itself gives up at once, without a minute's pause."""
     monkeypatch.setattr(osmnx.settings, "overpass_url", "http://127.0.0.1:9/api")
     with pytest.raises(LabelError, match=r"no answer from Overpass \(http://127\.0\.0\.1:9/api\)"):
-        fetch_osm(plane, scheme, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        fetch_osm(plane, scheme)
+    assert list(cache.iterdir()) == []
 
 
-def test_nothing_half_written_when_writing_fails(tmp_path, scheme, plane, asked, monkeypatch):
+def test_nothing_half_written_when_writing_fails(cache, scheme, plane, asked, monkeypatch):
     import pyogrio
 
     def torn(frame, path, **_):
@@ -119,18 +130,19 @@ def test_nothing_half_written_when_writing_fails(tmp_path, scheme, plane, asked,
 
     monkeypatch.setattr(pyogrio, "write_dataframe", torn)
     with pytest.raises(OutputError, match="the disk is full"):
-        fetch_osm(plane, scheme, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        fetch_osm(plane, scheme)
+    assert list(cache.iterdir()) == []
 
 
-def test_a_cache_folder_that_cannot_be(tmp_path, scheme, plane, asked):
+def test_a_cache_folder_that_cannot_be(tmp_path, scheme, plane, asked, monkeypatch):
     (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
     with pytest.raises(OutputError, match=r"cannot write .*osm-.*gpkg: .*folder is a file"):
-        fetch_osm(plane, scheme, tmp_path / "file" / "cache")
+        fetch_osm(plane, scheme)
     assert asked == []
 
 
-def test_mixed_geometries_survive_the_cache(tmp_path, scheme, plane, answer, asked):
+def test_mixed_geometries_survive_the_cache(scheme, plane, answer, asked):
     answer.loc[("way", 100), "geometry"] = shapely.MultiPolygon([answer.geometry.iloc[0]])
-    frame = gpd.read_file(fetch_osm(plane, scheme, tmp_path))
+    frame = gpd.read_file(fetch_osm(plane, scheme))
     assert set(frame.geom_type) == {"Polygon", "MultiPolygon", "LineString"}

@@ -16,8 +16,7 @@ import shapely
 from geopipe.classes import ClassScheme, load_scheme
 from geopipe.errors import LabelError, ServiceError
 from geopipe.labels import fetch_labels, fetched_file, open_labels, overture
-from geopipe.labels.extent import LONLAT, Extent
-from geopipe.labels.fetch import scene_bounds
+from geopipe.labels.extent import LONLAT, Extent, scene_bounds
 from geopipe.labels.tables import open_tables
 from geopipe.web import Client
 

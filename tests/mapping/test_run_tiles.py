@@ -10,7 +10,7 @@ import pytest
 from geopipe.errors import ConfigError, GeopipeError, JobError
 from geopipe.grid import Tiling
 from geopipe.mapping import LOCAL, Workers, run_tiles
-from geopipe.parallel import GROUP, PREFETCH, _groups
+from geopipe.parallel.cluster import GROUP, PREFETCH, _groups
 
 TILING = Tiling((1000, 1300), 256)  # 24 tiles
 

@@ -1,15 +1,20 @@
 """Chips of five plain kinds of ground, a scene of them, and a small model with random weights."""
 
+import json
+
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from click.testing import CliRunner
 from PIL import Image
 
+from geopipe.cli.main import main
 from geopipe.learn.patches.model import PatchModelSpec, named_scheme
 
 NAMES = ("built-up", "farmland", "forest", "meadow", "water")
 COLOURS = np.array([(170, 90, 80), (190, 170, 90), (40, 90, 50), (120, 190, 90), (40, 70, 130)])
+QUICK = ["--weights", "random:0", "--sizes", "16,32", "--side", "32", "--gsd", "4"]
 SMALL = {"sizes": (16, 32), "cell": 16, "side": 32, "weights": "random:0"}
 
 
@@ -84,3 +89,30 @@ def untrained(design, scheme):
     head.weight.data = torch.randn(head.weight.shape, generator=generator) * 0.2
     made.net.requires_grad_(False)
     return made
+
+
+def run(*words, ok=True):
+    done = CliRunner().invoke(main, [str(w) for w in words])
+    assert (done.exit_code == 0) == ok, done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def trained(chips, tmp_path_factory):
+    """A model, and what its training said."""
+    out = tmp_path_factory.mktemp("model") / "land.model"
+    done = run(
+        "patches",
+        "train",
+        chips,
+        "-o",
+        out,
+        *QUICK,
+        "--steps",
+        25,
+        "--no-segments",
+        "--json",
+        "--backbone-lr",
+        "1e-3",
+    )
+    return out, json.loads(done.stdout)

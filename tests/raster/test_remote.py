@@ -367,59 +367,6 @@ def test_only_what_needs_the_network_is_tried_again(make_raster, tmp_path, monke
         Scene.open(vrt(tmp_path / "b.vrt", "/vsicurl/http://127.0.0.1:9/gone.tif")).read()
 
 
-# Options
-
-
-ADDRESSES = [
-    "https://a.b/c.tif",
-    "http://a.b/c.tif?x=1",
-    "s3://bucket/c.tif",
-    "gs://bucket/c.tif",
-    "az://box/c.tif",
-    "/vsicurl/https://a.b/c.tif",
-    "/vsis3/bucket/c.tif",
-    "/vsigs/bucket/c.tif",
-    "/vsiaz/box/c.tif",
-    "/vsicurl?use_head=no&url=https%3A%2F%2Fa.b%2Fc.tif",
-    "/vsizip//vsicurl/https://a.b/c.zip/c.tif",
-    "zip+https://a.b/c.zip!c.tif",
-]
-
-
-@pytest.mark.parametrize("path", ADDRESSES)
-def test_an_address(path):
-    assert remote.is_remote(path)
-    assert remote.gdal_options(path)["GDAL_DISABLE_READDIR_ON_OPEN"].upper() == "EMPTY_DIR"
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "c.tif",
-        "/data/c.tif",
-        "https/c.tif",
-        "s3/c.tif",
-        "/vsizip/a.zip/c.tif",
-        "/vsimem/c.tif",
-        "zip://a.zip!c.tif",
-        "GTIFF_DIR:1:c.tif",
-        r"C:\data\c.tif",
-        "/data/vsicurl/c.tif",
-    ],
-)
-def test_no_address(path):
-    assert not remote.is_remote(path)
-    assert remote.gdal_options(path) == {}
-
-
-def test_what_the_user_set_stays(monkeypatch):
-    monkeypatch.setenv("GDAL_HTTP_TIMEOUT", "7")
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="NO"):
-        options = remote.gdal_options("s3://bucket/c.tif")
-    assert not {"GDAL_HTTP_TIMEOUT", "GDAL_DISABLE_READDIR_ON_OPEN"} & set(options)
-    assert options["GDAL_HTTP_CONNECTTIMEOUT"] == "10"
-
-
 def test_options_hold_while_a_remote_file_is_open_and_no_longer(server, make_raster):
     names = ("GDAL_DISABLE_READDIR_ON_OPEN", "CPL_VSIL_CURL_NON_CACHED")
     path = make_raster(np.full((1, 8, 8), 5, np.uint8))

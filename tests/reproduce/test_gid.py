@@ -193,7 +193,7 @@ def test_precision_counts_the_labels_that_pass_each_stage():
 
 
 def test_the_oracle_keeps_all_labelled_cells_with_their_classes():
-    from geopipe.workflow.transfer import Round
+    from geopipe.learn.transfer.rounds import Round
 
     chosen = selection([0, 0, 0], [SampleStatus.UNSURE, SampleStatus.KEPT, SampleStatus.DISAGREE])
     found = Round(chosen, Evidence((0, 0, 0), (), ()), None)

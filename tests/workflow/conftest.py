@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from run_world import finished, kept, made, run, tiles
 from tiny_place import ROLES, draw_place, lively
+
+__all__ = ["drawn", "finished", "kept", "made", "place", "run", "tiles"]
 
 
 @dataclass(frozen=True)

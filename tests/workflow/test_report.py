@@ -12,6 +12,7 @@ from geopipe.errors import OutputError
 from geopipe.metrics import Metrics
 from geopipe.raster import Scene
 from geopipe.report.map_report import CloseUp, Curve, Report, downscale, write_report
+from geopipe.report.sections import iterations_section
 
 SCHEME = ClassScheme.from_dict(
     {
@@ -41,7 +42,7 @@ def full() -> Report:
         features=((HARM, "12"),),
         overview_gsd=0.5,
         metrics=(("CNN", quality(80, 20)), ("CNN+RNN", quality(90, 10))),
-        iterations=(quality(80, 20), quality(85, 15), quality(90, 10)),
+        sections=(iterations_section((quality(80, 20), quality(85, 15), quality(90, 10))),),
         curves=(Curve(HARM, HARM, "loss", ((HARM, (0, 1, 2), (1.0, float("nan"), 0.5)),)),),
         closeups=(CloseUp(HARM, image, ((HARM, ids), ("map", ids))),),
         overview=(image, ids),

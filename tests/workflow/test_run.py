@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import geopandas as gpd
@@ -13,81 +12,14 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
-import shapely
 import torch
-from tiny_place import LEFT, TOP, draw_place, fingerprints
+from run_world import STEPS, outputs, run_in, step_runs
 
 from geopipe.checkpoint import Checkpoint
-from geopipe.classes import load_scheme
-from geopipe.errors import ConfigError, GeopipeError, LabelError, SceneError
+from geopipe.errors import ConfigError, LabelError
 from geopipe.workflow import sources
-from geopipe.workflow.run import plan_workflow, run_workflow
-from geopipe.workflow.schema import LabelledScene, SceneSettings, load_workflow
-from geopipe.workflow.sources import label_files, scene_files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-STEPS = [
-    "labels-train",
-    "labels-enhance",
-    "labels-test",
-    "base",
-    "refinement",
-    "map-test",
-    "evaluation",
-]
-
-
-def run_in(folder, **settings):
-    """Run the workflow in `folder` with ``table__key=value``; returns its outcome."""
-    overrides = {k.replace("__", "."): str(v) for k, v in settings.items()}
-    return run_workflow(load_workflow(folder / "tiny.toml", overrides))
-
-
-@pytest.fixture
-def tiles(drawn, tmp_path):
-    """A copy of the drawn tiles."""
-    return Path(shutil.copytree(drawn, tmp_path / "tiles"))
-
-
-@pytest.fixture
-def run(tiles):
-    return partial(run_in, tiles)
-
-
-@pytest.fixture(scope="module")
-def kept(drawn, tmp_path_factory, one_thread):
-    """Tiles in which the workflow was run, and a copy of them."""
-    folder, copy = (tmp_path_factory.mktemp("kept") / n for n in ("tiles", "copy"))
-    shutil.copytree(drawn, folder)
-    run_in(folder)
-    shutil.copytree(folder, copy)
-    return folder, copy
-
-
-@pytest.fixture(scope="module")
-def finished(kept):
-    """``made/`` of an uninterrupted run, only to look at."""
-    return kept[1] / "made"
-
-
-@pytest.fixture
-def made(kept):
-    """``made/`` of that run where it ran (records hold whole paths), each test's own."""
-    folder, copy = kept
-    shutil.rmtree(folder)
-    shutil.copytree(copy, folder)
-    return folder / "made"
-
-
-def step_runs(made):
-    """Step -> when its record was written."""
-    return {p.stem: p.stat().st_mtime_ns for p in (made / ".steps").glob("*.json")}
-
-
-def outputs(made):
-    """Fingerprints of everything but the report, which is written by every run."""
-    return {k: v for k, v in fingerprints(made).items() if "/report/" not in k}
 
 
 # -- a whole run
@@ -177,6 +109,7 @@ def redraw(folder, name):
 
 
 LATER = ["map-test", "evaluation"]
+
 TEST_LABELS = ["labels-test", "evaluation"]
 
 
@@ -385,144 +318,6 @@ def test_two_scenes_of_one_name_are_refused(run, tiles):
     assert not (tiles / "made").exists()
 
 
-# -- what is told before hours are spent
-
-
-def test_a_test_region_that_is_trained_on_is_refused(run, tiles):
-    scene, _ = draw_place(tiles, "near", (170, 150), east=50, seed=2)
-    with pytest.raises(ConfigError, match=r"% of the \[test\] region is part of \[train\] too"):
-        run(test__scene=scene, test__labels=tiles / "near.gpkg")
-    copy = shutil.copy(tiles / "enhance.tif", tiles / "twin.tif")
-    with pytest.raises(ConfigError, match=r"100 % of the \[test\] region is part of \[enhance\]"):
-        run(test__scene=copy, test__labels=tiles / "enhance.gpkg")
-    assert not (tiles / "made").exists()
-
-
-def areas(tiles, **boxes):
-    """Polygons in metres east and south of the corner."""
-    for name, (left, top, right, bottom) in boxes.items():
-        box = shapely.box(LEFT + left, TOP - bottom, LEFT + right, TOP - top)
-        frame = gpd.GeoDataFrame(geometry=[box], crs="EPSG:2154").to_crs("EPSG:4326")
-        frame.to_file(tiles / f"{name}.geojson")
-
-
-def test_one_scene_trains_and_tests_in_areas_that_are_apart(run, tiles):
-    draw_place(tiles, "wide", (180, 400))
-    areas(tiles, west=(0, 0, 100, 90), east=(110, 0, 200, 90), middle=(90, 0, 130, 90))
-    scene = {"scene": tiles / "wide.tif", "labels": tiles / "wide.gpkg"}
-    settings = {f"{t}__{k}": v for t in ("train", "test") for k, v in scene.items()}
-    settings |= {"train__area": tiles / "west.geojson", "test__area": tiles / "east.geojson"}
-    outcome = run(**settings)
-    assert len(outcome.mean_iou) == 3
-    with rasterio.open(tiles / "made/labels/test.tif") as src:
-        ids = src.read(1)
-    assert (ids[:, :218] == 255).all()
-    assert (ids[:, 222:398] != 255).all()
-    settings["test__area"] = tiles / "middle.geojson"
-    with pytest.raises(ConfigError, match=r"25 % of the \[test\] region is part of \[train\]"):
-        run(**settings)
-
-
-def test_a_training_scene_at_the_other_end_of_the_earth_is_apart(run, tiles):
-    with rasterio.open(tiles / "train.tif") as src:
-        data, profile = src.read(), src.profile
-    far = {**profile, "crs": "EPSG:32719"}  # Chile
-    far["transform"] = rasterio.transform.from_origin(300_000, 6_200_000, 0.5, 0.5)
-    with rasterio.open(tiles / "far.tif", "w", **far) as out:
-        out.write(data)
-    box = shapely.box(300_010, 6_199_930, 300_030, 6_199_960)
-    line = shapely.LineString([(300_000, 6_199_990), (300_090, 6_199_990)])
-    frame = gpd.GeoDataFrame(
-        {"class": ["building", "road"]}, geometry=[box, line], crs="EPSG:32719"
-    )
-    frame.to_file(tiles / "far.gpkg")
-    outcome = run(train__scene=tiles / "far.tif", train__labels=tiles / "far.gpkg")
-    assert len(outcome.mean_iou) == 3
-
-
-def test_a_class_without_a_label_is_named(run, tiles):
-    frame = gpd.read_file(tiles / "train.gpkg")
-    frame[frame["building"].notna()].to_file(tiles / "houses.gpkg")
-    with pytest.raises(
-        LabelError,
-        match=r"the train labels .*houses.gpkg have no pixel of class "
-        r"road on .*train.tif",
-    ) as caught:
-        run(train__labels=tiles / "houses.gpkg")
-    assert "a class scheme without it" in caught.value.hint
-    assert not (tiles / "made/base.safetensors").exists()
-    outcome = run(
-        train__labels=tiles / "houses.gpkg",
-        enhance__labels=tiles / "enhance.gpkg",
-        classes="buildings",
-    )
-    assert len(outcome.mean_iou) == 3
-
-
-@pytest.mark.parametrize(
-    ("settings", "kind", "text"),
-    [
-        ({"train__scene": "none.tif"}, SceneError, "there is no file .*none.tif"),
-        ({"map__scenes": "none.tif"}, SceneError, "there is no file .*none.tif"),
-        ({"enhance__bands": "[1]"}, SceneError, r"enhance.tif gives 1 bands, the training .* 3"),
-        ({"map__bands": "[1, 2]"}, SceneError, r"test.tif gives 2 bands, the training .* 3"),
-        ({"device": "cuda:7"}, ConfigError, "no device cuda:7"),
-        ({"classes": "nonsense"}, ConfigError, "no class scheme 'nonsense'"),
-        ({"test__bands": "[1, 2, 9]"}, SceneError, "bands 1 to 3, not 9"),
-        ({"map__tile_size": 300}, GeopipeError, "a tile size of 300 is not a multiple of 256"),
-    ],
-)
-def test_what_cannot_be_is_told_before_anything_is_made(run, tiles, settings, kind, text):
-    with pytest.raises(kind, match=text):
-        run(**settings)
-    assert not (tiles / "made").exists()
-
-
-@pytest.mark.parametrize("role", ["train", "enhance"])
-def test_a_scene_smaller_than_a_patch_is_told(run, tiles, role):
-    scene, osm = draw_place(tiles, "small", (120, 200), east=500)
-    with pytest.raises(SceneError, match=rf"the {role} scene .* 60 x 100 px .* patch of 64 x 64"):
-        run(**{f"{role}__scene": scene, f"{role}__labels": osm})
-    assert not (tiles / "made").exists()
-
-
-def test_labels_that_are_not_there_are_told_before_training(run, tiles):
-    with pytest.raises(LabelError, match=r"there is no file .*none.gpkg"):
-        run(test__labels="none.gpkg")
-    assert not (tiles / "made/base.safetensors").exists()
-
-
-def test_a_step_that_writes_at_a_place_that_cannot_be(run, tiles):
-    (tiles / "file").write_text("")
-    with pytest.raises(SceneError, match="cannot write into"):
-        run(out=tiles / "file" / "made")
-
-
-def test_an_out_folder_with_files_of_ones_own_is_refused(run, tiles):
-    mine = tiles / "home"
-    (mine / "labels").mkdir(parents=True)
-    (mine / "labels/train.tif").write_text("drawn by hand")
-    with pytest.raises(ConfigError, match="holds files that no workflow made"):
-        run(out=mine)
-    assert (mine / "labels/train.tif").read_text() == "drawn by hand"
-
-
-def test_the_source_of_a_vrt_is_an_input(tiles):
-    source = tiles / "train.tif"
-    vrt = tiles / "train.vrt"
-    rasterio.shutil.copy(str(source), str(vrt), driver="VRT")
-    files = scene_files(SceneSettings(scene=str(vrt)))
-    assert {vrt.resolve(), source.resolve()} <= {f.resolve() for f in files}
-
-
-def test_what_belongs_to_a_shapefile_is_an_input(tiles):
-    for suffix in (".shp", ".dbf", ".prj"):
-        (tiles / f"labels{suffix}").touch()
-    choice = LabelledScene(scene=str(tiles / "train.tif"), labels=tiles / "labels.shp")
-    names = {f.name for f in label_files(choice, load_scheme("buildings-roads"))}
-    assert names == {"labels.shp", "labels.dbf", "labels.prj"}
-
-
 def test_files_of_a_delivery_make_one_map(kept, made):
     folder, halves = kept[0], []
     with rasterio.open(folder / "test.tif") as src:
@@ -549,47 +344,3 @@ def test_files_of_a_delivery_make_one_map(kept, made):
     finally:
         for half in halves:
             Path(half).unlink()
-
-
-# -- what a run would do
-
-
-def test_a_plan_names_the_steps_and_writes_nothing(tiles):
-    before = fingerprints(tiles)
-    plan = plan_workflow(load_workflow(tiles / "tiny.toml"))
-    assert plan.steps == tuple((name, False) for name in STEPS)
-    assert plan.estimate is None  # a few steps are not worth measuring
-    assert fingerprints(tiles) == before
-
-
-def test_a_plan_knows_what_is_unchanged(made):
-    plan = plan_workflow(load_workflow(made.parent / "tiny.toml", {"map.vectors": "true"}))
-    assert dict(plan.steps) == {name: name != "map-test" for name in STEPS}
-
-
-def test_labels_of_every_role_are_opened_before_any_is_aligned(run, tiles, monkeypatch):
-    (tiles / "enhance.gpkg").write_bytes(b"nothing")
-    monkeypatch.setattr(sources, "aligned", lambda *_: pytest.fail("aligned before"))
-    with pytest.raises(LabelError, match="enhance"):
-        run()
-
-
-def test_scenes_that_cannot_be_read_are_left_out_where_that_is_allowed(tiles):
-    scenes = f'["{tiles / "test.tif"}", "{tiles / "gone.tif"}"]'
-    with pytest.raises(SceneError, match=r"gone\.tif"):
-        plan_workflow(load_workflow(tiles / "tiny.toml", {"map.scenes": scenes}))
-    settings = {"map.scenes": scenes, "map.skip_bad": "true"}
-    plan = plan_workflow(load_workflow(tiles / "tiny.toml", settings))
-    assert [name for name, _ in plan.steps if name.startswith("map-")] == ["map-test"]
-    assert list(plan.left_out) == [str(tiles / "gone.tif")]
-    none = {"map.scenes": f'["{tiles / "gone.tif"}"]', "map.skip_bad": "true"}
-    with pytest.raises(SceneError, match="no scene is left"):
-        plan_workflow(load_workflow(tiles / "tiny.toml", none))
-
-
-def test_options_of_map_are_keys(tiles):
-    settings = {"map.ram": "4GB", "map.threads": "3", "map.orthogonalize": "false"}
-    chosen = load_workflow(tiles / "tiny.toml", settings).map
-    assert (chosen.ram, chosen.threads, chosen.orthogonalize) == (4000, 3, False)
-    with pytest.raises(ConfigError, match="4GB or 800MB"):
-        load_workflow(tiles / "tiny.toml", {"map.ram": "much"})

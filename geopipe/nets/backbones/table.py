@@ -1,6 +1,6 @@
 """The table of backbones: source, input and features of each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
@@ -46,6 +46,8 @@ class Backbone:
     `BackboneNet` always takes RGB."""
     frozen: bool = False
     """Its features serve as they are: patch models train the last layer alone unless told else."""
+    pretrained_on: str = "ImageNet"
+    """The images that its weights were trained on."""
 
 
 _TORCHVISION: _Statistics = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -107,7 +109,15 @@ BACKBONES: Mapping[str, Backbone] = MappingProxyType(
             Backbone("googlenet", "file", _GOOGLENET, 224, *_CAFFE, bgr=True),
             Backbone("resnet18", "torchvision", _features("layer4", 512), 224, *_TORCHVISION),
             Backbone("resnet50", "torchvision", _features("layer4", 2048), 224, *_TORCHVISION),
-            Backbone("dinov2_vits14", "hub", _tokens(5, 7), 224, *_TORCHVISION, frozen=True),
+            Backbone(
+                "dinov2_vits14",
+                "hub",
+                _tokens(5, 7),
+                224,
+                *_TORCHVISION,
+                frozen=True,
+                pretrained_on="LVD-142M",
+            ),
         )
     }
 )
@@ -132,4 +142,11 @@ def backbone(name: str) -> Backbone:
     first = BACKBONES[parts[0]]
     width = sum(BACKBONES[part].features["pooled"].width for part in parts)
     features = {"pooled": Feature("", width, pooled=True)}
-    return replace(first, name=name, features=features, frozen=True)
+    return replace(
+        first, name=name, features=features, frozen=True, pretrained_on=pretrained_on(parts)
+    )
+
+
+def pretrained_on(names: Iterable[str]) -> str:
+    """The images that the weights of backbones were trained on, each once."""
+    return " and ".join(dict.fromkeys(BACKBONES[name].pretrained_on for name in names))

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geopipe.nets.backbones.table import pretrained_on
 from geopipe.nets.base import MIN_PROBABILITY, BaseNetwork
 from geopipe.nets.chips.attention import AttentionNet
 from geopipe.nets.chips.spec import ModelSpec
@@ -47,6 +48,7 @@ class ChipNet(BaseNetwork):
                 f"a step or an even number of pixels larger, and side >= {_MIN_SIDE}"
             )
         self.model_spec = ModelSpec.parse(model)
+        self.pretrained_on = pretrained_on(p.backbone for p in self.model_spec.parts)
         self.bands, self.classes, self.stride = bands, classes, step
         self.chip, self.side, self.hidden, self.flat = chip, side, hidden, flat
         self.receptive_radius = -(-(chip - step) // 2 // step) * step

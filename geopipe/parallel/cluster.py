@@ -1,38 +1,15 @@
-"""Run one function over many tiles: in threads here, on local processes, or on a cluster.
+"""Tiles as tasks of dask, on local processes or on a cluster."""
 
-Every tile is computed by one torch thread, so its bytes do not depend on how many run at once or
-where; with as many at once as there are cores, one thread decodes while another computes.
-"""
-
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import chain, islice
-from typing import Any, Protocol, TypeVar
+from itertools import islice
 
 import torch
 
 from geopipe.errors import ConfigError, GeopipeError, JobError
-from geopipe.limits import useful_threads
-from geopipe.nets.allocator import trim_malloc, tune_malloc
-from geopipe.raster.opening import release
-
-R = TypeVar("R")
-
-
-class Indexed(Protocol):
-    """A piece of work: a tile of a scene, or some chips; ``str`` names it in errors."""
-
-    @property
-    def index(self) -> int:
-        """Its number, in the order of the work."""
-        ...
-
-
-T = TypeVar("T", bound=Indexed)
+from geopipe.parallel.tiles import R, T, begin_thread, with_tile_name
+from geopipe.parallel.workers import Workers
 
 PREFETCH = 2
 """Tasks in flight per thread: one at work, one waiting; results never pile up in memory."""
@@ -41,124 +18,13 @@ GROUP = 8
 decoded blocks."""
 
 
-MOST_AT_ONCE = max(64, 4 * (os.cpu_count() or 1))
-"""Processes or threads here; more than four for each processor only take memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """Where tiles run: in this process, in `count` local ones, or on the cluster at `scheduler`."""
-
-    count: int = 0
-    scheduler: str | None = None
-    threads: int | None = None
-    """Tiles at once in this process or, together, in the local ones; None = torch's threads, which
-    are the cores unless OMP_NUM_THREADS says otherwise, or fewer where a CPU quota is less."""
-    memory_mb: int | None = None
-    """What all local processes may take together; one that takes more is started anew."""
-    client: Any = field(default=None, repr=False, compare=False)
-    """An open ``distributed.Client`` to run on, instead of `count` or `scheduler`."""
-
-    def __post_init__(self) -> None:
-        if self.count < 0:
-            raise ConfigError(f"workers={self.count} is negative", "0 runs in this process")
-        for name, number in (("workers", self.count), ("threads", self.threads or 0)):
-            if number > MOST_AT_ONCE:
-                raise ConfigError(
-                    f"{name}={number} is more than {MOST_AT_ONCE}; this machine has "
-                    f"{os.cpu_count()} processors",
-                    "give at most as many as it has",
-                )
-        if self.count and self.scheduler:
-            raise ConfigError("give `workers` or `scheduler`, not both")
-        if self.client is not None and (self.count or self.scheduler):
-            raise ConfigError("give a client, or `workers` or `scheduler`, not both")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"threads={self.threads}: at least one is needed")
-
-    @property
-    def distant(self) -> bool:
-        """Whether a cluster that was there before computes the tiles."""
-        return bool(self.scheduler) or self.client is not None
-
-    @property
-    def at_once(self) -> int:
-        """Tiles computed at the same time on this machine."""
-        if self.distant:
-            return 0
-        return max(self.count, self.threads or useful_threads(torch.get_num_threads()))
-
-
-LOCAL = Workers()
-"""In this process."""
-
-
-def run_tiles(
-    job: Callable[[T], R],
-    tiles: Iterable[T],
-    workers: Workers,
-    on_ready: Callable[[], None] = lambda: None,
+def run_on_cluster(
+    job: Callable[[T], R], tiles: Iterable[T], workers: Workers, on_ready: Callable[[], None]
 ) -> Iterator[tuple[T, R]]:
-    """Yield (tile, job(tile)) as they are done, in any order; `ready()` once the workers stand.
-
-    Raises JobError naming the tile that failed; a GeopipeError of the job passes unchanged.
-    """
-    remaining = iter(tiles)
-    first = next(remaining, None)
-    if first is None:  # no processes for nothing
-        return
-    tiles = chain([first], remaining)
-    if not workers.count and not workers.distant:
-        on_ready()
-        yield from _run_locally(job, tiles, workers.at_once)
-        return
+    """`run_tiles` on the cluster or client of `workers`, or on local processes started for it."""
     with _client(workers) as client:
         on_ready()
-        yield from _distributed(job, tiles, client, max(workers.at_once, _threads(client)))
-
-
-def _run_locally(job: Callable[[T], R], tiles: Iterable[T], threads: int) -> Iterator[tuple[T, R]]:
-    tune_malloc()
-    remaining, before = iter(tiles), torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, initializer=_begin_thread) as pool:
-            running = {
-                pool.submit(_with_tile_name, job, t): t for t in islice(remaining, threads + 1)
-            }
-            try:
-                while running:
-                    done = wait(running, return_when=FIRST_COMPLETED).done
-                    # What is done is told before the first that failed ends the run.
-                    in_order = [f for f in running if f in done]
-                    for future in sorted(in_order, key=lambda f: f.exception() is not None):
-                        yield running.pop(future), future.result()
-                        for tile in islice(remaining, 1):
-                            running[pool.submit(_with_tile_name, job, tile)] = tile
-            finally:
-                for future in running:
-                    future.cancel()
-    finally:
-        torch.set_num_threads(before)
-        release()  # the scene's file is nobody's any more
-        trim_malloc()
-
-
-def _begin_thread() -> None:
-    torch.set_num_threads(1)
-    if torch.cuda.is_available():  # copies of one tile run beside the nets of another
-        torch.cuda.set_stream(torch.cuda.Stream())
-
-
-def _with_tile_name(job: Callable[[T], R], tile: T) -> R:
-    """job(tile), with what fails named by its tile."""
-    try:
-        return job(tile)
-    except (GeopipeError, KeyboardInterrupt):
-        raise
-    except (MemoryError, torch.OutOfMemoryError) as e:
-        raise JobError(f"tile {tile}: out of memory", "use smaller tiles or less memory") from e
-    except Exception as e:
-        raise JobError(f"tile {tile}: {type(e).__name__}: {e}") from e
+        yield from _results(job, tiles, client, max(workers.at_once, _threads(client)))
 
 
 def _portable(job: Callable[[T], R], tiles: Sequence[T]) -> list[R | GeopipeError]:
@@ -171,7 +37,7 @@ def _portable(job: Callable[[T], R], tiles: Sequence[T]) -> list[R | GeopipeErro
     results: list[R | GeopipeError] = []
     for tile in tiles:
         try:
-            results.append(_with_tile_name(job, tile))
+            results.append(with_tile_name(job, tile))
         except GeopipeError as e:
             results.append(type(e)(e.message, e.hint))
             break
@@ -188,7 +54,7 @@ def _groups(tiles: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
-def _distributed(
+def _results(
     job: Callable[[T], R], tiles: Iterable[T], client: object, size: int
 ) -> Iterator[tuple[T, R]]:
     from distributed import Client, as_completed
@@ -307,7 +173,7 @@ def _require_open(client: object) -> None:
 def _warm_up(client: object) -> None:
     """Have every worker that is there load torch and geopipe before its first tile."""
     try:
-        client.run(_begin_thread)  # type: ignore[attr-defined]
+        client.run(begin_thread)  # type: ignore[attr-defined]
     except GeopipeError:
         raise
     except Exception as e:

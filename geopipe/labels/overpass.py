@@ -1,29 +1,17 @@
-"""OpenStreetMap data from the Overpass API, cached per extent."""
+"""OpenStreetMap data from the Overpass API."""
 
-import hashlib
-import json
-import os
 import re
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import geopandas as gpd
-from odc.geo.geobox import GeoBox
-from pyogrio.errors import GeometryError
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
-from geopipe.files import atomic_file
-from geopipe.labels.extent import LONLAT, Bounds, Extent
+from geopipe.labels.extent import Bounds
 from geopipe.labels.tags import all_keys
 from geopipe.labels.vectorfile import OSM_CREDIT
-from geopipe.oserrors import writing
-from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, finish_geopackage, write_layer
 from geopipe.web import USER_AGENT
-
-_DIGITS = 4
-"""Decimals of the bounding box (11 m): the same scene read twice asks the same question."""
 
 _SETTINGS = MappingProxyType(
     {
@@ -36,53 +24,16 @@ _SETTINGS = MappingProxyType(
 """How osmnx is asked; when Overpass is busy osmnx still waits and asks again."""
 
 
-def default_cache() -> Path:
-    """Where fetched OSM is kept: ``$XDG_CACHE_HOME/geopipe/osm`` or ``~/.cache/geopipe/osm``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "geopipe" / "osm"
+def read_overpass(bounds: Bounds, scheme: ClassScheme) -> tuple[dict[str, gpd.GeoDataFrame], str]:
+    """The OSM features within bounds in degrees that `scheme` wants, and the credit they ask for.
 
-
-def osm_cache_file(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
-    """Where `fetch_osm` keeps its answer."""
-    key = cache_key([scene_bounds(geobox), _query(scheme), all_keys(scheme)])
-    return Path(cache_dir) / f"osm-{key}.gpkg"
-
-
-def cache_key(request: Any) -> str:
-    """A short name for plain values."""
-    return hashlib.sha256(json.dumps(request).encode()).hexdigest()[:16]
-
-
-def fetch_osm(geobox: GeoBox, scheme: ClassScheme, cache_dir: Path) -> Path:
-    """A GeoPackage of the OSM features that `scheme` wants in the scene and 100 m around it.
-
-    The file lies in `cache_dir` under a name made of the extent and the tags; when it is there
-    already the network is not touched. Raises LabelError when Overpass does not answer, has nothing
-    there, or the cache cannot be written; then no file is left.
+    Raises LabelError when Overpass does not answer or has nothing there.
     """
-    bbox, tags = scene_bounds(geobox), _query(scheme)
-    target = osm_cache_file(geobox, scheme, cache_dir)
-    if target.exists():
-        return target
-    # The part is made before the download: a wait of minutes should not end at a closed door.
-    with atomic_file(target, parents=True, shared=True) as part:
-        _write(_matching_features(_download(bbox, tags), scheme), part)
-    return target
+    frame = _download(bounds, overpass_query(scheme))
+    return {"osm": _matching_features(frame, scheme)}, OSM_CREDIT
 
 
-def scene_bounds(geobox: GeoBox) -> Bounds:
-    """West, south, east, north of the scene and 100 m around it, in degrees, rounded."""
-    bounds = Extent(geobox).bounds_in(LONLAT)
-    if bounds is None:
-        raise LabelError(
-            "the scene has no bounding box in degrees (does it cross the antimeridian?)",
-            "give an OSM file instead",
-        )
-    left, bottom, right, top = (round(b, _DIGITS) for b in bounds)
-    return left, bottom, right, top
-
-
-def _query(scheme: ClassScheme) -> dict[str, bool | list[str]]:
+def overpass_query(scheme: ClassScheme) -> dict[str, bool | list[str]]:
     """What to ask: of each rule the first key, since Overpass joins keys by "or"."""
     tags: dict[str, set[str]] = {}
     for map_class in scheme.classes:
@@ -140,11 +91,3 @@ def _matching_features(frame: gpd.GeoDataFrame, scheme: ClassScheme) -> gpd.GeoD
     flat = flat.rename(columns={k: v for k, v in index.items() if k in flat.columns})
     keys = [k for k in ("osm_type", "osm_id", *all_keys(scheme)) if k in flat.columns]
     return flat[[*keys, "geometry"]]
-
-
-def _write(frame: gpd.GeoDataFrame, path: Path) -> None:
-    with writing(path, *GEOPACKAGE_ERRORS, GeometryError, ValueError):
-        write_layer(frame, path, "osm", layer_metadata={"CREDIT": OSM_CREDIT})
-        finish_geopackage(path)
-    with path.open("rb") as written:
-        os.fsync(written.fileno())  # a cache file that is there must be whole, even after a crash
