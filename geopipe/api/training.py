@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Literal, get_args
 
 from geopipe.api.labels import Labels, as_labels
 from geopipe.api.model import Model, as_model, load_model
 from geopipe.api.scene import as_scene
 from geopipe.errors import ConfigError
 from geopipe.learn.schedule import Schedule
-from geopipe.networks import BaseNetworkName
+from geopipe.networks import BaseNetworkName, InitialWeights
 from geopipe.raster import scene as raster_scene
 from geopipe.workflow.schema import LabelledScene
 from geopipe.workflow.train import TrainingSettings, train_model
@@ -24,7 +24,7 @@ def train(
     *,
     accurate: tuple[_Scene, Labels | str | Path] | None = None,
     also: Sequence[tuple[_Scene, Labels | str | Path]] = (),
-    start: Model | str | Path | None = None,
+    start: InitialWeights | Model | str | Path = "auto",
     out: str | Path | None = None,
     net: BaseNetworkName | Literal["auto"] = "auto",
     refinement: Literal["auto", "rnn", "finetune"] = "auto",
@@ -47,7 +47,9 @@ def train(
             them the outlines of the map are blunt.
         also: Further scenes with their labels, which the base network learns from too.
         start: A model to go on from: its base network and weights; classes are matched by name,
-            bands must be as many, and "auto" takes its network and GSD.
+            bands must be as many, and the other settings that are "auto" take its network and GSD.
+            "auto": the starter model, for a "lite-unet" of three bands; "imagenet": weights of
+            ImageNet.
         out: The model's file; default a temporary one that lives as long as the model (see
             `Model.save`). A training that was stopped goes on from ``OUT.work``.
         net: "auto", the best on real scenes; "cnn", "unet" or "lite-unet".
@@ -82,12 +84,18 @@ def train(
         schedule=schedule,
         seed=seed,
         device=device,
-        start=as_model(start).path if start is not None else None,
+        start=_start(start),
     )
     folder = None if out is not None else TemporaryDirectory(prefix="geopipe-model-")
     target = Path(folder.name) / "model.safetensors" if folder else Path(str(out)).absolute()
     train_model(choice, target, settings, accurate=tile_choice, also=others, overwrite=overwrite)
     return Model(load_model(target).file, folder)
+
+
+def _start(start: InitialWeights | Model | str | Path) -> InitialWeights | Path:
+    if start in get_args(InitialWeights):
+        return start  # type: ignore[return-value]
+    return as_model(start).path
 
 
 def _choice(first: Labels, scene: _Scene, labels: Labels | str | Path) -> LabelledScene:

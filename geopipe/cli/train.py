@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import click
 
@@ -25,7 +25,7 @@ from geopipe.cli.options import (
     classes_option,
     out_option,
 )
-from geopipe.networks import DISPLAY_NAMES
+from geopipe.networks import DISPLAY_NAMES, InitialWeights
 
 
 def _gsd(context: click.Context, option: click.Parameter, text: str) -> float | Literal["auto"]:
@@ -36,6 +36,10 @@ def _gsd(context: click.Context, option: click.Parameter, text: str) -> float | 
     except ValueError as e:
         raise click.BadParameter("give metres, or auto") from e
     return METRES.convert(metres, option, context)
+
+
+def _start(_: click.Context, __: click.Parameter, text: str) -> InitialWeights | Path:
+    return Path(text) if text not in get_args(InitialWeights) else text  # type: ignore[return-value]
 
 
 @click.command(cls=Command)
@@ -55,9 +59,12 @@ def _gsd(context: click.Context, option: click.Parameter, text: str) -> float | 
 @click.option(
     "--from",
     "start",
-    type=PATH,
+    callback=_start,
+    default="auto",
+    show_default=True,
     metavar="MODEL",
-    help="Go on from this model: its base network and its weights; classes are matched by name.",
+    help="Go on from this model: its base network and its weights; classes are matched by name. "
+    "auto: the starter model, for a lite-unet of three bands; imagenet: weights of ImageNet.",
 )
 @classes_option("buildings-roads")
 @click.option(
@@ -125,7 +132,7 @@ def train(
     tile: str | None,
     truth: Path | None,
     also: tuple[tuple[str, Path], ...],
-    start: Path | None,
+    start: InitialWeights | Path,
     classes: str,
     gsd: float | Literal["auto"],
     net: str,
@@ -169,7 +176,8 @@ def train(
         raise click.UsageError("--refinement-steps is for --tile.")
     from geopipe.files import check_new_file
 
-    sources = [Path(p) for p in (scene, labels, tile, truth, start, *sum(also, ())) if p]
+    sources = [Path(p) for p in (scene, labels, tile, truth, *sum(also, ())) if p]
+    sources += [start] if isinstance(start, Path) else []
     check_new_file(out, overwrite=overwrite, sources=sources)
     from geopipe.labels.source import is_raster
     from geopipe.workflow.schema import FETCH as BY_NAME

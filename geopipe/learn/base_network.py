@@ -72,6 +72,8 @@ _VALUES: dict[Schedule, dict[str, dict[str, Any]]] = {
     },
 }
 """Of `BaseNetworkPlan`, where they are not as in the paper."""
+_STARTED: dict[str, Any] = {"steps": 200}
+"""The same for a LiteUNet that goes on from a trained model."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,21 @@ class BaseNetworkPlan:
 
     @classmethod
     def of(
-        cls, net: BaseNetworkName = "cnn", schedule: Schedule = "short", **overrides: Any
+        cls,
+        net: BaseNetworkName = "cnn",
+        schedule: Schedule = "short",
+        *,
+        started: bool = False,
+        **overrides: Any,
     ) -> Self:
-        """The plan of `net` on `schedule`, with what is `overrides` instead of its own values."""
+        """The plan of `net` on `schedule`, with what is `overrides` instead of its own values.
+
+        `started`: a model is trained on, which needs fewer steps.
+        """
         if "steps" in overrides:
             overrides = {"passes": 0.0, **overrides}
-        return cls(net=net, **{**_VALUES[schedule][net], **overrides})
+        values = _VALUES[schedule][net] | (_STARTED if started and net == "lite-unet" else {})
+        return cls(net=net, **{**values, **overrides})
 
     def fitted(self, *shapes: tuple[int, int]) -> Self:
         """The plan for scenes of `shapes` net pixels: patches that fit each, and more of them."""

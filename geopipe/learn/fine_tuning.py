@@ -26,6 +26,8 @@ _LITE: dict[Schedule, dict[str, Any]] = {
     "paper": {"steps": 150, "batch": 8, "patch": 128},
 }
 """Of `FineTuningPlan`, for a LiteUNet."""
+_STARTED: dict[str, Any] = {"steps": 300}
+"""The same for one whose training went on from a model."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,18 @@ class FineTuningPlan:
 
     @classmethod
     def of(
-        cls, net: BaseNetworkName = "cnn", schedule: Schedule = "short", **overrides: Any
+        cls,
+        net: BaseNetworkName = "cnn",
+        schedule: Schedule = "short",
+        *,
+        started: bool = False,
+        **overrides: Any,
     ) -> Self:
-        """The plan for `net` on `schedule`, with what is `overrides` instead of its own values."""
-        lite = _LITE[schedule] if net == "lite-unet" else {}
+        """The plan for `net` on `schedule`, with what is `overrides` instead of its own values.
+
+        `started`: the base network was trained from a model.
+        """
+        lite = _LITE[schedule] | (_STARTED if started else {}) if net == "lite-unet" else {}
         return cls(**{**lite, **overrides})
 
     def fitted(self, shape: tuple[int, int]) -> Self:

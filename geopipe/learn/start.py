@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 
 from geopipe.checkpoint import LABEL_AREAS, Checkpoint, file_hash
-from geopipe.checkpoint.starter import model_path
+from geopipe.checkpoint.starter import STARTER, model_path
 from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError
 from geopipe.nets import BaseNetwork
@@ -45,6 +45,17 @@ class StartModel:
             )
         return cls(model, file_hash(path), path)
 
+    @classmethod
+    def suited(cls, net: BaseNetworkName, bands: int) -> Self | None:
+        """The starter model, where it has that network and as many bands."""
+        starter = cls.open(STARTER)
+        return starter if (starter.net, starter.model.bands) == (net, bands) else None
+
+    @property
+    def is_starter(self) -> bool:
+        """Whether it is the model that comes with geopipe."""
+        return self.path == STARTER
+
     @property
     def net(self) -> BaseNetworkName:
         """The name of its base network."""
@@ -68,7 +79,9 @@ class StartModel:
         """A copy of its base network for the classes of `scheme`."""
         names = self.model.scheme.names
         new = [name for name in scheme.names if name not in names]
-        if new:
+        if self.is_starter:
+            log.info("starts from the starter model; new classes: %s", ", ".join(new) or "none")
+        elif new:
             log.warning("classes that %s does not have start anew: %s", self.path, ", ".join(new))
         if self.model.net.postprocessor:
             log.warning("the refinement of %s is left out; its base network is kept", self.path)
@@ -97,7 +110,9 @@ class StartModel:
     def provenance(self, scheme: ClassScheme) -> dict[str, Any]:
         """What a model that starts from it says of it."""
         before = self.model.provenance
-        areas = {k: v for k, v in before.get(LABEL_AREAS, {}).items() if k in scheme.names}
+        # How small houses are elsewhere is not of interest here.
+        areas_before = {} if self.is_starter else before.get(LABEL_AREAS, {})
+        areas = {k: v for k, v in areas_before.items() if k in scheme.names}
         origin = {
             "sha256": self.sha256,
             "classes_kept": [name for name in scheme.names if name in self.model.scheme.names],

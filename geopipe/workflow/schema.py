@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -14,7 +14,7 @@ from geopipe.labels.fetched import FETCH, is_fetched
 from geopipe.learn.schedule import Schedule
 from geopipe.learn.start import StartModel
 from geopipe.limits import parse_megabytes
-from geopipe.networks import DEFAULT_NET, DISPLAY_NAMES, BaseNetworkName
+from geopipe.networks import DEFAULT_NET, DISPLAY_NAMES, BaseNetworkName, InitialWeights
 from geopipe.parallel import MOST_AT_ONCE
 from geopipe.validation import Nodata, Text
 
@@ -188,8 +188,10 @@ class TrainingScenes(NoisyScene):
 
     also: tuple[NoisyScene, ...] = ()
     """Further scenes, each with labels and settings of its own."""
-    start: Path | None = None
-    """A model whose weights are trained on, instead of random ones or those of ImageNet."""
+    start: InitialWeights | Path = "auto"
+    """The weights that the base network has at first: those of a model; ``"imagenet"``; or
+    ``"auto"``: on ``schedule = "short"`` a lite-unet of three bands goes on from the starter model,
+    any other from ImageNet. Other networks start from random weights."""
 
     @model_validator(mode="before")
     @classmethod
@@ -279,7 +281,9 @@ class Workflow(Section):
 
     @model_validator(mode="after")
     def _is_trained(self) -> Self:
-        if self.base.steps == 0 and not self.train.start:
+        if self.train.start == "imagenet" and self.base.net != "lite-unet":
+            raise ValueError("train.start: only a lite-unet starts from weights of ImageNet")
+        if self.base.steps == 0 and not isinstance(self.train.start, Path):
             raise ValueError("base.steps: give a number greater than 0, or a model to `start` from")
         return self
 
@@ -342,7 +346,7 @@ def parse_workflow(tables: dict[str, Any], source: str) -> Workflow:
     """
     train, base = tables.get("train"), tables.get("base", {})
     start = train.get("start") if isinstance(train, dict) else None
-    if start and isinstance(base, dict):
+    if start and start not in get_args(InitialWeights) and isinstance(base, dict):
         model = StartModel.open(Path(start))
         if base.get("net", "auto") == "auto":
             tables = {**tables, "base": {**base, "net": model.net}}
@@ -378,7 +382,7 @@ def _anchor(key: str, value: Any, base: Path) -> Any:
         return str(base / value)
     if (
         key not in _PATHS
-        or (key == "start" and value == NAME)
+        or (key == "start" and value in (NAME, *get_args(InitialWeights)))
         or (key == "labels" and is_fetched(value))
     ):
         return value

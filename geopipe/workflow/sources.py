@@ -130,8 +130,7 @@ def check_scenes(workflow: Workflow) -> None:
             train.path,
             own,
         )
-    if workflow.train.start:
-        start = StartModel.open(workflow.train.start)
+    if start := start_model(workflow):
         start.check(workflow.base.net, len(train.bands), train.path)
     trained = training_roles(workflow)
     for part in trained.values():
@@ -222,10 +221,25 @@ def network_gsd(workflow: Workflow) -> float:
     return workflow.gsd
 
 
+def start_model(workflow: Workflow) -> StartModel | None:
+    """The model that the base network goes on from; None: random weights, or those of ImageNet."""
+    start = workflow.train.start
+    if isinstance(start, Path):
+        return StartModel.open(start)
+    if start == "imagenet" or workflow.schedule == "paper":
+        return None
+    return StartModel.suited(workflow.base.net, len(open_scene(workflow.train).bands))
+
+
 def base_network_plan(workflow: Workflow, scene: Scene) -> BaseNetworkPlan:
     """How the network learns from the training scenes, of which `scene` is the first."""
     overrides = workflow.base.model_dump(exclude_none=True)
-    plan = BaseNetworkPlan.of(**overrides, schedule=workflow.schedule, seed=workflow.seed)
+    plan = BaseNetworkPlan.of(
+        **overrides,
+        schedule=workflow.schedule,
+        started=start_model(workflow) is not None,
+        seed=workflow.seed,
+    )
     others = map(open_scene, workflow.train.also)
     gsd = network_gsd(workflow)
     return plan.fitted(*(NetworkGrid.of(x.geobox, gsd).shape for x in (scene, *others)))
@@ -242,7 +256,13 @@ def fine_tuning_plan(workflow: Workflow, scene: Scene) -> FineTuningPlan:
     """How a network is trained on with the accurate tile."""
     shared = {"steps", "batch", "lr", "augment", "jitter", "balanced", "precision"}
     overrides = workflow.refinement.model_dump(include=shared, exclude_none=True)
-    plan = FineTuningPlan.of(workflow.base.net, workflow.schedule, **overrides, seed=workflow.seed)
+    plan = FineTuningPlan.of(
+        workflow.base.net,
+        workflow.schedule,
+        started=start_model(workflow) is not None,
+        **overrides,
+        seed=workflow.seed,
+    )
     return plan.fitted(NetworkGrid.of(scene.geobox, network_gsd(workflow)).shape)
 
 

@@ -9,7 +9,7 @@ from geopipe.checkpoint import Checkpoint
 from geopipe.errors import CheckpointError
 from geopipe.files import check_new_file, copy_file, work_folder
 from geopipe.learn.schedule import Schedule
-from geopipe.networks import BaseNetworkName
+from geopipe.networks import BaseNetworkName, InitialWeights
 from geopipe.workflow.model_items import describe_model
 from geopipe.workflow.run import train_workflow
 from geopipe.workflow.schema import LabelledScene, Workflow, parse_workflow
@@ -35,8 +35,8 @@ class TrainingSettings:
     schedule: Schedule = "short"
     seed: int = 0
     device: str = "auto"
-    start: Path | None = None
-    """A model whose weights are trained on; ``auto`` takes its network and GSD."""
+    start: InitialWeights | Path = "auto"
+    """As `TrainingScenes.start`; of a model given here, ``auto`` takes network and GSD."""
 
     def workflow(
         self,
@@ -66,8 +66,7 @@ class TrainingSettings:
             tables["enhance"] = accurate.model_dump(exclude_none=True)
         if also:
             tables["train"]["also"] = [part.model_dump(exclude_none=True) for part in also]
-        if self.start:
-            tables["train"]["start"] = self.start
+        tables["train"]["start"] = self.start
         return parse_workflow(tables, "settings of the training")
 
 
@@ -103,7 +102,7 @@ def train_model(
     """
     parts = [part for part in (train, *also, accurate) if part]
     read = [Path(x) for part in parts for x in (part.scene, part.labels)]
-    read += [settings.start] if settings.start else []
+    read += [settings.start] if isinstance(settings.start, Path) else []
     check_new_file(out, overwrite=overwrite, sources=read)
     out = out.absolute()
     with work_folder(out, None) as work:

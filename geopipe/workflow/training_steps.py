@@ -19,7 +19,6 @@ from geopipe.learn.fine_tuning import FineTuningPlan, fine_tune
 from geopipe.learn.loop import TrainingHistory
 from geopipe.learn.refinement import RefinementPlan, train_refinement
 from geopipe.learn.sampler import MAX_PX, PatchPool, build_pool, join_pools, require_classes
-from geopipe.learn.start import StartModel
 from geopipe.mapping import choose_device
 from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
 from geopipe.workflow.model_items import describe_model
@@ -35,6 +34,7 @@ from geopipe.workflow.sources import (
     open_scene,
     refinement_plan,
     scene_files,
+    start_model,
     training_roles,
 )
 from geopipe.workflow.steps import Step, is_current
@@ -166,10 +166,10 @@ class TrainingSteps:
     def _base_network_step(self) -> Step:
         w = self.workflow
         plan = base_network_plan(w, open_scene(w.train))
+        start = start_model(w)
 
         def train(key: str) -> None:
             scene = open_scene(w.train)
-            start = StartModel.open(w.train.start) if w.train.start else None
             base = start.model.net.base if start else build_base_network(1, 2, plan.net)
             _, record = train_base_network(
                 self._pool(self.trained, SegmentationModel(base), plan.patch),
@@ -191,8 +191,8 @@ class TrainingSteps:
         inputs = [file for part in w.train.parts for file in scene_files(part)]
         inputs += [self.labels(name) for name in self.trained]
         inputs += [self.cores(name) for name in self.trained]
-        if w.train.start:
-            inputs.append(w.train.start)
+        if start:
+            inputs.append(start.path)
         pixels = [{"bands": part.bands, "nodata": part.nodata} for part in w.train.parts]
         parameters = {"plan": asdict(plan), "gsd": self.gsd, "scenes": pixels}
         return Step("base", inputs, parameters, [self.base, history_path(self.base)], train)

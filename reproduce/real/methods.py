@@ -14,6 +14,8 @@ class Method:
     with_tile: str
     """What the accurate tile makes of it."""
     settings: dict[str, str] = field(default_factory=dict)
+    goes_on: bool = False
+    """Whether it starts from the starter model."""
 
 
 def _finetuned(net: str) -> dict[str, str]:
@@ -28,5 +30,5 @@ METHODS = {
         "the same, fine-tuned",
         {"gsd": "1.0", "schedule": "paper", **_finetuned("lite-unet")},
     ),
-    "auto": Method("default without an accurate tile", "default"),
+    "auto": Method("default without an accurate tile", "default", goes_on=True),
 }

@@ -27,7 +27,9 @@ import torch
 from benchmarks.machine import cpu_model
 from geopipe.classes import load_scheme
 from geopipe.errors import GeopipeError, SceneError
+from geopipe.grid import suited_gsd
 from geopipe.learn.precision import trains_in_bfloat16
+from geopipe.raster import Scene
 from geopipe.workflow.run import run_workflow
 from geopipe.workflow.schema import Workflow, load_workflow
 from reproduce.facts import facts
@@ -35,6 +37,7 @@ from reproduce.real.judge import judge
 from reproduce.real.methods import METHODS
 from reproduce.real.page import write_page
 from reproduce.real.place import FOLDER, Place
+from reproduce.starter.run import SITES, without
 
 OUT = Path("outputs/reproduce/real")
 RESULTS = Path("docs/results/real")
@@ -129,6 +132,16 @@ def _workflow(place: Place, method: str, seed: int, out: Path, changes: dict[str
         "map.scenes": json.dumps([str(place.scene(r).resolve()) for r in ("test", "select")]),
         **METHODS[method].settings,
     }
+    if place.name in SITES and METHODS[method].goes_on:
+        # The starter model that ships has seen the place.
+        start = without(place.name)
+        if "train.start" not in changes and not start.is_file():
+            raise SceneError(
+                f"there is no {start}",
+                f"run python -m reproduce.starter.run --without {place.name}",
+            )
+        settings["train.start"] = str(start.resolve())
+        settings["gsd"] = str(suited_gsd(Scene.open(place.scene("train")).geobox))
     for role in ("train", "enhance", "test"):
         settings |= {
             f"{role}.scene": str(place.scene(role).resolve()),

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     complete = _trained(list(SITES), args.steps, data, out / "all")
     for site in args.without:
         others = [name for name in SITES if name != site]
-        model = _trained(others, args.steps, data, out / f"without-{site}")
+        model = _trained(others, args.steps, data, without(site, out).parents[1])
         rows[site] = _figures(model, site, data, out / f"without-{site}")
     for site in UNSEEN:
         rows[site] = _figures(complete, site, data, out / "all")
@@ -89,6 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (args.results / "starter.md").write_text(_page(result), encoding="utf-8")
 
 
+def without(site: str, out: Path = OUT) -> Path:
+    """The file of the starter model that did not learn from `site`."""
+    return out / f"without-{site}" / "run" / "base.safetensors"
+
+
 def _trained(sites: Sequence[str], steps: int, data: Path, out: Path) -> Path:
     """The model that learnt from `sites`."""
     scenes = [_labelled(site, data, out) for site in sites]
@@ -97,7 +102,7 @@ def _trained(sites: Sequence[str], steps: int, data: Path, out: Path) -> Path:
         "out": str(out / "run"),
         "classes": _CLASSES,
         "gsd": _GSD,
-        "train": {**scenes[0], "also": scenes[1:]},
+        "train": {**scenes[0], "also": scenes[1:], "start": "imagenet"},
         "base": {"net": "lite-unet", "steps": steps, "jitter": 0.5},
     }
     workflow: Workflow = parse_workflow(tables, "the starter model")

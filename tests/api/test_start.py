@@ -10,11 +10,13 @@ from click.testing import CliRunner
 
 import geopipe as gp
 from geopipe.checkpoint import LABEL_AREAS, file_hash
+from geopipe.checkpoint.starter import STARTER
 from geopipe.classes import ClassScheme
 from geopipe.cli import main
 from geopipe.errors import CheckpointError, ConfigError, LabelError
 from geopipe.learn.start import StartModel
-from geopipe.workflow.schema import load_workflow
+from geopipe.workflow.schema import load_workflow, parse_workflow
+from geopipe.workflow.sources import base_network_plan, fine_tuning_plan, open_scene, start_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FEW = {"batch": 2, "schedule": "paper", "device": "cpu"}
@@ -109,6 +111,51 @@ def test_what_cannot_be_started_from(town, model, make_model, tmp_path):
         gp.train(scene, labels, start=tmp_path / "none.safetensors", **FEW)
     with pytest.raises(ConfigError, match="or a model to `start` from"):
         gp.train(scene, labels, steps=0, **FEW)
+
+
+def starting(town, start="auto", net="lite-unet", schedule="short", **train):
+    """A workflow, the model that it starts from, and the steps of its two trainings."""
+    tables = {
+        "name": "w",
+        "out": "o",
+        "gsd": 0.5,
+        "schedule": schedule,
+        "train": {"scene": str(town / "train.tif"), "labels": "a", "start": start, **train},
+        "enhance": {"scene": str(town / "enhance.tif"), "labels": "a", **train},
+        "base": {"net": net},
+        "refinement": {"kind": "finetune"},
+    }
+    w = parse_workflow(tables, "w")
+    scene, tile = open_scene(w.train), open_scene(w.enhance)
+    return start_model(w), base_network_plan(w, scene).steps, fine_tuning_plan(w, tile).steps
+
+
+def test_a_lite_unet_of_three_bands_goes_on_from_the_starter_model(town, model):
+    found, *steps = starting(town)
+    assert found.path == STARTER
+    assert steps == [200, 300]
+    assert starting(town, bands=[1, 2]) == (None, 400, 400)
+    assert starting(town, start="imagenet") == (None, 400, 400)
+    assert starting(town, schedule="paper") == (None, 200, 150)
+    assert starting(town, net="unet") == (None, 600, 300)
+    assert starting(town, start=model.path, net="cnn")[0].path == model.path
+    with pytest.raises(ConfigError, match="only a lite-unet starts from weights of ImageNet"):
+        starting(town, start="imagenet", net="cnn")
+
+
+def test_the_starter_model_is_credited_and_its_houses_are_not_the_measure(town, caplog):
+    few = {"batch": 1, "steps": 1, "gsd": 1.0, "device": "cpu"}
+    made = gp.train(town / "train.tif", town / "train.gpkg", **few)
+    origin = made.provenance["derived_from"]
+    assert origin["sha256"] == file_hash(STARTER)
+    assert origin["classes_kept"] == ["background", "building"]
+    assert "OpenAerialMap" in made.provenance["credit"]
+    assert gp.load_model("starter").provenance[LABEL_AREAS]["building"] > 0
+    passed_on = StartModel.open(STARTER).provenance(scheme_of("background", "building"))
+    assert passed_on == {"derived_from": origin}
+    assert "starter" not in caplog.text  # no warning that roads start anew: nobody chose it
+    other = gp.train(town / "train.tif", town / "train.gpkg", start="imagenet", **few)
+    assert "derived_from" not in other.provenance
 
 
 def test_network_and_gsd_are_the_models_unless_set(town, model, make_model, tmp_path):
