@@ -27,7 +27,7 @@ from geopipe.raster.scene import opened
 from geopipe.raster.validity import valid_pixels
 from geopipe.report.figures import Curve, chart, panel, photo, scale_bar
 from geopipe.report.page import render
-from geopipe.report.sections import Section, percent
+from geopipe.report.sections import ReportSection, percent
 
 FEATURES_PAGE = "features.html"
 """The map of the vectors, in the folder of the report."""
@@ -64,7 +64,7 @@ class Report:
     """(layer, how many) of the vectors that `FEATURES_PAGE` shows; empty: there is no such page."""
     metrics: tuple[tuple[str, Metrics], ...] = ()
     """(method, how well it did); differences are taken to the first"""
-    sections: tuple[Section, ...] = ()
+    sections: tuple[ReportSection, ...] = ()
     curves: tuple[Curve, ...] = ()
     closeups: tuple[CloseUp, ...] = ()
     overview: tuple[np.ndarray, np.ndarray] | None = None

@@ -11,7 +11,7 @@ from geopipe.report.figures import Curve
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A title, a sentence, charts and a table; what is empty is left out."""
 
     key: str
@@ -25,7 +25,7 @@ class Section:
     """A head, and rows."""
 
 
-def iterations_section(steps: Sequence[Metrics]) -> Section:
+def iterations_section(steps: Sequence[Metrics]) -> ReportSection:
     """The metrics after 0, 1, 2... iterations of the refinement; 0 is the base network alone."""
     classes = steps[0].names
     xs = tuple(float(i) for i in range(len(steps)))
@@ -45,7 +45,7 @@ def iterations_section(steps: Sequence[Metrics]) -> Section:
         (str(i), *(percent(x) for x in (m.overall_accuracy, m.mean_iou, *m.iou)))
         for i, m in enumerate(steps)
     )
-    return Section(
+    return ReportSection(
         "iterations",
         "What each iteration of the refinement adds",
         [m.to_dict() for m in steps],
@@ -56,7 +56,7 @@ def iterations_section(steps: Sequence[Metrics]) -> Section:
     )
 
 
-def reliability_section(reliability: Reliability) -> Section:
+def reliability_section(reliability: Reliability) -> ReportSection:
     """Accuracy over probability; pixels below the line are less certain than they claim to be."""
     bins = list(reliability.rows())
     series = (
@@ -64,7 +64,7 @@ def reliability_section(reliability: Reliability) -> Section:
         ("as it should be", (0.0, 100.0), (0.0, 100.0)),
     )
     rows = ((f"{n:,}", percent(p), percent(a)) for n, p, a in bins)
-    return Section(
+    return ReportSection(
         "reliability",
         "Reliability of the probabilities",
         reliability.to_dict(),

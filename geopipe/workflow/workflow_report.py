@@ -17,7 +17,7 @@ from geopipe.report.closeups import close_up, select_windows
 from geopipe.report.map_report import CloseUp, Report, write_report
 from geopipe.report.map_summary import counted, overview, overview_gsd
 from geopipe.report.provenance import training_facts
-from geopipe.report.sections import Section, iterations_section, reliability_section
+from geopipe.report.sections import ReportSection, iterations_section, reliability_section
 from geopipe.report.summary import curves, lead_table, methods, summary_text
 from geopipe.workflow.model_items import describe_model
 from geopipe.workflow.schema import LabelledScene
@@ -66,7 +66,7 @@ def write_workflow_report(run: WorkflowRun, evaluation: IterationMetrics | None)
     return write_report(run.out / "report", report)[0]
 
 
-def _sections(evaluation: IterationMetrics) -> Iterator[Section]:
+def _sections(evaluation: IterationMetrics) -> Iterator[ReportSection]:
     if len(evaluation.steps) > 1:
         yield iterations_section(evaluation.steps)
     if evaluation.reliability:
