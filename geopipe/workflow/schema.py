@@ -105,12 +105,12 @@ class BaseNetworkSettings(Section):
     """Training of the base network; defaults as in Maggiori et al. 2017, section III."""
 
     net: BaseNetworkName = "cnn"
-    """The paper's fully convolutional network, a U-Net, or one whose way down is EfficientNet-Lite0
-    with weights of ImageNet; or ``"auto"``, which is DEFAULT_NET."""
+    """The paper's fully convolutional network, a U-Net, or one whose way down is
+    EfficientNet-Lite0; or ``"auto"``, which is DEFAULT_NET."""
     steps: Annotated[int, Field(ge=0, le=10**7)] | None = None
     """0: the weights of the model that is started from stay as they are. Default 600, where less
     than 4 million net pixels are labelled down to 200 (`schedule =
-    "paper"`: 1200), of a U-Net 600, of a lite-unet 400 ("paper": 200)."""
+    "paper"`: 1200), of a U-Net 600, of a lite-unet 200 (from ImageNet 400, "paper": 200)."""
     batch: int | None = Field(default=None, gt=0, le=4096)
     """Default 4 patches of 256 px ("paper": 64 of 64 px), of a U-Net 16 of 64, of a lite-unet 2 of
     256 ("paper": 4)."""
@@ -141,8 +141,8 @@ class RefinementSettings(Section):
     most); ``auto``: the recurrent net for the CNN, else ``finetune``. Of what follows ``finetune``
     takes steps, batch, lr, augment, jitter, balanced."""
     steps: Steps | None = None
-    """Default 500 (`schedule = "paper"`: 1500), of fine-tuning 300, of a lite-unet 400 ("paper":
-    150)."""
+    """Default 500 (`schedule = "paper"`: 1500), of fine-tuning 300, of a lite-unet from
+    ImageNet 400 ("paper": 150)."""
     batch: int | None = Field(default=None, gt=0, le=4096)
     """Default 4 patches of 128 px ("paper": 16 of 64 px), of fine-tuning 16 of 64, of a lite-unet 2
     of 256 ("paper": 8 of 128)."""
