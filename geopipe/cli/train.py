@@ -38,8 +38,10 @@ def _gsd(context: click.Context, option: click.Parameter, text: str) -> float | 
     return METRES.convert(metres, option, context)
 
 
-def _start(_: click.Context, __: click.Parameter, text: str) -> InitialWeights | Path:
-    return Path(text) if text not in get_args(InitialWeights) else text  # type: ignore[return-value]
+def _start(_: click.Context, __: click.Parameter, text: str | None) -> InitialWeights | Path:
+    if text is None or text in get_args(InitialWeights):
+        return text or "auto"  # type: ignore[return-value]
+    return Path(text)
 
 
 @click.command(cls=Command)
@@ -60,11 +62,9 @@ def _start(_: click.Context, __: click.Parameter, text: str) -> InitialWeights |
     "--from",
     "start",
     callback=_start,
-    default="auto",
-    show_default=True,
     metavar="MODEL",
     help="Go on from this model: its base network and its weights; classes are matched by name. "
-    "auto: the starter model, for a lite-unet of three bands; imagenet: weights of ImageNet.",
+    "imagenet: weights of ImageNet  [default: the starter model, for a lite-unet of three bands]",
 )
 @classes_option("buildings-roads")
 @click.option(
