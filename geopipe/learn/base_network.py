@@ -72,7 +72,7 @@ _VALUES: dict[Schedule, dict[str, dict[str, Any]]] = {
     },
 }
 """Of `BaseNetworkPlan`, where they are not as in the paper."""
-_STARTED: dict[str, Any] = {"steps": 200}
+_STARTED: dict[str, Any] = {"steps": 300}
 """The same for a LiteUNet that goes on from a trained model."""
 
 

@@ -110,7 +110,7 @@ class BaseNetworkSettings(Section):
     steps: Annotated[int, Field(ge=0, le=10**7)] | None = None
     """0: the weights of the model that is started from stay as they are. Default 600, where less
     than 4 million net pixels are labelled down to 200 (`schedule =
-    "paper"`: 1200), of a U-Net 600, of a lite-unet 200 (from ImageNet 400, "paper": 200)."""
+    "paper"`: 1200), of a U-Net 600, of a lite-unet 300 (from ImageNet 400, "paper": 200)."""
     batch: int | None = Field(default=None, gt=0, le=4096)
     """Default 4 patches of 256 px ("paper": 64 of 64 px), of a U-Net 16 of 64, of a lite-unet 2 of
     256 ("paper": 4)."""

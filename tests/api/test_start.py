@@ -133,7 +133,7 @@ def starting(town, start="auto", net="lite-unet", schedule="short", **train):
 def test_a_lite_unet_of_three_bands_goes_on_from_the_starter_model(town, model):
     found, *steps = starting(town)
     assert found.path == STARTER
-    assert steps == [200, 300]
+    assert steps == [300, 300]
     assert starting(town, bands=[1, 2]) == (None, 400, 400)
     assert starting(town, start="imagenet") == (None, 400, 400)
     assert starting(town, schedule="paper") == (None, 200, 150)
