@@ -56,6 +56,8 @@ _INTRODUCTION = (
     "in the truth and in the map. Footprint F1: the footprints of `--vectors` against every true",
     "building of 10 m² and more by itself; in brackets the footprints of the rasterized truth.",
     "Empty: of a run before they were judged. [What limits them](footprints.md).",
+    "The default goes on from the starter model: at places that the one of the package learned",
+    "from, from one that did not (`python -m reproduce.starter.run`).",
     "Area: mapped over true, less 1. Minutes and peak memory are of the whole workflow,",
     "with both maps, on the machine named below, which did other work beside some of the runs.",
 )
