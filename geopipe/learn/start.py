@@ -13,7 +13,7 @@ from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError
 from geopipe.nets import BaseNetwork
 from geopipe.nets.classes import with_classes
-from geopipe.networks import DISPLAY_NAMES, BaseNetworkName
+from geopipe.networks import DEFAULT_NET, DISPLAY_NAMES, BaseNetworkName
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class StartModel:
     @classmethod
     def suited(cls, net: BaseNetworkName, bands: int) -> Self | None:
         """The starter model, where it has that network and as many bands."""
+        if net != DEFAULT_NET:  # which is the starter model's, so the file is not read
+            return None
         starter = cls.open(STARTER)
         return starter if (starter.net, starter.model.bands) == (net, bands) else None
 
