@@ -144,8 +144,8 @@ def open_labels(
 
     Args:
         path: OSM (.osm, .osm.pbf), GeoPackage, GeoJSON, GeoParquet, Shapefile, a raster of class
-            ids, or the word of a service that is asked for the extent of a scene (``"fetch"``:
-            OpenStreetMap).
+            ids; or a service that is asked for the extent of a scene: ``"fetch"`` (OpenStreetMap)
+            or ``"overture"`` (Overture Maps).
         classes: A class scheme that ships with geopipe, or a TOML file.
         layer: One layer of a GeoPackage; default all.
         all_are: The class of every feature, of vectors that do not say it.

@@ -48,8 +48,7 @@ def train(
         also: Further scenes with their labels, which the base network learns from too.
         start: A model to go on from: its base network and weights; classes are matched by name,
             bands must be as many, and the other settings that are "auto" take its network and GSD.
-            "auto": the starter model, for a "lite-unet" of three bands; "imagenet": weights of
-            ImageNet.
+            "auto": the starter model where it suits a "lite-unet"; "imagenet": weights of ImageNet.
         out: The model's file; default a temporary one that lives as long as the model (see
             `Model.save`). A training that was stopped goes on from ``OUT.work``.
         net: "auto", the best on real scenes; "cnn", "unet" or "lite-unet".

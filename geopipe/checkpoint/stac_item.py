@@ -97,6 +97,10 @@ def _mlm(model: Checkpoint, model_path: Path) -> dict[str, Any]:
     tasks = ["classification" if model.net.patchwise else "semantic-segmentation"]
     plans = {key: model.provenance[key] for key in _PLANS if key in model.provenance}
     order = ["batch", "channel", "height", "width"]
+    images, start = model.net.base.pretrained_on, model.provenance.get("derived_from")
+    pretrained = [images] if images else []
+    if isinstance(start, dict):
+        pretrained.append(f"the geopipe model of sha256 {start.get('sha256')}")
     properties: dict[str, Any] = {
         "mlm:name": f"geopipe {_plain(model_path.stem)} model",
         "mlm:architecture": _architecture(model.net),
@@ -104,8 +108,8 @@ def _mlm(model: Checkpoint, model_path: Path) -> dict[str, Any]:
         "mlm:framework_version": torch.__version__.partition("+")[0],
         "mlm:tasks": tasks,
         "mlm:total_parameters": sum(p.numel() for p in model.net.parameters()),
-        "mlm:pretrained": model.net.base.pretrained_on is not None,
-        "mlm:pretrained_source": model.net.base.pretrained_on,
+        "mlm:pretrained": bool(pretrained),
+        "mlm:pretrained_source": " and ".join(pretrained) or None,
         "mlm:accelerator_constrained": False,
         "mlm:input": [
             {

@@ -87,8 +87,9 @@ def rasterize(
     """Rasterize vector labels on the pixels of a scene.
 
     LABELS are OpenStreetMap (.osm, .osm.bz2, .osm.pbf), a GeoPackage, GeoJSON, GeoParquet,
-    Shapefile, or a raster of class ids, or the word of a service that is asked for the extent of
-    the scene (docs/labels.md). Pixels of which nothing is known are 255.
+    Shapefile, or a raster of class ids; or one of the services fetch (OpenStreetMap) and overture
+    (Overture Maps; overture:RELEASE for a certain release), which are asked for the extent of the
+    scene. Pixels of which nothing is known are 255.
 
     Example: geopipe labels scene.tif --fetch -o labels.tif
     """
@@ -197,7 +198,7 @@ def check(
     the image does not show (commission), and their age. A shift is told only where the image
     supports it; dx and dy are metres on the ground to add to the labels, right and up in the image.
     The layer `features` of CHECK.gpkg holds each doubtful, shifted or missing feature.
-    LABELS are vectors, or the word of a service (docs/labels.md).
+    LABELS are vectors, or a service, as of `geopipe labels`.
 
     Example: geopipe labels check scene.tif osm.gpkg -o check.gpkg
     """
@@ -286,7 +287,7 @@ def align(
     Every vertex moves by a smooth displacement field, so shapes that touch still touch. Columns
     stay; source_id, shift_east and shift_north tell what was done to each feature. What the image
     gives no evidence for stays where it is. Features farther than 100 m from the scene are left
-    out. LABELS are vectors, or the word of a service (docs/labels.md).
+    out. LABELS are vectors, or a service, as of `geopipe labels`.
 
     Example: geopipe labels align scene.tif osm.gpkg -o aligned.gpkg
     """

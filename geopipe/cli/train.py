@@ -64,7 +64,7 @@ def _start(_: click.Context, __: click.Parameter, text: str | None) -> InitialWe
     callback=_start,
     metavar="MODEL",
     help="Go on from this model: its base network and its weights; classes are matched by name. "
-    "imagenet: weights of ImageNet  [default: the starter model, for a lite-unet of three bands]",
+    "imagenet: weights of ImageNet  [default: the starter model where it suits a lite-unet]",
 )
 @classes_option("buildings-roads")
 @click.option(

@@ -249,10 +249,10 @@ def transfer(
         _tell_learnt(learnt, as_json=as_json)
         return
     outcome = work.transfer(model, source, target, out, options, overwrite=overwrite)
-    _tell_transferred(outcome, as_json=as_json)
+    _print_transferred(outcome, as_json=as_json)
 
 
-def _tell_transferred(outcome: "TransferResult", *, as_json: bool) -> None:
+def _print_transferred(outcome: "TransferResult", *, as_json: bool) -> None:
     last = outcome.rounds[-1]
     if as_json:
         click.echo(

@@ -67,21 +67,20 @@ _VALUES: dict[Schedule, dict[str, dict[str, Any]]] = {
     "paper": {
         "cnn": {},
         "unet": _UNET,
-        # Its context is 112 px on each side: larger patches waste less of it.
+        # Its context is 64 px on each side: larger patches waste less of it.
         "lite-unet": {"steps": 200, "batch": 4, "patch": 256, "optimizer": "adamw", "lr": 5e-4},
     },
 }
 """Of `BaseNetworkPlan`, where they are not as in the paper."""
 _STARTED: dict[str, Any] = {"steps": 300}
-"""The same for a LiteUNet that goes on from a trained model."""
+"""The same for a LiteUNet that goes on from a trained model, on the short schedule."""
 
 
 @dataclass(frozen=True)
 class BaseNetworkPlan:
     """How a network learns from noisy labels; by default as in the paper.
 
-    `BaseNetworkPlan.of` has the values that suit network and schedule. A LiteUNet starts from
-    weights of ImageNet.
+    `BaseNetworkPlan.of` has the values that suit network and schedule.
     """
 
     steps: int = 1200
@@ -121,12 +120,12 @@ class BaseNetworkPlan:
     ) -> Self:
         """The plan of `net` on `schedule`, with what is `overrides` instead of its own values.
 
-        `started`: a model is trained on, which needs fewer steps.
+        `started`: a model is trained on, which on the short schedule takes fewer steps.
         """
         if "steps" in overrides:
             overrides = {"passes": 0.0, **overrides}
-        values = _VALUES[schedule][net] | (_STARTED if started and net == "lite-unet" else {})
-        return cls(net=net, **{**values, **overrides})
+        fewer = _STARTED if started and (net, schedule) == ("lite-unet", "short") else {}
+        return cls(net=net, **{**_VALUES[schedule][net], **fewer, **overrides})
 
     def fitted(self, *shapes: tuple[int, int]) -> Self:
         """The plan for scenes of `shapes` net pixels: patches that fit each, and more of them."""

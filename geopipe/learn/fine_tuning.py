@@ -27,7 +27,7 @@ _LITE: dict[Schedule, dict[str, Any]] = {
 }
 """Of `FineTuningPlan`, for a LiteUNet."""
 _STARTED: dict[str, Any] = {"steps": 300}
-"""The same for one whose training went on from a model."""
+"""The same for one whose training went on from a model, on the short schedule."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,9 @@ class FineTuningPlan:
 
         `started`: the base network was trained from a model.
         """
-        lite = _LITE[schedule] | (_STARTED if started else {}) if net == "lite-unet" else {}
-        return cls(**{**lite, **overrides})
+        lite = _LITE[schedule] if net == "lite-unet" else {}
+        fewer = _STARTED if started and (net, schedule) == ("lite-unet", "short") else {}
+        return cls(**{**lite, **fewer, **overrides})
 
     def fitted(self, shape: tuple[int, int]) -> Self:
         """The plan for a tile of `shape` net pixels: patches that fit it, and more of them."""

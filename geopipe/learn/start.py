@@ -1,7 +1,7 @@
 """Start a training from a model that exists, instead of from random or ImageNet weights."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,8 +14,12 @@ from geopipe.errors import CheckpointError
 from geopipe.nets import BaseNetwork
 from geopipe.nets.classes import with_classes
 from geopipe.networks import DEFAULT_NET, DISPLAY_NAMES, BaseNetworkName
+from geopipe.raster import Scene
 
 log = logging.getLogger(__name__)
+
+_COARSER = 2.0
+"""Times its own GSD at which the starter model is still a start."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class StartModel:
     sha256: str
     """Of the file."""
     path: Path
+    by_default: bool = False
+    """Whether nobody chose it: then what it lacks is no news."""
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -46,17 +52,24 @@ class StartModel:
         return cls(model, file_hash(path), path)
 
     @classmethod
-    def suited(cls, net: BaseNetworkName, bands: int) -> Self | None:
-        """The starter model, where it has that network and as many bands."""
+    def suited(
+        cls, net: BaseNetworkName, scheme: ClassScheme, scene: Scene, gsd: float
+    ) -> Self | None:
+        """The starter model, where it suits a training of `net` at `gsd` metres per pixel.
+
+        That is with its network, bands and data type, a class of its own beside the background, and
+        pixels at most twice as coarse as its own.
+        """
         if net != DEFAULT_NET:  # which is the starter model's, so the file is not read
             return None
-        starter = cls.open(STARTER)
-        return starter if (starter.net, starter.model.bands) == (net, bands) else None
-
-    @property
-    def is_starter(self) -> bool:
-        """Whether it is the model that comes with geopipe."""
-        return self.path == STARTER
+        starter = replace(cls.open(STARTER), by_default=True)
+        model = starter.model
+        suits = (
+            (model.bands, model.dtype) == (len(scene.bands), scene.dtype)
+            and set(model.scheme.names[1:]) & set(scheme.names[1:])
+            and gsd <= _COARSER * model.gsd
+        )
+        return starter if suits else None
 
     @property
     def net(self) -> BaseNetworkName:
@@ -81,7 +94,7 @@ class StartModel:
         """A copy of its base network for the classes of `scheme`."""
         names = self.model.scheme.names
         new = [name for name in scheme.names if name not in names]
-        if self.is_starter:
+        if self.by_default:
             log.info("starts from the starter model; new classes: %s", ", ".join(new) or "none")
         elif new:
             log.warning("classes that %s does not have start anew: %s", self.path, ", ".join(new))
@@ -112,9 +125,7 @@ class StartModel:
     def provenance(self, scheme: ClassScheme) -> dict[str, Any]:
         """What a model that starts from it says of it."""
         before = self.model.provenance
-        # How small houses are elsewhere is not of interest here.
-        areas_before = {} if self.is_starter else before.get(LABEL_AREAS, {})
-        areas = {k: v for k, v in areas_before.items() if k in scheme.names}
+        areas = {k: v for k, v in before.get(LABEL_AREAS, {}).items() if k in scheme.names}
         origin = {
             "sha256": self.sha256,
             "classes_kept": [name for name in scheme.names if name in self.model.scheme.names],

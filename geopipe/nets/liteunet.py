@@ -20,11 +20,11 @@ _BORDER = 5
 """Cells of stage 4 that see the backbone's padding: it reaches 73 px beyond a cell, of 16 px."""
 
 
-_WAY_UP = CONVS * (8 + 4 + 2 + 1)
-"""Pixels that the way up uses up on each side."""
 _TRAINING_BORDER = 2
-"""The same in training, where a little of the padding does no harm: a patch of 256 px reads 384
-instead of 480 px a side, and a step takes two thirds of the time."""
+"""Cells that are cut off in training, where a little of the padding does no harm: a patch of 256 px
+reads 384 instead of 480 px a side, and a step takes two thirds of the time."""
+_DECODER_PX = CONVS * (8 + 4 + 2 + 1)
+"""Pixels that the decoder uses up on each side."""
 
 
 class LiteUNet(BaseNetwork):
@@ -38,7 +38,7 @@ class LiteUNet(BaseNetwork):
 
     pretrained_on = "ImageNet"
     stride = 16
-    receptive_radius = 16 * _BORDER + _WAY_UP
+    receptive_radius = 16 * _BORDER + _DECODER_PX
     floats_per_pixel = 90
     class_axes: ClassVar[dict[str, int]] = {"head.weight": 1, "head.bias": 1}
     feature_layers = tuple(f"down.{name}" for name in _DOWN)
@@ -89,7 +89,7 @@ class LiteUNet(BaseNetwork):
 
     @property
     def training_radius(self) -> int:
-        return 16 * _TRAINING_BORDER + _WAY_UP
+        return 16 * _TRAINING_BORDER + _DECODER_PX
 
     def forward(self, image: Tensor) -> Tensor:
         return self._scores(self._joined(image, _BORDER))

@@ -14,7 +14,7 @@ from geopipe.errors import SceneError
 from geopipe.report.figures import Curve, Picture, chart, photo
 from geopipe.report.map_report import downscale
 from geopipe.report.page import render, write_page
-from geopipe.retrieve.distance import NAME
+from geopipe.retrieve.distance import DISTANCE_NAME
 from geopipe.retrieve.evaluate import IndexEvaluation
 from geopipe.retrieve.hits import polygon
 from geopipe.retrieve.measures import RetrievalMetrics
@@ -91,7 +91,7 @@ def write_result(path: Path, result: SearchResult, retriever: Retriever) -> None
     page = _Page(
         "Where else does this occur?",
         f"{len(result.hits)} nearest of {result.chips:,} chips, by {config.feature} of "
-        f"{config.backbone}; d is the {NAME}, s the similarity (1 is the same).",
+        f"{config.backbone}; d is the {DISTANCE_NAME}, s the similarity (1 is the same).",
         result.notes,
         tuple(_Query(e.role, e.name, thumbnail(e.image)) for e in result.examples),
         tuple(_hit_entry(h, retriever) for h in result.hits),

@@ -3,7 +3,7 @@
 import faiss
 import numpy as np
 
-NAME = "Euclidean distance"
+DISTANCE_NAME = "Euclidean distance"
 FAISS_METRIC = faiss.METRIC_L2
 """By which an approximate search compares vectors."""
 

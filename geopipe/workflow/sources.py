@@ -9,7 +9,7 @@ from pyproj import CRS
 from shapely import union_all
 from shapely.geometry.base import BaseGeometry
 
-from geopipe.classes import ClassScheme
+from geopipe.classes import ClassScheme, load_scheme
 from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.grid import NetworkGrid, Tiling, ground_gsd, suited_gsd
 from geopipe.labels import (
@@ -228,7 +228,8 @@ def start_model(workflow: Workflow) -> StartModel | None:
         return StartModel.open(start)
     if start == "imagenet" or workflow.schedule == "paper":
         return None
-    return StartModel.suited(workflow.base.net, len(open_scene(workflow.train).bands))
+    scene, scheme = open_scene(workflow.train), load_scheme(workflow.classes)
+    return StartModel.suited(workflow.base.net, scheme, scene, network_gsd(workflow))
 
 
 def base_network_plan(workflow: Workflow, scene: Scene) -> BaseNetworkPlan:

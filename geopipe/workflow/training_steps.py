@@ -129,7 +129,7 @@ class TrainingSteps:
 
         inputs = [*scene_files(settings), *label_files(settings, self.scheme)]
         parameters = {
-            "choice": settings.model_dump(mode="json"),
+            "choice": settings.model_dump(mode="json", exclude={"start", "also"}),
             "scheme": self.scheme.to_dict(),
             "core_depth_m": CORE_PX * self.gsd if learns_cores else None,
         }
@@ -191,10 +191,9 @@ class TrainingSteps:
         inputs = [file for part in w.train.parts for file in scene_files(part)]
         inputs += [self.labels(name) for name in self.trained]
         inputs += [self.cores(name) for name in self.trained]
-        if start:
-            inputs.append(start.path)
         pixels = [{"bands": part.bands, "nodata": part.nodata} for part in w.train.parts]
         parameters = {"plan": asdict(plan), "gsd": self.gsd, "scenes": pixels}
+        parameters["start"] = start.sha256 if start else w.train.start
         return Step("base", inputs, parameters, [self.base, history_path(self.base)], train)
 
     def _learn_domain(self, path: Path, names: Iterable[str]) -> None:

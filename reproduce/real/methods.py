@@ -14,8 +14,6 @@ class Method:
     with_tile: str
     """What the accurate tile makes of it."""
     settings: dict[str, str] = field(default_factory=dict)
-    goes_on: bool = False
-    """Whether it starts from the starter model."""
 
 
 def _finetuned(net: str) -> dict[str, str]:
@@ -30,5 +28,5 @@ METHODS = {
         "the same, fine-tuned",
         {"gsd": "1.0", "schedule": "paper", **_finetuned("lite-unet")},
     ),
-    "auto": Method("default without an accurate tile", "default", goes_on=True),
+    "auto": Method("default without an accurate tile", "default"),
 }

@@ -27,17 +27,16 @@ import torch
 from benchmarks.machine import cpu_model
 from geopipe.classes import load_scheme
 from geopipe.errors import GeopipeError, SceneError
-from geopipe.grid import suited_gsd
 from geopipe.learn.precision import trains_in_bfloat16
-from geopipe.raster import Scene
 from geopipe.workflow.run import run_workflow
 from geopipe.workflow.schema import Workflow, load_workflow
+from geopipe.workflow.sources import network_gsd, start_model
 from reproduce.facts import facts
 from reproduce.real.judge import judge
 from reproduce.real.methods import METHODS
 from reproduce.real.page import write_page
 from reproduce.real.place import FOLDER, Place
-from reproduce.starter.run import SITES, without
+from reproduce.starter.run import SITES, model_without
 
 OUT = Path("outputs/reproduce/real")
 RESULTS = Path("docs/results/real")
@@ -132,16 +131,6 @@ def _workflow(place: Place, method: str, seed: int, out: Path, changes: dict[str
         "map.scenes": json.dumps([str(place.scene(r).resolve()) for r in ("test", "select")]),
         **METHODS[method].settings,
     }
-    if place.name in SITES and METHODS[method].goes_on:
-        # The starter model that ships has seen the place.
-        start = without(place.name)
-        if "train.start" not in changes and not start.is_file():
-            raise SceneError(
-                f"there is no {start}",
-                f"run python -m reproduce.starter.run --without {place.name}",
-            )
-        settings["train.start"] = str(start.resolve())
-        settings["gsd"] = str(suited_gsd(Scene.open(place.scene("train")).geobox))
     for role in ("train", "enhance", "test"):
         settings |= {
             f"{role}.scene": str(place.scene(role).resolve()),
@@ -150,6 +139,17 @@ def _workflow(place: Place, method: str, seed: int, out: Path, changes: dict[str
         }
         if place.nodata is not None:
             settings[f"{role}.nodata"] = str(place.nodata)
+    workflow = load_workflow(_START, settings | changes)
+    start = start_model(workflow)
+    if start is None or not start.by_default or place.name not in SITES:
+        return workflow
+    # The starter model of the package has seen the place.
+    other = model_without(place.name).resolve()
+    if not other.is_file():
+        raise SceneError(
+            f"there is no {other}", f"run python -m reproduce.starter.run --without {place.name}"
+        )
+    settings |= {"train.start": str(other), "gsd": str(network_gsd(workflow))}
     return load_workflow(_START, settings | changes)
 
 

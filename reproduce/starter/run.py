@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     complete = _trained(list(SITES), args.steps, data, out / "all")
     for site in args.without:
         others = [name for name in SITES if name != site]
-        model = _trained(others, args.steps, data, without(site, out).parents[1])
+        model = _trained(others, args.steps, data, model_without(site, out).parents[1])
         rows[site] = _figures(model, site, data, out / f"without-{site}")
     for site in UNSEEN:
         rows[site] = _figures(complete, site, data, out / "all")
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (args.results / "starter.md").write_text(_page(result), encoding="utf-8")
 
 
-def without(site: str, out: Path = OUT) -> Path:
+def model_without(site: str, out: Path = OUT) -> Path:
     """The file of the starter model that did not learn from `site`."""
     return out / f"without-{site}" / "run" / "base.safetensors"
 

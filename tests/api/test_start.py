@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from click.testing import CliRunner
 
@@ -109,16 +110,17 @@ def test_what_cannot_be_started_from(town, model, make_model, tmp_path):
         gp.train(gp.open_scene(scene, bands=(1, 2)), labels, start=model, **FEW)
     with pytest.raises(CheckpointError, match="there is no model"):
         gp.train(scene, labels, start=tmp_path / "none.safetensors", **FEW)
-    with pytest.raises(ConfigError, match="or a model to `start` from"):
+    with pytest.raises(ConfigError, match="or name a model to `start` from"):
         gp.train(scene, labels, steps=0, **FEW)
 
 
-def starting(town, start="auto", net="lite-unet", schedule="short", **train):
+def starting(town, start="auto", net="lite-unet", schedule="short", gsd=0.5, classes="", **train):
     """A workflow, the model that it starts from, and the steps of its two trainings."""
     tables = {
         "name": "w",
         "out": "o",
-        "gsd": 0.5,
+        "gsd": gsd,
+        "classes": str(classes or "buildings-roads"),
         "schedule": schedule,
         "train": {"scene": str(town / "train.tif"), "labels": "a", "start": start, **train},
         "enhance": {"scene": str(town / "enhance.tif"), "labels": "a", **train},
@@ -130,32 +132,54 @@ def starting(town, start="auto", net="lite-unet", schedule="short", **train):
     return start_model(w), base_network_plan(w, scene).steps, fine_tuning_plan(w, tile).steps
 
 
-def test_a_lite_unet_of_three_bands_goes_on_from_the_starter_model(town, model):
+def test_a_lite_unet_goes_on_from_the_starter_model_where_it_suits(town, model, tmp_path):
     found, *steps = starting(town)
-    assert found.path == STARTER
-    assert steps == [300, 300]
-    assert starting(town, bands=[1, 2]) == (None, 400, 400)
-    assert starting(town, start="imagenet") == (None, 400, 400)
-    assert starting(town, schedule="paper") == (None, 200, 150)
+    assert (found.path, steps) == (STARTER, [300, 300])
+    from_imagenet = (None, 400, 400)
+    assert starting(town, bands=[1, 2]) == from_imagenet
+    assert starting(town, gsd=1.0) == from_imagenet
+    assert starting(town, start="imagenet") == from_imagenet
+    with rasterio.open(town / "train.tif") as src:
+        pixels, profile = src.read(), src.profile | {"dtype": "uint16"}
+    with rasterio.open(tmp_path / "sixteen.tif", "w", **profile) as out:
+        out.write(pixels.astype("uint16"))
+    assert starting(town, scene=str(tmp_path / "sixteen.tif")) == from_imagenet
+    water = tmp_path / "water.toml"
+    rules = '[[classes.rules]]\ngeometry = "polygon"\ntags = {natural = ["water"]}\n'
+    water.write_text(
+        'name = "water"\n[[classes]]\nname = "background"\ncolor = "#000000"\n'
+        f'[[classes]]\nname = "water"\ncolor = "#0000ff"\n{rules}'
+    )
+    assert starting(town, classes=water) == from_imagenet
     assert starting(town, net="unet") == (None, 600, 300)
+    assert starting(town, schedule="paper") == (None, 200, 150)
+
+
+def test_a_start_that_is_chosen_has_the_steps_of_its_schedule(town, model):
+    assert starting(town, start="starter")[1:] == (300, 300)
+    assert starting(town, start="starter", schedule="paper")[1:] == (200, 150)
     assert starting(town, start=model.path, net="cnn")[0].path == model.path
     with pytest.raises(ConfigError, match="only a lite-unet starts from weights of ImageNet"):
         starting(town, start="imagenet", net="cnn")
+    with pytest.raises(ConfigError, match="start"):
+        starting(town, start=5)
 
 
-def test_the_starter_model_is_credited_and_its_houses_are_not_the_measure(town, caplog):
-    few = {"batch": 1, "steps": 1, "gsd": 1.0, "device": "cpu"}
+def test_a_default_start_is_credited_and_without_warnings(town, caplog):
+    few = {"batch": 1, "steps": 1, "gsd": 0.6, "device": "cpu"}
     made = gp.train(town / "train.tif", town / "train.gpkg", **few)
     origin = made.provenance["derived_from"]
     assert origin["sha256"] == file_hash(STARTER)
     assert origin["classes_kept"] == ["background", "building"]
     assert "OpenAerialMap" in made.provenance["credit"]
-    assert gp.load_model("starter").provenance[LABEL_AREAS]["building"] > 0
-    passed_on = StartModel.open(STARTER).provenance(scheme_of("background", "building"))
-    assert passed_on == {"derived_from": origin}
-    assert "starter" not in caplog.text  # no warning that roads start anew: nobody chose it
+    item = json.loads(made.path.with_suffix(".stac.json").read_text())["properties"]
+    assert item["mlm:pretrained_source"].endswith(f"model of sha256 {origin['sha256']}")
+    assert "starter" not in caplog.text  # nobody chose it: that roads start anew is no news
     other = gp.train(town / "train.tif", town / "train.gpkg", start="imagenet", **few)
     assert "derived_from" not in other.provenance
+    chosen = StartModel.open(STARTER)
+    chosen.base_network(scheme_of("background", "building", "road"), 0)
+    assert "start anew: road" in caplog.text
 
 
 def test_network_and_gsd_are_the_models_unless_set(town, model, make_model, tmp_path):

@@ -39,7 +39,7 @@ class TransferSettings:
     mix: float = 0.5
     """Share of the patches of stage 3 that are the source's; 0: none."""
     max_samples: int = 6000
-    """Cells that are looked at on each side, by lot where there are more."""
+    """Cells that are looked at on each side, a random sample where there are more."""
     method: Literal["auto", "align", "pseudo-labels"] = "auto"
     """"auto": the frozen features of several networks are aligned, those of one are kept as they
     are, and any other model learns from pseudo-labels."""
@@ -63,7 +63,7 @@ class Round:
     selected: Selection
     evidence: Evidence
     target: PatchGrid
-    """The cells that were looked at, in the order of `chosen`."""
+    """The cells that were looked at, in the order of `selected`."""
     alignment: FeatureAlignment | None = None
     """Of the target's features to the source's."""
 
