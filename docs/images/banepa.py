@@ -1,36 +1,42 @@
-"""Make banepa.png, the picture of README.md, from the maps in docs/results/maggiori/banepa."""
+"""Draw ``banepa.png``, the picture of README.md.
 
+Run ``python -m reproduce.real.run --sites banepa --methods auto --seeds 0`` first, then
+``python docs/images/banepa.py``.
+"""
+
+import sys
 from pathlib import Path
 
+import numpy as np
+import rasterio
 from PIL import Image, ImageDraw
+from rasterio.windows import Window
 
-HERE = Path(__file__).parent
-WIDTH, HEIGHT = 452, 560
-TOP = 130
-"""Rows of a panel that are left out above the part shown."""
+OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "outputs/reproduce/real")
+RUN = OUT / "banepa-auto-0"
+PART = Window(460, 890, 452, 560)
+"""Of the test part."""
 GAP, HEAD = 10, 28
-PANELS = (
-    ("scene (drone, 0.26 m)", (7, 64)),
-    ("base network", (937, 64)),
-    ("after refinement", (937, 2107)),
-    ("ground truth (OpenStreetMap)", (472, 64)),
-)
-"""Caption, and the upper left corner (x, y) of the panel in maps.png."""
+COLOUR = np.array([228, 60, 40])
+PANELS = {
+    "scene (drone, 0.26 m)": None,
+    "learned from OSM with errors": RUN / "evaluation/classes-0.tif",
+    "and from an accurate tile": RUN / "map/test/classes.tif",
+    "ground truth (OpenStreetMap)": OUT / "places/banepa/test-truth.tif",
+}
+"""Caption, and the class map that lies over the scene."""
 
-
-def main() -> None:
-    """Four panels side by side, the same part of the test area in each."""
-    maps = Image.open(HERE.parent / "results" / "maggiori" / "banepa" / "maps.png").convert("RGB")
-    width = len(PANELS) * (WIDTH + GAP) - GAP
-    sheet = Image.new("RGB", (width, HEIGHT + HEAD), "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, (caption, (x, y)) in enumerate(PANELS):
-        left = i * (WIDTH + GAP)
-        draw.text((left + 2, 4), caption, fill="black", font_size=18)
-        part = maps.crop((x, y + TOP, x + WIDTH, y + TOP + HEIGHT))
-        sheet.paste(part, (left, HEAD))
-    sheet.quantize(128).save(HERE / "banepa.png", optimize=True)
-
-
-if __name__ == "__main__":
-    main()
+with rasterio.open(OUT / "places/banepa/test.tif") as src:
+    scene = src.read([1, 2, 3], window=PART).transpose(1, 2, 0)
+high, wide = scene.shape[:2]
+sheet = Image.new("RGB", (len(PANELS) * (wide + GAP) - GAP, high + HEAD), "white")
+draw = ImageDraw.Draw(sheet)
+for i, (caption, class_map) in enumerate(PANELS.items()):
+    panel = scene
+    if class_map:
+        with rasterio.open(class_map) as src:
+            building = src.read(1, window=PART)[..., None] == 1
+        panel = np.where(building, 0.45 * scene + 0.55 * COLOUR, scene).astype(np.uint8)
+    draw.text((i * (wide + GAP) + 2, 4), caption, fill="black", font_size=18)
+    sheet.paste(Image.fromarray(panel), (i * (wide + GAP), HEAD))
+sheet.quantize(160).save(Path(__file__).with_suffix(".png"), optimize=True)
