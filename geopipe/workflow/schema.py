@@ -285,7 +285,7 @@ class Workflow(Section):
         if self.train.start == "imagenet" and self.base.net != "lite-unet":
             raise ValueError("train.start: only a lite-unet starts from weights of ImageNet")
         if self.base.steps == 0 and not isinstance(self.train.start, Path):
-            raise ValueError("base.steps: give a number above 0, or name a model to `start` from")
+            raise ValueError("base.steps: give a number greater than 0, or a model to `start` from")
         return self
 
     @property

@@ -110,7 +110,7 @@ def test_what_cannot_be_started_from(town, model, make_model, tmp_path):
         gp.train(gp.open_scene(scene, bands=(1, 2)), labels, start=model, **FEW)
     with pytest.raises(CheckpointError, match="there is no model"):
         gp.train(scene, labels, start=tmp_path / "none.safetensors", **FEW)
-    with pytest.raises(ConfigError, match="or name a model to `start` from"):
+    with pytest.raises(ConfigError, match="or a model to `start` from"):
         gp.train(scene, labels, steps=0, **FEW)
 
 
