@@ -34,7 +34,7 @@ class Labels:
     """Vectors or a class raster that say what is where; read on a scene's grid when wanted."""
 
     path: Path
-    """A file, or the word of a service (``"fetch"``: OpenStreetMap), asked for a scene's extent."""
+    """A file, or a service (``"fetch"``, ``"overture"``), asked for the extent of a scene."""
     classes: str | Path = "buildings-roads"
     """A class scheme that ships with geopipe, or a TOML file."""
     layer: str | None = None

@@ -18,8 +18,6 @@ _FINE = 16
 """Channels at full resolution, where it meets the image itself."""
 _BORDER = 5
 """Cells of stage 4 that see the backbone's padding: it reaches 73 px beyond a cell, of 16 px."""
-
-
 _TRAINING_BORDER = 2
 """Cells that are cut off in training, where a little of the padding does no harm: a patch of 256 px
 reads 384 instead of 480 px a side, and a step takes two thirds of the time."""
@@ -111,7 +109,7 @@ class LiteUNet(BaseNetwork):
         return self._scores(joined), cores.contiguous()
 
     def _joined(self, image: Tensor, border: int) -> Tensor:
-        """(N, 2 _FINE, h, w): what the way up and the image itself bring to full resolution.
+        """(N, 2 _FINE, h, w): what the decoder and the image itself bring to full resolution.
 
         Without `border` cells of stage 4 on each side.
         """
