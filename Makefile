@@ -87,6 +87,7 @@ results: setup ## the figures of docs/results, three seeds each (an hour)
 bench: setup ## speed and memory against other ways; writes docs/results/bench/ (two hours)
 	$(BIN)/python -m benchmarks.run --light-from 20000 --part 2048
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.patches
 	$(BIN)/python -m benchmarks.chips
