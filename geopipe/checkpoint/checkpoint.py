@@ -18,6 +18,7 @@ from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError, ConfigError, UnsafeFileError
 from geopipe.files import atomic_file
 from geopipe.nets import SegmentationModel, build_base_network, build_postprocessor
+from geopipe.nets.shapes import shapes_only
 from geopipe.raster import Scene
 from geopipe.regularfile import require_regular
 from geopipe.tensors import TensorFile
@@ -207,7 +208,7 @@ def _require_weights(header: ModelHeader, file: TensorFile) -> None:
     On torch's device without memory a network costs nothing, whatever its header asks for.
     """
     try:
-        with torch.device("meta"):
+        with shapes_only():
             needed = {k: tuple(t.shape) for k, t in _network(header).state_dict().items()}
         needed |= _domain_shapes(header)
     except (ValueError, ConfigError, RuntimeError, TypeError) as e:

@@ -7,6 +7,7 @@ from geopipe.nets.backbones import caffe, dinov2, library, lite
 from geopipe.nets.backbones.concatenation import Concatenation
 from geopipe.nets.backbones.net import BackboneNet
 from geopipe.nets.backbones.table import JOIN, backbone
+from geopipe.nets.shapes import allocate, shapes_only
 
 _BUILDERS = {
     "efficientnet_lite0": lite.efficientnet_lite0_blocks,
@@ -32,7 +33,7 @@ def build_backbone(
     net = empty_backbone(name)[0].truncated(last_layer or list(spec.features)[-1])
     if torch.get_default_device().type == "meta":  # only its shapes are asked for
         return net
-    net.to_empty(device="cpu")
+    allocate(net)
     initialise(net, generator)
     return net.arranged()
 
@@ -43,7 +44,7 @@ def empty_backbone(name: str) -> tuple[BackboneNet, dict[str, str]]:
     The second is each key of the net's published weights with the key it has in `BackboneNet`.
     """
     spec = backbone(name)
-    with torch.device("meta"):
+    with shapes_only():
         blocks, published = (
             _BUILDERS[name]() if name in _BUILDERS else library.torchvision_blocks(name)
         )
