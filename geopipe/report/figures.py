@@ -5,6 +5,7 @@ import io
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,6 +99,7 @@ def _picture(pixels: Image.Image, description: str, kind: str, **options: int) -
     return Picture(f"data:image/{kind.lower()};base64,{code}", *pixels.size, description)
 
 
+@lru_cache(maxsize=32)  # the reports of a workflow's scenes show the same trainings
 def chart(curve: Curve, prefix: str) -> str:
     """`curve` as an ``<svg>`` element whose ids start with `prefix`; equal curves, equal text."""
     import matplotlib as mpl  # 50 MB that a map without charts does without
