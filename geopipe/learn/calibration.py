@@ -6,7 +6,7 @@ each is scored on the other.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,25 +50,27 @@ def fit_temperature(held_out: HeldOut) -> float:
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(-limit, limit)).x))
 
 
-def cross_fitted(
-    pool: PatchPool, train: Callable[[PatchPool, int], Checkpoint], seed: int = 0
-) -> HeldOut | None:
-    """Scores of the labelled pixels of `pool`, each by the network of the other half.
+Fold = tuple[Checkpoint, PatchPool]
+"""A model, and the half of the tile that it was not trained on."""
 
-    `train`: gives the model trained on a pool; its second argument is the number of the fold. None
-    where a half lacks a class or is narrower than a patch needs.
+
+def cross_fitted(pool: PatchPool, train: Callable[[PatchPool, int], Checkpoint]) -> list[Fold]:
+    """Each half of `pool` with the model that was trained on the other.
+
+    `train`: gives the model trained on a pool; its second argument is the number of the fold. Empty
+    where a half lacks a class.
     """
     halves = [_half(pool, fold) for fold in range(FOLDS)]
     if any(len(at) == 0 for half in halves for at in half.positions):
         log.warning("the accurate tile is too small to calibrate: a half of it lacks a class")
-        return None
-    scores, ids = [], []
-    for fold in range(FOLDS):
-        model = train(halves[1 - fold], fold)
-        for of_block, labels in _scored(model, halves[fold]):
-            scores.append(of_block)
-            ids.append(labels)
-    all_scores, all_ids = np.concatenate(scores), np.concatenate(ids)
+        return []
+    return [(train(halves[1 - fold], fold), halves[fold]) for fold in range(FOLDS)]
+
+
+def held_out_scores(folds: Sequence[Fold], seed: int = 0) -> HeldOut:
+    """Scores of labelled pixels of the halves, each by the model of the other one."""
+    pairs = [pair for model, half in folds for pair in scored(model, half)]
+    all_scores, all_ids = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     order = np.random.default_rng(seed).permutation(len(all_ids))[:_SAMPLE]
     return HeldOut(all_scores[order], all_ids[order])
 
@@ -100,16 +102,28 @@ def _only(ids: np.ndarray, index: tuple[slice, slice]) -> np.ndarray:
     return result
 
 
-def _scored(model: Checkpoint, pool: PatchPool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def scored(model: Checkpoint, pool: PatchPool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(n, classes) scores and (n,) ids of the labelled pixels of each block."""
     device = next(model.net.parameters()).device
     for block in pool.blocks:
-        h, w = block.labels.shape
-        image = model.normalize(torch.from_numpy(block.image), torch.from_numpy(block.valid))
+        labelled = block.labels != IGNORE
+        if not labelled.any():
+            continue
+        cells = [_cells(labelled.any(axis), model.net.stride) for axis in (1, 0)]
+        read = tuple(slice(c.start, c.stop + 2 * pool.halo) for c in cells)
+        image = torch.from_numpy(block.image[:, *read])
+        image = model.normalize(image, torch.from_numpy(block.valid[read]))
+        inner = labelled[*cells]
+        h, w = inner.shape
         with torch.inference_mode():
             scores = model.net(image[None].to(device))[0, :, :h, :w].cpu().numpy()
-        labelled = block.labels != IGNORE
-        yield scores[:, labelled].T, block.labels[labelled]
+        yield scores[:, inner].T, block.labels[*cells][inner]
+
+
+def _cells(occupied: np.ndarray, stride: int) -> slice:
+    """The cells of a network along one axis that hold all of `occupied` (n,) bool."""
+    at = np.flatnonzero(occupied)
+    return slice(at[0] // stride * stride, -(-(at[-1] + 1) // stride) * stride)
 
 
 def calibrated(model: Checkpoint, held_out: HeldOut) -> Checkpoint:

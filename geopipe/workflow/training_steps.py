@@ -13,9 +13,10 @@ from geopipe.evaluation.iterations import quick_score
 from geopipe.grid import NetworkGrid
 from geopipe.labels import CORES, RasterLabels, core_labels, is_fetched, write_label_raster
 from geopipe.learn.base_network import train_base_network
-from geopipe.learn.calibration import FOLDS, calibrated, cross_fitted
+from geopipe.learn.calibration import FOLDS, calibrated, cross_fitted, held_out_scores
 from geopipe.learn.domain import learn_domain
 from geopipe.learn.fine_tuning import FineTuningPlan, fine_tune
+from geopipe.learn.interpolation import regularized
 from geopipe.learn.loop import TrainingHistory
 from geopipe.learn.refinement import RefinementPlan, train_refinement
 from geopipe.learn.sampler import MAX_PX, PatchPool, build_pool, join_pools, require_classes
@@ -257,7 +258,7 @@ class TrainingSteps:
                 return fine_tune(model, pool, plan, out=out, key=key, device=self.device)
 
             _, record = fitted(pool, plan, self.refined)
-            self._calibrate(pool, plan, fitted)
+            self._calibrate(pool, plan, fitted, model)
             self._learn_domain(self.refined, [*self.trained, "enhance"])
             record.save(history_path(self.refined))
             describe_model(self.refined, w, base=self.base, refined=True)
@@ -270,10 +271,15 @@ class TrainingSteps:
         )
 
     def _calibrate(
-        self, pool: PatchPool, plan: _Plan, fitted: Callable[[PatchPool, _Plan, Path], Trained]
+        self,
+        pool: PatchPool,
+        plan: _Plan,
+        fitted: Callable[[PatchPool, _Plan, Path], Trained],
+        base: Checkpoint | None = None,
     ) -> None:
         """Give the refined model the temperature of what it does not learn from.
 
+        One that was fine-tuned from `base` is first taken back as far towards it as that asks for.
         The networks of the halves take half of the steps: they see each pixel as often.
         """
         if not self.workflow.calibrates:
@@ -284,9 +290,13 @@ class TrainingSteps:
             def trained(pool: PatchPool, fold: int) -> Checkpoint:
                 return fitted(pool, half, Path(folder) / f"half-{fold}.safetensors")[0]
 
-            held_out = cross_fitted(pool, trained, self.workflow.seed)
-        if held_out:
-            calibrated(Checkpoint.load(self.refined), held_out).save(self.refined)
+            folds = cross_fitted(pool, trained)
+        if not folds:
+            return
+        model = Checkpoint.load(self.refined)
+        if base:
+            model, folds = regularized(base, model, folds)
+        calibrated(model, held_out_scores(folds, self.workflow.seed)).save(self.refined)
 
 
 def history_path(model: Path) -> Path:

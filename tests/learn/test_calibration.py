@@ -14,7 +14,13 @@ from geopipe.errors import CheckpointError
 from geopipe.evaluation.reliability import map_reliability
 from geopipe.learn import PatchPool
 from geopipe.learn import calibration as module
-from geopipe.learn.calibration import HeldOut, calibrated, cross_fitted, fit_temperature
+from geopipe.learn.calibration import (
+    HeldOut,
+    calibrated,
+    cross_fitted,
+    fit_temperature,
+    held_out_scores,
+)
 from geopipe.learn.sampler import PoolBlock
 from geopipe.mapping.tile import _levels, best_class
 from geopipe.reliability import Reliability, ReliabilityTable
@@ -93,14 +99,14 @@ def test_each_half_is_scored_by_a_network_that_did_not_see_it(pool, make_model, 
         return model
 
     scored = []
-    original = module._scored
+    original = module.scored
 
     def spied(of, half):
         scored.append(half.blocks[0].labels != IGNORE)
         return original(of, half)
 
-    monkeypatch.setattr(module, "_scored", spied)
-    held_out = cross_fitted(pool, train)
+    monkeypatch.setattr(module, "scored", spied)
+    held_out = held_out_scores(cross_fitted(pool, train))
     for seen, tested in zip(trained_on, scored, strict=True):
         assert not (seen & tested).any()
     both = sum(x.astype(int) for x in scored)
@@ -118,7 +124,7 @@ def test_a_tile_whose_half_lacks_a_class_is_not_calibrated(pool, caplog):
     ids = pool.blocks[0].labels
     ids[100:][ids[100:] == 2] = 0
     positions = tuple(np.insert(np.argwhere(ids == k), 0, 0, axis=1) for k in range(3))
-    assert cross_fitted(replace(pool, positions=positions), lambda *_: None) is None
+    assert cross_fitted(replace(pool, positions=positions), lambda *_: None) == []
     assert "too small to calibrate" in caplog.text
 
 

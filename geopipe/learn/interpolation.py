@@ -1,0 +1,76 @@
+"""Weights between those of a base network and those it was fine-tuned to (Wortsman et al. 2022).
+
+A small tile teaches its own accidents, too. Weights on the straight line between both networks keep
+more of what the base network knew; how far along it they should lie is told by pixels of the tile
+that were held out ("Robust fine-tuning of zero-shot models", CVPR 2022).
+"""
+
+import logging
+from collections.abc import Sequence
+from copy import deepcopy
+
+import numpy as np
+import torch
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.learn.calibration import Fold, scored
+from geopipe.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Of the way from the base network to the fine-tuned one."""
+
+
+def interpolated(base: Checkpoint, fine_tuned: Checkpoint, share: float) -> Checkpoint:
+    """`fine_tuned` with weights that lie `share` of the way from those of `base` to its own.
+
+    Raises RuntimeError when the networks are not of one architecture.
+    """
+    net = deepcopy(fine_tuned.net)
+    start = base.net.state_dict()
+    ends = fine_tuned.net.state_dict()
+    net.load_state_dict(
+        {
+            name: torch.lerp(start[name], end, share) if end.is_floating_point() else end
+            for name, end in ends.items()
+        }
+    )
+    return fine_tuned.with_net(net, {"interpolation": round(share, 4)})
+
+
+def regularized(
+    base: Checkpoint, fine_tuned: Checkpoint, folds: Sequence[Fold]
+) -> tuple[Checkpoint, list[Fold]]:
+    """Model and folds as far from `base` as suits the held-out halves best.
+
+    `folds`: fine-tuned from `base` like `fine_tuned`, each on a half of its tile.
+    """
+    of_halves = best_share(base, folds)
+    share = share_of_all(of_halves)
+    log.info("interpolated: %.0f %% of the way to the fine-tuned weights", 100 * share)
+    between = [(interpolated(base, model, of_halves), half) for model, half in folds]
+    return interpolated(base, fine_tuned, share), between
+
+
+def best_share(base: Checkpoint, folds: Sequence[Fold]) -> float:
+    """The share of `SHARES` at which networks of the halves have the highest mean IoU."""
+    names = base.scheme.names
+
+    def mean_iou(share: float) -> float:
+        metrics = Metrics.empty(names)
+        for model, half in folds:
+            for scores, ids in scored(interpolated(base, model, share), half):
+                metrics += Metrics.of(names, ids, scores.argmax(1).astype(np.uint8))
+        return metrics.mean_iou
+
+    return max(SHARES, key=mean_iou)
+
+
+def share_of_all(share: float) -> float:
+    """The share for a network of the whole tile, where `share` was best for those of its halves.
+
+    Weights that hold a signal s and, of n pixels, an accident of variance v / n are best shrunk by
+    s / (s + v / n); twice the pixels halve the second term.
+    """
+    return 2 * share / (1 + share)

@@ -1,0 +1,81 @@
+"""Weights between two networks: where they lie, and how the tile's halves choose."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geopipe.learn import PatchPool
+from geopipe.learn.interpolation import (
+    SHARES,
+    best_share,
+    interpolated,
+    regularized,
+    share_of_all,
+)
+from geopipe.learn.sampler import PoolBlock
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def saying(make_model, *biases):
+    """A model whose scores are `biases` wherever it looks."""
+    model = make_model(iterations=0)
+    head = model.net.base.conv4
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(torch.tensor(biases))
+    return model
+
+
+def half_of(class_id):
+    """A pool of 40 x 40 px of one class."""
+    ids = np.full((40, 40), class_id, np.uint8)
+    image = np.zeros((3, 40 + 64, 40 + 64), np.float32)
+    block = PoolBlock(image, np.ones(image.shape[1:], bool), ids)
+    at = np.insert(np.argwhere(ids == class_id), 0, 0, axis=1).astype(np.int32)
+    positions = tuple(at if k == class_id else at[:0] for k in range(3))
+    return PatchPool((block,), 32, 3, 1.0, positions)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_weights_lie_on_the_line(make_model, share):
+    base, fine_tuned = make_model(iterations=0, seed=1), make_model(iterations=0, seed=2)
+    between = interpolated(base, fine_tuned, share)
+    for name, weight in between.net.state_dict().items():
+        start, end = base.net.state_dict()[name], fine_tuned.net.state_dict()[name]
+        torch.testing.assert_close(weight, start + share * (end - start), rtol=1e-5, atol=1e-6)
+    if share == 1:
+        assert all(
+            torch.equal(w, fine_tuned.net.state_dict()[k])
+            for k, w in between.net.state_dict().items()
+        )
+    assert between.provenance["interpolation"] == share
+    assert "interpolation" not in fine_tuned.provenance
+
+
+@pytest.mark.parametrize(("truth", "best"), [(0, 0.25), (1, 0.75)])
+def test_the_halves_choose(make_model, truth, best):
+    """Scores go from (1, 0) to (0, 1): class 1 is the best beyond a share of a half."""
+    base, fine_tuned = saying(make_model, 1.0, 0.0, -9.0), saying(make_model, 0.0, 1.0, -9.0)
+    folds = [(fine_tuned, half_of(truth))] * 2
+    assert best_share(base, folds) == best
+    model, between = regularized(base, fine_tuned, folds)
+    share = share_of_all(best)
+    expected = torch.tensor([1 - share, share, -9.0])
+    torch.testing.assert_close(model.net.base.conv4.bias, expected, rtol=1e-3, atol=1e-4)
+    for fold, _ in between:
+        assert fold.provenance["interpolation"] == best
+
+
+@given(st.floats(0, 10), st.floats(0, 10))
+def test_twice_the_pixels_shrink_half_as_much(signal, variance):
+    if signal + variance > 1e-3:
+        of_halves = signal / (signal + variance)
+        expected = signal / (signal + variance / 2) if signal else 0
+        assert share_of_all(of_halves) == pytest.approx(expected)
+
+
+def test_shares_end_at_the_fine_tuned_network():
+    assert share_of_all(SHARES[-1]) == 1
