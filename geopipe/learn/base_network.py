@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,6 +14,7 @@ from torch import Tensor
 from geopipe.checkpoint import Checkpoint
 from geopipe.checkpoint.weights import load_backbone
 from geopipe.classes import IGNORE, ClassScheme
+from geopipe.learn.interpolation import interpolated
 from geopipe.learn.label_areas import learnt_areas
 from geopipe.learn.loop import RESUME, TrainingHistory, fit
 from geopipe.learn.loss import (
@@ -72,7 +74,7 @@ _VALUES: dict[Schedule, dict[str, dict[str, Any]]] = {
     },
 }
 """Of `BaseNetworkPlan`, where they are not as in the paper."""
-_STARTED: dict[str, Any] = {"steps": 300}
+_STARTED: dict[str, Any] = {"steps": 300, "interpolation": 0.75}
 """The same for a LiteUNet that goes on from a trained model, on the short schedule."""
 
 
@@ -103,6 +105,8 @@ class BaseNetworkPlan:
     passes: float = 0.0
     """How often a labelled pixel is learnt from at most, as long as LEAST_STEPS remain: a network
     learns the errors of few labels by heart. 0: no bound."""
+    interpolation: float = 1.0
+    """How far the weights go from the start towards those of the last step (`interpolated`)."""
     robust: float = 0.0
     """q of the generalised cross-entropy; 0: the cross-entropy, as in the first quarter."""
     seed: int = 0
@@ -173,6 +177,7 @@ def train_base_network(
     net = checkpoint.net
     base = net.base
     require_memory(base, plan.batch, plan.patch + 2 * net.training_halo, device)
+    before = deepcopy(net)
     net.to(device).requires_grad_().train()
     sampling = PatchSampler(pool, plan.patch, plan.seed, plan.augment, plan.jitter, warp=plan.warp)
     part = patch_loss(checkpoint, sampling, device, plan.precision, _robust_loss(plan, pool))
@@ -189,6 +194,8 @@ def train_base_network(
             check=(lambda: _normalized(checkpoint, check)) if check else None,
             check_every=check_every,
         )
+    if plan.interpolation < 1:
+        net = interpolated(before.to(device), net, plan.interpolation)
     checkpoint = checkpoint.with_net(
         net.eval().requires_grad_(False),
         {

@@ -1,8 +1,9 @@
-"""Weights between those of a base network and those it was fine-tuned to (Wortsman et al. 2022).
+"""Weights between those that a training starts from and those it ends with.
 
-A small tile teaches its own accidents, too. Weights on the straight line between both networks keep
-more of what the base network knew; how far along it they should lie is told by pixels of the tile
-that were held out ("Robust fine-tuning of zero-shot models", CVPR 2022).
+Few labels, or wrong ones, teach their own accidents, too. Weights on the straight line between both
+networks keep more of what the first one knew (Wortsman et al. 2022, "Robust fine-tuning of
+zero-shot models", CVPR). How far along it those of a fine-tuned network should lie is told by
+pixels of the accurate tile that were held out.
 """
 
 import logging
@@ -15,28 +16,37 @@ import torch
 from geopipe.checkpoint import Checkpoint
 from geopipe.learn.calibration import Fold, scored
 from geopipe.metrics import Metrics
+from geopipe.nets import SegmentationModel
 
 log = logging.getLogger(__name__)
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
-"""Of the way from the base network to the fine-tuned one."""
+"""Of the way from the base network to the fine-tuned one, which are tried."""
 
 
-def interpolated(base: Checkpoint, fine_tuned: Checkpoint, share: float) -> Checkpoint:
-    """`fine_tuned` with weights that lie `share` of the way from those of `base` to its own.
+def interpolated(
+    start: SegmentationModel, end: SegmentationModel, share: float
+) -> SegmentationModel:
+    """A copy of `end` whose weights lie `share` of the way from those of `start` to its own.
 
-    Raises RuntimeError when the networks are not of one architecture.
+    Raises KeyError or RuntimeError when the networks are not of one architecture.
     """
-    net = deepcopy(fine_tuned.net)
-    start = base.net.state_dict()
-    ends = fine_tuned.net.state_dict()
+    net, starts = deepcopy(end), start.state_dict()
     net.load_state_dict(
         {
-            name: torch.lerp(start[name], end, share) if end.is_floating_point() else end
-            for name, end in ends.items()
+            name: torch.lerp(starts[name].to(weight), weight, share)
+            if weight.is_floating_point()
+            else weight
+            for name, weight in end.state_dict().items()
         }
     )
-    return fine_tuned.with_net(net, {"interpolation": round(share, 4)})
+    return net
+
+
+def _regularized(base: Checkpoint, model: Checkpoint, share: float) -> Checkpoint:
+    entry = {**model.provenance.get("finetuning", {}), "interpolation": round(share, 4)}
+    net = interpolated(base.net, model.net, share)
+    return model.with_net(net, {"finetuning": entry})
 
 
 def regularized(
@@ -49,8 +59,8 @@ def regularized(
     of_halves = best_share(base, folds)
     share = share_of_all(of_halves)
     log.info("interpolated: %.0f %% of the way to the fine-tuned weights", 100 * share)
-    between = [(interpolated(base, model, of_halves), half) for model, half in folds]
-    return interpolated(base, fine_tuned, share), between
+    between = [(_regularized(base, model, of_halves), half) for model, half in folds]
+    return _regularized(base, fine_tuned, share), between
 
 
 def best_share(base: Checkpoint, folds: Sequence[Fold]) -> float:
@@ -60,7 +70,7 @@ def best_share(base: Checkpoint, folds: Sequence[Fold]) -> float:
     def mean_iou(share: float) -> float:
         metrics = Metrics.empty(names)
         for model, half in folds:
-            for scores, ids in scored(interpolated(base, model, share), half):
+            for scores, ids in scored(_regularized(base, model, share), half):
                 metrics += Metrics.of(names, ids, scores.argmax(1).astype(np.uint8))
         return metrics.mean_iou
 

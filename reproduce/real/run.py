@@ -28,6 +28,9 @@ from benchmarks.machine import cpu_model
 from geopipe.classes import load_scheme
 from geopipe.errors import GeopipeError, SceneError
 from geopipe.learn.precision import trains_in_bfloat16
+from geopipe.mapping import Engine
+from geopipe.raster import Scene
+from geopipe.workflow.bundle import MapOptions, write_bundle
 from geopipe.workflow.run import run_workflow
 from geopipe.workflow.schema import Workflow, load_workflow
 from geopipe.workflow.sources import network_gsd, start_model
@@ -98,7 +101,7 @@ def _run(site: str, method: str, seed: int, args: argparse.Namespace, target: Pa
     scheme = load_scheme(workflow.classes)
     maps = workflow.out / "map"
     figures: dict[str, Any] = {
-        "alone": {"test": judge(workflow.out / "evaluation/classes-0.tif", place, "test", scheme)},
+        "alone": {"test": judge(_alone(workflow, place), place, "test", scheme)},
         "with_tile": {
             role: judge(maps / role / "classes.tif", place, role, scheme)
             for role in ("select", "test")
@@ -119,6 +122,15 @@ def _run(site: str, method: str, seed: int, args: argparse.Namespace, target: Pa
         "figures": figures,
     }
     target.write_text(json.dumps(message, indent=1) + "\n")
+
+
+def _alone(workflow: Workflow, place: Place) -> Path:
+    """The map of the test part before the accurate tile was learnt from, made like any other."""
+    scene = Scene.open(place.scene("test"), nodata=place.nodata)
+    options = MapOptions(Engine("cpu"), vectors=True, overwrite=True)
+    return write_bundle(
+        scene, workflow.out / "base.safetensors", workflow.out / "alone", options
+    ).classes
 
 
 def _workflow(place: Place, method: str, seed: int, out: Path, changes: dict[str, str]) -> Workflow:

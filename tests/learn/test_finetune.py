@@ -336,6 +336,34 @@ def test_a_lite_unet_scores_cores_where_there_are_labels_of_them(pool_of, tmp_pa
     assert tuned.net.base.cores
 
 
+def test_a_training_from_a_model_may_stop_halfway_in_its_weights(pool_of, tmp_path):
+    start = untrained(LiteUNet(3, 2, cores=True))
+    start.save(tmp_path / "start.model")
+    pool = with_cores(pool_of(start.net))
+
+    def trained(share):
+        plan = BaseNetworkPlan.of("lite-unet", steps=2, batch=1, patch=16, interpolation=share)
+        made, _ = train_base_network(
+            pool,
+            SCHEME,
+            plan,
+            dtype="uint8",
+            gsd=1.0,
+            key="k",
+            out=tmp_path / f"{share}.model",
+            start=StartModel.open(tmp_path / "start.model"),
+        )
+        return made
+
+    half, whole, first = weights(trained(0.5)), weights(trained(1.0)), weights(start)
+    assert not same(whole, first)
+    for name, weight in half.items():
+        expected = (first[name] + whole[name]) / 2 if weight.is_floating_point() else whole[name]
+        torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-6)
+    assert BaseNetworkPlan.of("lite-unet", started=True).interpolation < 1
+    assert BaseNetworkPlan.of("lite-unet").interpolation == 1
+
+
 def test_the_loss_of_cores_leaves_out_what_is_unknown():
     cores = torch.tensor([[[1, 0], [0, IGNORE]]], dtype=torch.uint8)
     scores = torch.zeros(1, 1, 2, 2)

@@ -41,18 +41,18 @@ def half_of(class_id):
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_weights_lie_on_the_line(make_model, share):
-    base, fine_tuned = make_model(iterations=0, seed=1), make_model(iterations=0, seed=2)
-    between = interpolated(base, fine_tuned, share)
-    for name, weight in between.net.state_dict().items():
-        start, end = base.net.state_dict()[name], fine_tuned.net.state_dict()[name]
+    first, last = (make_model(iterations=0, seed=seed).net for seed in (1, 2))
+    weights = interpolated(first, last, share).state_dict()
+    for name, weight in weights.items():
+        start, end = first.state_dict()[name], last.state_dict()[name]
         torch.testing.assert_close(weight, start + share * (end - start), rtol=1e-5, atol=1e-6)
     if share == 1:
-        assert all(
-            torch.equal(w, fine_tuned.net.state_dict()[k])
-            for k, w in between.net.state_dict().items()
-        )
-    assert between.provenance["interpolation"] == share
-    assert "interpolation" not in fine_tuned.provenance
+        assert all(torch.equal(weight, last.state_dict()[k]) for k, weight in weights.items())
+
+
+def test_networks_of_two_architectures_have_nothing_between(make_model):
+    with pytest.raises((KeyError, RuntimeError)):
+        interpolated(make_model(iterations=0).net, make_model(iterations=1).net, 0.5)
 
 
 @pytest.mark.parametrize(("truth", "best"), [(0, 0.25), (1, 0.75)])
@@ -66,7 +66,8 @@ def test_the_halves_choose(make_model, truth, best):
     expected = torch.tensor([1 - share, share, -9.0])
     torch.testing.assert_close(model.net.base.conv4.bias, expected, rtol=1e-3, atol=1e-4)
     for fold, _ in between:
-        assert fold.provenance["interpolation"] == best
+        assert fold.provenance["finetuning"]["interpolation"] == best
+    assert model.provenance["finetuning"]["interpolation"] == round(share, 4)
 
 
 @given(st.floats(0, 10), st.floats(0, 10))
