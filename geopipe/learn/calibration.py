@@ -54,17 +54,16 @@ Fold = tuple[Checkpoint, PatchPool]
 """A model, and the half of the tile that it was not trained on."""
 
 
-def cross_fitted(pool: PatchPool, train: Callable[[PatchPool, int], Checkpoint]) -> list[Fold]:
-    """Each half of `pool` with the model that was trained on the other.
+def cross_fitted(pool: PatchPool, train: Callable[[PatchPool], Checkpoint]) -> list[Fold]:
+    """Each half of `pool` with the model that `train` makes of the other.
 
-    `train`: gives the model trained on a pool; its second argument is the number of the fold. Empty
-    where a half lacks a class.
+    Empty where a half lacks a class.
     """
     halves = [_half(pool, fold) for fold in range(FOLDS)]
     if any(len(at) == 0 for half in halves for at in half.positions):
         log.warning("the accurate tile is too small to calibrate: a half of it lacks a class")
         return []
-    return [(train(halves[1 - fold], fold), halves[fold]) for fold in range(FOLDS)]
+    return [(train(half), other) for half, other in zip(halves[::-1], halves, strict=True)]
 
 
 def held_out_scores(folds: Sequence[Fold], seed: int = 0) -> HeldOut:

@@ -42,7 +42,7 @@ from geopipe.workflow.steps import Step, is_current
 
 Trained = tuple[Checkpoint, TrainingHistory]
 _Plan = TypeVar("_Plan", RefinementPlan, FineTuningPlan)
-
+_Fit = Callable[[PatchPool, _Plan, Path], Trained]
 
 CORE_PX = 1.5
 """Pixels of the network along the outline of a building that are not of its core."""
@@ -235,9 +235,8 @@ class TrainingSteps:
 
         inputs = [*scene_files(settings), self.labels("enhance"), self.base]
         parameters = {"plan": asdict(plan), **self._refinement_parameters(settings)}
-        return Step(
-            "refinement", inputs, parameters, [self.refined, history_path(self.refined)], train
-        )
+        outputs = [self.refined, history_path(self.refined)]
+        return Step("refinement", inputs, parameters, outputs, train)
 
     def _refinement_parameters(self, settings: LabelledScene) -> dict[str, object]:
         return {
@@ -266,16 +265,11 @@ class TrainingSteps:
         inputs = [*scene_files(settings), self.labels("enhance"), self.cores("enhance")]
         inputs.append(self.base)
         parameters = {"finetune": asdict(plan), **self._refinement_parameters(settings)}
-        return Step(
-            "refinement", inputs, parameters, [self.refined, history_path(self.refined)], train
-        )
+        outputs = [self.refined, history_path(self.refined)]
+        return Step("refinement", inputs, parameters, outputs, train)
 
     def _calibrate(
-        self,
-        pool: PatchPool,
-        plan: _Plan,
-        fitted: Callable[[PatchPool, _Plan, Path], Trained],
-        base: Checkpoint | None = None,
+        self, pool: PatchPool, plan: _Plan, fit: _Fit[_Plan], base: Checkpoint | None = None
     ) -> None:
         """Give the refined model the temperature of what it does not learn from.
 
@@ -286,11 +280,8 @@ class TrainingSteps:
             return
         half = replace(plan, steps=max(plan.steps // FOLDS, 1))
         with TemporaryDirectory(dir=self.records) as folder:
-
-            def trained(pool: PatchPool, fold: int) -> Checkpoint:
-                return fitted(pool, half, Path(folder) / f"half-{fold}.safetensors")[0]
-
-            folds = cross_fitted(pool, trained)
+            out = Path(folder) / "half.safetensors"
+            folds = cross_fitted(pool, lambda pool: fit(pool, half, out)[0])
         if not folds:
             return
         model = Checkpoint.load(self.refined)
