@@ -150,8 +150,8 @@ class RefinementSettings(Section):
     """Default 0.01 (Adam; "paper": AdaGrad), of fine-tuning 0.0003 (AdamW), of a
     lite-unet 0.001 ("paper": 0.0003)."""
     calibrate: Literal["auto"] | bool = "auto"
-    """Fit a temperature to pixels of the accurate tile that were held out, so that confidence.tif
-    is a probability: the tile's halves are trained on once more. ``auto``: with ``finetune``."""
+    """Choose, by training on halves of the accurate tile, how far fine-tuned weights go, and the
+    temperature with which confidence.tif is a probability. ``auto``: with ``finetune``."""
     iterations: int = Field(default=5, ge=1, le=50)
     class_agnostic: bool = False
     recurrent: bool = True
