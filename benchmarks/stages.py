@@ -1,10 +1,10 @@
-"""Seconds of each part of `make forez-map`, idle and beside a busy process, as told and as taken.
+"""Seconds of each part of `make forez-map`, idle and beside a busy process, predicted and taken.
 
     python -m benchmarks.stages
 
 writes ``docs/results/bench/stages.json`` and ``.md``. Kinds of machine and states alternate within
 a round. A training takes `STEPS` of its steps, and the time of its loop is scaled to all of them;
-everything else runs whole. What `geopipe doctor` foretells is asked for before each run.
+everything else runs whole. What `geopipe doctor` predicts is asked for before each run.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def main() -> None:
             for state in STATES:
                 before = {"load": load(), "stolen": steal()}
                 with background_load(state == "busy"):
-                    told = foretold(environment)
+                    prediction = predicted(environment)
                     parts = measure(environment)
                 stolen = round(steal() - before["stolen"], 2)
                 runs.append(
-                    {"round": number + 1, "kind": kind, "state": state, "foretold": told}
+                    {"round": number + 1, "kind": kind, "state": state, "predicted": prediction}
                     | {"parts": parts, "load_before": before["load"], "stolen_s": stolen}
                 )
                 print(json.dumps(runs[-1]), flush=True)
@@ -83,7 +83,7 @@ def kinds() -> dict[str, dict[str, str]]:
     return {own: {}, "limited to AVX2, float32": LIMITED} if "avx512f" in own else {own: {}}
 
 
-def foretold(environment: Mapping[str, str]) -> str:
+def predicted(environment: Mapping[str, str]) -> str:
     """What `geopipe doctor` says that the whole takes."""
     command = [str(Path(sys.executable).with_name("geopipe")), "doctor", "--json"]
     done = subprocess.run(
@@ -179,9 +179,9 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"Seconds, medians of alternating rounds. A training took {report['steps']} steps, and the "
         "time of its loop is scaled to all of them; the rest ran whole. Rest: start-up and "
         "report. Busy: another process keeps a core at work. In brackets the "
-        "lowest and the highest round. Foretold: what `geopipe doctor` said right before.",
+        "lowest and the highest round. Predicted: what `geopipe doctor` said right before.",
         "",
-        f"| | {' | '.join(parts)} | whole | foretold |",
+        f"| | {' | '.join(parts)} | whole | predicted |",
         "|---|" + "---:|" * (len(parts) + 2),
     ]
     for kind in dict.fromkeys(run["kind"] for run in runs):
@@ -192,8 +192,8 @@ def markdown(report: Mapping[str, Any]) -> str:
             cells = [f"{statistics.median(r['parts'][part] for r in chosen):.0f}" for part in parts]
             wholes = [sum(r["parts"].values()) for r in chosen]
             whole = f"{statistics.median(wholes):.0f} ({min(wholes):.0f}-{max(wholes):.0f})"
-            told = "; ".join(dict.fromkeys(r["foretold"].split(",")[0] for r in chosen))
-            lines.append(f"| {kind}, {state} | {' | '.join(cells)} | {whole} | {told} |")
+            said = "; ".join(dict.fromkeys(r["predicted"].split(",")[0] for r in chosen))
+            lines.append(f"| {kind}, {state} | {' | '.join(cells)} | {whole} | {said} |")
         pairs = list(zip(rounds["idle"], rounds["busy"], strict=True))
         ratios = [
             statistics.median(b["parts"][p] / max(i["parts"][p], 0.01) for i, b in pairs)

@@ -41,7 +41,7 @@ def test_the_page_has_medians_and_the_ratios_within_rounds():
             "round": n,
             "kind": "avx2",
             "state": state,
-            "foretold": "about 2 min, installation aside",
+            "predicted": "about 2 min, installation aside",
             "parts": {**parts, "CNN": slow * seconds},
         }
         for n, seconds in enumerate((20.0, 40.0, 30.0))
