@@ -192,8 +192,8 @@ def markdown(report: Mapping[str, Any]) -> str:
             cells = [f"{statistics.median(r['parts'][part] for r in chosen):.0f}" for part in parts]
             wholes = [sum(r["parts"].values()) for r in chosen]
             whole = f"{statistics.median(wholes):.0f} ({min(wholes):.0f}-{max(wholes):.0f})"
-            said = "; ".join(dict.fromkeys(r["predicted"].split(",")[0] for r in chosen))
-            lines.append(f"| {kind}, {state} | {' | '.join(cells)} | {whole} | {said} |")
+            shown = "; ".join(dict.fromkeys(r["predicted"].split(",")[0] for r in chosen))
+            lines.append(f"| {kind}, {state} | {' | '.join(cells)} | {whole} | {shown} |")
         pairs = list(zip(rounds["idle"], rounds["busy"], strict=True))
         ratios = [
             statistics.median(b["parts"][p] / max(i["parts"][p], 0.01) for i, b in pairs)
