@@ -12,6 +12,8 @@ from .results import geopackage_tables
 _WITHOUT_TABLES = (".osm", ".pbf", ".bz2", ".parquet")
 """Files whose layers GDAL makes up; geopipe reads them whole."""
 _FILE_PROVIDERS = ("gdal", "ogr")
+_SERVICE_PROVIDERS = ("wms", "wcs", "arcgismapserver")
+"""Services of images; QGIS reads WMTS and XYZ tiles by "wms" as well."""
 
 
 class LayerError(Exception):
@@ -32,6 +34,11 @@ def layer_source(layer: QgsMapLayer) -> Source:
     if provider == "memory":
         raise LayerError(
             f"{name} exists in memory only: make it permanent (Export > Save Features As)."
+        )
+    if provider in _SERVICE_PROVIDERS:
+        raise LayerError(
+            f"{name} comes from a web service, geopipe reads files: download the part that you "
+            "need with one of the algorithms in the group Scenes."
         )
     if provider not in _FILE_PROVIDERS:
         kind = "GeoPackage" if is_vector else "GeoTIFF"

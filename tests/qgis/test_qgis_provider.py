@@ -1,20 +1,17 @@
 """The plugin in QGIS itself: what it makes is what the command line makes."""
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyogrio
 import pytest
+from plugin_runs import HERE, command, in_qgis, results
 from qgis_process import NEEDS_QGIS, said
 from tiny_place import draw_place, lively
 
 from geopipe.mapping import unfinished
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 pytestmark = [*NEEDS_QGIS, pytest.mark.timeout(900)]
 SCHEME = "buildings-roads"
 SLOW = (
@@ -22,33 +19,6 @@ SLOW = (
     "Journal.add = lambda *a: (add(*a), time.sleep(0.3));"
 )
 """A tile takes long enough for Cancel to come in time."""
-
-
-def executable(path, before=""):
-    """A program geopipe that runs this checkout, and keeps the environment that it was given."""
-    code = f"{before}from geopipe.cli import main; main()"
-    path.write_text(
-        f'#!/bin/sh\nenv > "$0.env"\nPYTHONPATH={ROOT} OMP_NUM_THREADS=1 '
-        f"exec {sys.executable} -c '{code}' \"$@\"\n"
-    )
-    path.chmod(0o755)
-    return path
-
-
-def in_qgis(folder, steps, before=""):
-    plan = folder / "steps.json"
-    plan.write_text(json.dumps(steps))
-    return said(
-        HERE / "run_provider.py", folder, executable(folder / "geopipe", before), plan, seconds=800
-    )
-
-
-def command(*words):
-    """What the command line prints: a process of its own, with as many threads as QGIS starts."""
-    line = [sys.executable, "-c", "from geopipe.cli import main; main()", *map(str, words)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -84,13 +54,6 @@ def place(tmp_path_factory, make_model):
     return Place(folder, scene, osm, folder / "model.safetensors")
 
 
-def results(place, steps, before=""):
-    """What came of algorithms that went well, by name."""
-    found = in_qgis(place.folder, [{"run": n, "with": p} for n, p in steps.items()], before)
-    assert [f["error"] for f in found] == [""] * len(found)
-    return dict(zip(steps, found, strict=True))
-
-
 # -- a map and its accuracy
 
 
@@ -99,7 +62,7 @@ def mapped(place):
     """A map made in QGIS; its folder and what came of the run."""
     out = place.folder / "map"
     parameters = {"SCENE": place.scene_layer, "MODEL": str(place.model), "VECTORS": True}
-    return out, results(place, {"map": {**parameters, "OUTPUT": str(out)}})["map"]
+    return out, results(place.folder, {"map": {**parameters, "OUTPUT": str(out)}})["map"]
 
 
 def test_a_map_has_the_bytes_of_the_command_line(place, mapped):
@@ -130,7 +93,7 @@ def test_changes_are_those_of_the_command_line(place, mapped):
     features, theirs = mapped[0] / "features.gpkg", place.folder / "cli" / "changes.gpkg"
     parameters = {"MAP": f"layer:{features}|layername=buildings", "OSM": place.osm_layer}
     more = {"ALIGN": False, "OUTPUT": str(out), "JOSM": str(josm)}
-    found = results(place, {"compare": {**parameters, **more}})["compare"]
+    found = results(place.folder, {"compare": {**parameters, **more}})["compare"]
     command("compare", features, place.osm, "-o", theirs, "--no-align", "--layer", "osm")
     same_tables(out, theirs)
     assert josm.read_text().startswith("<?xml")
@@ -182,7 +145,7 @@ def test_cancel_keeps_the_tiles_and_the_next_run_goes_on(place):
     assert unfinished(Path(f"{out}.part"))
     assert not out.exists()
     assert "Stopped. The same run, with the same output, goes on." in stopped["log"]
-    results(place, {"map": parameters})
+    results(place.folder, {"map": parameters})
     command("map", wide, place.model, "-o", theirs, "--tile-size", 256)
     assert (out / "classes.tif").read_bytes() == (theirs / "classes.tif").read_bytes()
 
@@ -203,7 +166,7 @@ def same_tables(a, b):
 def test_label_files_are_those_of_the_command_line(place, name):
     out, theirs = place.folder / f"{name}.gpkg", place.folder / "cli" / f"{name}.gpkg"
     parameters = {"SCENE": place.scene_layer, "LABELS": place.osm_layer, "OUTPUT": str(out)}
-    found = results(place, {name: parameters})[name]
+    found = results(place.folder, {name: parameters})[name]
     command(*name.split("_"), place.scene, place.osm, "-o", theirs)
     same_tables(out, theirs)
     assert found["seen"]
@@ -215,7 +178,9 @@ def test_label_files_are_those_of_the_command_line(place, name):
 def test_a_model_has_the_bytes_of_the_command_line(place):
     out, theirs = place.folder / "trained.safetensors", place.folder / "cli" / "trained.safetensors"
     values = {"STEPS": 1, "SCHEDULE": "paper", "ALIGN": False, "OUTPUT": str(out)}
-    results(place, {"train": {"SCENE": place.scene_layer, "LABELS": place.osm_layer, **values}})
+    results(
+        place.folder, {"train": {"SCENE": place.scene_layer, "LABELS": place.osm_layer, **values}}
+    )
     options = ["--steps", 1, "--schedule", "paper", "--no-align"]
     command("train", place.scene, place.osm, "-o", theirs, *options)
     assert out.read_bytes() == theirs.read_bytes()
@@ -227,7 +192,7 @@ def test_hits_are_those_of_the_command_line(place):
     extent = "789010,789040,6500930,6500960 [EPSG:2154]"
     out = str(folder / "hits.gpkg")
     found = results(
-        place,
+        place.folder,
         {
             "index_build": {"SCENE": place.scene_layer, "SIZE": 32, "OUTPUT": index},
             "index_query": {"INDEX": index, "K": 4, "EXTENT": extent, "OUTPUT": out},
