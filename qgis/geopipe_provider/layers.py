@@ -63,7 +63,9 @@ def layer_source(layer: QgsMapLayer) -> Source:
 
 
 def _check_crs(layer: QgsMapLayer, name: str) -> None:
-    if not layer.crs().isValid():
+    # GDAL calls what a GeoPackage leaves open a local CRS.
+    is_local = layer.crs().toWkt().startswith(("LOCAL_CS", "ENGCRS"))
+    if not layer.crs().isValid() or is_local:
         raise LayerError(f"{name} has no CRS: give its file one (Assign Projection).")
     own = layer.dataProvider().crs()
     if own != layer.crs():

@@ -4,11 +4,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyogrio
 import pytest
 from plugin_runs import HERE, command, in_qgis, results
 from qgis_process import NEEDS_QGIS, said
-from tiny_place import draw_place, lively
+from tiny_place import draw_place, lively, write_scene
 
 from geopipe.mapping import unfinished
 
@@ -80,6 +81,34 @@ def test_a_map_has_the_bytes_of_the_command_line(place, mapped):
         "features.gpkg|layername=roads": [True, "categorizedSymbol"],
     }
     assert found["results"]["PAGE"] == str(out / "report.html")
+
+
+def test_a_map_is_verified_or_it_is_said_why_not(place, mapped):
+    classes = f"layer:{mapped[0] / 'classes.tif'}"
+    other, _ = draw_place(place.folder, "other", (180, 200), seed=5)
+    steps = [{"SEED": 1}, {"SCENE": f"layer:{other}"}, {"MODEL": str(place.folder / "no.file")}]
+    good, changed, moved = in_qgis(
+        place.folder, [{"run": "verify", "with": {"MAP": classes, **more}} for more in steps]
+    )
+    assert good["error"] == ""
+    assert json.loads(good["results"]["JSON"])["ok"]
+    assert "ok: True" in good["log"]
+    assert "other.tif changed since the map was made: sha256 is" in changed["error"]
+    assert "no.file" in moved["error"]
+
+
+def test_a_model_is_exported_or_it_is_said_why_not(place):
+    pytest.importorskip("onnxruntime")
+    out, theirs = place.folder / "model.onnx", place.folder / "cli" / "model.onnx"
+    steps = [{"OUTPUT": str(out)}, {"OPSET": 99, "OUTPUT": f"{place.folder}/new.onnx"}]
+    good, refused = in_qgis(
+        place.folder,
+        [{"run": "export", "with": {"MODEL": str(place.model), **more}} for more in steps],
+    )
+    assert good["error"] == ""
+    command("export", place.model, "-o", theirs)
+    assert out.read_bytes() == theirs.read_bytes()
+    assert refused["error"] == "opset 99 is not supported - give --opset 13 to 20"
 
 
 def test_geopipe_sees_nothing_of_qgis(place, mapped):
@@ -215,6 +244,17 @@ def test_what_geopipe_would_read_otherwise_is_refused(tmp_path):
     draw_place(tmp_path, "scene", (40, 40))
     make_old(tmp_path / "scene.gpkg", tmp_path / "osm.gpkg")
     (tmp_path / "t.csv").write_text("x,y\n789010,6500950\n")
+    shapes = pyogrio.read_dataframe(tmp_path / "osm.gpkg").set_crs(None, allow_override=True)
+    old = {"VERSION": "1.2"}
+    pyogrio.write_dataframe(shapes, tmp_path / "bare.gpkg", layer="osm", dataset_options=old)
+    write_scene(tmp_path / "bare.tif", np.zeros((3, 40, 40), np.uint8), crs=None)
+    newer = tmp_path / "newer"
+    newer.write_text(
+        "#!/bin/sh\n"
+        '[ "$1" = --version ] && { echo "geopipe, version 9.9.0"; exit 0; }\n'
+        'echo "Error: No such option: --json" >&2; exit 2\n'
+    )
+    newer.chmod(0o755)
     answers = said(HERE / "refuse_layers.py", tmp_path, tmp_path)
     expected = {
         "edited": "has unsaved edits",
@@ -222,7 +262,11 @@ def test_what_geopipe_would_read_otherwise_is_refused(tmp_path):
         "moved": "was set to EPSG:3857 in this project, but its file says EPSG:2154",
         "memory": "exists in memory only",
         "table": "comes from the provider 'delimitedtext'",
+        "bare": "has no CRS: give its file one",
+        "bare scene": "has no CRS: give its file one",
+        "service": "comes from a web service, geopipe reads files: download the part",
         "program": "/bin/true is not geopipe",
+        "newer": "is geopipe, version 9.9.0; this plugin was made for 0.1: update the older one",
         "missing": "geopipe was not found on the PATH or in ~/.local/bin",
     }
     assert answers.keys() == expected.keys()
