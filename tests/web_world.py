@@ -62,6 +62,8 @@ class World(ThreadingHTTPServer):
     def reset(self):
         self.faults = []
         self.requests = []
+        self.posts = []
+        """(path, body) of each POST."""
         self.documents = {}
         """Path -> (media type, bytes): answers that are fixed."""
         self.empty = set()
@@ -92,11 +94,13 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))  # of a POST
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))  # of a POST
         server, parts = self.server, urlsplit(self.path)
         query = {k.upper(): v for k, v in parse_qsl(parts.query, True)}
         with server.lock:
             server.requests.append(self.path)
+            if self.command == "POST":
+                server.posts.append((self.path, body.decode()))
             server.agent = self.headers["User-Agent"]
         if query.get("REQUEST") == "GetFeature":
             return self.feature_page(query)

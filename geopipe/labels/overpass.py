@@ -1,5 +1,6 @@
 """OpenStreetMap data from the Overpass API."""
 
+import logging
 import re
 from types import MappingProxyType
 from typing import Any
@@ -7,21 +8,25 @@ from typing import Any
 import geopandas as gpd
 
 from geopipe.classes import ClassScheme
-from geopipe.errors import LabelError
+from geopipe.errors import LabelError, ServiceError
 from geopipe.labels.extent import Bounds
 from geopipe.labels.tags import all_keys
 from geopipe.labels.vectorfile import OSM_CREDIT
-from geopipe.web import USER_AGENT
+from geopipe.web import USER_AGENT, Client
+
+log = logging.getLogger(__name__)
 
 _SETTINGS = MappingProxyType(
     {
         "use_cache": False,  # a folder in the working directory
-        "overpass_rate_limit": False,  # offline, asking for a free slot waits a minute in silence
+        "overpass_rate_limit": False,  # the status is asked here: osmnx waits in silence
         "doh_url_template": None,  # a third party need not know the question
         "http_user_agent": USER_AGENT,
     }
 )
 """How osmnx is asked; when Overpass is busy osmnx still waits and asks again."""
+_LONGEST_WAIT_S = 300.0
+"""For a free slot; after that the query is sent all the same."""
 
 
 def read_overpass(bounds: Bounds, scheme: ClassScheme) -> tuple[dict[str, gpd.GeoDataFrame], str]:
@@ -52,6 +57,7 @@ def _download(bbox: Bounds, tags: dict[str, bool | list[str]]) -> gpd.GeoDataFra
     from requests.exceptions import RequestException
 
     try:
+        _wait_for_slot(Client(tries=1, timeout_s=20), osmnx.settings.overpass_url)
         frame = _ask(osmnx, bbox, tags)
     except InsufficientResponseError as e:
         raise LabelError(
@@ -65,6 +71,30 @@ def _download(bbox: Bounds, tags: dict[str, bool | list[str]]) -> gpd.GeoDataFra
             "give a file instead, e.g. an .osm.pbf extract of the region",
         ) from e
     return frame
+
+
+def _wait_for_slot(client: Client, url: str) -> None:
+    """Ask Overpass for its status and wait until it has a slot for this machine.
+
+    A server without a status is queried at once; if it is down, the error of the query says so.
+    """
+    try:
+        answer = client.get(f"{url.rstrip('/')}/status", absent=(404,))
+    except ServiceError as e:
+        log.info("no status of Overpass: %s", e.message)
+        return
+    wait = min(_LONGEST_WAIT_S, slot_wait(answer.content.decode("utf-8", "replace")))
+    if wait:
+        log.warning("Overpass has no free slot for this machine: asking in %.0f s", wait)
+        client.sleep(wait)
+
+
+def slot_wait(status: str) -> float:
+    """Seconds until there is a free slot by the text of ``/api/status``; 0: now, or not known."""
+    if re.search(r"[1-9]\d* slots? available now", status):
+        return 0.0
+    waits = re.findall(r"Slot available after: .*?, in (\d+) seconds", status)
+    return float(min(map(int, waits), default=0))
 
 
 def _ask(osmnx: Any, bbox: Bounds, tags: dict[str, bool | list[str]]) -> gpd.GeoDataFrame:
