@@ -64,6 +64,8 @@ class World(ThreadingHTTPServer):
         self.requests = []
         self.posts = []
         """(path, body) of each POST."""
+        self.busy = 0
+        """How many POSTs get HTTP 429."""
         self.documents = {}
         """Path -> (media type, bytes): answers that are fixed."""
         self.empty = set()
@@ -99,9 +101,12 @@ class Handler(BaseHTTPRequestHandler):
         query = {k.upper(): v for k, v in parse_qsl(parts.query, True)}
         with server.lock:
             server.requests.append(self.path)
+            server.agent = self.headers["User-Agent"]
             if self.command == "POST":
                 server.posts.append((self.path, body.decode()))
-            server.agent = self.headers["User-Agent"]
+                server.busy -= 1
+        if self.command == "POST" and server.busy >= 0:
+            return self.answer(429, b"", "text/plain")
         if query.get("REQUEST") == "GetFeature":
             return self.feature_page(query)
         if (

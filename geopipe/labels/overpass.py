@@ -3,7 +3,7 @@
 import logging
 import re
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 
@@ -13,6 +13,9 @@ from geopipe.labels.extent import Bounds
 from geopipe.labels.tags import all_keys
 from geopipe.labels.vectorfile import OSM_CREDIT
 from geopipe.web import USER_AGENT, Client
+
+if TYPE_CHECKING:
+    import requests
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +27,10 @@ _SETTINGS = MappingProxyType(
         "http_user_agent": USER_AGENT,
     }
 )
-"""How osmnx is asked; when Overpass is busy osmnx still waits and asks again."""
+"""How osmnx is asked."""
+_BUSY = (429, 504)
+"""Statuses after which osmnx waits for a minute and asks again, in silence and for ever."""
+_TRIES = 5
 _LONGEST_WAIT_S = 300.0
 """For a free slot; after that the query is sent all the same."""
 
@@ -97,11 +103,30 @@ def slot_wait(status: str) -> float:
     return float(min(map(int, waits), default=0))
 
 
+class _Patience:
+    """A hook of requests that says when Overpass is busy, and gives up after `_TRIES` answers."""
+
+    def __init__(self) -> None:
+        self._tries = 0
+
+    def __call__(self, response: "requests.Response", **_: Any) -> None:
+        if response.status_code not in _BUSY:
+            return
+        self._tries += 1
+        if self._tries == _TRIES:
+            raise LabelError(
+                f"Overpass is busy (HTTP {response.status_code}, tried {_TRIES} times)",
+                "try again later, or give a file instead, e.g. an .osm.pbf extract of the region",
+            )
+        log.warning("Overpass is busy (HTTP %d): asking again in a minute", response.status_code)
+
+
 def _ask(osmnx: Any, bbox: Bounds, tags: dict[str, bool | list[str]]) -> gpd.GeoDataFrame:
     """The query under `_SETTINGS`, which do not outlive it."""
-    before = {name: getattr(osmnx.settings, name) for name in _SETTINGS}
+    settings = {**_SETTINGS, "requests_kwargs": {"hooks": {"response": _Patience()}}}
+    before = {name: getattr(osmnx.settings, name) for name in settings}
     try:
-        for name, value in _SETTINGS.items():
+        for name, value in settings.items():
             setattr(osmnx.settings, name, value)
         return osmnx.features_from_bbox(bbox=bbox, tags=tags)
     finally:

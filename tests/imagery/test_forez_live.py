@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import time
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -102,8 +103,10 @@ Currently running queries (pid, space limit, time limit, start time):
 """
 
 
-def overpass(lon, lat, size=1e-4):
-    """A house as Overpass writes it."""
+def overpass(size=1e-4):
+    """A house in the place, as Overpass writes it."""
+    west, _, _, north = PLACE.extent.to_crs(4326).boundingbox
+    lon, lat = west + 5e-4, north - 5e-4
     corners = [(lon, lat), (lon + size, lat), (lon + size, lat + size), (lon, lat + size)]
     nodes = [{"type": "node", "id": i, "lon": x, "lat": y} for i, (x, y) in enumerate(corners, 1)]
     way = {"type": "way", "id": 9, "nodes": [1, 2, 3, 4, 1], "tags": {"building": "house"}}
@@ -113,9 +116,8 @@ def overpass(lon, lat, size=1e-4):
 def test_openstreetmap_is_asked_once_after_the_status(world, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(osmnx.settings, "overpass_url", world.url + "/api")
-    west, north = PLACE.extent.to_crs(4326).boundingbox[0::3]
     world.documents["/api/status"] = "text/plain", FREE.encode()
-    found = json.dumps(overpass(west + 5e-4, north - 5e-4)).encode()
+    found = json.dumps(overpass()).encode()
     world.documents["/api/interpreter"] = "application/json", found
     scheme = load_scheme("buildings")
     labels = open_labels(fetch_labels("fetch", PLACE, scheme), scheme, PLACE)
@@ -141,6 +143,25 @@ def test_a_busy_overpass_is_waited_for(world, client, status, seconds):
     _wait_for_slot(client, world.url + "/api/")
     assert client.pauses == [seconds] * (seconds > 0)
     assert slot_wait(status) == seconds
+
+
+@pytest.mark.parametrize("busy", [2, 9])
+def test_a_busy_overpass_is_told_and_given_up(world, tmp_path, monkeypatch, caplog, busy):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(osmnx.settings, "overpass_url", world.url + "/api")
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    found = json.dumps(overpass()).encode()
+    world.documents["/api/interpreter"] = "application/json", found
+    world.busy = busy
+    if busy < 5:
+        fetch_labels("fetch", PLACE, load_scheme("buildings"))
+    else:
+        with pytest.raises(LabelError, match=r"Overpass is busy \(HTTP 429, tried 5 times\)"):
+            fetch_labels("fetch", PLACE, load_scheme("buildings"))
+    told = "Overpass is busy (HTTP 429): asking again in a minute"
+    assert caplog.messages.count(told) == min(busy, 4)
+    assert len(world.posts) == min(busy + 1, 5)
+    assert osmnx.settings.requests_kwargs == {}
 
 
 def test_the_workflow_keeps_training_and_test_apart():
