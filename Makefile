@@ -47,11 +47,11 @@ test-qgis: setup ## results and the plugin in a real QGIS (Debian packages qgis 
 	$(BIN)/python -m pytest -m qgis tests/qgis -rs
 
 # make kit [PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"]
-kit: setup ## dist/kit: wheels, lock and docs, to install on a machine without internet
+kit: setup qgis-plugin ## dist/kit: wheels, lock, docs and QGIS plugin, to install on a machine without internet
 	rm -rf dist/kit && mkdir -p dist/kit
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check $(PIP_ARGS) --wheel-dir dist/kit/wheels --constraint requirements.lock ".[onnx]"
 	rm -rf build
-	cp -R README.md LICENSE requirements.lock docs sample_tiles workflows dist/kit
+	cp -R README.md LICENSE requirements.lock docs sample_tiles workflows dist/geopipe_provider.zip dist/kit
 	cp docs/install.md dist/kit/INSTALL.md
 	@du -sh dist/kit
 

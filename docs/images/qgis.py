@@ -2,7 +2,8 @@
 
 usage: GEOPIPE_SHOTS=FOLDER xvfb-run -s "-screen 0 1400x900x24" qgis --noversioncheck --nologo
        --profiles-path FOLDER --code docs/images/qgis.py
-FOLDER has scene.tif, osm.gpkg with a table buildings, and model.safetensors; geopipe is found.
+FOLDER has scene.tif, osm.gpkg with a table buildings, and model.safetensors; without the model only
+the dialogs are made. geopipe is found.
 """
 
 import os
@@ -48,21 +49,57 @@ def load(name: str, parameters: dict[str, Any]) -> None:
             iface.addVectorLayer(source, details.name, "ogr")
 
 
+TOWN = "4.060,4.070,45.600,45.608 [EPSG:4326]"
+FILLED: dict[str, dict[str, Any]] = {
+    "scene_wmts": {
+        "URL": "https://data.geopf.fr/wmts",
+        "LAYER": "ORTHOIMAGERY.ORTHOPHOTOS",
+        "BOUNDS": TOWN,
+        "GSD": 0.5,
+    },
+    "scene_wms": {
+        "URL": "https://data.geopf.fr/wms-r",
+        "LAYER": "ORTHOIMAGERY.ORTHO-SAT.PLEIADES.*",
+        "BOUNDS": TOWN,
+        "GSD": 0.5,
+    },
+    "scene_xyz": {"URL": "https://host/{z}/{x}/{y}.png", "BOUNDS": TOWN, "GSD": 0.5},
+    "scene_arcgis": {
+        "URL": "https://host/arcgis/rest/services/Ortho/ImageServer",
+        "BOUNDS": TOWN,
+        "GSD": 0.5,
+    },
+    "scene_stac": {
+        "URL": "https://earth-search.aws.element84.com/v1",
+        "COLLECTION": "naip",
+        "BOUNDS": "-104.99,-104.97,39.73,39.75 [EPSG:4326]",
+        "DATE": "2021-01-01/2021-12-31",
+    },
+    "map": {"MODEL": str(FOLDER / "model.safetensors"), "VECTORS": True},
+}
+"""What the dialogs of some algorithms are filled with."""
+
+
 def main() -> None:
     """All pictures."""
     sys.path.insert(0, str(Path("qgis").resolve()))
     from geopipe_provider import classFactory
+    from geopipe_provider.algorithms import COMMANDS
 
     plugin = classFactory(iface)
     plugin.initGui()
     scene = iface.addRasterLayer(str(FOLDER / "scene.tif"), "scene")
     osm = iface.addVectorLayer(f"{FOLDER}/osm.gpkg|layername=buildings", "buildings", "ogr")
-    model, out = str(FOLDER / "model.safetensors"), str(FOLDER / "map")
-    asked = {"SCENE": scene.id(), "MODEL": model, "OUTPUT": out, "VECTORS": True}
-    dialog("map", asked)
-    check = {"SCENE": scene.id(), "LABELS": osm.id(), "OUTPUT": str(FOLDER / "check.gpkg")}
-    dialog("labels_check", check)
-    load("map", {**asked, "OVERWRITE": True})
+    layers = {"SCENE": scene.id(), "LABELS": osm.id()}
+    for command in COMMANDS:
+        inputs = {p.name: layers[p.name] for p in command.parameters if p.name in layers}
+        if command.name in ("ask", "verify"):  # their scene is only given if it was moved
+            inputs = {}
+        dialog(command.name, {**inputs, **FILLED.get(command.name, {})})
+    if not (FOLDER / "model.safetensors").exists():
+        os._exit(0)
+    values = {"SCENE": scene.id(), "OUTPUT": str(FOLDER / "map"), "OVERWRITE": True}
+    load("map", {**FILLED["map"], **values})
     QgsProject.instance().removeMapLayer(osm.id())
     iface.mainWindow().resize(1200, 760)
     iface.setActiveLayer(scene)

@@ -1,27 +1,38 @@
 """OpenStreetMap data from the Overpass API."""
 
+import logging
 import re
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 
 from geopipe.classes import ClassScheme
-from geopipe.errors import LabelError
+from geopipe.errors import LabelError, ServiceError
 from geopipe.labels.extent import Bounds
 from geopipe.labels.tags import all_keys
 from geopipe.labels.vectorfile import OSM_CREDIT
-from geopipe.web import USER_AGENT
+from geopipe.web import USER_AGENT, Client
+
+if TYPE_CHECKING:
+    import requests
+
+log = logging.getLogger(__name__)
 
 _SETTINGS = MappingProxyType(
     {
         "use_cache": False,  # a folder in the working directory
-        "overpass_rate_limit": False,  # offline, asking for a free slot waits a minute in silence
+        "overpass_rate_limit": False,  # the status is asked here: osmnx waits in silence
         "doh_url_template": None,  # a third party need not know the question
         "http_user_agent": USER_AGENT,
     }
 )
-"""How osmnx is asked; when Overpass is busy osmnx still waits and asks again."""
+"""How osmnx is asked."""
+_BUSY = (429, 504)
+"""Statuses after which osmnx waits for a minute and asks again, in silence and for ever."""
+_TRIES = 5
+_LONGEST_WAIT_S = 300.0
+"""For a free slot; after that the query is sent all the same."""
 
 
 def read_overpass(bounds: Bounds, scheme: ClassScheme) -> tuple[dict[str, gpd.GeoDataFrame], str]:
@@ -52,6 +63,7 @@ def _download(bbox: Bounds, tags: dict[str, bool | list[str]]) -> gpd.GeoDataFra
     from requests.exceptions import RequestException
 
     try:
+        _wait_for_slot(Client(tries=1, timeout_s=20), osmnx.settings.overpass_url)
         frame = _ask(osmnx, bbox, tags)
     except InsufficientResponseError as e:
         raise LabelError(
@@ -67,11 +79,54 @@ def _download(bbox: Bounds, tags: dict[str, bool | list[str]]) -> gpd.GeoDataFra
     return frame
 
 
+def _wait_for_slot(client: Client, url: str) -> None:
+    """Ask Overpass for its status and wait until it has a slot for this machine.
+
+    A server without a status is queried at once; if it is down, the error of the query says so.
+    """
+    try:
+        answer = client.get(f"{url.rstrip('/')}/status", absent=(404,))
+    except ServiceError as e:
+        log.info("no status of Overpass: %s", e.message)
+        return
+    wait = min(_LONGEST_WAIT_S, slot_wait(answer.content.decode("utf-8", "replace")))
+    if wait:
+        log.warning("Overpass has no free slot for this machine: asking in %.0f s", wait)
+        client.sleep(wait)
+
+
+def slot_wait(status: str) -> float:
+    """Seconds until there is a free slot by the text of ``/api/status``; 0: now, or not known."""
+    if re.search(r"[1-9]\d* slots? available now", status):
+        return 0.0
+    waits = re.findall(r"Slot available after: .*?, in (\d+) seconds", status)
+    return float(min(map(int, waits), default=0))
+
+
+class _Patience:
+    """A hook of requests that says when Overpass is busy, and gives up after `_TRIES` answers."""
+
+    def __init__(self) -> None:
+        self._tries = 0
+
+    def __call__(self, response: "requests.Response", **_: Any) -> None:
+        if response.status_code not in _BUSY:
+            return
+        self._tries += 1
+        if self._tries == _TRIES:
+            raise LabelError(
+                f"Overpass is busy (HTTP {response.status_code}, tried {_TRIES} times)",
+                "try again later, or give a file instead, e.g. an .osm.pbf extract of the region",
+            )
+        log.warning("Overpass is busy (HTTP %d): asking again in a minute", response.status_code)
+
+
 def _ask(osmnx: Any, bbox: Bounds, tags: dict[str, bool | list[str]]) -> gpd.GeoDataFrame:
     """The query under `_SETTINGS`, which do not outlive it."""
-    before = {name: getattr(osmnx.settings, name) for name in _SETTINGS}
+    settings = {**_SETTINGS, "requests_kwargs": {"hooks": {"response": _Patience()}}}
+    before = {name: getattr(osmnx.settings, name) for name in settings}
     try:
-        for name, value in _SETTINGS.items():
+        for name, value in settings.items():
             setattr(osmnx.settings, name, value)
         return osmnx.features_from_bbox(bbox=bbox, tags=tags)
     finally:

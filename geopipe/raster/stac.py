@@ -125,10 +125,14 @@ def _describe(asset: pystac.Asset, key: str, geobox: GeoBox, scheme: ClassScheme
 
 
 def class_objects(scheme: ClassScheme) -> list[dict[str, Any]]:
-    """The classes of a scheme as the classification extension describes them."""
+    """The classes of a scheme as the classification extension describes them.
+
+    Version 2 of it, which maps name, requires `name`; version 1.1, to which MLM 1.4 refers,
+    requires `description`.
+    """
     return [
         Classification.create(
-            value=i, name=slug, title=c.name, color_hint=c.color[1:].upper()
+            value=i, name=slug, title=c.name, description=c.name, color_hint=c.color[1:].upper()
         ).to_dict()
         for i, (c, slug) in enumerate(zip(scheme.classes, _slugs(scheme), strict=True))
     ]

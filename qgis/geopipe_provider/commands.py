@@ -10,7 +10,7 @@ LAYER_KINDS = ("raster", "vector", "layer")
 OUTPUT_KINDS = ("output file", "output folder")
 KINDS = (
     *LAYER_KINDS, *OUTPUT_KINDS, "file", "folder", "text", "texts", "integer", "number", "choice",
-    "flag", "extent", "point",
+    "flag", "extent", "bounds", "point",
 )  # fmt: skip
 POSITIONAL = ""
 """The `flag` of an argument that is given by its place."""
@@ -30,8 +30,8 @@ class Parameter:
 
     Attributes:
         name: What QGIS calls it, in capitals.
-        kind: One of `KINDS`. A "point" becomes a box of `side_of` metres around it, and "texts"
-            are separated by commas.
+        kind: One of `KINDS`. A "point" becomes a box of `side_of` metres around it; "texts" are
+            separated by commas; "bounds" are an extent that the command takes as four words.
         label: What the dialog says.
         flag: Its option; `POSITIONAL`; or None when it isn't on the command line.
         default: Value that the dialog starts with; None: empty.
@@ -128,7 +128,10 @@ def _words(parameter: Parameter, value: Any) -> list[str]:
             words += _option(parameter.layer_flag, value.table)
         return words
     if isinstance(value, tuple):
-        value = ",".join(f"{number:.9f}" for number in value)
+        numbers = [f"{number:.9f}" for number in value]
+        if parameter.kind == "bounds":
+            return [flag, *numbers]
+        value = ",".join(numbers)
     if isinstance(value, float):
         value = f"{value:.12g}"
     return [*_option(flag, str(value)), *parameter.companions]

@@ -12,6 +12,8 @@ from .results import geopackage_tables
 _WITHOUT_TABLES = (".osm", ".pbf", ".bz2", ".parquet")
 """Files whose layers GDAL makes up; geopipe reads them whole."""
 _FILE_PROVIDERS = ("gdal", "ogr")
+_SERVICE_PROVIDERS = ("wms", "wcs", "arcgismapserver")
+"""Services of images; QGIS reads WMTS and XYZ tiles by "wms" as well."""
 
 
 class LayerError(Exception):
@@ -32,6 +34,11 @@ def layer_source(layer: QgsMapLayer) -> Source:
     if provider == "memory":
         raise LayerError(
             f"{name} exists in memory only: make it permanent (Export > Save Features As)."
+        )
+    if provider in _SERVICE_PROVIDERS:
+        raise LayerError(
+            f"{name} comes from a web service, geopipe reads files: download the part that you "
+            "need with one of the algorithms in the group Scenes."
         )
     if provider not in _FILE_PROVIDERS:
         kind = "GeoPackage" if is_vector else "GeoTIFF"
@@ -56,7 +63,9 @@ def layer_source(layer: QgsMapLayer) -> Source:
 
 
 def _check_crs(layer: QgsMapLayer, name: str) -> None:
-    if not layer.crs().isValid():
+    # GDAL calls what a GeoPackage leaves open a local CRS.
+    is_local = layer.crs().toWkt().startswith(("LOCAL_CS", "ENGCRS"))
+    if not layer.crs().isValid() or is_local:
         raise LayerError(f"{name} has no CRS: give its file one (Assign Projection).")
     own = layer.dataProvider().crs()
     if own != layer.crs():

@@ -84,6 +84,7 @@ def _definition(p: Parameter) -> QgsProcessingParameterDefinition:
         "vector": QgsProcessingParameterVectorLayer,
         "layer": QgsProcessingParameterMapLayer,
         "extent": QgsProcessingParameterExtent,
+        "bounds": QgsProcessingParameterExtent,
         "point": QgsProcessingParameterPoint,
         "output folder": QgsProcessingParameterFolderDestination,
     }
@@ -127,7 +128,7 @@ class Values:
             side = a.parameterAsDouble(self._parameters, p.side_of, self._context)
             point = a.parameterAsPoint(*arguments, lonlat)
             return box_around(point.x(), point.y(), side)
-        if p.kind == "extent":
+        if p.kind in ("extent", "bounds"):
             box = a.parameterAsExtent(*arguments, lonlat)
             return box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()
         return a.parameterAsString(*arguments)

@@ -99,6 +99,13 @@ def test_the_schema_refuses_what_the_extension_does(saved):
     broken(lambda i: i["properties"].pop("mlm:input"))
     broken(lambda i: i["properties"].update({"mlm:unknown": 1}))
     broken(lambda i: i["properties"]["mlm:input"][0]["value_scaling"][0].pop("stddev"))
+    classes = item["properties"]["mlm:output"][0]["classification:classes"]
+    assert [c["description"] for c in classes] == ["background", "building", "road"]
+    for key in ("value", "name", "description"):
+        broken(
+            lambda i, k=key: i["properties"]["mlm:output"][0]["classification:classes"][0].pop(k)
+        )
+    broken(lambda i: i["stac_extensions"].pop())
     broken(lambda i: i["assets"]["model"].update({"mlm:name": "x y z"}))
 
 

@@ -4,10 +4,12 @@ import json
 import re
 import shlex
 import subprocess
+import time
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import geopandas as gpd
+import osmnx
 import pyogrio
 import pytest
 import rasterio
@@ -20,7 +22,8 @@ from web_world import mercator_set, wfs, wmts, wmts_layer
 from geopipe.classes import load_scheme
 from geopipe.cli.main import main
 from geopipe.errors import LabelError, OutputError, ServiceError
-from geopipe.labels import open_labels
+from geopipe.labels import fetch_labels, open_labels
+from geopipe.labels.overpass import _wait_for_slot, slot_wait
 from geopipe.labels.wfs import download_wfs
 from geopipe.workflow.schema import load_workflow
 
@@ -89,6 +92,76 @@ def test_the_downloads_of_make(world, tmp_path):
     labels = open_labels(tmp_path / "bdtopo.gpkg", load_scheme("buildings"), box)
     assert labels.counts == (0, 12)
     assert labels.credit == "IGN, BD TOPO, Licence Ouverte 2.0"
+
+
+FREE = "Connected as: 1\nRate limit: 2\n2 slots available now.\nCurrently running queries:\n"
+BUSY = """Connected as: 1
+Rate limit: 2
+Slot available after: 2026-05-01T10:00:40Z, in 40 seconds.
+Slot available after: 2026-05-01T10:00:07Z, in 7 seconds.
+Currently running queries (pid, space limit, time limit, start time):
+"""
+
+
+def overpass(size=1e-4):
+    """A house in the place, as Overpass writes it."""
+    west, _, _, north = PLACE.extent.to_crs(4326).boundingbox
+    lon, lat = west + 5e-4, north - 5e-4
+    corners = [(lon, lat), (lon + size, lat), (lon + size, lat + size), (lon, lat + size)]
+    nodes = [{"type": "node", "id": i, "lon": x, "lat": y} for i, (x, y) in enumerate(corners, 1)]
+    way = {"type": "way", "id": 9, "nodes": [1, 2, 3, 4, 1], "tags": {"building": "house"}}
+    return {"version": 0.6, "generator": "Overpass API", "elements": [*nodes, way]}
+
+
+def test_openstreetmap_is_asked_once_after_the_status(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(osmnx.settings, "overpass_url", world.url + "/api")
+    world.documents["/api/status"] = "text/plain", FREE.encode()
+    found = json.dumps(overpass()).encode()
+    world.documents["/api/interpreter"] = "application/json", found
+    scheme = load_scheme("buildings")
+    labels = open_labels(fetch_labels("fetch", PLACE, scheme), scheme, PLACE)
+    assert labels.counts == (0, 1)
+    assert "OpenStreetMap" in labels.credit
+    assert world.requests == ["/api/status", "/api/interpreter"]
+    assert world.agent.startswith("geopipe/")
+    ((_, body),) = world.posts
+    query = dict(parse_qsl(body))["data"]
+    assert "building" in query
+    assert "out;" in query
+    assert "highway" not in query
+    fetch_labels("fetch", PLACE, scheme)
+    assert len(world.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds"),
+    [(FREE, 0), (BUSY, 7), (BUSY + "1 slot available now.", 0), ("Rate limit: 0", 0), ("", 0)],
+)
+def test_a_busy_overpass_is_waited_for(world, client, status, seconds):
+    world.documents["/api/status"] = "text/plain", status.encode()
+    _wait_for_slot(client, world.url + "/api/")
+    assert client.pauses == [seconds] * (seconds > 0)
+    assert slot_wait(status) == seconds
+
+
+@pytest.mark.parametrize("busy", [2, 9])
+def test_a_busy_overpass_is_told_and_given_up(world, tmp_path, monkeypatch, caplog, busy):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(osmnx.settings, "overpass_url", world.url + "/api")
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    found = json.dumps(overpass()).encode()
+    world.documents["/api/interpreter"] = "application/json", found
+    world.busy = busy
+    if busy < 5:
+        fetch_labels("fetch", PLACE, load_scheme("buildings"))
+    else:
+        with pytest.raises(LabelError, match=r"Overpass is busy \(HTTP 429, tried 5 times\)"):
+            fetch_labels("fetch", PLACE, load_scheme("buildings"))
+    told = "Overpass is busy (HTTP 429): asking again in a minute"
+    assert caplog.messages.count(told) == min(busy, 4)
+    assert len(world.posts) == min(busy + 1, 5)
+    assert osmnx.settings.requests_kwargs == {}
 
 
 def test_the_workflow_keeps_training_and_test_apart():

@@ -1,16 +1,13 @@
 """Images found by STAC: windows of GeoTIFFs on the web, the newest on top."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 import rasterio
-import rasterio.warp
-import shapely
 from affine import Affine
+from stac_world import image_server, item, publish
 from web_world import colours
 
 from geopipe.errors import ServiceError
@@ -19,7 +16,6 @@ from geopipe.imagery.plan import DownloadLimits, bounds_in
 from geopipe.imagery.stac import plan_stac
 from geopipe.raster.opening import release
 
-SERVER = Path(__file__).parents[1] / "raster" / "test_remote.py"
 BOUNDS = (4.0660, 45.6050, 4.0690, 45.6070)
 LIMITS = DownloadLimits()
 LEFT, TOP = 783_000.0, 6_502_400.0
@@ -46,27 +42,9 @@ def files(tmp_path_factory):
             dtype="uint8", crs="EPSG:2154", transform=Affine(pixel, 0, x, 0, -pixel, y), nodata=0,
         ) as out:  # fmt: skip
             out.write(data.astype(np.uint8))
-    run = subprocess.Popen(
-        [sys.executable, str(SERVER), str(folder)], stdout=subprocess.PIPE, text=True
-    )
-    yield f"http://127.0.0.1:{run.stdout.readline().strip()}", folder
-    release()
-    run.kill()
-    run.wait()
-
-
-def item(url, name, when, folder):
-    with rasterio.open(folder / f"{name}.tif") as src:
-        box = rasterio.warp.transform_bounds(src.crs, 4326, *src.bounds)
-    shape = json.loads(shapely.to_geojson(shapely.box(*box)))
-    return {
-        "type": "Feature", "id": name, "geometry": shape,
-        "properties": {"datetime": when}, "links": [],
-        "assets": {
-            "visual": {"href": f"{url}/ok/{name}.tif", "type": "image/tiff; application=geotiff"},
-            "thumbnail": {"href": "./t.png", "type": "image/png"},
-        },
-    }  # fmt: skip
+    with image_server(folder) as url:
+        yield url, folder
+        release()
 
 
 @pytest.fixture
@@ -76,15 +54,8 @@ def api(world, files):
         item(url, "old", "2022-05-01T10:00:00Z", folder),
         item(url, "west", "2024-05-01T10:00:00Z", folder),
     ]
-
-    def answer(items):
-        tables = {"type": "FeatureCollection", "features": items, "links": []}
-        world.documents["/stac/search"] = "application/geo+json", json.dumps(tables).encode()
-
-    about = {"id": "ortho", "license": "CC-BY-4.0", "providers": [{"name": "The Agency"}]}
-    world.documents["/stac/collections/ortho"] = "application/json", json.dumps(about).encode()
-    answer(found)
-    world.items, world.answer = found, answer
+    publish(world, found)
+    world.items, world.answer = found, partial(publish, world)
     return world
 
 

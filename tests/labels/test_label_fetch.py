@@ -15,7 +15,8 @@ from geopipe.labels import fetch_labels, open_labels
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """The folder that answers are kept in."""
+    """The folder that answers are kept in; Overpass is a closed port of this machine."""
+    monkeypatch.setattr(osmnx.settings, "overpass_url", "http://127.0.0.1:9/api")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "geopipe" / "osm"
 
@@ -115,7 +116,6 @@ def test_no_answer(cache, scheme, plane, monkeypatch, error, message):
 
 def test_really_offline(cache, scheme, plane, monkeypatch):
     """A closed port of this machine: osmnx itself gives up at once, without a minute's pause."""
-    monkeypatch.setattr(osmnx.settings, "overpass_url", "http://127.0.0.1:9/api")
     with pytest.raises(LabelError, match=r"no answer from Overpass \(http://127\.0\.0\.1:9/api\)"):
         fetch_osm(plane, scheme)
     assert list(cache.iterdir()) == []

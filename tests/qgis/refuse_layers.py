@@ -1,6 +1,7 @@
 """Give the plugin layers that geopipe cannot read as they are shown (/usr/bin/python3).
 
-usage: refuse_layers.py FOLDER, which has scene.tif, osm.gpkg and t.csv
+usage: refuse_layers.py FOLDER, which has scene.tif, osm.gpkg, t.csv, and without a CRS bare.tif and
+bare.gpkg, and the program newer
 """
 
 import os
@@ -40,15 +41,29 @@ def main(folder):
                     "delimitedtext")  # fmt: skip
     scene = QgsRasterLayer(raster, "scene")
     QgsProject.instance().addMapLayer(scene)
+    bare = vectors("bare", f"{folder}/bare.gpkg|layername=osm")
     answers = {}
-    for layer in (edited, filtered, moved, memory, table):
+    for layer in (edited, filtered, moved, memory, table, bare):
         parameters = {"SCENE": scene, "LABELS": layer, "OUTPUT": f"{folder}/out.gpkg"}
         answers[layer.name()] = run(processing, "labels_align", parameters)["error"]
     edited.rollBack()
     QgsProject.instance().removeMapLayer(filtered.id())
     QgsProject.instance().removeMapLayer(moved.id())
+    tiles = "type=xyz&url=http://127.0.0.1:9/{z}/{x}/{y}.png&zmax=18&zmin=0"
+    for name, source, provider in (
+        ("bare scene", f"{folder}/bare.tif", "gdal"),
+        ("service", tiles, "wms"),
+    ):
+        layer = QgsRasterLayer(source, name, provider)
+        QgsProject.instance().addMapLayer(layer)
+        parameters = {"SCENE": layer, "OUTPUT": f"{folder}/map"}
+        answers[name] = run(processing, "map", parameters)["error"]
     parameters = {"SCENE": scene, "LABELS": vector, "OUTPUT": f"{folder}/out.gpkg"}
     answers["program"] = run(processing, "labels_align", parameters)["error"]
+    start.plugin.unload()
+    processing = start(f"{folder}/newer")
+    found = run(processing, "labels_align", parameters)
+    answers["newer"] = "\n".join([*found["log"], found["error"]])
     start.plugin.unload()
     os.environ["PATH"], os.environ["HOME"] = "/nowhere", "/nowhere"
     processing = start("")

@@ -48,9 +48,12 @@ def seen(source):
     return [layer.isValid(), renderer and renderer.type()]
 
 
-def cancel_later(feedback, journal):
-    """Press Cancel once `journal` tells of three tiles."""
-    while not (journal.exists() and journal.read_text().count("\n") > 3):
+def cancel_later(feedback, tiles):
+    """Press Cancel once three tiles are done: lines of a journal, or files in a folder."""
+    while not (
+        tiles.exists()
+        and (len(list(tiles.iterdir())) if tiles.is_dir() else tiles.read_text().count("\n")) > 3
+    ):
         time.sleep(0.05)
     feedback.cancel()
 

@@ -88,6 +88,13 @@ def test_names_are_unique_and_outputs_are_loaded_from_one(command):
     assert names[-1] == "OUTPUT"
 
 
+@each_command
+def test_the_guide_shows_its_dialog(command):
+    picture = f"images/qgis-{command.name.replace('_', '-')}.png"
+    assert f"![{command.title}]({picture})" in (ROOT / "docs" / "qgis.md").read_text("utf-8")
+    assert (ROOT / "docs" / picture).is_file()
+
+
 def parsed(command, values):
     """What geopipe's own parser makes of the arguments."""
     words = command.arguments(values)
@@ -135,6 +142,16 @@ def test_a_place_is_a_box_in_longitude_and_latitude():
     assert (given["box_crs"], given["k"], given["like"]) == ("lonlat", 5, ("3", "4"))
     image = parsed(BY_NAME["index_query"], {"INDEX": "i", "IMAGE": "a.png"})
     assert (image["image"], image["box"], image["box_crs"]) == ("a.png", None, "scene")
+
+
+def test_an_extent_is_the_bounds_of_a_scene():
+    values = {"URL": "https://h/{z}/{x}/{y}", "BOUNDS": (-3.5, 45.0, -3.25, 45.5), "GSD": 0.5}
+    given = parsed(BY_NAME["scene_xyz"], {**values, "TMS": True, "OUTPUT": "s.tif"})
+    assert (given["url"], given["bounds"]) == (values["URL"], values["BOUNDS"])
+    assert (given["gsd"], given["tms"], given["out"]) == (0.5, True, Path("s.tif"))
+    values = {"URL": "https://h/wms", "LAYER": "-A", "BOUNDS": (1.0, 2.0, 3.0, 4.0), "GSD": 0.2}
+    assert parsed(BY_NAME["scene_wms"], {**values, "OUTPUT": "s.tif"})["layer"] == "-A"
+    assert parsed(BY_NAME["scene_wms"], {**values, "LAYER": "", "OUTPUT": "s.tif"})["layer"] is None
 
 
 # -- the package

@@ -1,20 +1,18 @@
 """The plugin in QGIS itself: what it makes is what the command line makes."""
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyogrio
 import pytest
+from plugin_runs import HERE, command, in_qgis, results
 from qgis_process import NEEDS_QGIS, said
-from tiny_place import draw_place, lively
+from tiny_place import draw_place, lively, write_scene
 
 from geopipe.mapping import unfinished
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 pytestmark = [*NEEDS_QGIS, pytest.mark.timeout(900)]
 SCHEME = "buildings-roads"
 SLOW = (
@@ -22,33 +20,6 @@ SLOW = (
     "Journal.add = lambda *a: (add(*a), time.sleep(0.3));"
 )
 """A tile takes long enough for Cancel to come in time."""
-
-
-def executable(path, before=""):
-    """A program geopipe that runs this checkout, and keeps the environment that it was given."""
-    code = f"{before}from geopipe.cli import main; main()"
-    path.write_text(
-        f'#!/bin/sh\nenv > "$0.env"\nPYTHONPATH={ROOT} OMP_NUM_THREADS=1 '
-        f"exec {sys.executable} -c '{code}' \"$@\"\n"
-    )
-    path.chmod(0o755)
-    return path
-
-
-def in_qgis(folder, steps, before=""):
-    plan = folder / "steps.json"
-    plan.write_text(json.dumps(steps))
-    return said(
-        HERE / "run_provider.py", folder, executable(folder / "geopipe", before), plan, seconds=800
-    )
-
-
-def command(*words):
-    """What the command line prints: a process of its own, with as many threads as QGIS starts."""
-    line = [sys.executable, "-c", "from geopipe.cli import main; main()", *map(str, words)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -84,13 +55,6 @@ def place(tmp_path_factory, make_model):
     return Place(folder, scene, osm, folder / "model.safetensors")
 
 
-def results(place, steps, before=""):
-    """What came of algorithms that went well, by name."""
-    found = in_qgis(place.folder, [{"run": n, "with": p} for n, p in steps.items()], before)
-    assert [f["error"] for f in found] == [""] * len(found)
-    return dict(zip(steps, found, strict=True))
-
-
 # -- a map and its accuracy
 
 
@@ -99,7 +63,7 @@ def mapped(place):
     """A map made in QGIS; its folder and what came of the run."""
     out = place.folder / "map"
     parameters = {"SCENE": place.scene_layer, "MODEL": str(place.model), "VECTORS": True}
-    return out, results(place, {"map": {**parameters, "OUTPUT": str(out)}})["map"]
+    return out, results(place.folder, {"map": {**parameters, "OUTPUT": str(out)}})["map"]
 
 
 def test_a_map_has_the_bytes_of_the_command_line(place, mapped):
@@ -119,6 +83,34 @@ def test_a_map_has_the_bytes_of_the_command_line(place, mapped):
     assert found["results"]["PAGE"] == str(out / "report.html")
 
 
+def test_a_map_is_verified_or_it_is_said_why_not(place, mapped):
+    classes = f"layer:{mapped[0] / 'classes.tif'}"
+    other, _ = draw_place(place.folder, "other", (180, 200), seed=5)
+    steps = [{"SEED": 1}, {"SCENE": f"layer:{other}"}, {"MODEL": str(place.folder / "no.file")}]
+    good, changed, moved = in_qgis(
+        place.folder, [{"run": "verify", "with": {"MAP": classes, **more}} for more in steps]
+    )
+    assert good["error"] == ""
+    assert json.loads(good["results"]["JSON"])["ok"]
+    assert "ok: True" in good["log"]
+    assert "other.tif changed since the map was made: sha256 is" in changed["error"]
+    assert "no.file" in moved["error"]
+
+
+def test_a_model_is_exported_or_it_is_said_why_not(place):
+    pytest.importorskip("onnxruntime")
+    out, theirs = place.folder / "model.onnx", place.folder / "cli" / "model.onnx"
+    steps = [{"OUTPUT": str(out)}, {"OPSET": 99, "OUTPUT": f"{place.folder}/new.onnx"}]
+    good, refused = in_qgis(
+        place.folder,
+        [{"run": "export", "with": {"MODEL": str(place.model), **more}} for more in steps],
+    )
+    assert good["error"] == ""
+    command("export", place.model, "-o", theirs)
+    assert out.read_bytes() == theirs.read_bytes()
+    assert refused["error"] == "opset 99 is not supported - give --opset 13 to 20"
+
+
 def test_geopipe_sees_nothing_of_qgis(place, mapped):
     names = {line.split("=")[0] for line in (place.folder / "geopipe.env").read_text().split("\n")}
     assert not [n for n in names if n.startswith(("QT_", "QGIS", "GDAL_", "PROJ_", "PYTHONP"))]
@@ -130,7 +122,7 @@ def test_changes_are_those_of_the_command_line(place, mapped):
     features, theirs = mapped[0] / "features.gpkg", place.folder / "cli" / "changes.gpkg"
     parameters = {"MAP": f"layer:{features}|layername=buildings", "OSM": place.osm_layer}
     more = {"ALIGN": False, "OUTPUT": str(out), "JOSM": str(josm)}
-    found = results(place, {"compare": {**parameters, **more}})["compare"]
+    found = results(place.folder, {"compare": {**parameters, **more}})["compare"]
     command("compare", features, place.osm, "-o", theirs, "--no-align", "--layer", "osm")
     same_tables(out, theirs)
     assert josm.read_text().startswith("<?xml")
@@ -182,7 +174,7 @@ def test_cancel_keeps_the_tiles_and_the_next_run_goes_on(place):
     assert unfinished(Path(f"{out}.part"))
     assert not out.exists()
     assert "Stopped. The same run, with the same output, goes on." in stopped["log"]
-    results(place, {"map": parameters})
+    results(place.folder, {"map": parameters})
     command("map", wide, place.model, "-o", theirs, "--tile-size", 256)
     assert (out / "classes.tif").read_bytes() == (theirs / "classes.tif").read_bytes()
 
@@ -203,7 +195,7 @@ def same_tables(a, b):
 def test_label_files_are_those_of_the_command_line(place, name):
     out, theirs = place.folder / f"{name}.gpkg", place.folder / "cli" / f"{name}.gpkg"
     parameters = {"SCENE": place.scene_layer, "LABELS": place.osm_layer, "OUTPUT": str(out)}
-    found = results(place, {name: parameters})[name]
+    found = results(place.folder, {name: parameters})[name]
     command(*name.split("_"), place.scene, place.osm, "-o", theirs)
     same_tables(out, theirs)
     assert found["seen"]
@@ -215,7 +207,9 @@ def test_label_files_are_those_of_the_command_line(place, name):
 def test_a_model_has_the_bytes_of_the_command_line(place):
     out, theirs = place.folder / "trained.safetensors", place.folder / "cli" / "trained.safetensors"
     values = {"STEPS": 1, "SCHEDULE": "paper", "ALIGN": False, "OUTPUT": str(out)}
-    results(place, {"train": {"SCENE": place.scene_layer, "LABELS": place.osm_layer, **values}})
+    results(
+        place.folder, {"train": {"SCENE": place.scene_layer, "LABELS": place.osm_layer, **values}}
+    )
     options = ["--steps", 1, "--schedule", "paper", "--no-align"]
     command("train", place.scene, place.osm, "-o", theirs, *options)
     assert out.read_bytes() == theirs.read_bytes()
@@ -227,7 +221,7 @@ def test_hits_are_those_of_the_command_line(place):
     extent = "789010,789040,6500930,6500960 [EPSG:2154]"
     out = str(folder / "hits.gpkg")
     found = results(
-        place,
+        place.folder,
         {
             "index_build": {"SCENE": place.scene_layer, "SIZE": 32, "OUTPUT": index},
             "index_query": {"INDEX": index, "K": 4, "EXTENT": extent, "OUTPUT": out},
@@ -250,6 +244,17 @@ def test_what_geopipe_would_read_otherwise_is_refused(tmp_path):
     draw_place(tmp_path, "scene", (40, 40))
     make_old(tmp_path / "scene.gpkg", tmp_path / "osm.gpkg")
     (tmp_path / "t.csv").write_text("x,y\n789010,6500950\n")
+    shapes = pyogrio.read_dataframe(tmp_path / "osm.gpkg").set_crs(None, allow_override=True)
+    old = {"VERSION": "1.2"}
+    pyogrio.write_dataframe(shapes, tmp_path / "bare.gpkg", layer="osm", dataset_options=old)
+    write_scene(tmp_path / "bare.tif", np.zeros((3, 40, 40), np.uint8), crs=None)
+    newer = tmp_path / "newer"
+    newer.write_text(
+        "#!/bin/sh\n"
+        '[ "$1" = --version ] && { echo "geopipe, version 9.9.0"; exit 0; }\n'
+        'echo "Error: No such option: --json" >&2; exit 2\n'
+    )
+    newer.chmod(0o755)
     answers = said(HERE / "refuse_layers.py", tmp_path, tmp_path)
     expected = {
         "edited": "has unsaved edits",
@@ -257,7 +262,11 @@ def test_what_geopipe_would_read_otherwise_is_refused(tmp_path):
         "moved": "was set to EPSG:3857 in this project, but its file says EPSG:2154",
         "memory": "exists in memory only",
         "table": "comes from the provider 'delimitedtext'",
+        "bare": "has no CRS: give its file one",
+        "bare scene": "has no CRS: give its file one",
+        "service": "comes from a web service, geopipe reads files: download the part",
         "program": "/bin/true is not geopipe",
+        "newer": "is geopipe, version 9.9.0; this plugin was made for 0.1: update the older one",
         "missing": "geopipe was not found on the PATH or in ~/.local/bin",
     }
     assert answers.keys() == expected.keys()

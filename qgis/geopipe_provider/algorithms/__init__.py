@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from . import accuracy, changes, labels, mapping, search, training
+from . import accuracy, changes, labels, mapping, scenes, search, training
 
 COMMANDS = (
+    *scenes.COMMANDS,
     *labels.COMMANDS,
     *training.COMMANDS,
     *mapping.COMMANDS,

@@ -1,9 +1,9 @@
-"""Map a scene."""
+"""Map a scene, verify a map."""
 
 from __future__ import annotations
 
 from ..commands import Command, Parameter
-from .shared import BANDS, DEVICE, MODELS, NODATA, OVERWRITE, SCENE
+from .shared import BANDS, DEVICE, MAP, MODELS, NODATA, OVERWRITE, SCENE
 
 COMMANDS = (
     Command(
@@ -84,5 +84,36 @@ COMMANDS = (
         ),
         loads=("classes.tif", "features.gpkg", "confidence.tif", "out_of_domain.gpkg"),
         page="report.html",
+    ),
+    Command(
+        "verify",
+        "Verify a map",
+        "Maps",
+        "Computes random tiles of a map again from the scene and the model that it names, and "
+        "compares them. The log says with what chance tampering would have been detected.",
+        (
+            MAP,
+            Parameter("TILES", "integer", "Number of tiles", "--tiles", default=20, minimum=1),
+            Parameter("SCENE", "raster", "Scene, if it was moved", "--scene"),
+            Parameter("MODEL", "file", "Model, if it was moved", "--model", pattern=MODELS),
+            Parameter(
+                "SEED",
+                "integer",
+                "Draw the same tiles as before",
+                "--seed",
+                minimum=0,
+                advanced=True,
+            ),
+            Parameter(
+                "THREADS",
+                "integer",
+                "Tiles computed at once (empty: the cores)",
+                "--threads",
+                minimum=1,
+                advanced=True,
+            ),
+            Parameter("OUTPUT", "output file", "Figures", None, pattern="JSON (*.json)"),
+        ),
+        keeps_json=True,
     ),
 )

@@ -6,6 +6,7 @@ from ..commands import Parameter
 
 MODELS = "Models (*.safetensors)"
 GEOPACKAGES = "GeoPackage (*.gpkg)"
+GEOTIFFS = "GeoTIFF (*.tif)"
 
 SCENE = Parameter("SCENE", "raster", "Scene", required=True)
 MAP = Parameter("MAP", "raster", "Map (classes.tif)", required=True)

@@ -1,4 +1,4 @@
-"""Train a model."""
+"""Train a model, ask where to draw, export a model."""
 
 from __future__ import annotations
 
@@ -155,5 +155,35 @@ COMMANDS = (
             ),
         ),
         loads=("",),
+    ),
+    Command(
+        "export",
+        "Export a model as ONNX",
+        "Models",
+        "Writes a model with the metadata that the plugin Deepness reads. geopipe needs the "
+        "packages of geopipe[onnx] for it.",
+        (
+            Parameter("MODEL", "file", "Model", pattern=MODELS, required=True),
+            Parameter(
+                "TILE_SIZE",
+                "integer",
+                "Side of a tile (pixels; empty: the size nearest to 640 that is exact)",
+                "--tile-size",
+                minimum=1,
+                advanced=True,
+            ),
+            Parameter(
+                "OPSET", "integer", "Operator set of ONNX", "--opset", default=17, advanced=True
+            ),
+            OVERWRITE,
+            Parameter(
+                "OUTPUT",
+                "output file",
+                "ONNX file",
+                "--out",
+                required=True,
+                pattern="ONNX (*.onnx)",
+            ),
+        ),
     ),
 )

@@ -62,6 +62,10 @@ class World(ThreadingHTTPServer):
     def reset(self):
         self.faults = []
         self.requests = []
+        self.posts = []
+        """(path, body) of each POST."""
+        self.busy = 0
+        """How many POSTs get HTTP 429."""
         self.documents = {}
         """Path -> (media type, bytes): answers that are fixed."""
         self.empty = set()
@@ -92,12 +96,17 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))  # of a POST
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))  # of a POST
         server, parts = self.server, urlsplit(self.path)
         query = {k.upper(): v for k, v in parse_qsl(parts.query, True)}
         with server.lock:
             server.requests.append(self.path)
             server.agent = self.headers["User-Agent"]
+            if self.command == "POST":
+                server.posts.append((self.path, body.decode()))
+                server.busy -= 1
+        if self.command == "POST" and server.busy >= 0:
+            return self.answer(429, b"", "text/plain")
         if query.get("REQUEST") == "GetFeature":
             return self.feature_page(query)
         if (
