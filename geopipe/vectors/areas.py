@@ -10,7 +10,7 @@ import numpy as np
 import rasterio
 import shapely
 from affine import Affine
-from rasterio.features import rasterize, shapes
+from rasterio.features import shapes
 from shapely.geometry import shape
 
 from geopipe.grid import Window
@@ -87,9 +87,7 @@ class _Splitter:
 
     def labels(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
         """Object numbers (h, w) in `window`, 0 off the area; the probability (h, w)."""
-        where = Affine.translation(window.col, window.row)
-        shape_ = (window.height, window.width)
-        mask = rasterize([(self.outline, 1)], shape_, transform=where, dtype="uint8") > 0
+        mask = _pixels_in(self.outline, window)
         scores = self.probability.read(window) if self.probability else None
         if not mask.any():
             return mask.astype(np.int32), scores
@@ -101,7 +99,8 @@ class _Splitter:
     def whole(self) -> list[Instance]:
         """The objects of an area that fits into memory."""
         labels, scores = self.labels(self.box)
-        outlines = _outlines(labels, self.box)
+        traced = _as_traced(self.outline) if labels.max() == 1 else None
+        outlines = {1: traced} if traced else _outlines(labels, self.box)
         values = _values(labels, scores)
         sizes = np.bincount(labels.ravel())
         return [
@@ -177,6 +176,34 @@ def _root(parent: dict[int, int], i: int) -> int:
         parent[i] = parent[parent[i]]
         i = parent[i]
     return i
+
+
+def _pixels_in(outline: Any, window: Window) -> np.ndarray:
+    """(h, w) bool: the pixels of `window` inside of `outline`, which runs along their edges."""
+    rings = shapely.get_rings(outline)
+    xy, ring = shapely.get_coordinates(rings, return_index=True)
+    x, y = np.rint(xy - (window.col, window.row)).astype(int).T
+    is_wall = (x[1:] == x[:-1]) & (ring[1:] == ring[:-1])
+    col = np.clip(x[:-1][is_wall], 0, window.width)
+    ends = np.clip(np.stack([y[:-1][is_wall], y[1:][is_wall]]), 0, window.height)
+    # Inside and outside change at each wall that a row crosses.
+    walls = np.zeros((window.height + 1, window.width + 1), np.int32)
+    np.add.at(walls, (ends.min(axis=0), col), 1)
+    np.add.at(walls, (ends.max(axis=0), col), -1)
+    crossed = walls.cumsum(axis=0).cumsum(axis=1)
+    return np.asarray(crossed[:-1, :-1] % 2 == 1)
+
+
+def _as_traced(outline: Any) -> Any:
+    """`outline` with its vertices in the order of `_outlines`; None where they have several."""
+    xy = shapely.get_coordinates(outline)[:-1]
+    if shapely.get_num_interior_rings(outline) or len(np.unique(xy, axis=0)) < len(xy):
+        return None
+    first = np.lexsort((xy[:, 0], xy[:, 1]))[0]
+    xy = np.roll(xy, -first, axis=0)
+    if xy[1, 0] != xy[0, 0]:  # from the upper left corner down
+        xy = np.concatenate([xy[:1], xy[:0:-1]])
+    return shapely.polygons(xy)
 
 
 def _outlines(labels: np.ndarray, window: Window) -> dict[int, Any]:
