@@ -141,6 +141,7 @@ def write_features(
                 counts[layer] += len(table)
                 if "length_m" in table:
                     metres += float(table["length_m"].sum())
+                del table  # before the next is made
         _add_styles(geopackage, layers, scheme, name)
         finish_geopackage(geopackage)
     return FeatureFiles(
@@ -194,6 +195,7 @@ def _tables(
         elif table["mean_score"].isna().all():
             notes.append("the probability of the footprints is unknown: the map has no scores")
         yield building, table
+        del table  # while roads are looked for
     else:
         notes.append(
             f"no class is named '{options.class_name}', so there are no footprints: "

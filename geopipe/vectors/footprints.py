@@ -21,7 +21,13 @@ from geopipe.vectors.areas import Instance, instances_of
 from geopipe.vectors.class_map import class_id_of, pixel_size, scores_beside
 from geopipe.vectors.instances import SplitOptions
 from geopipe.vectors.probability import open_cores, open_probability
-from geopipe.vectors.regularize import RegularizeOptions, regularized, without_overlaps
+from geopipe.vectors.regularize import (
+    Packed,
+    RegularizeOptions,
+    iou,
+    regularized,
+    without_overlaps,
+)
 
 log = logging.getLogger(__name__)
 
@@ -145,49 +151,47 @@ def _outlined(
     min_area: float,
     detail: float,
     how: RegularizeOptions,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of all instances the mean and 10 % quantile of their probability (n, 2), their outlines (n,)
-    in metres from the corner of the map, and these drawn."""
+) -> tuple[np.ndarray, Packed, Packed]:
+    """Of all instances the mean and 10 % quantile of their probability (n, 2), their outlines (n)
+    in metres from the corner of the map, and these drawn; from north to south."""
     scores: list[tuple[float, float]] = []
     outlines: list[np.ndarray] = []
     drawn: list[np.ndarray] = []
+    corners: list[np.ndarray] = []
     for group in groups:
         if not group:
             continue
         traced = _filled(_scaled(group, gsd), min_area)
         scores += [(one.mean, one.q10) for one in group]
-        outlines.append(traced)
-        drawn.append(regularized(traced, detail, how))
-    return np.array(scores, float).reshape(-1, 2), _joined(outlines), _joined(drawn)
+        corners.append(shapely.bounds(traced)[:, :2])
+        outlines.append(shapely.to_wkb(traced))
+        drawn.append(shapely.to_wkb(regularized(traced, detail, how)))
+    # Boxes may begin at the same pixel, outlines never do.
+    order = np.lexsort(np.concatenate([np.empty((0, 2)), *corners]).T)
+    figures = np.array(scores, float).reshape(-1, 2)
+    return figures[order], Packed(_joined(outlines)[order]), Packed(_joined(drawn)[order])
 
 
 def _table(
     src: rasterio.DatasetReader,
     gsd: tuple[float, float],
     scores: np.ndarray,
-    outlines: np.ndarray,
-    drawn: np.ndarray,
+    outlines: Packed,
+    drawn: Packed,
     shift: float,
     min_area: float,
 ) -> GeoDataFrame:
-    order = np.lexsort(
-        [shapely.bounds(outlines)[:, k] for k in (0, 1)] if len(outlines) else [[], []]
-    )
-    # Boxes may begin at the same pixel, outlines never do.
-    outlines, drawn = outlines[order], drawn[order]
-    drawn = without_overlaps(drawn, outlines, shift)
-    common = shapely.area(shapely.intersection(drawn, outlines))
-    union = shapely.area(drawn) + shapely.area(outlines) - common
+    polygons = without_overlaps(drawn[:], outlines, shift)
+    shape_scores = iou(polygons, outlines)
     row_scale, col_scale = gsd
-    polygons = to_crs(
-        shapely.transform(drawn, lambda xy: xy / (col_scale, row_scale)), src.transform
-    )
+    polygons = shapely.transform(polygons, lambda xy: xy / (col_scale, row_scale))
+    polygons = to_crs(polygons, src.transform)
     areas = ground_areas(polygons, equal_area_projection(src))
     columns = {
         "area_m2": areas.round(2),
-        "mean_score": scores[order, 0].round(4),
-        "score_q10": scores[order, 1].round(4),
-        "shape_score": (common / union).round(4),
+        "mean_score": scores[:, 0].round(4),
+        "score_q10": scores[:, 1].round(4),
+        "shape_score": shape_scores.round(4),
     }
     table = GeoDataFrame(columns, geometry=polygons, crs=src.crs)
     table = table[areas >= min_area].reset_index(drop=True)

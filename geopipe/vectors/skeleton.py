@@ -78,12 +78,17 @@ def skeletonize(
             score = np.full(len(row), np.nan, np.float32)
             if probability is not None:
                 score = probability.read(window)[row, col]
-            parts.append((row + window.row, col + window.col, half_width, score))
-    columns = [np.concatenate(part) for part in zip(*parts, strict=True)] or [np.empty(0)] * 4
+            place = (row + window.row).astype(np.int32), (col + window.col).astype(np.int32)
+            parts.append((*place, half_width, score))
+    kinds = np.int32, np.int32, np.float32, np.float32
+    columns = [np.concatenate(c) for c in zip(*parts, strict=True)] or [
+        np.empty(0, k) for k in kinds
+    ]
+    del parts
     order = np.lexsort((columns[1], columns[0]))
-    rows, cols = (column[order].astype(np.int32) for column in columns[:2])
-    half_width, score = (column[order].astype(np.float32) for column in columns[2:])
-    return Skeleton(rows, cols, half_width, score, road_px, wide_px)
+    for column in columns:
+        column[:] = column[order]
+    return Skeleton(*columns, road_px, wide_px)
 
 
 def _without_small_holes(roads: np.ndarray, gsd: tuple[float, float]) -> np.ndarray:
@@ -139,14 +144,14 @@ def neighbours(skeleton: Skeleton, width: int) -> Iterator[tuple[np.ndarray, np.
 
     def find(keys: np.ndarray) -> np.ndarray:
         at = np.minimum(np.searchsorted(index, keys), len(index) - 1)
-        return np.where(index[at] == keys, at, -1)
+        return np.where(index[at] == keys, at, -1).astype(np.int32)
 
     step = width + 2
     right, below, left = find(index + 1), find(index + step), find(index - 1)
     for side in (right, below):
         a = np.flatnonzero(side >= 0)
-        yield a, side[a], False
+        yield a.astype(np.int32), side[a], False
     for offset, beside in ((step + 1, right), (step - 1, left)):
         diagonal = find(index + offset)
         a = np.flatnonzero((diagonal >= 0) & (beside < 0) & (below < 0))
-        yield a, diagonal[a], True
+        yield a.astype(np.int32), diagonal[a], True
