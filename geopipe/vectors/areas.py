@@ -89,8 +89,9 @@ class _Splitter:
         """Object numbers (h, w) in `window`, 0 off the area; the probability (h, w)."""
         mask = _pixels_in(self.outline, window)
         scores = self.probability.read(window) if self.probability else None
-        if not mask.any():
-            return mask.astype(np.int32), scores
+        area = np.count_nonzero(mask) * math.prod(self.gsd)
+        if not area or (window == self.box and area < 2 * self.min_area):
+            return mask.astype(np.int32), scores  # nothing, or too small for two objects
         cores = self.cores.read(window) if self.cores else None
         return split_instances(
             mask, self.gsd, self.min_area, scores, self.options, cores=cores

@@ -152,8 +152,10 @@ def _outlined(
     detail: float,
     how: RegularizeOptions,
 ) -> tuple[np.ndarray, Packed, Packed]:
-    """Of all instances the mean and 10 % quantile of their probability (n, 2), their outlines (n)
-    in metres from the corner of the map, and these drawn; from north to south."""
+    """Scores (n, 2), outlines in metres from the corner of the map, and these drawn.
+
+    Scores: mean and 10 % quantile of the probability. All from north to south.
+    """
     scores: list[tuple[float, float]] = []
     outlines: list[np.ndarray] = []
     drawn: list[np.ndarray] = []
