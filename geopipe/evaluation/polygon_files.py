@@ -77,8 +77,8 @@ def read_polygons(
 
     The layer: `layer`, else ``buildings``, else the only one with polygons. Its rows: those of the
     class in a column ``class``, else those with a value in a column named like the class (OSM
-    tags), else all. Parts of a multipolygon are one object each; broken polygons are repaired, and a warning counts
-    them.
+    tags), else all. Parts of a multipolygon are one object each; broken polygons are repaired, and
+    a warning counts them.
 
     Raises LabelError, with what the file holds.
     """

@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
 from geopipe import __version__
+from geopipe.allocator import trim_malloc
 from geopipe.classes import ClassScheme
 from geopipe.errors import SceneError
 from geopipe.files import atomic_files
@@ -195,7 +196,8 @@ def _tables(
         elif table["mean_score"].isna().all():
             notes.append("the probability of the footprints is unknown: the map has no scores")
         yield building, table
-        del table  # while roads are looked for
+        del table
+        trim_malloc()  # roads take as much again
     else:
         notes.append(
             f"no class is named '{options.class_name}', so there are no footprints: "

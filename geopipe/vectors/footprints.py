@@ -35,6 +35,8 @@ BUILDING = "building"
 """The class whose footprints are looked for."""
 _DETAIL_M = 0.45
 """Finer pixels are regularized as if they were so large: what they draw is the network's noise."""
+_BATCH = 2000
+"""Footprints that are brought to the CRS of the map at a time."""
 _WHOLE_SCENE = 0.5
 """Share of the map from which on one object is no building."""
 
@@ -185,10 +187,13 @@ def _table(
 ) -> GeoDataFrame:
     polygons = without_overlaps(drawn[:], outlines, shift)
     shape_scores = iou(polygons, outlines)
-    row_scale, col_scale = gsd
-    polygons = shapely.transform(polygons, lambda xy: xy / (col_scale, row_scale))
-    polygons = to_crs(polygons, src.transform)
-    areas = ground_areas(polygons, equal_area_projection(src))
+    equal_area, row_scale, col_scale = equal_area_projection(src), *gsd
+    areas = np.empty(len(polygons))
+    for start in range(0, len(polygons), _BATCH):  # as polygons of all steps are a lot of memory
+        part = slice(start, start + _BATCH)
+        pixels = shapely.transform(polygons[part], lambda xy: xy / (col_scale, row_scale))
+        polygons[part] = to_crs(pixels, src.transform)
+        areas[part] = ground_areas(polygons[part], equal_area)
     columns = {
         "area_m2": areas.round(2),
         "mean_score": scores[:, 0].round(4),
