@@ -111,7 +111,7 @@ def main() -> None:
             f"| {name} | {m.mapped} ({m.truth}) | {m.precision:.3f} | {m.recall:.3f} | {m.f1:.3f} |"
             f" {m.mean_f1:.3f} | {m.mean_iou:.3f} | {m.polis_m:.2f} | {m.boundary_f1:.3f} |"
             f" {m.under_segmented:.3f} | {m.vertices:g} ({m.true_vertices:g}) |"
-            f" {m.vertex_ratio:.2f} | {m.right_angles:.3f} ({m.true_right_angles:.3f}) |"
+            f" {m.vertex_ratio:.2f} | {m.right_angle_share:.3f} ({m.true_right_angle_share:.3f}) |"
         )
     print(f"\n{seconds:.1f} s of one core for the footprints")
 

@@ -54,9 +54,9 @@ class ObjectMetrics:
     """...and of their true ones."""
     vertex_ratio: float
     """Median, over the matched pairs, of mapped over true number."""
-    right_angles: float
+    right_angle_share: float
     """Share of the corners of the matched mapped objects within 5 degrees of a right angle..."""
-    true_right_angles: float
+    true_right_angle_share: float
     """...and of those of their true ones."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class ObjectMetrics:
             ("vertices / truth, median", f"{self.vertex_ratio:.2f}"),
             (
                 "right angles (truth)",
-                f"{_percent(self.right_angles)} ({_percent(self.true_right_angles)})",
+                f"{_percent(self.right_angle_share)} ({_percent(self.true_right_angle_share)})",
             ),
         ]
         return "| objects | |\n| --- | --- |\n" + "".join(f"| {a} | {b} |\n" for a, b in rows)
@@ -185,8 +185,8 @@ def match_objects(mapped: np.ndarray, truth: np.ndarray) -> ObjectMetrics:
         vertices=float(np.median(vertices)) if len(matches) else math.nan,
         true_vertices=float(np.median(true_vertices)) if len(matches) else math.nan,
         vertex_ratio=float(np.median(vertices / true_vertices)) if len(matches) else math.nan,
-        right_angles=right_angle_share(pairs[0]),
-        true_right_angles=right_angle_share(pairs[1]),
+        right_angle_share=right_angle_share(pairs[0]),
+        true_right_angle_share=right_angle_share(pairs[1]),
     )
 
 

@@ -32,9 +32,9 @@ def polis(mapped: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(n,) the PoLiS distance of each pair of polygons, in the unit of their plane.
 
     The mean distance from the corners of one to the boundary of the other, courtyards included,
-    and the other way round; then the mean of both (Avbelj et al. 2015, eq. 5).
+    and the other way round; then the mean of both (Avbelj et al. 2015).
     """
-    return (_to_boundary(mapped, truth) + _to_boundary(truth, mapped)) / 2
+    return np.asarray((_to_boundary(mapped, truth) + _to_boundary(truth, mapped)) / 2)
 
 
 def _to_boundary(polygons: np.ndarray, others: np.ndarray) -> np.ndarray:

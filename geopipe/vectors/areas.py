@@ -18,6 +18,8 @@ from geopipe.raster.polygons import trace_areas
 from geopipe.vectors.instances import SplitOptions, split_instances
 from geopipe.vectors.probability import ClassProbability
 
+Counted = tuple[np.ndarray, np.ndarray]
+"""Values, and how often each occurs."""
 MAX_SIDE = 2048
 """Areas with a longer bounding box are cut into objects block by block..."""
 _MARGIN = 256
@@ -105,14 +107,15 @@ class _Splitter:
         values = _values(labels, scores)
         sizes = np.bincount(labels.ravel())
         return [
-            Instance(outlines[i], int(sizes[i]), *_figures(values[i])) for i in sorted(outlines)
+            Instance(outlines[i], int(sizes[i]), *_figures(*_counted(values[i])))
+            for i in sorted(outlines)
         ]
 
     def by_blocks(self, side: int) -> list[Instance]:
         """The objects of a larger one."""
         starts = (range(0, n, side) for n in (self.box.height, self.box.width))
         parts: dict[int, Any] = {}
-        values: dict[int, np.ndarray] = {}
+        values: dict[int, Counted] = {}
         edges: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         parent: dict[int, int] = {}
         for row, col in product(*starts):
@@ -127,7 +130,8 @@ class _Splitter:
             inner = labels[m, m]
             parts |= _outlines(inner, core)
             inner_scores = scores[m, m] if scores is not None else None
-            values |= _values(inner, inner_scores)
+            # All pixels of an area as large as the scene would be as large as the scene.
+            values |= {i: _counted(v) for i, v in _values(inner, inner_scores).items()}
             self._join(parent, edges, labels, (row, col), side)
         groups: dict[int, list[int]] = {}
         for i in parts:
@@ -135,7 +139,7 @@ class _Splitter:
         objects = []
         for _, members in sorted(groups.items()):
             merged = shapely.union_all([parts[i] for i in members])
-            figures = _figures(np.concatenate([values[i] for i in members]))
+            figures = _figures(*_added([values[i] for i in members]))
             for polygon in shapely.get_parts(merged):
                 pixels = round(shapely.area(polygon))
                 objects.append(Instance(shapely.simplify(polygon, 0), pixels, *figures))
@@ -229,9 +233,25 @@ def _values(labels: np.ndarray, scores: np.ndarray | None) -> dict[int, np.ndarr
     return {int(i): v[np.isfinite(v)] for i, v in zip(kinds, split, strict=True)}
 
 
-def _figures(values: np.ndarray) -> tuple[float, float]:
-    """Mean and 10 % quantile; NaN of nothing."""
+def _counted(values: np.ndarray) -> Counted:
+    """The values that occur, in rising order, and how often each does."""
+    unique, counts = np.unique(values, return_counts=True)
+    return unique, counts
+
+
+def _added(parts: list[Counted]) -> Counted:
+    """The values of all parts."""
+    values, number = np.unique(np.concatenate([v for v, _ in parts]), return_inverse=True)
+    counts = np.concatenate([n for _, n in parts])
+    return values, np.bincount(number, counts, len(values)).astype(int)
+
+
+def _figures(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """Mean and 10 % quantile of values that occur `counts` times; NaN of nothing."""
     if not len(values):
         return math.nan, math.nan
     values = values.astype(np.float64)
-    return float(values.mean()), float(np.quantile(values, 0.1))
+    last = np.cumsum(counts) - 1  # where each would be, if all were in one row
+    place = 0.1 * last[-1]
+    low, high = values[np.searchsorted(last, [math.floor(place), math.ceil(place)])]
+    return float(values @ counts / counts.sum()), float(low + (high - low) * (place % 1))

@@ -136,8 +136,8 @@ def find_footprints(
             cores=core_probability,
             window_size=window_size,
         )
-        scores, outlines, drawn = _outlined(groups, gsd, options.min_area, detail, how)
-        table = _table(src, gsd, scores, outlines, drawn, shift, options.min_area)
+        figures, outlines, drawn = _outlined(groups, gsd, options.min_area, detail, how)
+        table = _table(src, gsd, figures, outlines, drawn, shift, options.min_area)
         n = len(table)
         table.insert(1, "class_id", np.full(n, class_id, np.int32))
         table.insert(2, "class", np.full(n, options.class_name, object))

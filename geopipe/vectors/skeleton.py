@@ -88,7 +88,8 @@ def skeletonize(
     order = np.lexsort((columns[1], columns[0]))
     for column in columns:
         column[:] = column[order]
-    return Skeleton(*columns, road_px, wide_px)
+    rows, cols, half_width, score = columns
+    return Skeleton(rows, cols, half_width, score, road_px, wide_px)
 
 
 def _without_small_holes(roads: np.ndarray, gsd: tuple[float, float]) -> np.ndarray:

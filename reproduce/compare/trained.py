@@ -83,9 +83,9 @@ def trained_runs(
                 threshold = choose_threshold(probability, np.ones(len(probability)), fdr)
                 new = alone.copy()
                 new[alone] = threshold.reported
-                judged = _judged(changes, shapes, kept, new, alone, parts["test"])
+                measured = _measured(changes, shapes, kept, new, alone, parts["test"])
                 runs.append(
-                    {"seed": seed, "calibrated_on": how, "fdr": fdr, **judged}
+                    {"seed": seed, "calibrated_on": how, "fdr": fdr, **measured}
                     | {"expected_false": number(threshold.expected_false)}
                 )
     return runs
@@ -97,7 +97,7 @@ def _area(place: Place, role: str) -> Any:
     return frame.to_crs(CRS).geometry.iloc[0]
 
 
-def _judged(
+def _measured(
     changes: Changes,
     truth: np.ndarray,
     kept: np.ndarray,

@@ -90,10 +90,10 @@ def test_objects_have_them_over_the_matched_pairs():
     mapped = shapes(SQUARE, box(101, 0, 111, 10), box(300, 0, 310, 10))
     metrics = match_objects(mapped, truth)
     assert metrics.polis_m == pytest.approx(0.25)
-    assert (metrics.right_angles, metrics.true_right_angles) == (1, 1)
+    assert (metrics.right_angle_share, metrics.true_right_angle_share) == (1, 1)
     assert "| PoLiS distance of matches | 0.25 m |" in metrics.to_markdown()
     assert metrics.to_dict()["polis_m"] == pytest.approx(0.25)
     nothing = match_objects(mapped[2:], truth).to_dict()
     assert nothing["polis_m"] is None
-    assert nothing["right_angles"] is None
+    assert nothing["right_angle_share"] is None
     assert nothing["boundary_f1"] == 0

@@ -9,7 +9,7 @@ from scipy import ndimage
 from shapely.geometry import shape
 
 from geopipe.grid import Window
-from geopipe.vectors.areas import _as_traced, _pixels_in
+from geopipe.vectors.areas import _added, _as_traced, _counted, _figures, _pixels_in
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +45,13 @@ def test_an_outline_has_the_vertices_of_rasterio_wherever_it_begins(outlines):
             seen += 1
             assert traced.wkb == outline.wkb
     assert seen > 50
+
+
+@pytest.mark.parametrize("count", [1, 2, 11, 1000])
+def test_figures_of_counted_values_are_those_of_all(count):
+    values = np.random.default_rng(count).integers(0, 251, count) / np.float32(250)
+    counted = _added([_counted(part) for part in np.array_split(values, 3)])
+    expected = values.astype(float).mean(), np.quantile(values.astype(float), 0.1)
+    assert _figures(*counted) == pytest.approx(expected, abs=1e-12)
+    assert _figures(*_counted(values)) == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(_figures(*_counted(values[:0]))).all()
