@@ -79,11 +79,9 @@ def skeletonize(
             if probability is not None:
                 score = probability.read(window)[row, col]
             place = (row + window.row).astype(np.int32), (col + window.col).astype(np.int32)
-            parts.append((*place, half_width, score))
+            parts.append([score, half_width, *place[::-1]])  # the first column is popped first
     kinds = np.int32, np.int32, np.float32, np.float32
-    columns = [np.concatenate(c) for c in zip(*parts, strict=True)] or [
-        np.empty(0, k) for k in kinds
-    ]
+    columns = [np.concatenate([np.empty(0, kind), *map(list.pop, parts)]) for kind in kinds]
     del parts
     order = np.lexsort((columns[1], columns[0]))
     for column in columns:
