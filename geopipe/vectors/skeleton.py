@@ -58,7 +58,12 @@ def skeletonize(
         Window(row, col, block, block).clip(src.shape)
         for row, col in product(range(0, src.height, block), range(0, src.width, block))
     ]
-    parts = []
+    columns: list[tuple[str, type, list[np.ndarray]]] = [
+        ("rows", np.int32, []),
+        ("cols", np.int32, []),
+        ("half_width", np.float32, []),
+        ("score", np.float32, []),
+    ]
     road_px = wide_px = 0
     with progress("thinning roads", len(windows)) as advance:
         for window in windows:
@@ -78,16 +83,17 @@ def skeletonize(
             score = np.full(len(row), np.nan, np.float32)
             if probability is not None:
                 score = probability.read(window)[row, col]
-            place = (row + window.row).astype(np.int32), (col + window.col).astype(np.int32)
-            parts.append([score, half_width, *place[::-1]])  # the first column is popped first
-    kinds = np.int32, np.int32, np.float32, np.float32
-    columns = [np.concatenate([np.empty(0, kind), *map(list.pop, parts)]) for kind in kinds]
-    del parts
-    order = np.lexsort((columns[1], columns[0]))
-    for column in columns:
-        column[:] = column[order]
-    rows, cols, half_width, score = columns
-    return Skeleton(rows, cols, half_width, score, road_px, wide_px)
+            found = row + window.row, col + window.col, half_width, score
+            for (_, kind, parts), values in zip(columns, found, strict=True):
+                parts.append(values.astype(kind))
+    joined: dict[str, np.ndarray] = {}
+    for name, kind, parts in columns:
+        joined[name] = np.concatenate([np.empty(0, kind), *parts])
+        parts.clear()
+    order = np.lexsort((joined["cols"], joined["rows"]))
+    for values in joined.values():
+        values[:] = values[order]
+    return Skeleton(**joined, road_px=road_px, wide_px=wide_px)
 
 
 def _without_small_holes(roads: np.ndarray, gsd: tuple[float, float]) -> np.ndarray:
