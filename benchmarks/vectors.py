@@ -49,12 +49,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--folder", type=Path, help="where maps are made and kept")
     args = parser.parse_args()
+    before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         work = args.folder or Path(temporary)
         scheme = load_scheme("buildings-roads")
         tile = tile_of(scheme)
         runs = [measured(size, work, tile) for size in args.sizes]
-    figures = {**facts("python -m benchmarks.vectors"), "processor": cpu_model(), "runs": runs}
+    load = [round(n, 1) for n in (before, os.getloadavg()[0])]
+    figures = {
+        **facts("python -m benchmarks.vectors"),
+        "processor": cpu_model(),
+        "load": load,
+        "runs": runs,
+    }
     args.out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
     args.out.with_suffix(".md").write_text(page(figures), encoding="utf-8")
 
@@ -146,7 +153,7 @@ def page(figures: dict[str, Any]) -> str:
         "# Time and memory of vectorizing",
         "",
         f"`{figures['command']}`, {figures['processor']}, {figures['machine']}; "
-        f"{figures['software']}.",
+        f"{figures['software']}. Load average {figures['load'][0]} to {figures['load'][1]}.",
         "",
         "`features.gpkg` and `features.parquet` of the true classes of the simulated training "
         "tile, mirrored on and on, with scores: one road net spans the whole map. Processor "

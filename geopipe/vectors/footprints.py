@@ -82,7 +82,7 @@ def find_footprints(
 
     Buildings that touch are told apart where the area has a neck, or the probability a dip: that
     of cores, if there is one (`split_instances`). Outlines are regularized (`regularized`), do not
-    overlap, and share the walls that the buildings share. The table is held in memory, about 1 kB
+    overlap, and share the walls that the buildings share. The table is held in memory, about 2 kB
     a building; beyond it one window, or one connected area of at most `areas.MAX_SIDE` pixels a
     side.
 
