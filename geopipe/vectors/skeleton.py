@@ -83,8 +83,13 @@ def skeletonize(
             score = np.full(len(row), np.nan, np.float32)
             if probability is not None:
                 score = probability.read(window)[row, col]
-            found = row + window.row, col + window.col, half_width, score
-            for (_, kind, parts), values in zip(columns, found, strict=True):
+            block_columns: list[np.ndarray] = [
+                row + window.row,
+                col + window.col,
+                half_width,
+                score,
+            ]
+            for (_, kind, parts), values in zip(columns, block_columns, strict=True):
                 parts.append(values.astype(kind))
     joined: dict[str, np.ndarray] = {}
     for name, kind, parts in columns:
