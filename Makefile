@@ -91,6 +91,7 @@ bench: setup ## speed and memory against other ways; writes docs/results/bench/ 
 	$(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.patches
 	$(BIN)/python -m benchmarks.chips
+	$(BIN)/python -m benchmarks.vectors
 
 gpu-check: setup ## agreement, speed and trainings on a GPU; writes docs/results/gpu/ (8 minutes)
 	$(BIN)/python -m benchmarks.gpu $(ARGS)

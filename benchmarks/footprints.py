@@ -27,6 +27,7 @@ from geopipe.raster.cog import write_class_cog
 from geopipe.raster.orthogonalize import orthogonalized
 from geopipe.raster.polygons import polygon_tables
 from geopipe.vectors.footprints import find_footprints
+from reproduce.real.judge import in_metres
 
 TILES = Path(__file__).resolve().parent.parent / "sample_tiles"
 MIN_M2 = 10.0
@@ -84,8 +85,11 @@ def measure(
         "each orthogonalized": np.array([orthogonalized(p, pixel) for p in traced], object),
         "footprints": np.asarray(table.geometry.array, object),
     }
-    large = truth[shapely.area(truth) >= MIN_M2]
-    return {name: match_objects(shapes, large) for name, shapes in methods.items()}, seconds
+    true = in_metres(truth, scene)
+    true = true[shapely.area(true) >= MIN_M2]
+    return {
+        name: match_objects(in_metres(shapes, scene), true) for name, shapes in methods.items()
+    }, seconds
 
 
 def main() -> None:
@@ -99,14 +103,15 @@ def main() -> None:
     truth = true_buildings(scene, words.truth, where)
     with tempfile.TemporaryDirectory() as folder:
         methods, seconds = measure(scene, truth, Path(folder))
-    print("| outlines | objects (truth) | precision | recall | F1 | mean F1 | mean IoU | merged |"
-          " vertices (truth) | ratio |")  # fmt: skip
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print("| outlines | objects (truth) | precision | recall | F1 | mean F1 | mean IoU | PoLiS, m |"
+          " boundary F1 | merged | vertices (truth) | ratio | right angles (truth) |")  # fmt: skip
+    print("|---" + "|---:" * 12 + "|")
     for name, m in methods.items():
         print(
             f"| {name} | {m.mapped} ({m.truth}) | {m.precision:.3f} | {m.recall:.3f} | {m.f1:.3f} |"
-            f" {m.mean_f1:.3f} | {m.mean_iou:.3f} | {m.under_segmented:.3f} |"
-            f" {m.vertices:g} ({m.true_vertices:g}) | {m.vertex_ratio:.2f} |"
+            f" {m.mean_f1:.3f} | {m.mean_iou:.3f} | {m.polis_m:.2f} | {m.boundary_f1:.3f} |"
+            f" {m.under_segmented:.3f} | {m.vertices:g} ({m.true_vertices:g}) |"
+            f" {m.vertex_ratio:.2f} | {m.right_angle_share:.3f} ({m.true_right_angle_share:.3f}) |"
         )
     print(f"\n{seconds:.1f} s of one core for the footprints")
 

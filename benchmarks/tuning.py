@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from geopipe.allocator import tune_malloc
 from geopipe.mapping.kernels import fastest_kernels
 from geopipe.mapping.tile import Precision, autocast, best_class
 from geopipe.nets import SegmentationModel
-from geopipe.nets.allocator import tune_malloc
 from geopipe.nets.segmentation import center
 
 CORE = 1024

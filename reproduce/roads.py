@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -27,7 +26,6 @@ from affine import Affine
 from geopandas import GeoDataFrame
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
-from rasterio.windows import Window as RioWindow
 
 from geopipe.classes import load_scheme
 from geopipe.evaluation.road_accuracy import RoadMetrics, compare_roads, evaluate_roads
@@ -39,7 +37,6 @@ from reproduce.facts import facts
 
 SAMPLES = Path("sample_tiles")
 RESULTS = Path("docs/results/roads")
-SIZES = (2000, 4000, 10_000)
 SCHEME = "buildings-roads"
 HOLES = 12
 """Holes of 6 to 12 m that are cut into each mask of real streets."""
@@ -51,7 +48,6 @@ def main() -> None:
     """Measure all and write the page."""
     parser = argparse.ArgumentParser(description="road lines from maps whose roads are known")
     parser.add_argument("--map", type=Path, default=Path("outputs/forez/map/test"))
-    parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES))
     parser.add_argument("--tiles", nargs="*", default=["train", "enhance", "test"])
     args = parser.parse_args()
     warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the masks of real streets
@@ -74,7 +70,6 @@ def main() -> None:
             "perfect": perfect,
             "mapped": mapped,
             "streets": streets(data, work) if data.is_dir() else {},
-            "cost": {str(size): cost(size, work) for size in args.sizes},
         }
     RESULTS.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
     RESULTS.with_suffix(".md").write_text("\n".join(_page(figures)) + "\n", encoding="utf-8")
@@ -163,59 +158,6 @@ def _write(path: Path, ids: np.ndarray, grid: Affine, crs: str = "EPSG:2154") ->
         out.write(ids, 1)
 
 
-def cost(size: int, work: Path) -> dict[str, float]:
-    """Processor time and peak memory for a map of `size` x `size` px, in a process of its own."""
-    path = work / f"map-{size}.tif"
-    _mirrored(path, size)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measured, (path,))
-
-
-def _measured(path: Path) -> dict[str, float]:
-    find_roads(path.with_name("drawn.tif"), scheme=load_scheme(SCHEME))  # imports, caches
-    Path("/proc/self/clear_refs").write_text("5")  # a peak is inherited from the parent otherwise
-    before = _peak_mb()
-    start = time.process_time()
-    counts = write_roads(find_roads(path, scheme=load_scheme(SCHEME)), path.with_suffix(".gpkg"))
-    return {
-        "km": counts["km"],
-        "seconds": round(time.process_time() - start, 2),
-        "peak_mb": _peak_mb(),
-        "before_mb": before,
-    }
-
-
-def _peak_mb() -> int:
-    """Peak resident memory of this process since it was reset (Linux)."""
-    status = Path("/proc/self/status").read_text()
-    return round(int(status.split("VmHWM:")[1].split()[0]) / 1024)
-
-
-def _mirrored(path: Path, size: int) -> None:
-    """The roads of the training tile, mirrored on and on, so that its net spans the whole map."""
-    scheme = load_scheme(SCHEME)
-    box = Scene.open(SAMPLES / "train.tif").geobox
-    ids = np.asarray(open_labels(SAMPLES / "truth.gpkg", scheme, box).read(box))
-    period = 2 * len(ids)
-    fold = [min(i % period, period - 1 - i % period) for i in range(size)]
-    profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": 255, "tiled": True}
-    with rasterio.open(
-        path,
-        "w",
-        **profile,
-        height=size,
-        width=size,
-        crs="EPSG:2154",
-        transform=box.affine,
-        compress="lzw",
-        blockxsize=512,
-        blockysize=512,
-    ) as out:
-        for row in range(0, size, 512):
-            strip = ids[np.ix_(fold[row : row + 512], fold)]
-            out.write(strip, 1, window=RioWindow(0, row, size, len(strip)))
-
-
 def _page(figures: dict[str, Any]) -> list[str]:
     head = "| | precision | recall | F1 | APLS | offset, m | parts, map / truth | dead ends |"
     lines = [
@@ -263,21 +205,7 @@ def _page(figures: dict[str, Any]) -> list[str]:
             f"{streets_['recall_with_holes']:.3f}, APLS {streets_['apls_with_holes']:.3f}.",
             "  There are no scores, so gaps of up to 10 m are bridged.",
         ]
-    lines += [
-        "",
-        "## Time and memory",
-        "",
-        "One process, one thread; the net of the training tile mirrored on and on, so that it",
-        "spans the map. Processor seconds, with the file written.",
-        "",
-        "| map, px | roads, km | seconds | peak memory, MB | before, MB |",
-        "|---:|---:|---:|---:|---:|",
-        *(
-            f"| {int(size):,} x {int(size):,} | {c['km']:.0f} | {c['seconds']:.1f} "
-            f"| {c['peak_mb']} | {c['before_mb']} |"
-            for size, c in figures["cost"].items()
-        ),
-    ]
+    lines += ["", "Time and memory of large maps: [bench/vectors.md](bench/vectors.md)."]
     return lines
 
 

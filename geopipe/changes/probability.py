@@ -16,10 +16,13 @@ from scipy.special import expit, logit
 
 _CLIP = 0.002
 """Scores are kept this far from 0 and 1, so that their logarithms are finite."""
-_OFFSET_SD = 2.0
+_LEVEL_SD = 2.0
 _SLOPE_SD = 0.5
+_SPREAD = 1.5
 """How far the logit of a probability may be from that of the score before the data must say so:
-it is offset + slope x logit(score), near 0 + 1 x logit(score)."""
+around the mean score it is level + slope x (logit(score) - mean), near mean + 1 x (...). The mean
+score of an object's pixels differs less from object to object than the probability that it is
+real: where the logits of the scores spread by less than `_SPREAD`, the slope may be steeper."""
 _MIN_TRUTH = 20
 """Objects on a ground truth from which on it calibrates."""
 
@@ -114,18 +117,22 @@ def _fit(
 
     The maximum of the likelihood times the prior of offset and slope; `complete`: 1 is given.
     """
+    mean = float(np.average(x, weights=w))
+    spread = float(np.sqrt(np.average((x - mean) ** 2, weights=w)))
+    slope_sd = _SLOPE_SD * max(1.0, _SPREAD / max(spread, 1e-3))
 
     def loss(parameters: np.ndarray) -> float:
-        offset, slope = parameters[:2]
+        level, slope = parameters[:2]
         c = 1.0 if complete else float(expit(parameters[2]))
-        p = np.clip(c * expit(offset + slope * x), 1e-9, 1 - 1e-9)
+        p = np.clip(c * expit(level + slope * (x - mean)), 1e-9, 1 - 1e-9)
         fit = -(w * (y * np.log(p) + (1 - y) * np.log1p(-p))).sum()
-        return float(fit + (offset / _OFFSET_SD) ** 2 / 2 + ((slope - 1) / _SLOPE_SD) ** 2 / 2)
+        prior = ((level - mean) / _LEVEL_SD) ** 2 + ((slope - 1) / slope_sd) ** 2
+        return float(fit + prior / 2)
 
-    start = [0.0, 1.0] if complete else [0.0, 1.0, 1.0]
-    bounds = [(-8, 8), (0.0, 5.0)] + ([] if complete else [(-8.0, 8.0)])
-    result = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
-    return float(result[0]), float(result[1]), 1.0 if complete else float(expit(result[2]))
+    start = [mean, 1.0] if complete else [mean, 1.0, 1.0]
+    bounds = [(-8, 8), (0.0, 20.0)] + ([] if complete else [(-8.0, 8.0)])
+    level, slope, *c = map(float, minimize(loss, start, method="L-BFGS-B", bounds=bounds).x)
+    return level - slope * mean, slope, float(expit(c[0])) if c else 1.0
 
 
 def _logit(scores: np.ndarray) -> np.ndarray:

@@ -30,8 +30,9 @@ def evaluate(
 
     TRUTH is a raster of class ids on any grid, or vectors as for `geopipe labels`. The confusion
     matrix and the figures of each class are printed. Where MAP is a file of polygons, such as
-    features.gpkg, its buildings are compared with those of TRUTH one by one: precision, recall, F1.
-    Files of lines, as `geopipe roads` writes them, are compared by relaxed F1 and APLS.
+    features.gpkg, its buildings are compared with those of TRUTH one by one: precision, recall, F1,
+    how far outlines lie apart (PoLiS, boundary F1), vertices and right angles. Files of lines,
+    as `geopipe roads` writes them, are compared by relaxed F1 and APLS.
 
     Example: geopipe evaluate map/classes.tif truth.gpkg
     """

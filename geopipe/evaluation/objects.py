@@ -9,6 +9,13 @@ import numpy as np
 import shapely
 
 from geopipe.errors import LabelError
+from geopipe.evaluation.outline_accuracy import (
+    BOUNDARY_M,
+    boundary_f1,
+    count_corners,
+    polis,
+    right_angle_share,
+)
 from geopipe.evaluation.polygon_files import PolygonLayer, read_area, read_polygons
 from geopipe.labels.source import is_raster
 
@@ -33,6 +40,10 @@ class ObjectMetrics:
     """Mean of F1 at IoU 0.50, 0.55, ... 0.95."""
     mean_iou: float
     """Of the matched pairs."""
+    polis_m: float
+    """PoLiS distance (Avbelj et al. 2015), mean of the matched pairs, metres."""
+    boundary_f1: float
+    """F1 of the outlines of all objects, by length: what lies within 1 m of the other is right."""
     over_segmented: float
     """Share of true objects that hold two or more mapped ones (more than half of each)."""
     under_segmented: float
@@ -43,6 +54,10 @@ class ObjectMetrics:
     """...and of their true ones."""
     vertex_ratio: float
     """Median, over the matched pairs, of mapped over true number."""
+    right_angle_share: float
+    """Share of the corners of the matched mapped objects within 5 degrees of a right angle..."""
+    true_right_angle_share: float
+    """...and of those of their true ones."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; None for NaN."""
@@ -59,10 +74,16 @@ class ObjectMetrics:
             ("F1 (IoU 0.5)", _percent(self.f1)),
             ("mean F1 (IoU 0.5 to 0.95)", _percent(self.mean_f1)),
             ("mean IoU of matches", _percent(self.mean_iou)),
+            ("PoLiS distance of matches", _metres(self.polis_m)),
+            (f"boundary F1 ({BOUNDARY_M:g} m)", _percent(self.boundary_f1)),
             ("over-segmented", _percent(self.over_segmented)),
             ("under-segmented", _percent(self.under_segmented)),
             ("vertices, median (truth)", f"{self.vertices:g} ({self.true_vertices:g})"),
             ("vertices / truth, median", f"{self.vertex_ratio:.2f}"),
+            (
+                "right angles (truth)",
+                f"{_percent(self.right_angle_share)} ({_percent(self.true_right_angle_share)})",
+            ),
         ]
         return "| objects | |\n| --- | --- |\n" + "".join(f"| {a} | {b} |\n" for a, b in rows)
 
@@ -127,7 +148,7 @@ def _apart(a: PolygonLayer, b: PolygonLayer, plane: str | None) -> bool:
 
 
 def match_objects(mapped: np.ndarray, truth: np.ndarray) -> ObjectMetrics:
-    """The figures of (n,) and (m,) valid polygons in one plane of equal areas.
+    """The figures of (n,) and (m,) valid polygons in one plane of equal areas, in metres.
 
     An object is matched to at most one other: pairs are taken from the largest IoU downwards.
     """
@@ -147,29 +168,26 @@ def match_objects(mapped: np.ndarray, truth: np.ndarray) -> ObjectMetrics:
     f1 = [_f1((matched >= t).sum(), len(mapped), len(truth)) for t in IOUS]
     parts = np.bincount(j[common > _INSIDE * size[i]], minlength=len(truth))
     true_parts = np.bincount(i[common > _INSIDE * true_size[j]], minlength=len(mapped))
-    vertices = _vertices(mapped[[m[0] for m in matches]])
-    true_vertices = _vertices(truth[[m[1] for m in matches]])
+    pairs = mapped[[m[0] for m in matches]], truth[[m[1] for m in matches]]
+    vertices, true_vertices = map(count_corners, pairs)
     return ObjectMetrics(
-        len(mapped),
-        len(truth),
-        _share(len(matches), len(mapped)),
-        _share(len(matches), len(truth)),
-        f1[0],
-        float(np.mean(f1)),
-        float(matched.mean()) if len(matched) else math.nan,
-        _share((parts > 1).sum(), len(truth)),
-        _share((true_parts > 1).sum(), len(mapped)),
-        float(np.median(vertices)) if len(matches) else math.nan,
-        float(np.median(true_vertices)) if len(matches) else math.nan,
-        float(np.median(vertices / true_vertices)) if len(matches) else math.nan,
+        mapped=len(mapped),
+        truth=len(truth),
+        precision=_share(len(matches), len(mapped)),
+        recall=_share(len(matches), len(truth)),
+        f1=f1[0],
+        mean_f1=float(np.mean(f1)),
+        mean_iou=float(matched.mean()) if len(matched) else math.nan,
+        polis_m=float(polis(*pairs).mean()) if len(matches) else math.nan,
+        boundary_f1=boundary_f1(mapped, truth),
+        over_segmented=_share((parts > 1).sum(), len(truth)),
+        under_segmented=_share((true_parts > 1).sum(), len(mapped)),
+        vertices=float(np.median(vertices)) if len(matches) else math.nan,
+        true_vertices=float(np.median(true_vertices)) if len(matches) else math.nan,
+        vertex_ratio=float(np.median(vertices / true_vertices)) if len(matches) else math.nan,
+        right_angle_share=right_angle_share(pairs[0]),
+        true_right_angle_share=right_angle_share(pairs[1]),
     )
-
-
-def _vertices(polygons: np.ndarray) -> np.ndarray:
-    """Corners of each polygon: the last vertex of a ring is its first, those on a wall are none."""
-    plain = shapely.simplify(polygons, 1e-3)
-    rings = shapely.get_num_interior_rings(plain) + 1
-    return np.asarray(shapely.get_num_coordinates(plain) - rings)
 
 
 def _f1(hits: int, mapped: int, truth: int) -> float:
@@ -178,6 +196,10 @@ def _f1(hits: int, mapped: int, truth: int) -> float:
 
 def _share(part: float, whole: float) -> float:
     return float(part) / float(whole) if whole else math.nan
+
+
+def _metres(distance: float) -> str:
+    return "n/a" if math.isnan(distance) else f"{distance:.2f} m"
 
 
 def _percent(share: float) -> str:

@@ -1,5 +1,6 @@
 """Polygons of one class from vector files, in a common plane of true areas."""
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from pyproj import CRS
 from geopipe.errors import LabelError
 from geopipe.grid.crs import transformer
 from geopipe.labels.openvector import list_layers, read_dataframe, read_info
+
+log = logging.getLogger(__name__)
 
 BUILDINGS = "buildings"
 """The layer that is taken where a file has several."""
@@ -74,7 +77,8 @@ def read_polygons(
 
     The layer: `layer`, else ``buildings``, else the only one with polygons. Its rows: those of the
     class in a column ``class``, else those with a value in a column named like the class (OSM
-    tags), else all. Parts of a multipolygon are one object each; broken polygons are repaired.
+    tags), else all. Parts of a multipolygon are one object each; broken polygons are repaired, and
+    a warning counts them.
 
     Raises LabelError, with what the file holds.
     """
@@ -104,7 +108,12 @@ def read_polygons(
     elif class_name in by_name:
         values = frame[by_name[class_name]].astype("string")
         frame = frame[values.notna() & (values != "no")]
-    shapes = _polygons(np.asarray(frame.geometry.array, object))
+    shapes = np.asarray(frame.geometry.array, object)
+    if broken := np.count_nonzero(~shapely.is_valid(shapes) & ~shapely.is_missing(shapes)):
+        log.warning(
+            "%s: %d of %d geometries are broken and were repaired", path, broken, len(frame)
+        )
+    shapes = _polygons(shapes)
     if len(frame) and not len(shapes):
         raise LabelError(f"{path} holds no polygons", "give footprints, not points or lines")
     return PolygonLayer(shapes, CRS.from_user_input(frame.crs), footprint)

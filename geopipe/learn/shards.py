@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from geopipe.allocator import trim_malloc, tune_malloc
 from geopipe.learn.loss import SummedLoss
 from geopipe.limits import useful_threads
-from geopipe.nets.allocator import trim_malloc, tune_malloc
 
 SHARDS = 4
 """Most shards of a batch: a fixed number, so that the sum of their gradients has one order."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geopipe.allocator import tune_malloc
 from geopipe.checkpoint import Checkpoint, ModelFile, downsampled, network_input, strips
 from geopipe.classes import IGNORE
 from geopipe.errors import JobError, SceneError
@@ -20,7 +21,6 @@ from geopipe.mapping.domain import CellGrid, as_record
 from geopipe.mapping.preview import part_path, write_part
 from geopipe.mapping.tile_store import tile_path, write_tile
 from geopipe.nets import Kernels
-from geopipe.nets.allocator import tune_malloc
 from geopipe.nets.features import FeatureObserver
 from geopipe.nets.resample import enlarge, is_integer, resample
 from geopipe.raster import Scene

@@ -6,7 +6,7 @@ from itertools import islice
 
 import torch
 
-from geopipe.nets.allocator import trim_malloc, tune_malloc
+from geopipe.allocator import trim_malloc, tune_malloc
 from geopipe.parallel.tiles import R, T, begin_thread, with_tile_name
 from geopipe.parallel.workers import Workers
 from geopipe.raster.opening import release

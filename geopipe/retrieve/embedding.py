@@ -13,9 +13,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the field's usual name)
 
+from geopipe.allocator import tune_malloc
 from geopipe.checkpoint.weights import load_backbone, weights_hash
 from geopipe.errors import ChipIndexError, ConfigError
-from geopipe.nets.allocator import tune_malloc
 from geopipe.nets.backbones import BackboneNet, backbone
 from geopipe.retrieve.normalization import Norm, normalised
 from geopipe.validation import Schema, Text, validated

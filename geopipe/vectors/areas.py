@@ -10,7 +10,7 @@ import numpy as np
 import rasterio
 import shapely
 from affine import Affine
-from rasterio.features import rasterize, shapes
+from rasterio.features import shapes
 from shapely.geometry import shape
 
 from geopipe.grid import Window
@@ -18,6 +18,8 @@ from geopipe.raster.polygons import trace_areas
 from geopipe.vectors.instances import SplitOptions, split_instances
 from geopipe.vectors.probability import ClassProbability
 
+Counted = tuple[np.ndarray, np.ndarray]
+"""Values, and how often each occurs."""
 MAX_SIDE = 2048
 """Areas with a longer bounding box are cut into objects block by block..."""
 _MARGIN = 256
@@ -87,12 +89,11 @@ class _Splitter:
 
     def labels(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
         """Object numbers (h, w) in `window`, 0 off the area; the probability (h, w)."""
-        where = Affine.translation(window.col, window.row)
-        shape_ = (window.height, window.width)
-        mask = rasterize([(self.outline, 1)], shape_, transform=where, dtype="uint8") > 0
+        mask = _pixels_in(self.outline, window)
         scores = self.probability.read(window) if self.probability else None
-        if not mask.any():
-            return mask.astype(np.int32), scores
+        area = np.count_nonzero(mask) * math.prod(self.gsd)
+        if not area or (window == self.box and area < 2 * self.min_area):
+            return mask.astype(np.int32), scores  # nothing, or too small for two objects
         cores = self.cores.read(window) if self.cores else None
         return split_instances(
             mask, self.gsd, self.min_area, scores, self.options, cores=cores
@@ -101,18 +102,20 @@ class _Splitter:
     def whole(self) -> list[Instance]:
         """The objects of an area that fits into memory."""
         labels, scores = self.labels(self.box)
-        outlines = _outlines(labels, self.box)
+        traced = _as_traced(self.outline) if labels.max() == 1 else None
+        outlines = {1: traced} if traced else _outlines(labels, self.box)
         values = _values(labels, scores)
         sizes = np.bincount(labels.ravel())
         return [
-            Instance(outlines[i], int(sizes[i]), *_figures(values[i])) for i in sorted(outlines)
+            Instance(outlines[i], int(sizes[i]), *_figures(*_counted(values[i])))
+            for i in sorted(outlines)
         ]
 
     def by_blocks(self, side: int) -> list[Instance]:
         """The objects of a larger one."""
         starts = (range(0, n, side) for n in (self.box.height, self.box.width))
         parts: dict[int, Any] = {}
-        values: dict[int, np.ndarray] = {}
+        values: dict[int, Counted] = {}
         edges: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         parent: dict[int, int] = {}
         for row, col in product(*starts):
@@ -127,7 +130,8 @@ class _Splitter:
             inner = labels[m, m]
             parts |= _outlines(inner, core)
             inner_scores = scores[m, m] if scores is not None else None
-            values |= _values(inner, inner_scores)
+            # All pixels of an area as large as the scene would be as large as the scene.
+            values |= {i: _counted(v) for i, v in _values(inner, inner_scores).items()}
             self._join(parent, edges, labels, (row, col), side)
         groups: dict[int, list[int]] = {}
         for i in parts:
@@ -135,7 +139,7 @@ class _Splitter:
         objects = []
         for _, members in sorted(groups.items()):
             merged = shapely.union_all([parts[i] for i in members])
-            figures = _figures(np.concatenate([values[i] for i in members]))
+            figures = _figures(*_added([values[i] for i in members]))
             for polygon in shapely.get_parts(merged):
                 pixels = round(shapely.area(polygon))
                 objects.append(Instance(shapely.simplify(polygon, 0), pixels, *figures))
@@ -179,6 +183,34 @@ def _root(parent: dict[int, int], i: int) -> int:
     return i
 
 
+def _pixels_in(outline: Any, window: Window) -> np.ndarray:
+    """(h, w) bool: the pixels of `window` inside of `outline`, which runs along their edges."""
+    rings = shapely.get_rings(outline)
+    xy, ring = shapely.get_coordinates(rings, return_index=True)
+    x, y = np.rint(xy - (window.col, window.row)).astype(int).T
+    is_wall = (x[1:] == x[:-1]) & (ring[1:] == ring[:-1])
+    col = np.clip(x[:-1][is_wall], 0, window.width)
+    ends = np.clip(np.stack([y[:-1][is_wall], y[1:][is_wall]]), 0, window.height)
+    # Inside and outside change at each wall that a row crosses.
+    walls = np.zeros((window.height + 1, window.width + 1), np.int32)
+    np.add.at(walls, (ends.min(axis=0), col), 1)
+    np.add.at(walls, (ends.max(axis=0), col), -1)
+    crossed = walls.cumsum(axis=0).cumsum(axis=1)
+    return np.asarray(crossed[:-1, :-1] % 2 == 1)
+
+
+def _as_traced(outline: Any) -> Any:
+    """`outline` with its vertices in the order of `_outlines`; None where they have several."""
+    xy = shapely.get_coordinates(outline)[:-1]
+    if shapely.get_num_interior_rings(outline) or len(np.unique(xy, axis=0)) < len(xy):
+        return None
+    first = np.lexsort((xy[:, 0], xy[:, 1]))[0]
+    xy = np.roll(xy, -first, axis=0)
+    if xy[1, 0] != xy[0, 0]:  # from the upper left corner down
+        xy = np.concatenate([xy[:1], xy[:0:-1]])
+    return shapely.polygons(xy)
+
+
 def _outlines(labels: np.ndarray, window: Window) -> dict[int, Any]:
     """Number -> polygon in pixel coordinates, a multipolygon where it is in several parts."""
     where = Affine.translation(window.col, window.row)
@@ -201,9 +233,25 @@ def _values(labels: np.ndarray, scores: np.ndarray | None) -> dict[int, np.ndarr
     return {int(i): v[np.isfinite(v)] for i, v in zip(kinds, split, strict=True)}
 
 
-def _figures(values: np.ndarray) -> tuple[float, float]:
-    """Mean and 10 % quantile; NaN of nothing."""
+def _counted(values: np.ndarray) -> Counted:
+    """The values that occur, in rising order, and how often each does."""
+    unique, counts = np.unique(values, return_counts=True)
+    return unique, counts
+
+
+def _added(parts: list[Counted]) -> Counted:
+    """The values of all parts."""
+    values, number = np.unique(np.concatenate([v for v, _ in parts]), return_inverse=True)
+    counts = np.concatenate([n for _, n in parts])
+    return values, np.bincount(number, counts, len(values)).astype(int)
+
+
+def _figures(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """Mean and 10 % quantile of values that occur `counts` times; NaN of nothing."""
     if not len(values):
         return math.nan, math.nan
     values = values.astype(np.float64)
-    return float(values.mean()), float(np.quantile(values, 0.1))
+    last = np.cumsum(counts) - 1  # where each would be, if all were in one row
+    place = 0.1 * last[-1]
+    low, high = values[np.searchsorted(last, [math.floor(place), math.ceil(place)])]
+    return float(values @ counts / counts.sum()), float(low + (high - low) * (place % 1))

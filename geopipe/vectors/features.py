@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
 from geopipe import __version__
+from geopipe.allocator import trim_malloc
 from geopipe.classes import ClassScheme
 from geopipe.errors import SceneError
 from geopipe.files import atomic_files
@@ -141,6 +142,7 @@ def write_features(
                 counts[layer] += len(table)
                 if "length_m" in table:
                     metres += float(table["length_m"].sum())
+                del table  # before the next is made
         _add_styles(geopackage, layers, scheme, name)
         finish_geopackage(geopackage)
     return FeatureFiles(
@@ -194,6 +196,8 @@ def _tables(
         elif table["mean_score"].isna().all():
             notes.append("the probability of the footprints is unknown: the map has no scores")
         yield building, table
+        del table
+        trim_malloc()  # roads take as much again
     else:
         notes.append(
             f"no class is named '{options.class_name}', so there are no footprints: "

@@ -5,7 +5,7 @@ A node has ``xy`` and ``half_width`` (metres); an edge has ``line``, a `Centreli
 the node it begins at. Nodes and edges are in a fixed order, so that equal rasters give equal bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -132,31 +132,29 @@ def graph_of(skeleton: Skeleton, width: int, gsd: tuple[float, float]) -> nx.Mul
     if not n:
         return graph
     pairs = [(a, b) for a, b, _ in neighbours(skeleton, width)]
-    one, two = (np.concatenate(side).astype(np.int64) for side in zip(*pairs, strict=True))
-    degree = np.bincount(one, minlength=n) + np.bincount(two, minlength=n)
+    one, two = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    del pairs
+    degree = (np.bincount(one, minlength=n) + np.bincount(two, minlength=n)).astype(np.int8)
     # Of a pixel with two neighbours the way on is their sum less where one comes from.
-    neighbour_sum = np.bincount(one, two, n) + np.bincount(two, one, n)
-    sums: memoryview = memoryview(neighbour_sum.astype(np.int64).data).cast("B").cast("q")
-    xy = (np.column_stack([skeleton.cols, skeleton.rows]) + 0.5) * (gsd[1], gsd[0])
+    neighbour_sum = (np.bincount(one, two, n) + np.bincount(two, one, n)).astype(np.int64)
+    sums: memoryview = memoryview(neighbour_sum.data).cast("B").cast("q")
+    cluster = _clusters(one, two, degree > 2)
 
-    cluster = np.arange(n)
-    crossing = (degree[one] > 2) & (degree[two] > 2)
-    touching = coo_array((np.ones(crossing.sum(), bool), (one[crossing], two[crossing])), (n, n))
-    _, label = connected_components(touching, directed=False)
-    _, first, number = np.unique(label, return_index=True, return_inverse=True)
-    cluster = first[number]  # each pixel's node: the first pixel of its cluster
+    def xy_of(pixels: Sequence[int] | np.ndarray) -> np.ndarray:
+        place = np.column_stack([skeleton.cols[pixels], skeleton.rows[pixels]])
+        return np.asarray((place + 0.5) * (gsd[1], gsd[0]))
 
     members: dict[int, list[int]] = {}
     for pixel in np.flatnonzero((degree == 1) | (degree > 2)).tolist():
         members.setdefault(int(cluster[pixel]), []).append(pixel)
     for node, pixels in members.items():
         half_width = float(skeleton.half_width[pixels].max())
-        graph.add_node(node, xy=xy[pixels].mean(axis=0), half_width=half_width)
+        graph.add_node(node, xy=xy_of(pixels).mean(axis=0), half_width=half_width)
 
     def line_of(start: int, pixels: list[int], end: int) -> Centreline:
         ends = np.stack([graph.nodes[start]["xy"], graph.nodes[end]["xy"]])
         inner = np.array([start, *pixels, end])
-        points = xy[inner]
+        points = xy_of(inner)
         points[[0, -1]] = ends
         return Centreline(points, skeleton.half_width[inner], skeleton.score[inner])
 
@@ -168,11 +166,27 @@ def graph_of(skeleton: Skeleton, width: int, gsd: tuple[float, float]) -> nx.Mul
         if visited[pixel]:
             continue
         visited[pixel] = True
-        graph.add_node(pixel, xy=xy[pixel], half_width=float(skeleton.half_width[pixel]))
+        graph.add_node(pixel, xy=xy_of([pixel])[0], half_width=float(skeleton.half_width[pixel]))
         either = int(one[two == pixel][0]) if (two == pixel).any() else int(two[one == pixel][0])
         pixels = _walk(pixel, either, is_node, sums, visited, stop=pixel)
         add_line(graph, pixel, pixel, line_of(pixel, pixels, pixel))
     return graph
+
+
+def _clusters(one: np.ndarray, two: np.ndarray, is_crossing: np.ndarray) -> np.ndarray:
+    """(n,) each pixel's node: the first of the crossings it touches, itself where it is none.
+
+    `one`, `two`: (m,) pairs of adjacent pixels.
+    """
+    cluster = np.arange(len(is_crossing), dtype=np.int32)
+    crossings = cluster[is_crossing]
+    both = is_crossing[one] & is_crossing[two]
+    pair = np.searchsorted(crossings, one[both]), np.searchsorted(crossings, two[both])
+    touching = coo_array((np.ones(len(pair[0]), bool), pair), (len(crossings), len(crossings)))
+    _, label = connected_components(touching, directed=False)
+    _, first, number = np.unique(label, return_index=True, return_inverse=True)
+    cluster[is_crossing] = crossings[first[number]]
+    return cluster
 
 
 def _chains(

@@ -16,6 +16,10 @@ _GAP_PX = 1.5
 """Gaps between neighbours that touch in the raster, up to this width, are closed."""
 
 
+_UNPACKED = 2000
+"""Packed polygons that are unpacked at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class RegularizeOptions:
     """How outlines may change."""
@@ -24,6 +28,18 @@ class RegularizeOptions:
     """Metres: largest distance between an outline and its regularized one (Hausdorff)."""
     orthogonalize: bool = True
     """Else outlines are only simplified."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Packed:
+    """Polygons as WKB, a fifth of what they take as objects."""
+
+    wkb: np.ndarray
+    """(n,) bytes"""
+
+    def __getitem__(self, index: slice | list[int]) -> np.ndarray:
+        """Some of the polygons."""
+        return np.asarray(shapely.from_wkb(self.wkb[index]))
 
 
 def regularized(outlines: np.ndarray, pixel: float, options: RegularizeOptions) -> np.ndarray:
@@ -106,7 +122,7 @@ def _largest(shape: Any) -> Any:
     return parts[int(np.argmax(shapely.area(parts)))] if len(parts) > 1 else shape
 
 
-def without_overlaps(polygons: np.ndarray, outlines: np.ndarray, max_shift: float) -> np.ndarray:
+def without_overlaps(polygons: np.ndarray, outlines: Packed, max_shift: float) -> np.ndarray:
     """`polygons` of different areas, cut where regularizing has made them overlap.
 
     Of two that overlap the one that fits its traced outline worse gives way; where it would then
@@ -114,11 +130,11 @@ def without_overlaps(polygons: np.ndarray, outlines: np.ndarray, max_shift: floa
 
     Args:
         polygons: (n,) regularized polygons in metres.
-        outlines: (n,) the polygons they were traced as.
+        outlines: The n polygons they were traced as.
         max_shift: Metres.
     """
     result = polygons.copy()
-    fit = _iou(result, outlines)
+    fit = iou(result, outlines)
     while True:
         a, b = shapely.STRtree(result).query(result, predicate="intersects")
         a, b = a[a < b], b[a < b]
@@ -137,7 +153,7 @@ def without_overlaps(polygons: np.ndarray, outlines: np.ndarray, max_shift: floa
             if within(*pair, max_shift)[0]:
                 result[lower] = cut
             else:
-                result[i], result[j] = outlines[i], outlines[j]
+                result[[i, j]] = outlines[[i, j]]
                 fit[i] = fit[j] = 2.0  # never cut
 
 
@@ -145,6 +161,11 @@ _ROUNDING_M2 = 1e-6
 """Overlaps up to this are rounding."""
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    common = shapely.area(shapely.intersection(a, b))
-    return np.asarray(common / (shapely.area(a) + shapely.area(b) - common))
+def iou(polygons: np.ndarray, outlines: Packed) -> np.ndarray:
+    """(n,) intersection over union of each polygon with its outline."""
+    parts = [np.empty(0)]
+    for start in range(0, len(polygons), _UNPACKED):
+        a, b = polygons[start : start + _UNPACKED], outlines[start : start + _UNPACKED]
+        common = shapely.area(shapely.intersection(a, b))
+        parts.append(common / (shapely.area(a) + shapely.area(b) - common))
+    return np.concatenate(parts)

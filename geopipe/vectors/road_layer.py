@@ -42,10 +42,11 @@ def road_table(network: RoadNetwork) -> GeoDataFrame:
     the line, NaN where unknown), ``source`` and ``model_sha256``.
     """
     rows: list[dict[str, Any]] = []
+    to_lonlat = _to_lonlat(network)
     for _, _, data in network.graph.edges(data=True):
         line: Centreline = data["line"]
         shape = network.to_crs(data["shape"])
-        length = _geodesic(network, shape)
+        length = _geodesic(to_lonlat, shape)
         flat = float(np.hypot(*np.diff(data["shape"], axis=0).T).sum())
         scale = length / flat if flat else 1.0  # Web Mercator: another one in the north and south
         scores = line.score[np.isfinite(line.score)].astype(np.float64)
@@ -85,8 +86,8 @@ def road_table(network: RoadNetwork) -> GeoDataFrame:
     return GeoDataFrame(columns, geometry=lines, crs=network.crs)
 
 
-def _geodesic(network: RoadNetwork, xy: np.ndarray) -> float:
-    lon, lat = _to_lonlat(network).transform(*xy.T)
+def _geodesic(to_lonlat: Transformer, xy: np.ndarray) -> float:
+    lon, lat = to_lonlat.transform(*xy.T)
     return float(_WGS84.line_length(lon, lat))
 
 
@@ -129,7 +130,7 @@ def road_graphml(network: RoadNetwork) -> bytes:
         start, end = (u, v) if data["start"] == u else (v, u)
         shape = network.to_crs(data["shape"])
         lonlat = np.column_stack(to_lonlat.transform(*shape.T))
-        facts = {"osmid": str(data["road_id"]), "length": f"{_geodesic(network, shape):.3f}"}
+        facts = {"osmid": str(data["road_id"]), "length": f"{_geodesic(to_lonlat, shape):.3f}"}
         if data["width_m"] is not None:
             facts["width"] = f"{data['width_m']:.2f}"
         for a, b, back in ((start, end, False), (end, start, True)):

@@ -11,6 +11,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
+from geopipe.allocator import trim_malloc
 from geopipe.classes import ClassScheme
 from geopipe.errors import ConfigError
 from geopipe.raster.cog import read_scheme
@@ -123,6 +124,7 @@ def find_roads(
                 open_probability(result, src, options.class_name, class_id)
             )
         skeleton = skeletonize(src, class_id, gsd, options.max_width, probability, block)
+        trim_malloc()  # of the blocks
         graph = graph_of(skeleton, src.width, gsd)
         prune_spurs(graph)
         merge_junctions(graph)

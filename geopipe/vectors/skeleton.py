@@ -58,7 +58,12 @@ def skeletonize(
         Window(row, col, block, block).clip(src.shape)
         for row, col in product(range(0, src.height, block), range(0, src.width, block))
     ]
-    parts = []
+    columns: list[tuple[str, type, list[np.ndarray]]] = [
+        ("rows", np.int32, []),
+        ("cols", np.int32, []),
+        ("half_width", np.float32, []),
+        ("score", np.float32, []),
+    ]
     road_px = wide_px = 0
     with progress("thinning roads", len(windows)) as advance:
         for window in windows:
@@ -78,12 +83,22 @@ def skeletonize(
             score = np.full(len(row), np.nan, np.float32)
             if probability is not None:
                 score = probability.read(window)[row, col]
-            parts.append((row + window.row, col + window.col, half_width, score))
-    columns = [np.concatenate(part) for part in zip(*parts, strict=True)] or [np.empty(0)] * 4
-    order = np.lexsort((columns[1], columns[0]))
-    rows, cols = (column[order].astype(np.int32) for column in columns[:2])
-    half_width, score = (column[order].astype(np.float32) for column in columns[2:])
-    return Skeleton(rows, cols, half_width, score, road_px, wide_px)
+            block_columns: list[np.ndarray] = [
+                row + window.row,
+                col + window.col,
+                half_width,
+                score,
+            ]
+            for (_, kind, parts), values in zip(columns, block_columns, strict=True):
+                parts.append(values.astype(kind))
+    joined: dict[str, np.ndarray] = {}
+    for name, kind, parts in columns:
+        joined[name] = np.concatenate([np.empty(0, kind), *parts])
+        parts.clear()
+    order = np.lexsort((joined["cols"], joined["rows"]))
+    for values in joined.values():
+        values[:] = values[order]
+    return Skeleton(**joined, road_px=road_px, wide_px=wide_px)
 
 
 def _without_small_holes(roads: np.ndarray, gsd: tuple[float, float]) -> np.ndarray:
@@ -139,14 +154,14 @@ def neighbours(skeleton: Skeleton, width: int) -> Iterator[tuple[np.ndarray, np.
 
     def find(keys: np.ndarray) -> np.ndarray:
         at = np.minimum(np.searchsorted(index, keys), len(index) - 1)
-        return np.where(index[at] == keys, at, -1)
+        return np.where(index[at] == keys, at, -1).astype(np.int32)
 
     step = width + 2
     right, below, left = find(index + 1), find(index + step), find(index - 1)
     for side in (right, below):
         a = np.flatnonzero(side >= 0)
-        yield a, side[a], False
+        yield a.astype(np.int32), side[a], False
     for offset, beside in ((step + 1, right), (step - 1, left)):
         diagonal = find(index + offset)
         a = np.flatnonzero((diagonal >= 0) & (beside < 0) & (below < 0))
-        yield a, diagonal[a], True
+        yield a.astype(np.int32), diagonal[a], True

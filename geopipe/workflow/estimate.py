@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
+from geopipe.allocator import tune_malloc
 from geopipe.classes import ClassScheme
 from geopipe.learn.base_network import BaseNetworkPlan
 from geopipe.learn.fine_tuning import FineTuningPlan
@@ -14,7 +15,6 @@ from geopipe.learn.refinement import RefinementPlan
 from geopipe.limits import useful_threads
 from geopipe.mapping.kernels import fastest_kernels
 from geopipe.nets import RefinementRNN, SegmentationModel, build_base_network
-from geopipe.nets.allocator import tune_malloc
 from geopipe.networks import BaseNetworkName
 from geopipe.progress import duration
 

@@ -85,6 +85,28 @@ def plant(truth: gpd.GeoDataFrame, seed: int) -> Town:
         [rng.beta(alpha + 1, beta, seen.sum()), rng.beta(alpha, beta + 1, len(false))]
     )
     probability = np.clip(probability, 0.002, 0.998)
+    reference, origin, moved = edited(shapes, extra, rng)
+    return Town(
+        shapes,
+        np.concatenate([shapes[seen], false]),
+        np.r_[np.flatnonzero(seen), np.full(len(false), -1)],
+        probability,
+        reference,
+        origin,
+        moved,
+        area,
+    )
+
+
+def edited(
+    shapes: np.ndarray, extra: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What OSM has of true buildings (n,) and of `extra` (k,) that are not there.
+
+    Returns (r,) shapes, shifted as OSM is; (r,) which of the true ones each is, -1 for `extra`;
+    (r,) whether it was moved.
+    """
+    n = len(shapes)
     kept = rng.random(n) >= DELETED
     jumps = kept & (rng.random(n) < SHIFTED)
     angle, length = rng.uniform(0, 2 * np.pi, n), rng.uniform(3, 6, n)
@@ -92,16 +114,10 @@ def plant(truth: gpd.GeoDataFrame, seed: int) -> Town:
     reference = shapes.copy()
     xy, owner = shapely.get_coordinates(reference, return_index=True)
     reference = shapely.set_coordinates(reference, xy + np.where(jumps[:, None], step, 0)[owner])
-    reference = np.concatenate([reference[kept], extra])
-    return Town(
-        shapes,
-        np.concatenate([shapes[seen], false]),
-        np.r_[np.flatnonzero(seen), np.full(len(false), -1)],
-        probability,
-        warped(reference),
+    return (
+        warped(np.concatenate([reference[kept], extra])),
         np.r_[np.flatnonzero(kept), np.full(len(extra), -1)],
         np.r_[jumps[kept], np.zeros(len(extra), bool)],
-        area,
     )
 
 

@@ -107,6 +107,24 @@ def test_truth_calibrates_scores_that_are_too_sure():
     assert fit.completeness == pytest.approx(0.7, abs=0.03)
 
 
+@pytest.mark.parametrize("with_truth", [False, True])
+def test_scores_that_hardly_differ_are_spread(with_truth):
+    """Means over pixels: logits a quarter as far apart as those of the probabilities."""
+    rng = np.random.default_rng(3)
+    p = rng.beta(2.4, 0.6, 2000)
+    real = rng.random(len(p)) < p
+    matched = real & (rng.random(len(p)) < 0.85)
+    odds = np.log(p / (1 - p))
+    score = 1 / (1 + np.exp(-(1.2 + (odds - odds.mean()) / 4)))
+    truth = (score[:400], real[:400]) if with_truth else None
+    fit = calibrate(score, matched, np.ones(len(p)), truth)
+    assert fit.slope == pytest.approx(4, abs=1)
+    assert fit.completeness == pytest.approx(0.85, abs=0.04)
+    likely = fit.unmatched(score[~matched]) > 0.7
+    assert likely.sum() > 50
+    assert np.mean(real[~matched][likely]) == pytest.approx(0.85, abs=0.1)
+
+
 def test_lines_are_cut_where_their_status_changes():
     line = shapely.LineString([(0, 0), (300, 0)])
     others = array(

@@ -18,6 +18,8 @@ from geopipe.mapping import Budget, Engine, map_rasters
 from geopipe.mapping import scene as mapping
 from geopipe.mapping.tile import TileJob
 from geopipe.raster import Scene
+from geopipe.raster.cog import read_scheme
+from geopipe.vectors.features import write_features
 from geopipe.workflow.bundle import MapOptions, write_bundle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -51,6 +53,22 @@ def test_killed_again_and_again_the_map_is_that_of_an_undisturbed_run(
     assert code == 0, text
     assert f"map:    {out / 'classes.tif'}" in text
     same_map(out, large_place)
+
+
+def test_killed_while_it_vectorizes_the_vectors_are_those_of_its_map(place, start, tmp_path):
+    out = tmp_path / "map"
+    words = place.words(out, "--vectors")
+    run, part = start(*words, out=out), out.with_name("map.part")
+    assert run.until(lambda: any(part.rglob("features.parquet.part")))
+    run.kill()
+    assert not out.exists()
+    code, text = start(*words, out=out).end()
+    assert code == 0, text
+    scheme = read_scheme(out / "classes.tif")
+    alone = write_features(out / "classes.tif", tmp_path, scheme, name=place.scene.stem)
+    for path in alone.files.values():
+        assert (out / path.name).read_bytes() == path.read_bytes(), path.name
+    assert not part.exists()
 
 
 # -- every step of the end

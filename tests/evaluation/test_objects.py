@@ -7,7 +7,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from shapely import box
+from shapely import Polygon, box
 
 from geopipe.cli.evaluate import evaluate
 from geopipe.errors import LabelError
@@ -71,6 +71,16 @@ def test_files_in_other_crs_and_areas(tmp_path):
     assert m.mean_iou == pytest.approx(1, abs=1e-3)
     area = save(tmp_path / "a.gpkg", [box(5e5 - 5, 5e6 - 5, 5e5 + 32, 5e6 + 20)])
     assert evaluate_objects(mapped, truth, area=area).precision == 1
+
+
+def test_broken_polygons_are_counted_and_repaired(tmp_path, caplog):
+    bow = Polygon([(5e5, 5e6), (5e5 + 10, 5e6 + 10), (5e5 + 10, 5e6), (5e5, 5e6 + 10)])
+    truth = save(tmp_path / "t.gpkg", [bow, None, *SQUARES[1:]])
+    mapped = save(tmp_path / "m.gpkg", SQUARES)
+    metrics = evaluate_objects(mapped, truth)
+    assert "t.gpkg: 1 of 4 geometries are broken and were repaired" in caplog.text
+    assert metrics.truth == 4, "the bow is two triangles"
+    assert metrics.recall == 2 / 4
 
 
 def test_the_command_compares_objects_where_the_map_is_vectors(tmp_path):

@@ -80,7 +80,7 @@ def test_a_mosaic_that_was_stopped_goes_on(place, files, whole, tmp_path, monkey
 
 
 def test_small_areas_go_alike_for_all_tilings(place, whole, tmp_path):
-    maps = []
+    maps, vectors = [], set()
     for core in (256, 512, 1024):
         folder = tmp_path / str(core)
         chosen = options(core, min_area=20.0, vectors=True)
@@ -91,10 +91,13 @@ def test_small_areas_go_alike_for_all_tilings(place, whole, tmp_path):
         confidence = band(folder / "confidence.tif")[0]
         np.testing.assert_array_equal(confidence, band(whole / "confidence.tif")[0])
         lengths = pyogrio.read_dataframe(folder / "features.gpkg", layer="roads")["length_m"]
+        names = "features.gpkg", "features.parquet"
+        vectors.add(tuple((folder / name).read_bytes() for name in names))
         assert not lengths.isna().any()
         pixels = np.bincount(ids.ravel(), minlength=256)[:3] * 0.25
         assert list(bundle.areas.values()) == pytest.approx(pixels, rel=2e-3)
     assert all(np.array_equal(ids, maps[0]) for ids in maps)
+    assert len(vectors) == 1
     assert (maps[0] != band(whole / "classes.tif")[0]).any()
 
 

@@ -24,6 +24,6 @@ def tune_malloc() -> bool:
 
 
 def trim_malloc() -> None:
-    """Hand memory that is free back to the system, for what comes after the nets."""
+    """Hand memory that is free back to the system, for what comes next."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
