@@ -31,6 +31,17 @@ from reproduce.compare.shares import number, share
 FDRS = (0.05, 0.1, 0.2, 0.3)
 
 
+def mapped_buildings(changes: Changes) -> tuple[gpd.GeoDataFrame, ObjectSet]:
+    """The buildings that the map shows: their rows, on the plane of comparison, and as objects."""
+    table = changes.tables["buildings"].to_crs(changes.plane.crs)
+    table = table[table["map_id"].notna()]
+    return table, ObjectSet(
+        np.asarray(table.geometry.array, object),
+        table["map_id"].to_numpy(object),
+        table["mean_score"].to_numpy(float),
+    )
+
+
 def buildings_runs(town: Town, seed: int, work: Path) -> list[dict[str, Any]]:
     """Both kinds of scores, both ways to calibrate, at each false discovery rate."""
     osm, area, truth, part = (work / f"{n}.gpkg" for n in ("osm", "area", "truth", "part"))
@@ -53,13 +64,7 @@ def buildings_runs(town: Town, seed: int, work: Path) -> list[dict[str, Any]]:
         class_map = draw_map(town, folder, distort)
         write_features(class_map, folder, load_scheme("buildings"), name="Banepa")
         changes = compare(folder / "features.gpkg", osm, area=area)
-        table = changes.tables["buildings"].to_crs(changes.plane.crs)
-        table = table[table["map_id"].notna()]
-        mapped = ObjectSet(
-            np.asarray(table.geometry.array, object),
-            table["map_id"].to_numpy(object),
-            table["mean_score"].to_numpy(float),
-        )
+        table, mapped = mapped_buildings(changes)
         alone = table["status"].isin([ONLY_MAP, UNSURE]).to_numpy()
         one = np.ones(len(mapped))
         # As compare does with `truth`, without matching all again.

@@ -17,10 +17,9 @@ import shapely
 
 from geopipe.changes.compare import Changes, compare
 from geopipe.changes.matching import ONLY_MAP, UNSURE
-from geopipe.changes.objects import ObjectSet
 from geopipe.changes.probability import calibrate, choose_threshold
 from geopipe.changes.truth import truth_samples
-from reproduce.compare.buildings import FDRS
+from reproduce.compare.buildings import FDRS, mapped_buildings
 from reproduce.compare.plant import ADDED, CRS, edited, vacant
 from reproduce.compare.shares import number, share
 from reproduce.real.place import Place
@@ -66,13 +65,7 @@ def trained_runs(
         columns = {"building": "yes", "osm_id": ids, "osm_type": "way"}
         gpd.GeoDataFrame(columns, geometry=list(reference), crs=CRS).to_file(osm)
         changes = compare(out / FEATURES, osm, area=area)
-        table = changes.tables["buildings"].to_crs(changes.plane.crs)
-        table = table[table["map_id"].notna()]
-        mapped = ObjectSet(
-            np.asarray(table.geometry.array, object),
-            table["map_id"].to_numpy(object),
-            table["mean_score"].to_numpy(float),
-        )
+        table, mapped = mapped_buildings(changes)
         # The truth of the select part is no part of what is judged.
         samples = truth_samples(true, beside, changes.plane, mapped)
         for how, given in (("the reference", None), ("truth beside the part", samples)):

@@ -5,6 +5,15 @@ from __future__ import annotations
 from ..commands import Command, Parameter
 from .shared import BANDS, DEVICE, MAP, MODELS, NODATA, OVERWRITE, SCENE
 
+THREADS = Parameter(
+    "THREADS",
+    "integer",
+    "Tiles computed at once (empty: the cores)",
+    "--threads",
+    minimum=1,
+    advanced=True,
+)
+
 COMMANDS = (
     Command(
         "map",
@@ -67,14 +76,7 @@ COMMANDS = (
                 minimum=1,
                 advanced=True,
             ),
-            Parameter(
-                "THREADS",
-                "integer",
-                "Tiles computed at once (empty: the cores)",
-                "--threads",
-                minimum=1,
-                advanced=True,
-            ),
+            THREADS,
             Parameter("RAM", "text", "Memory it may take, such as 4GB", "--ram", advanced=True),
             BANDS,
             NODATA,
@@ -104,14 +106,7 @@ COMMANDS = (
                 minimum=0,
                 advanced=True,
             ),
-            Parameter(
-                "THREADS",
-                "integer",
-                "Tiles computed at once (empty: the cores)",
-                "--threads",
-                minimum=1,
-                advanced=True,
-            ),
+            THREADS,
             Parameter("OUTPUT", "output file", "Figures", None, pattern="JSON (*.json)"),
         ),
         keeps_json=True,
