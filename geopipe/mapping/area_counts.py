@@ -10,7 +10,7 @@ from skimage.measure import label
 from geopipe.classes import IGNORE
 from geopipe.raster.scene import opened
 
-_STRIP_PX = 2**22
+_STRIP_PX = 2**20
 
 
 def area_counts(class_map: Path, classes: int) -> tuple[int, ...]:

@@ -1,11 +1,10 @@
 """The parts of a scene that are unlike what a model learned from, as a layer of polygons."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 from odc.geo.geobox import GeoBox
 
 from geopipe.grid import NetworkGrid, Tiling, Window
@@ -30,8 +29,26 @@ class OutOfDomain:
     """Cells with enough of an image."""
     foreign: int
     """Of these, with a score above 1."""
-    path: Path | None
-    """A GeoPackage of the foreign cells, where there are any."""
+    _foreign_cells: Callable[[], Iterator[tuple[Window, float]]]
+    _geobox: GeoBox
+
+    @classmethod
+    def of(
+        cls, records: Callable[[], Records], geobox: GeoBox, grid: NetworkGrid, tiling: Tiling
+    ) -> "OutOfDomain":
+        """Count the cells of the tiles in `records`, which are read again for the layer."""
+
+        def scored() -> Iterator[tuple[Window, float]]:
+            for index, scores in records():
+                cells = CellGrid.of(grid, tiling[index].core)
+                for cell, score in zip(cells or (), scores, strict=False):
+                    if score is not None:
+                        yield cell, score
+
+        total = foreign = 0
+        for _, score in scored():
+            total, foreign = total + 1, foreign + (score > 1)
+        return cls(total, foreign, lambda: (cell for cell in scored() if cell[1] > 1), geobox)
 
     @property
     def share(self) -> float:
@@ -51,40 +68,21 @@ class OutOfDomain:
             "from: do not trust the map there without a check (out_of_domain.gpkg shows where)"
         )
 
+    def write(self, target: Path) -> None:
+        """Write the foreign cells, of which there are some, as polygons to `target`.
 
-def write_out_of_domain(
-    records: Records, geobox: GeoBox, grid: NetworkGrid, tiling: Tiling, target: Path
-) -> OutOfDomain:
-    """Write the foreign cells of the tiles in `records` as polygons to `target`.
-
-    The layer has the column ``score``: the distance of a cell's features from the training cells,
-    1 is the limit that 99 % of held-out training cells stay below. No file is written where no
-    cell is foreign. Memory does not grow with the scene.
-    """
-    counts = np.zeros(2, np.int64)
-
-    def foreign_cells() -> Iterator[tuple[Window, float]]:
-        for index, scores in records:
-            cells = CellGrid.of(grid, tiling[index].core)
-            if cells is None:
-                continue
-            for cell, score in zip(cells, scores, strict=False):
-                if score is not None:
-                    counts[:] += 1, score > 1
-                    if score > 1:
-                        yield cell, score
-
-    foreign = foreign_cells()
-    for batch in iter(lambda: list(islice(foreign, _BATCH)), []):
-        _append(batch, geobox, target, append=counts[1] > len(batch))
-    if counts[1]:
+        The layer has the column ``score``: the distance of a cell's features from the training
+        cells, 1 is the limit that 99 % of held-out training cells stay below. Memory does not grow
+        with the scene.
+        """
+        foreign = self._foreign_cells()
+        target.unlink(missing_ok=True)
+        for batch in iter(lambda: list(islice(foreign, _BATCH)), []):
+            _append(batch, self._geobox, target)
         _finish(target)
-    return OutOfDomain(int(counts[0]), int(counts[1]), target if counts[1] else None)
 
 
-def _append(
-    batch: Iterable[tuple[Window, float]], geobox: GeoBox, target: Path, *, append: bool
-) -> None:
+def _append(batch: Iterable[tuple[Window, float]], geobox: GeoBox, target: Path) -> None:
     import geopandas as gpd  # seconds, which a map without such cells need not wait for
 
     from geopipe.raster.geopackage import write_layer
@@ -95,9 +93,7 @@ def _append(
         geometry=[window_polygon(geobox, w) for w in windows],
         crs=str(geobox.crs),
     )
-    if not append:
-        target.unlink(missing_ok=True)
-    write_layer(frame, target, LAYER, geometry_type="Polygon", append=append)
+    write_layer(frame, target, LAYER, geometry_type="Polygon", append=target.exists())
 
 
 def _finish(target: Path) -> None:

@@ -93,7 +93,7 @@ def _cell_sizes(start: int, count: int, n: int, m: int) -> tuple[int, np.ndarray
 
 def read_preview(parts: Iterable[Path], dtype: str, shape: tuple[int, int]) -> Preview | None:
     """The picture that `parts` make up; None when one is missing or damaged."""
-    sums, counts = None, np.zeros(shape)
+    sums, counts = None, np.zeros(shape, np.float32)
     try:
         for path in parts:
             part = TensorFile.open(path, SceneError).arrays(_PART)
@@ -102,7 +102,7 @@ def read_preview(parts: Iterable[Path], dtype: str, shape: tuple[int, int]) -> P
             if not (0 <= row <= shape[0] - h and 0 <= col <= shape[1] - w and 1 <= bands <= 3):
                 return None
             if sums is None:
-                sums = np.zeros((bands, *shape))
+                sums = np.zeros((bands, *shape), np.float32)
             if bands != len(sums) or part["counts"].shape != (h, w):
                 return None
             sums[:, row : row + h, col : col + w] += added
@@ -111,7 +111,8 @@ def read_preview(parts: Iterable[Path], dtype: str, shape: tuple[int, int]) -> P
         return None
     if sums is None:
         return None
-    means = sums / np.maximum(counts, 1)
+    valid = counts > 0
+    sums /= np.maximum(counts, 1, out=counts)
     if np.issubdtype(np.dtype(dtype), np.integer):
-        means = np.rint(means)
-    return Preview(means.astype(dtype), counts > 0)
+        np.rint(sums, out=sums)
+    return Preview(sums.astype(dtype), valid)

@@ -23,7 +23,7 @@ from geopipe.mapping.device import choose_device
 from geopipe.mapping.journal import TILES, Journal, begun_inputs, require_equal
 from geopipe.mapping.kernels import fastest_kernels
 from geopipe.mapping.memory import Budget, Need
-from geopipe.mapping.out_of_domain import OutOfDomain, write_out_of_domain
+from geopipe.mapping.out_of_domain import OutOfDomain
 from geopipe.mapping.precision import require_agreement
 from geopipe.mapping.preview import Preview, part_path, preview_shape, read_preview
 from geopipe.mapping.tile import Precision, TileJob
@@ -76,6 +76,8 @@ class MapFiles:
     """Of the scene, where one was asked for and all tiles that there are have added to it."""
     domain: OutOfDomain | None = None
     """How much is unlike the training images, of a model that knows them."""
+    area_counts: tuple[int, ...] | None = None
+    """Connected areas of each class in the last class map, where they were counted."""
     computation: dict[str, Any] = field(default_factory=dict)
     """What has to be the same for the same bytes beside scene and model; see `Computation`."""
 
@@ -213,7 +215,10 @@ def map_scene(
         areas, bad, start = _compute_tiles(job, tiling, journal, workers)
         now = _inputs(replace(job, model=model_file.now()), need.core)
         require_equal(inputs, now, f"the inputs of {folder} changed while it was made: another")
-        domain = _out_of_domain(job, journal, tiling) if model.domain else None
+        domain = None
+        if model.domain:
+            grid = NetworkGrid.of(scene.geobox, model.gsd)
+            domain = OutOfDomain.of(journal.domains, scene.geobox, grid, tiling)
     finally:
         journal.close()
     seconds = time.monotonic() - start
@@ -232,7 +237,7 @@ def map_scene(
         seconds,
         preview,
         domain,
-        Computation.of(job, need.core).to_dict(),
+        computation=Computation.of(job, need.core).to_dict(),
     )
 
 
@@ -264,12 +269,6 @@ def _compute_tiles(
                 bad[tile.index] = f"tile {tile}: {done.bad}"
             advance()
     return tuple(areas.tolist()), tuple(bad[i] for i in sorted(bad)), start
-
-
-def _out_of_domain(job: TileJob, journal: Journal, tiling: Tiling) -> OutOfDomain:
-    geobox, target = job.scene.geobox, journal.folder / "out_of_domain.tmp.gpkg"
-    grid = NetworkGrid.of(geobox, job.model.checkpoint.gsd)
-    return write_out_of_domain(journal.domains(), geobox, grid, tiling, target)
 
 
 def _begun_kernels(folder: Path) -> Kernels | None:
@@ -317,7 +316,7 @@ def _with_scene_name(scene: Scene) -> Iterator[None]:
 def forget_tiles(folder: Path) -> None:
     """Remove what `map_scene` left in `folder`: the map is finished elsewhere."""
     Journal.forget(folder)
-    for path in (*folder.glob("*.tmp.vrt"), *folder.glob("*.tmp.gpkg")):
+    for path in folder.glob("*.tmp.vrt"):
         path.unlink()
 
 

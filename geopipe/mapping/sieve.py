@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from geopipe.mapping.small_areas import Borders, new_classes, new_classes_of_win
 from geopipe.raster.scene import opened, window_geobox
 from geopipe.raster.sink import Sink
 
-_STRIP_PX = 2**22
-_LEAST_ROWS = 64
+_STRIP_PX = 2**20
+_LEAST_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class SieveResult:
     """Connected areas that took another class."""
     areas: tuple[float, ...]
     """Square metres on the ground of each class."""
+    area_counts: tuple[int, ...]
+    """Connected areas of each class."""
 
 
 def sieve(
@@ -45,7 +48,7 @@ def sieve(
     (`nominal_gsd`), so that crops of a scene decide alike.
 
     The map is read twice in strips of rows. The result does not depend on how it is cut into tiles
-    or strips; held in memory are a strip and some 30 bytes per connected area. Raises SceneError
+    or strips; held in memory are two strips and some 30 bytes per connected area. Raises SceneError
     when the map cannot be read.
     """
     with opened(class_map) as src:
@@ -53,7 +56,9 @@ def sieve(
         least = least_pixels(geobox, min_area)
         result = _first_pass(src, least, strip_rows)
         parts = new_classes(result, least)
-        return _second_pass(src, geobox, target, result.classes, parts, len(least), strip_rows)
+        changed, areas = _second_pass(src, geobox, target, parts, len(least), strip_rows)
+    specks = int((result.classes != parts).sum())
+    return SieveResult(changed, specks, areas, result.area_counts(parts))
 
 
 def least_pixels(geobox: GeoBox, min_area: Sequence[float]) -> np.ndarray:
@@ -97,8 +102,7 @@ def _first_pass(src: rasterio.DatasetReader, least: np.ndarray, rows: int | None
     """
     result = Borders(len(least))
     above: tuple[np.ndarray, np.ndarray] | None = None
-    for window in _strips(src, rows):
-        ids, labels, count = _labelled(src, window)
+    for _, ids, labels, count in _labelled_strips(src, rows):
         classes, sizes = _parts(ids, labels, count)
         base = result.add(classes[1:], sizes[1:])
         _touch_within(result, labels, classes, sizes, least, base)
@@ -135,15 +139,14 @@ def _second_pass(
     src: rasterio.DatasetReader,
     geobox: GeoBox,
     target: Path,
-    before: np.ndarray,
     after: np.ndarray,
     classes: int,
     rows: int | None,
-) -> SieveResult:
+) -> tuple[int, tuple[float, ...]]:
+    """Write the map with the class ids `after` (parts,): pixels that changed, areas by class."""
     base, changed, areas = 0, 0, np.zeros(classes)
     with Sink(target, geobox) as sink:
-        for window in _strips(src, rows):
-            ids, labels, count = _labelled(src, window)
+        for window, ids, labels, count in _labelled_strips(src, rows):
             table = np.full(count + 1, IGNORE, np.uint8)
             table[1:] = after[base : base + count]
             made = table[labels]
@@ -152,7 +155,7 @@ def _second_pass(
             pixels = np.bincount(made.ravel(), minlength=256)[:classes]
             areas += pixels * math.prod(ground_gsd(window_geobox(geobox, window)))
             sink.write(window, made[None])
-    return SieveResult(changed, int((before != after).sum()), tuple(areas.tolist()))
+    return changed, tuple(areas.tolist())
 
 
 def _strips(src: rasterio.DatasetReader, rows: int | None) -> Iterator[Window]:
@@ -161,10 +164,23 @@ def _strips(src: rasterio.DatasetReader, rows: int | None) -> Iterator[Window]:
         yield Window(row, 0, min(step, src.height - row), src.width)
 
 
-def _labelled(src: rasterio.DatasetReader, window: Window) -> tuple[np.ndarray, np.ndarray, int]:
-    """Class ids and part numbers from 1 on, 0 where nothing is known; how many parts there are."""
-    ids = src.read(1, window=_rio(window))
-    return ids, *_labels(ids)
+def _labelled_strips(
+    src: rasterio.DatasetReader, rows: int | None
+) -> Iterator[tuple[Window, np.ndarray, np.ndarray, int]]:
+    """Strips, their class ids and part numbers from 1 on (0 where nothing is known), and how many.
+
+    They are read one by one; a thread labels the next while the caller looks at this one.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        before = None
+        for window in _strips(src, rows):
+            ids = src.read(1, window=_rio(window))
+            following = window, ids, pool.submit(_labels, ids)
+            if before:
+                yield *before[:2], *before[2].result()
+            before = following
+        if before:
+            yield *before[:2], *before[2].result()
 
 
 def _labels(ids: np.ndarray) -> tuple[np.ndarray, int]:

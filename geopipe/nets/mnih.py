@@ -5,6 +5,7 @@ Maggiori et al. 2017 (IEEE TGRS 55:9), section III.
 
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -64,7 +65,7 @@ class MnihCNN(BaseNetwork):
 def _bilinear(classes: int) -> Tensor:
     """(classes, classes, 8, 8): each class upsampled 4 times on its own."""
     n = 2 * STRIDE
-    ramp = 1 - (torch.arange(n) - (n - 1) / 2).abs() / STRIDE
-    kernel = torch.zeros(classes, classes, n, n)
-    kernel[range(classes), range(classes)] = torch.outer(ramp, ramp)
-    return kernel
+    ramp = 1 - np.abs(np.arange(n) - (n - 1) / 2) / STRIDE
+    kernel = np.zeros((classes, classes, n, n), np.float32)
+    kernel[range(classes), range(classes)] = np.outer(ramp, ramp)
+    return torch.from_numpy(kernel)  # numpy: torch's device "meta" would import its compiler

@@ -1,6 +1,6 @@
 """What a report says of a map: areas and numbers by class, and its pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ def summarize_map(
     features: "FeatureFiles | None",
 ) -> Report:
     """What the report says of a map: areas, numbers of objects, pictures."""
-    counts = object_counts(class_map, scheme)
+    counts = object_counts(files.area_counts or area_counts(class_map, len(scheme)), scheme)
     facts: tuple[tuple[str, str], ...] = ()
     if files.domain:
         facts += (("out of domain", files.domain.sentence()),)
@@ -70,10 +70,9 @@ def area_table(areas: dict[str, float], counts: Mapping[str, int]) -> tuple[tupl
     return (head, *rows)
 
 
-def object_counts(class_map: Path, scheme: ClassScheme) -> dict[str, int]:
+def object_counts(areas: Sequence[int], scheme: ClassScheme) -> dict[str, int]:
     """How many areas those classes have whose objects are areas, not the background or lines."""
-    numbers = area_counts(class_map, len(scheme))
-    return {c.name: numbers[k] for k, c in enumerate(scheme.classes) if k and counted(c)}
+    return {c.name: areas[k] for k, c in enumerate(scheme.classes) if k and counted(c)}
 
 
 def counted(map_class: MapClass) -> bool:

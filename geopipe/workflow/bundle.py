@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geopipe.allocator import trim_malloc
 from geopipe.checkpoint import Checkpoint, ModelFile
 from geopipe.checkpoint.starter import STARTER_KEY
 from geopipe.classes import ClassScheme
@@ -278,9 +279,12 @@ def _features(
 
 def _domain_layer(domain: OutOfDomain, assembly: Path) -> dict[str, Path]:
     """The polygons of what is unlike the training images, where there are any."""
-    if not domain.path:
+    if not domain.foreign:
         return {}
-    return {"out_of_domain": domain.path.replace(assembly / "out_of_domain.gpkg")}
+    path = assembly / "out_of_domain.gpkg"
+    trim_malloc()  # of the rasters, before pandas comes
+    domain.write(path)
+    return {"out_of_domain": path}
 
 
 def _domain_warnings(domain: OutOfDomain, scene: Scene) -> list[str]:
@@ -298,7 +302,8 @@ def _sieved(files: MapFiles, part: Path, sizes: Sequence[float]) -> MapFiles:
     target = part / "classes.tmp.tif"
     done = sieve(files.classes[-1], target, sizes)
     log.info("%d small areas, %d px, took a neighbour's class", done.specks, done.changed)
-    return replace(files, classes=(*files.classes[:-1], target), areas=done.areas)
+    classes = (*files.classes[:-1], target)
+    return replace(files, classes=classes, areas=done.areas, area_counts=done.area_counts)
 
 
 def warnings_for(scene: Scene, model: Checkpoint) -> list[str]:

@@ -25,6 +25,8 @@ def sieved(make_raster, ids, min_area, rows=None):
     assert result.changed == (made != ids).sum()
     pixels = [(made == k).sum() for k in range(len(min_area))]
     assert result.areas == pytest.approx(pixels, rel=2e-3)
+    counts = [ndimage.label(made == k)[1] for k in range(len(min_area))]
+    assert result.area_counts == tuple(counts)
     return made
 
 
