@@ -11,14 +11,14 @@ _DETAIL_PX = 1.5
 _STEP_PX = 2.0
 """The shortest wall of a squared outline."""
 _ASKEW = np.radians(25)
-"""A wall that turns more than this from both main directions is no wall but a cut corner."""
+"""A wall that turns more than this from both main directions runs askew: a cut corner."""
 _MAX_ASKEW = 1 / 3
 """Share of the outline that may run askew."""
 _MIN_IOU = 0.8
 """Intersection over union with the outline as traced."""
 
 
-def orthogonalized(outline: Any, pixel: float) -> Any:
+def orthogonalized(outline: Any, pixel: float, *, close_corners: bool = True) -> Any:
     """`outline` with walls in one direction and across it only, or itself where that is no fit.
 
     `outline`: a polygon traced from pixels of side `pixel`, in a plane of true angles and in the
@@ -26,7 +26,9 @@ def orthogonalized(outline: Any, pixel: float) -> Any:
     lies in the middle of the pixel edges it replaces, so areas hardly change. Steps, bays and
     holes finer than two pixels go. The polygon itself is returned when a third of its outline
     runs askew (round buildings), when it is too small to have a direction, and when the result
-    would be invalid or have an IoU below 0.8 with it. Neighbours are not looked at: the result
+    would be invalid or have an IoU below 0.8 with it. `close_corners`: where the outline runs askew
+    the walls beside it meet in a corner; else it becomes a wall of the nearer direction, and the
+    result stays nearer to the outline. Neighbours are not looked at: the result
     may overlap one, or leave a gap, where the two are within about two pixels of each other.
     """
     chords = _chords(outline.exterior, _DETAIL_PX * pixel)
@@ -38,7 +40,9 @@ def orthogonalized(outline: Any, pixel: float) -> Any:
         return outline
     interior_chords = [_chords(ring, _DETAIL_PX * pixel) for ring in outline.interiors]
     shell, *interiors = (
-        _orthogonalize(c, angle, _STEP_PX * pixel) for c in [chords, *interior_chords] if c
+        _orthogonalize(c, angle, _STEP_PX * pixel, close_corners)
+        for c in [chords, *interior_chords]
+        if c
     )
     if shell is None:
         return outline
@@ -116,7 +120,9 @@ def _direction(chords: _Chords) -> float:
     return float(np.angle(moments[is_wall].sum()) / 2)
 
 
-def _orthogonalize(chords: _Chords, angle: float, step: float) -> np.ndarray | None:
+def _orthogonalize(
+    chords: _Chords, angle: float, step: float, close_corners: bool
+) -> np.ndarray | None:
     """Corners (n, 2) of the ring whose walls follow `angle`; None when no four walls are left."""
     rotation = np.exp(-1j * angle)
     is_across, deviation = _orientation(chords, angle)
@@ -124,7 +130,8 @@ def _orthogonalize(chords: _Chords, angle: float, step: float) -> np.ndarray | N
     positions = np.where(is_across, chords.mean(midpoints.real), chords.mean(midpoints.imag))
     weights = abs(np.diff(endpoints))
     walls: list[tuple[int, float, float]] = []  # across, place, weight; taking turns
-    wall_indices = np.flatnonzero(deviation <= _ASKEW).tolist()
+    is_wall = (deviation <= _ASKEW) | (not close_corners)
+    wall_indices = np.flatnonzero(is_wall).tolist()
     for k, next_index in zip(wall_indices, wall_indices[1:] + wall_indices[:1], strict=True):
         walls.append((int(is_across[k]), float(positions[k]), float(weights[k])))
         if is_across[k] == is_across[next_index]:  # a step leads from one to the other

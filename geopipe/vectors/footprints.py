@@ -50,7 +50,7 @@ class FootprintOptions:
     """Square metres; smaller objects are left out, smaller courtyards filled."""
     max_shift: float | None = None
     """Metres: largest distance between an outline and the pixels it is drawn from (Hausdorff).
-    None: 1 px + 0.5 m."""
+    None: 1 px + 1.5 m."""
     orthogonalize: bool = True
     """Give outlines right angles where the raster has them."""
     split: SplitOptions = field(default_factory=SplitOptions)
@@ -65,7 +65,7 @@ class FootprintOptions:
 
     def tolerances(self, pixel: float) -> tuple[float, float]:
         """Metres: the largest shift of an outline, and the smallest detail, for pixels of a map."""
-        shift = pixel + 0.5 if self.max_shift is None else self.max_shift
+        shift = pixel + 1.5 if self.max_shift is None else self.max_shift
         return shift, max(pixel, min(_DETAIL_M, shift * 2 / 3))
 
 

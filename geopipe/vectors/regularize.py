@@ -45,9 +45,9 @@ class Packed:
 def regularized(outlines: np.ndarray, pixel: float, options: RegularizeOptions) -> np.ndarray:
     """The outlines of one connected area, regularized so that shared walls stay shared.
 
-    Each is orthogonalized where that fits, else simplified, else left as traced: the first of these
-    that, after gaps and overlaps between neighbours are resolved, lies within
-    `RegularizeOptions.max_shift` of the traced outline.
+    Each is orthogonalized where that fits, with closed corners before cut ones, else simplified,
+    else left as traced: the first of these that, after gaps and overlaps between neighbours are
+    resolved, lies within `RegularizeOptions.max_shift` of the traced outline.
 
     Args:
         outlines: (n,) polygons traced from pixels, in metres, that together cover an area without
@@ -60,8 +60,11 @@ def regularized(outlines: np.ndarray, pixel: float, options: RegularizeOptions) 
     """
     candidates = [*(_simplified(outlines, px * pixel) for px in _SIMPLIFICATIONS_PX), outlines]
     if options.orthogonalize:
-        square = np.array([orthogonalized(outline, pixel) for outline in outlines], object)
-        candidates.insert(0, np.where(square == outlines, candidates[0], square))
+        for close_corners in (False, True):
+            square = np.array(
+                [orthogonalized(o, pixel, close_corners=close_corners) for o in outlines], object
+            )
+            candidates.insert(0, np.where(square == outlines, candidates[0], square))
     level = np.zeros(len(outlines), int)
     while True:
         chosen = np.array([candidates[k][i] for i, k in enumerate(level)], object)

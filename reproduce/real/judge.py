@@ -118,6 +118,10 @@ def _footprints(
         "f1": metrics.f1,
         "merged": metrics.under_segmented,
         "split": metrics.over_segmented,
+        "polis_m": metrics.polis_m,
+        "vertex_ratio": metrics.vertex_ratio,
+        "right_angle_share": metrics.right_angle_share,
+        "true_right_angle_share": metrics.true_right_angle_share,
     }
 
 

@@ -15,6 +15,7 @@ from shapely.affinity import rotate
 
 from geopipe.classes import ClassScheme
 from geopipe.errors import ConfigError, SceneError
+from geopipe.evaluation.objects import match_objects
 from geopipe.raster.cog import write_class_cog, write_confidence_cog
 from geopipe.vectors import areas
 from geopipe.vectors.footprints import FootprintOptions, find_footprints
@@ -228,3 +229,27 @@ def test_fine_pixels_draw_no_noise(tmp_path):
     (drawn,) = table.geometry
     assert len(drawn.exterior.coords) <= 40
     assert table.shape_score[0] > 0.96
+
+
+def test_roofs_with_round_corners_and_uneven_walls_become_square(tmp_path):
+    """As networks draw them: blurred, with noise along the walls."""
+    rng = np.random.default_rng(3)
+    size, true = 320, []
+    for k, (row, col) in enumerate(itertools.product(range(4), repeat=2)):
+        x, y = 40 + 80 * col, 40 + 80 * row
+        true.append(rotate(box(x - 24, y - 16, x + 24, y + 16), 11 * k))
+    ids = rasterize([(s, 1) for s in true], (size, size)).astype(float)
+    noise = ndimage.gaussian_filter(rng.normal(size=ids.shape), 4)
+    drawn = ndimage.gaussian_filter(ids, 5) + 0.08 * noise / noise.std() > 0.5
+    raw = save(tmp_path / "raw.tif", drawn.astype(np.uint8))
+    write_class_cog(raw, tmp_path / "classes.tif", SCHEME, {})
+    made = in_pixels(find_footprints(tmp_path / "classes.tif"))
+    found = match_objects(np.array(made, object), np.array(true, object))
+    assert (found.mapped, found.f1) == (16, 1.0)
+    assert found.right_angle_share > 0.7
+    assert found.vertex_ratio <= 1.5
+    outlines = in_pixels(
+        find_footprints(tmp_path / "classes.tif", options=FootprintOptions(max_shift=0.0))
+    )
+    traced = match_objects(np.array(outlines, object), np.array(true, object))
+    assert found.mean_iou > traced.mean_iou - 0.01
