@@ -1,6 +1,8 @@
 """Footprints as they are drawn: straight walls and right angles where the raster has them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -58,22 +60,42 @@ def regularized(outlines: np.ndarray, pixel: float, options: RegularizeOptions) 
     Returns:
         (n,) polygons; they do not overlap beyond rounding.
     """
-    candidates = [*(_simplified(outlines, px * pixel) for px in _SIMPLIFICATIONS_PX), outlines]
-    if options.orthogonalize:
-        for close_corners in (False, True):
-            square = np.array(
-                [orthogonalized(o, pixel, close_corners=close_corners) for o in outlines], object
-            )
-            candidates.insert(0, np.where(square == outlines, candidates[0], square))
-    level = np.zeros(len(outlines), int)
-    while True:
-        chosen = np.array([candidates[k][i] for i, k in enumerate(level)], object)
+    forms = _forms(pixel, options.orthogonalize)
+    drawn = cache(lambda k: forms[k](outlines))  # most fit at once: the other forms are not drawn
+    chosen, level = outlines.copy(), np.full(len(outlines), -1)
+    failed = np.ones(len(outlines), bool)
+    while failed.any():
+        for i in np.flatnonzero(failed):
+            level[i] += 1
+            while (form := drawn(level[i])[i]) is None:
+                level[i] += 1
+            chosen[i] = form
         result = _as_coverage(chosen, pixel) if len(outlines) > 1 else chosen
-        failed = ~within(result, outlines, options.max_shift) & (level < len(candidates) - 1)
-        if not failed.any():
-            break
-        level[failed] += 1
-    return np.where(within(result, outlines, options.max_shift), result, outlines)
+        fits = within(result, outlines, options.max_shift)
+        failed = ~fits & (level < len(forms) - 1)
+    return np.where(fits, result, outlines)
+
+
+_Form = Callable[[np.ndarray], np.ndarray]
+"""(n,) outlines to (n,) polygons; None where an outline has no such form."""
+
+
+def _forms(pixel: float, orthogonalize: bool) -> list[_Form]:
+    """What outlines may become, the most regular first; the last leaves them as they are."""
+
+    def simplified(factor: float) -> _Form:
+        return lambda outlines: _simplified(outlines, factor * pixel)
+
+    def squared(close_corners: bool) -> _Form:
+        def draw(outlines: np.ndarray) -> np.ndarray:
+            shapes = [orthogonalized(o, pixel, close_corners=close_corners) for o in outlines]
+            pairs = zip(shapes, outlines, strict=True)
+            return np.array([None if s is o else s for s, o in pairs], object)
+
+        return draw
+
+    forms = [*map(simplified, _SIMPLIFICATIONS_PX), lambda outlines: outlines]
+    return [squared(True), squared(False), *forms] if orthogonalize else forms
 
 
 def within(polygons: np.ndarray, outlines: np.ndarray, distance: float) -> np.ndarray:
@@ -137,7 +159,7 @@ def without_overlaps(polygons: np.ndarray, outlines: Packed, max_shift: float) -
         max_shift: Metres.
     """
     result = polygons.copy()
-    fit = iou(result, outlines)
+    fit: dict[int, float] = {}
     while True:
         a, b = shapely.STRtree(result).query(result, predicate="intersects")
         a, b = a[a < b], b[a < b]
@@ -145,6 +167,8 @@ def without_overlaps(polygons: np.ndarray, outlines: Packed, max_shift: float) -
         pairs = np.stack([a, b], axis=1)[overlap > _ROUNDING_M2].tolist()
         if not pairs:
             return result
+        new = sorted({k for pair in pairs for k in pair} - fit.keys())
+        fit |= dict(zip(new, iou(result[new], Packed(outlines.wkb[new])).tolist(), strict=True))
         touched: set[int] = set()
         for i, j in sorted(pairs):
             if i in touched or j in touched:
