@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
 
-.PHONY: help setup lint test docs qgis-plugin test-qgis kit forez-map forez-live map results bench gpu-check crash-recovery faults fuzz label-check label-omission noisy-labels reproduce-retrieval reproduce-maggiori reproduce-gid ask-gid reproduce-real ask-real starter-model reproduce-chips sample-tiles clean
+.PHONY: help setup lint test docs qgis-plugin test-qgis kit forez-map forez-live map results bench gpu-check crash-recovery faults fuzz label-check label-omission noisy-labels reproduce-retrieval reproduce-maggiori reproduce-gid ask-gid reproduce-real ask-real flips-real starter-model reproduce-chips sample-tiles clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -129,6 +129,9 @@ ask-gid: setup ## questions about a target: 1,000 audits, accuracy by answers; n
 
 reproduce-real: setup ## maps of real places by several methods; needs GEOPIPE_DATA; writes docs/results/real/ (hours)
 	$(BIN)/python -m reproduce.real.run $(ARGS)
+
+flips-real: setup ## maps averaged over flips, of what reproduce-real has trained; needs GEOPIPE_DATA; writes docs/results/real/flips.md (20 minutes)
+	$(BIN)/python -m reproduce.real.flips $(ARGS)
 
 ask-real: setup ## where to draw: ranked against random windows; needs GEOPIPE_DATA; writes docs/results/real/ask.md (hours)
 	$(BIN)/python -m reproduce.real.ask $(ARGS)

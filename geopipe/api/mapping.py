@@ -115,6 +115,7 @@ def map_scene(
     orthogonalize: bool | None = None,
     device: str = "auto",
     threads: int | None = None,
+    flips: int = 1,
     skip_bad: bool = False,
     restart: bool = False,
     overwrite: bool = False,
@@ -136,6 +137,7 @@ def map_scene(
         orthogonalize: Footprints get right angles where the map has them; default yes.
         device: "auto", "cpu" or "cuda:N".
         threads: Tiles at once in this process; default its cores.
+        flips: Flips of the image whose probabilities are averaged: 1, 2 or 4.
         skip_bad: Tiles that cannot be read become nodata instead of ending the map.
         restart: Drop an unfinished map of other inputs.
         overwrite: Replace a map that is in `out`.
@@ -149,7 +151,7 @@ def map_scene(
     if orthogonalize is not None and not polygons:
         raise ConfigError("orthogonalize shapes polygons", "give polygons=True too")
     workers = Workers(threads=threads, client=client)
-    engine = Engine(device, workers, skip_bad=skip_bad, restart=restart)
+    engine = Engine(device, workers, skip_bad=skip_bad, restart=restart, flips=flips)
     options = MapOptions(
         engine, scores, confidence, polygons, orthogonalize is not False, overwrite
     )

@@ -51,6 +51,13 @@ SKIPPED = 3
     help="Precision of the networks; tf32 (GPUs) and bfloat16 are refused where less than 99.9 % "
     "of a sample agree.",
 )
+@click.option(
+    "--flips",
+    type=click.Choice(["1", "2", "4"]),
+    default="1",
+    show_default=True,
+    help="Average the probabilities of the image and of its flips: 2 or 4 times the time.",
+)
 @click.option("--scores", is_flag=True, help="Add scores.tif, the probability of each class.")
 @click.option(
     "--confidence/--no-confidence",
@@ -102,6 +109,7 @@ def map_(
     vram_mb: int | None,
     tile_size: int | None,
     precision: str,
+    flips: str,
     scores: bool,
     confidence: bool | None,
     vectors: bool,
@@ -146,6 +154,7 @@ def map_(
         skip_bad,
         restart,
         inexact,
+        int(flips),
     )
     options = MapOptions(
         engine,

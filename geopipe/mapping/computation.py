@@ -20,6 +20,7 @@ class Computation(BaseModel):
     """Pixels a side of a tile's core."""
     device: Literal["cpu", "cuda"]
     precision: Precision
+    flips: Literal[1, 2, 4] = 1
     base_kernels: Form
     refinement_kernels: Form
     torch: str
@@ -36,6 +37,7 @@ class Computation(BaseModel):
             tile_px=tile_px,
             device="cpu" if job.device == "cpu" else "cuda",
             precision=job.precision,
+            flips=job.flips,
             base_kernels=job.kernels.base,
             refinement_kernels=job.kernels.refinement,
             torch=torch.__version__,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from odc.geo.geobox import GeoBox
 
+from geopipe.allocator import trim_malloc
 from geopipe.grid import NetworkGrid, Tiling, Window
 from geopipe.mapping.domain import CellGrid
 from geopipe.raster.scene import window_polygon
@@ -68,18 +69,23 @@ class OutOfDomain:
             "from: do not trust the map there without a check (out_of_domain.gpkg shows where)"
         )
 
-    def write(self, target: Path) -> None:
-        """Write the foreign cells, of which there are some, as polygons to `target`.
+    def write(self, folder: Path) -> dict[str, Path]:
+        """Write the foreign cells as polygons to ``out_of_domain.gpkg`` in `folder`.
 
-        The layer has the column ``score``: the distance of a cell's features from the training
-        cells, 1 is the limit that 99 % of held-out training cells stay below. Memory does not grow
-        with the scene.
+        Returns the file by the key of its asset; nothing is written where no cell is foreign. The
+        column ``score`` is the distance of a cell's features from the training cells, 1 is the
+        limit that 99 % of held-out training cells stay below. Memory does not grow with the scene.
         """
-        foreign = self._foreign_cells()
+        if not self.foreign:
+            return {}
+        target = folder / f"{LAYER}.gpkg"
         target.unlink(missing_ok=True)
+        trim_malloc()  # of the rasters, before pandas comes
+        foreign = self._foreign_cells()
         for batch in iter(lambda: list(islice(foreign, _BATCH)), []):
             _append(batch, self._geobox, target)
         _finish(target)
+        return {LAYER: target}
 
 
 def _append(batch: Iterable[tuple[Window, float]], geobox: GeoBox, target: Path) -> None:

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """How tiles are computed; of these only `precision` and the kind of device touch a pixel."""
+    """How tiles are computed; only `precision`, `flips` and the kind of device touch a pixel."""
 
     device: str = "auto"
     workers: Workers = LOCAL
@@ -54,6 +54,8 @@ class Engine:
     """Throw away an unfinished map of other inputs instead of refusing to go on."""
     inexact: bool = False
     """Allow nets whose layers leave seams between tiles."""
+    flips: int = 1
+    """Flips of the image whose probabilities are averaged, 1, 2 or 4: so many times the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +333,10 @@ def _job(
     if engine.precision == "tf32" and device == "cpu":
         raise ConfigError("tf32 is arithmetic of GPUs, the device is cpu", "take float32")
     iterations = model_file.checkpoint.net.iterations
+    if engine.flips not in (1, 2, 4):
+        raise ConfigError(f"flips is {engine.flips}", "give 1, 2 or 4")
+    if engine.flips > 1 and model_file.checkpoint.net.patchwise:
+        raise ConfigError("a model of patches maps without flips", "leave `flips` out")
     if not all(0 <= t <= iterations for t in steps):
         raise ConfigError(f"iterations {list(steps)}: the model has {iterations}")
     measured = device == "cpu" and engine.precision == "float32"
@@ -342,6 +348,7 @@ def _job(
         with_scores=False,
         precision=engine.precision,
         skip_bad=engine.skip_bad,
+        flips=engine.flips,
         kernels=fastest_kernels() if measured else Kernels(),
     )
 
@@ -365,6 +372,7 @@ def _inputs(job: TileJob, core: int) -> dict[str, Any]:
         "core": core,
         "device": job.device.partition(":")[0],
         "precision": job.precision,
+        "flips": job.flips,
         "kernels": asdict(job.kernels),
         "iterations": list(job.iterations),
         "scores": job.with_scores,

@@ -29,6 +29,8 @@ from geopipe.raster.scene import window_geobox
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
+FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+"""Axes of the image that are reversed, one after the other: of any number the first."""
 CLASSES_AT_ONCE = 4
 """Whose scores are brought to the scene's grid together: steps on the way take as much again."""
 _ROWS = 256
@@ -50,7 +52,9 @@ def score_window(
     halo the net asks for, and the scores are brought back bilinearly (Maggiori et al., section
     IV). Every step depends on global pixel positions alone, so any window gives the same scores.
     """
-    return _scores(model, SceneView.of(model, scene, window, device), iterations, precision)[0]
+    view = SceneView.of(model, scene, window, device)
+    steps, _ = _scores(model, view.image, iterations, precision)
+    return [view.on_scene(scores) for scores in steps]
 
 
 def source_window(model: Checkpoint, grid: NetworkGrid, window: Window) -> Window:
@@ -156,7 +160,7 @@ def cell_features(
     if cells is None:
         return None
     with _watched(observer, model, view, cells) as features:
-        _scores(model, view, (0,), "float32")
+        _scores(model, view.image, (0,), "float32")
     return CellFeatures(cells, torch.cat(features, 1).cpu().numpy(), cells.is_known(view.valid))
 
 
@@ -176,21 +180,22 @@ def _watched(
 
 def _scores(
     model: Checkpoint,
-    view: SceneView,
+    image: Tensor,
     iterations: Sequence[int] | None,
     precision: Precision,
     with_cores: bool = False,
 ) -> tuple[list[Tensor], Tensor | None]:
-    """Scores after each of `iterations`, and if asked for the log-odds of cores (1, h, w)."""
+    """Scores (classes, h, w) after each of `iterations`, and if asked for log-odds of cores.
+
+    Of an image (1, bands, h, w) with the halo of the network; float32, (1, h, w) of cores.
+    """
     requested = (model.net.iterations,) if iterations is None else iterations
-    cores = None
-    with torch.inference_mode(), autocast(view.image.device.type, precision):
+    with torch.inference_mode(), autocast(image.device.type, precision):
         if with_cores:
-            steps, on_net = model.net.forward_with_cores(view.image, requested)
-            cores = view.on_scene(on_net[0].float())
-        else:
-            steps = model.net.forward_steps(view.image, requested)
-        return [view.on_scene(scores[0].float()) for scores in steps], cores
+            steps, cores = model.net.forward_with_cores(image, requested)
+            return [scores[0].float() for scores in steps], cores[0].float()
+        steps = model.net.forward_steps(image, requested)
+        return [scores[0].float() for scores in steps], None
 
 
 @contextmanager
@@ -266,6 +271,8 @@ class TileJob:
     with_cores: bool = False
     picture: tuple[int, int] | None = None
     """Rows and columns of a picture of the scene, to which each tile writes its part."""
+    flips: int = 1
+    """Of `FLIPS`, whose probabilities are averaged."""
     kernels: Kernels = field(default_factory=Kernels)
     """Chosen by whoever hands out the tiles, so that all of a map are computed alike."""
 
@@ -303,7 +310,12 @@ class TileJob:
             return self._nodata_tile(tile, len(model.scheme)), ()
         cells = CellGrid.of(view.grid, tile.core) if model.domain else None
         with _watched(observer, model, view, cells) as features:
-            steps, cores = _scores(model, view, self.iterations, self.precision, self.with_cores)
+            on_net, cores = self._scores(model, view.image, ())
+        with torch.inference_mode():
+            if self.flips > 1:
+                on_net, cores = self._with_flips(model, view.image, on_net, cores)
+            steps = [view.on_scene(scores) for scores in on_net]
+            cores = cores if cores is None else view.on_scene(cores)
         bands = [best_class(s)[None] for s in steps]
         if self.with_scores or self.with_confidence:
             levels = [_levels(rows, model.temperature) for rows in steps[-1].split(_ROWS, 1)]
@@ -319,6 +331,34 @@ class TileJob:
             return data, ()
         scores = model.domain.scores(torch.cat(features, 1).cpu().numpy())
         return data, as_record(scores, cells.is_known(valid))
+
+    def _scores(
+        self, model: Checkpoint, image: Tensor, axes: tuple[int, ...]
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """`_scores` of an image that is flipped along `axes` and back."""
+        if not axes:
+            return _scores(model, image, self.iterations, self.precision, self.with_cores)
+        steps, cores = self._scores(model, image.flip(axes), ())
+        return [s.flip(axes) for s in steps], cores if cores is None else cores.flip(axes)
+
+    def _with_flips(
+        self, model: Checkpoint, image: Tensor, steps: Sequence[Tensor], cores: Tensor | None
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Scores whose probabilities are the means over the flips (test-time augmentation).
+
+        Wang et al. 2019, Neurocomputing 338:34-45. `steps` and `cores`: of the image as it is.
+        """
+        sums = [torch.softmax(scores / model.temperature, 0) for scores in steps]
+        for axes in FLIPS[1 : self.flips]:
+            more, more_cores = self._scores(model, image, axes)
+            for total, scores in zip(sums, more, strict=True):
+                total += torch.softmax(scores / model.temperature, 0)
+            if cores is not None and more_cores is not None:
+                cores = cores + more_cores
+        smallest = torch.finfo(torch.float32).tiny
+        means = [(total / self.flips).clamp_min_(smallest) for total in sums]
+        scores_of_means = [mean.log_().mul_(model.temperature) for mean in means]
+        return scores_of_means, cores if cores is None else cores / self.flips
 
     def _nodata_tile(self, tile: Tile, classes: int) -> np.ndarray:
         bands = len(self.iterations) + self.with_confidence + self.with_scores * classes

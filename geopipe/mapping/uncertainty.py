@@ -10,12 +10,10 @@ import torch
 from geopipe.checkpoint import Checkpoint
 from geopipe.errors import ConfigError
 from geopipe.grid import Window, ground_gsd
-from geopipe.mapping.tile import SceneView
+from geopipe.mapping.tile import FLIPS, SceneView
 from geopipe.progress import progress
 from geopipe.raster import Scene
 
-_FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
-"""Axes of the image that are reversed, one after the other."""
 _NET_PX = 1024
 """About the network pixels a side that are computed at once."""
 _MIN_VALID = 0.5
@@ -87,11 +85,11 @@ def uncertainty_of(
         return np.zeros(window.shape, np.float32), view.valid
     total: torch.Tensor | None = None
     with torch.inference_mode():
-        for axes in _FLIPS:
+        for axes in FLIPS:
             scores = model.net(view.image.flip(axes) if axes else view.image)[0].float()
             scores = (scores.flip(axes) if axes else scores) / model.temperature
             part = torch.softmax(scores, 0)
             total = part if total is None else total + part
         assert total is not None
-        uncertainty = 1 - view.on_scene(total / len(_FLIPS)).amax(0)
+        uncertainty = 1 - view.on_scene(total / len(FLIPS)).amax(0)
     return uncertainty.clamp(0, 1).cpu().numpy(), view.valid

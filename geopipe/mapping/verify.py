@@ -126,6 +126,7 @@ def verify_map(
             computation.precision,
             skip_bad="bad_tiles" in tags,
             inexact=True,
+            flips=computation.flips,
         )
         job, tiling = tile_job(
             source,

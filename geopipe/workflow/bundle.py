@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geopipe.allocator import trim_malloc
 from geopipe.checkpoint import Checkpoint, ModelFile
 from geopipe.checkpoint.starter import STARTER_KEY
 from geopipe.classes import ClassScheme
@@ -34,7 +33,6 @@ from geopipe.mapping import (
 )
 from geopipe.mapping.map_rasters import write_map_rasters
 from geopipe.mapping.min_area import MinArea, class_min_areas, min_area_tag
-from geopipe.mapping.out_of_domain import OutOfDomain
 from geopipe.mapping.provenance import COMPUTATION, provenance, source_links
 from geopipe.mapping.sieve import sieve
 from geopipe.oserrors import writing
@@ -85,7 +83,8 @@ class MapOptions:
     def tags(self, model: Checkpoint) -> dict[str, str]:
         """What of the options is told with all that is made."""
         sizes = class_min_areas(self.min_area, model.scheme, model.provenance)
-        return {"precision": self.engine.precision, **min_area_tag(sizes, model.scheme)}
+        flips = {"flips": str(self.engine.flips)} if self.engine.flips > 1 else {}
+        return {"precision": self.engine.precision, **flips, **min_area_tag(sizes, model.scheme)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +212,10 @@ def _build(
     assembly.mkdir()
     assets = write_map_rasters(files, model, assembly, tags)
     if files.domain:
-        assets |= _domain_layer(files.domain, assembly)
-        notes += _domain_warnings(files.domain, scene)
+        assets |= files.domain.write(assembly)
+        if warning := files.domain.warning(Path(display_name(scene.path)).name):
+            log.warning(warning)
+            notes.append(warning)
     timings = [("mapping", time.monotonic() - start)]
     features = None
     if options.vectors:
@@ -275,24 +276,6 @@ def _features(
     return write_feature_files(
         scene, class_map, assembly, scheme, orthogonalize=options.orthogonalize, cores=cores
     )
-
-
-def _domain_layer(domain: OutOfDomain, assembly: Path) -> dict[str, Path]:
-    """The polygons of what is unlike the training images, where there are any."""
-    if not domain.foreign:
-        return {}
-    path = assembly / "out_of_domain.gpkg"
-    trim_malloc()  # of the rasters, before pandas comes
-    domain.write(path)
-    return {"out_of_domain": path}
-
-
-def _domain_warnings(domain: OutOfDomain, scene: Scene) -> list[str]:
-    warning = domain.warning(Path(display_name(scene.path)).name)
-    if not warning:
-        return []
-    log.warning(warning)
-    return [warning]
 
 
 def _sieved(files: MapFiles, part: Path, sizes: Sequence[float]) -> MapFiles:

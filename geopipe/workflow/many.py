@@ -101,7 +101,7 @@ def _is_made(target: Path, tags: dict[str, str], options: MapOptions) -> bool:
     }
     return (
         {k: lineage.get(k) for k in tags} == tags
-        and ("min_area" in lineage) == ("min_area" in tags)
+        and all((key in lineage) == (key in tags) for key in ("flips", "min_area"))
         and all((target / name).exists() for name, is_required in required.items() if is_required)
         and (options.engine.skip_bad or "bad_tiles" not in lineage)
     )

@@ -75,6 +75,8 @@ class MapSettings(Section):
     orthogonalize: bool = True
     """Footprints of `vectors` get right angles where the map has them."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    flips: Literal[1, 2, 4] = 1
+    """Of the image; their probabilities are averaged."""
     skip_bad: bool = False
     """Scenes and tiles that cannot be read are left out."""
     inexact: bool = False

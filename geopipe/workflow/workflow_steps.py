@@ -52,6 +52,7 @@ class WorkflowRun(TrainingSteps):
             skip_bad=chosen.skip_bad,
             restart=True,
             inexact=chosen.inexact,
+            flips=chosen.flips,
         )
 
     def check(self) -> None:
@@ -185,7 +186,15 @@ class WorkflowRun(TrainingSteps):
         return open_scene(scenes[0])
 
     def _map_parameters(self) -> dict[str, object]:
-        names = {"scores", "confidence", "vectors", "orthogonalize", "precision", "min_area"}
+        names = {
+            "scores",
+            "confidence",
+            "vectors",
+            "orthogonalize",
+            "precision",
+            "flips",
+            "min_area",
+        }
         return self.workflow.map.model_dump(include=names | {"tile_size", "skip_bad", "inexact"})
 
     def _evaluation_step(self, settings: LabelledScene) -> Step:

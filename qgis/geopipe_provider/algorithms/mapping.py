@@ -69,6 +69,15 @@ COMMANDS = (
                 advanced=True,
             ),
             Parameter(
+                "FLIPS",
+                "choice",
+                "Flips of the image that are averaged",
+                "--flips",
+                default="1",
+                choices=("1", "2", "4"),
+                advanced=True,
+            ),
+            Parameter(
                 "TILE_SIZE",
                 "integer",
                 "Side of a tile (pixels)",
