@@ -33,9 +33,7 @@ TINY = SIZES["tiny"]
 
 
 def in_this_process(letter, part, setting):
-    """As `run_part`, but that nothing has to be imported anew; one part goes the real way."""
-    if letter == "a":
-        return run_part(letter, replace(part, limit_s=600), setting)
+    """As `run_part`, whose processes are tested below, but that nothing is imported anew."""
     setting.folder.mkdir(parents=True, exist_ok=True)
     figures = Figures(setting.folder / f"{letter}.json")
     importlib.import_module(part.module).measure(replace(setting, limit_s=1e9), figures)
