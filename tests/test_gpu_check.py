@@ -52,6 +52,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "run_part", in_this_process)
+        patch.setattr("benchmarks.gpu.roofs.LEAST_S", 0.02)
         code = command.main(["--size", "tiny", "--device", "cpu", "--folder", str(folder)])
     assert code == 0
     return folder, json.loads((folder / "results" / "gpu.json").read_text())

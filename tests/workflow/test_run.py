@@ -255,7 +255,8 @@ def test_without_enhancement_the_test_judges_the_coarse_net(made):
 
 
 def test_a_u_net_that_is_fine_tuned_is_judged_before_and_after(run):
-    outcome = run(base__net="unet", base__steps="4", refinement__kind="finetune")
+    few = {f"{part}__{k}": 2 for part in ("base", "refinement") for k in ("steps", "batch")}
+    outcome = run(base__net="unet", refinement__kind="finetune", **few)
     report = json.loads(outcome.report.with_suffix(".json").read_text())
     assert list(report["metrics"]) == ["U-Net", "U-Net fine-tuned"]
     assert report["facts"]["training labels"] == "train.gpkg, aligned to the image"
