@@ -25,10 +25,10 @@ FOREZ = Affine(1, 0, 789_000, 0, -1, 6_501_000)
 
 
 def pytest_collection_finish():
-    """Leave what is imported out of the search for garbage, a tenth of the time of the suite."""
+    """Leave what is imported out of the search for garbage."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(5000, 20, 20)
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)
