@@ -46,7 +46,7 @@ from benchmarks.runners import PART, RUNNERS, Run, Setting, geopipe_command, run
 from geopipe.checkpoint import file_hash
 
 SIZES = (4000, 10_000, 20_000)
-SMOKE = {"sizes": [1024], "repeats": 1, "runners": ["limit", "plain", "tuned"]}
+SMOKE = {"sizes": [512], "repeats": 1, "runners": ["limit", "plain"]}
 LIGHT = ("limit", "geopipe", "tuned", "tuned-threads")
 """Runners of scenes so large that the others would take an hour."""
 HELP_RUNS = 5

@@ -1,5 +1,6 @@
 """Factories of tiny georeferenced rasters, models and labels that several floors share."""
 
+import gc
 import os
 import signal
 
@@ -8,6 +9,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests run side by side; two teams of threads on one processor wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nobody cuts the power here: a GeoPackage need not be on the disk before the test goes on.
+os.environ.setdefault("OGR_SQLITE_SYNCHRONOUS", "OFF")
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,21 @@ from affine import Affine
 
 FOREZ = Affine(1, 0, 789_000, 0, -1, 6_501_000)
 """One metre in Lambert-93, where a projected metre is one on the ground to a thousandth."""
+
+
+def pytest_collection_finish():
+    """Leave what is imported out of the search for garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk():
+    """A file is in the page cache when its test goes on; see OGR_SQLITE_SYNCHRONOUS."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
 
 
 def write_raster(

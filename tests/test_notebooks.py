@@ -1,20 +1,43 @@
-"""The notebooks of docs/notebooks run from the first cell to the last; trainings take few steps."""
+"""The notebooks of docs/notebooks run from the first cell to the last.
+
+Trainings take few steps, and of the sample tiles there is a quarter.
+"""
 
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+import rasterio
 from nbclient import NotebookClient
+from rasterio.windows import Window
 
-FOLDER = Path(__file__).parents[1] / "docs" / "notebooks"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "notebooks"
+SIDE = 1024
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory):
+    """A folder with the upper left of each sample tile that notebooks use, and their vectors."""
+    folder = tmp_path_factory.mktemp("tiles")
+    for name in ("enhance.tif", "test.tif"):
+        with rasterio.open(ROOT / "sample_tiles" / name) as src:
+            part = src.read(window=Window(0, 0, SIDE, SIDE))
+            profile = src.profile | {"width": SIDE, "height": SIDE}
+        with rasterio.open(folder / name, "w", **profile) as out:
+            out.write(part)
+    for path in (ROOT / "sample_tiles").glob("*.gpkg"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in FOLDER.glob("*.ipynb")))
-def test_a_notebook_runs(name):
+def test_a_notebook_runs(name, tiles):
     notebook = nbformat.read(FOLDER / name, as_version=4)
     for cell in notebook.cells:
-        cell.source = re.sub(r"\bsteps=\d+", "steps=3, batch=1", cell.source)
+        source = cell.source.replace("../../sample_tiles", str(tiles))
+        cell.source = re.sub(r"\bsteps=\d+", "steps=3, batch=1", source)
     client = NotebookClient(
         notebook,
         timeout=240,

@@ -1,6 +1,7 @@
 """From one CRS to another; what PROJ cannot do becomes a GridError that names the cause."""
 
 import os
+from functools import lru_cache
 
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
@@ -8,6 +9,7 @@ from pyproj.exceptions import CRSError, ProjError
 from geopipe.errors import GridError
 
 
+@lru_cache(maxsize=64)  # a look-up in PROJ's database takes 10 ms; threads may share the result
 def transformer(source: CRS | str, target: CRS | str) -> Transformer:
     """The way from `source` to `target`, x (or longitude) first; GridError when there is none."""
     try:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +21,15 @@ def render(
     **context: Any,
 ) -> str:
     """The text of `template`, a file in this folder, which finds `context` by name."""
+    page = _environment(frozenset(filters.items())).get_template(template)
+    return page.render(csp=_policy(_read(template)), **context)
+
+
+@cache
+def _environment(
+    filters: frozenset[tuple[str, Callable[..., str | object]]],
+) -> jinja2.Environment:
+    """It keeps the templates that it has compiled, which takes longer than to fill them."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_read),
         autoescape=True,
@@ -28,7 +38,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters.update(filters)
-    return environment.get_template(template).render(csp=_policy(_read(template)), **context)
+    return environment
 
 
 def _policy(template: str) -> str:

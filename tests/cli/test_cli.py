@@ -206,12 +206,6 @@ def test_map_in_json_with_scores_and_vectors(geopipe, drawn, tmp_path):
         assert src.tags()["scene_bands"] == "3 2 1"
 
 
-def test_map_with_workers_says_the_same(geopipe, drawn, tmp_path, made):
-    said = geopipe("map", drawn.scene, drawn.model, "-o", tmp_path / "map", "--workers", 1)
-    assert (said.code, said.err) == (0, "")
-    assert (tmp_path / "map/classes.tif").read_bytes() == (made / "classes.tif").read_bytes()
-
-
 def test_a_dry_run_writes_nothing(geopipe, drawn, tmp_path):
     before = fingerprints(drawn.scene.parent)
     words = ["map", drawn.scene, drawn.model, "-o", tmp_path / "map", "--dry-run", "--scores"]

@@ -1,5 +1,6 @@
 """A place to map, its undisturbed map, and ways to run, stop and kill a mapping."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,8 +16,6 @@ from geopipe.cli import main
 from geopipe.mapping import Budget, Engine
 from geopipe.raster import Scene
 from geopipe.workflow.bundle import MapOptions, write_bundle
-
-GEOPIPE = Path(sys.executable).with_name("geopipe")
 
 
 @dataclass(frozen=True)
@@ -84,24 +83,35 @@ def same_map():
     return check
 
 
+@pytest.fixture(scope="session")
+def children():
+    """``children(what, *words)``: a line to the program children.py, and its answer."""
+    with subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("children.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+
+        def ask(*words):
+            process.stdin.write(json.dumps(words, default=str) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield ask
+
+
 @pytest.fixture
-def start():
+def start(children, tmp_path_factory):
     """``start(*words, out)``: run the command; what still runs when the test ends is killed."""
-    runs = []
+    runs, logs = [], tmp_path_factory.mktemp("logs")
 
     def run(*words, out):
-        process = subprocess.Popen(
-            [GEOPIPE, *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        runs.append(Run(process, out))
+        runs.append(Run(children, words, out, logs / str(len(runs))))
         return runs[-1]
 
     yield run
     for one in runs:
-        if one.process.poll() is None:
-            one.kill()
+        one.kill()

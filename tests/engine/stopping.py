@@ -3,8 +3,8 @@
 import json
 import os
 import signal
-import subprocess
 import time
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,12 +54,18 @@ def done_tiles(out):
     return found
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
-    """The real command in a process group of its own."""
+    """The command in a process group of its own; `ask` is a line to children.py."""
 
-    process: subprocess.Popen
+    ask: Callable
+    words: Sequence
     out: Path
+    log: Path
+    code: int | None = None
+
+    def __post_init__(self):
+        self.pid = self.ask("start", self.log, *self.words)
 
     @property
     def is_final(self):
@@ -67,21 +73,28 @@ class Run:
         part = self.out.with_name(self.out.name + ".part")
         return any(part.glob("*.tif.part")) or any(part.glob("map/*"))
 
+    @property
+    def runs(self):
+        if self.code is None:
+            self.code = self.ask("code", self.pid)
+        return self.code is None
+
     def until(self, event, limit_s=120):
         """Wait for event(); False when the command ended before."""
         end = time.monotonic() + limit_s
         while not event():
-            if self.process.poll() is not None:
+            if not self.runs:
                 return False
             assert time.monotonic() < end, "nothing happens"
-            time.sleep(0.001)
+            time.sleep(0.003)
         return True
 
     def kill(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        if self.runs:
+            os.killpg(self.pid, signal.SIGKILL)
+        self.until(lambda: not self.runs)
 
     def end(self):
         """Wait for the end: its exit code, and the two streams as one text."""
-        text, _ = self.process.communicate(timeout=120)
-        return self.process.returncode, text
+        self.until(lambda: False)
+        return self.code, self.log.read_text()

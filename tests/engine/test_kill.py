@@ -1,13 +1,8 @@
 """Killed at any moment, the same command goes on; its map has the bytes of an undisturbed one."""
 
-import json
-import os
 import random
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from stopping import TILES, done_tiles, map_bytes, stopped_at
@@ -74,32 +69,8 @@ def test_killed_while_it_vectorizes_the_vectors_are_those_of_its_map(place, star
 # -- every step of the end
 
 
-@pytest.fixture
-def dies():
-    """``dies(step, place, out)``: map in a process that is killed at its step-th change of a file.
-
-    Returns the changes there were before.
-    """
-    program = Path(__file__).with_name("dying.py")
-    with subprocess.Popen(
-        [sys.executable, program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
-
-        def run(step, place, out):
-            process.stdin.write(f"{step}\t{place.scene}\t{place.model}\t{out}\n")
-            process.stdin.flush()
-            return json.loads(process.stdout.readline())
-
-        yield run
-
-
 def test_killed_at_any_step_while_it_replaces_a_map_nothing_is_lost(
-    place, dies, same_map, tmp_path
+    place, children, same_map, tmp_path
 ):
     """There is always an old or a new map, and the user's own files; no tile is done again."""
     first = tmp_path / "first" / "map"
@@ -108,12 +79,17 @@ def test_killed_at_any_step_while_it_replaces_a_map_nothing_is_lost(
     (first / "notes.txt").write_text("mine")
     with stopped_at(5), pytest.raises(JobError):
         made(place, first, overwrite=True)
-    changes = dies(0, place, copied(first, "whole"))
+
+    def dies(step, out):
+        """Killed at its step-th change of a file; the changes before it."""
+        return children("dies", step, place.scene, place.model, out)
+
+    changes = dies(0, copied(first, "whole"))
     steps = [next(i for i, c in enumerate(changes, 1) if re.search(at, c)) for at in MOMENTS]
     assert steps == sorted(steps)
     for step in steps:
         out = copied(first, str(step))
-        assert len(dies(step, place, out)) == step - 1
+        assert len(dies(step, out)) == step - 1
         standing = [p for p in (out, *out.parent.glob(".map.old-*/map")) if p.exists()]
         assert any((p / "notes.txt").exists() for p in standing), changes[step - 1]
         if out.exists() and (out / "classes.tif").read_bytes() != b"the old map":

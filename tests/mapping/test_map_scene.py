@@ -79,15 +79,15 @@ def test_the_map_is_what_the_whole_scene_at_once_gives(place, here):
 
 
 def test_workers_give_the_same_bytes_as_this_process(place, here, tmp_path, cluster):
-    ways = {"two": Workers(2), "cluster": Workers(scheduler=cluster)}
+    """Those of a cluster; the local ones of ``--workers`` do so in engine/test_cluster.py."""
     finished(here.classes[-1], tmp_path / "here.tif", place)
     expected = (tmp_path / "here.tif").read_bytes()
-    for name, workers in ways.items():
-        other = mapped(place, tmp_path / name, core=256, with_scores=True, workers=workers)
-        finished(other.classes[-1], tmp_path / f"{name}.tif", place)
-        assert (tmp_path / f"{name}.tif").read_bytes() == expected
-        np.testing.assert_array_equal(read(other.scores), read(here.scores))
-        np.testing.assert_allclose(other.areas, here.areas, rtol=1e-12)
+    workers = Workers(scheduler=cluster)
+    other = mapped(place, tmp_path / "cluster", core=256, with_scores=True, workers=workers)
+    finished(other.classes[-1], tmp_path / "cluster.tif", place)
+    assert (tmp_path / "cluster.tif").read_bytes() == expected
+    np.testing.assert_array_equal(read(other.scores), read(here.scores))
+    np.testing.assert_allclose(other.areas, here.areas, rtol=1e-12)
 
 
 def test_a_cluster_in_another_folder_finds_a_scene_given_by_a_relative_path(

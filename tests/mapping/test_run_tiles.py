@@ -41,10 +41,6 @@ def too_large(tile):
     raise MemoryError
 
 
-def always_dies(tile):
-    os._exit(1)
-
-
 class DiesOnce:
     def __init__(self, mark):
         self.mark = mark
@@ -131,19 +127,6 @@ def test_an_error_of_geopipe_passes_unchanged(cluster, kind):
             list(run_tiles(Refuses(kind), TILING, workers))
         assert type(caught.value) is kind
         assert (caught.value.message, caught.value.hint) == ("no use", "take another")
-
-
-def test_a_worker_that_dies_again_and_again_is_an_error():
-    import dask
-
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        pytest.raises(
-            JobError, match=r"tile 0 \(rows 0-256, .*\): its worker died 1 times"
-        ) as caught,
-    ):
-        list(run_tiles(always_dies, Tiling((256, 256), 256), Workers(1)))
-    assert "smaller tiles" in caught.value.hint
 
 
 def test_a_worker_that_dies_once_is_replaced(tmp_path, cluster):

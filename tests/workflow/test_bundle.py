@@ -224,9 +224,9 @@ def test_nothing_in_it_leads_back_to_the_temporary_folder(bundle):
         assert b"map.part" not in path.read_bytes(), path.name
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_equal_inputs_give_equal_maps(bundle, place, scene, tmp_path, workers):
-    options = replace(ALL, engine=replace(ALL.engine, workers=Workers(workers)))
+def test_equal_inputs_give_equal_maps(bundle, place, scene, tmp_path):
+    """Also by several threads; those of processes are compared in engine/test_cluster.py."""
+    options = replace(ALL, engine=replace(ALL.engine, workers=Workers(threads=2)))
     again = write_bundle(scene, place.refined, tmp_path / "map", options)
     rasters = {"classes.tif", "scores.tif", "classes.qml", "classes.tif.aux.xml"}
     for name in rasters | {"features.gpkg", "features.parquet"}:

@@ -161,41 +161,59 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from geopipe.learn import loop as fit
-from geopipe.workflow import sources
-from geopipe.workflow.run import plan_workflow, run_workflow
-from geopipe.workflow.schema import LabelledScene, SceneSettings, load_workflow
-from geopipe.workflow.sources import label_files, scene_files
+from geopipe.workflow.run import run_workflow
+from geopipe.workflow.schema import load_workflow
 
 torch.set_num_threads(1)
 fit.SAVE_EVERY_S, fit.RECORD_EVERY = -1.0, 1
-saved, (workflow, name, left) = fit._save, sys.argv[1:]
+saved, jobs = fit._save, sys.argv[1:]
+torch.optim.SGD([torch.zeros(1)])  # loads what every training loads
 
-def save_and_die(net, optimizer, path, *rest):
-    global left
-    saved(net, optimizer, path, *rest)
-    if name in path.name:
-        left = int(left) - 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
+def train(workflow, name, left):
+    def save_and_die(net, optimizer, path, *rest):
+        nonlocal left
+        saved(net, optimizer, path, *rest)
+        if name in path.name:
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-fit._save = save_and_die
-run_workflow(load_workflow(Path(workflow)))
+    fit._save = save_and_die
+    run_workflow(load_workflow(Path(workflow)))
+
+while jobs:
+    workflow, name, left, *jobs = jobs
+    pid = os.fork()
+    if not pid:
+        train(workflow, name, int(left))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
+KILLED_AT = {"base": 2, "refined": 3}
+"""Training -> the step after which it is killed."""
 
 
-@pytest.mark.parametrize(("name", "steps"), [("base", 2), ("refined", 3)])
-def test_a_killed_training_goes_on_to_the_same_model(run, tiles, finished, name, steps):
+@pytest.fixture(scope="module")
+def killed(drawn, tmp_path_factory):
+    """Training -> tiles whose workflow was killed in it."""
+    folder, places, words = tmp_path_factory.mktemp("killed"), {}, []
+    for name, step in KILLED_AT.items():
+        places[name] = Path(shutil.copytree(drawn, folder / name))
+        words += [places[name] / "tiny.toml", name, step]
     done = subprocess.run(
-        [sys.executable, "-c", KILL, str(tiles / "tiny.toml"), name, str(steps)],
-        capture_output=True,
-        check=False,
+        [sys.executable, "-c", KILL, *map(str, words)], capture_output=True, text=True, check=True
     )
-    made = tiles / "made"
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * len(places), done.stderr
+    return places
+
+
+@pytest.mark.parametrize("name", KILLED_AT)
+def test_a_killed_training_goes_on_to_the_same_model(killed, finished, name):
+    made = killed[name] / "made"
     assert (made / f"{name}.safetensors.resume").exists()
     assert not (made / f"{name}.safetensors").exists()
-    run()
-    assert json.loads((made / f"{name}.json").read_text())["resumed_at"] == steps
+    run_in(killed[name])
+    assert json.loads((made / f"{name}.json").read_text())["resumed_at"] == KILLED_AT[name]
     assert not list(made.rglob("*.resume"))
     for model in ("base", "refined"):
         file = f"{model}.safetensors"
@@ -228,16 +246,17 @@ def test_without_enhancement_and_test_the_coarse_net_maps(run, tiles, caplog):
     assert sorted(step_runs(tiles / "made")) == ["base", "labels-train", "map-train"]
 
 
-def test_without_enhancement_the_test_judges_the_coarse_net(run, tiles):
-    without(tiles, "enhance")
-    outcome = run()
+def test_without_enhancement_the_test_judges_the_coarse_net(made):
+    without(made.parent, "enhance")
+    outcome = run_in(made.parent)
     assert len(outcome.mean_iou) == 1
     report = json.loads(outcome.report.with_suffix(".json").read_text())
     assert list(report["metrics"]) == ["CNN"]
 
 
 def test_a_u_net_that_is_fine_tuned_is_judged_before_and_after(run):
-    outcome = run(base__net="unet", base__steps="4", refinement__kind="finetune")
+    few = {f"{part}__{k}": 2 for part in ("base", "refinement") for k in ("steps", "batch")}
+    outcome = run(base__net="unet", refinement__kind="finetune", **few)
     report = json.loads(outcome.report.with_suffix(".json").read_text())
     assert list(report["metrics"]) == ["U-Net", "U-Net fine-tuned"]
     assert report["facts"]["training labels"] == "train.gpkg, aligned to the image"
@@ -284,8 +303,8 @@ def test_auto_works_on_the_pixels_of_a_scene_of_half_a_metre(run, monkeypatch, c
         assert src.shape == (170, 150)
 
 
-def test_the_map_that_is_evaluated_is_the_one_that_is_delivered(run, finished):
-    outcome = run(map__min_area="60")
+def test_the_map_that_is_evaluated_is_the_one_that_is_delivered(made, finished):
+    outcome = run_in(made.parent, map__min_area="60")
     evaluated = outcome.model.parent / "evaluation" / "classes-2.tif"
     arrays = []
     for path in (evaluated, outcome.maps[0] / "classes.tif", finished / "map/test/classes.tif"):
@@ -295,16 +314,17 @@ def test_the_map_that_is_evaluated_is_the_one_that_is_delivered(run, finished):
     assert (arrays[0] != arrays[2]).any(), "areas below 60 m2 are gone"
 
 
-def test_without_a_test_the_refined_net_maps(run, tiles):
-    without(tiles, "test")
-    outcome = run(map__scores="true")
+def test_without_a_test_the_refined_net_maps(made):
+    without(made.parent, "test")
+    outcome = run_in(made.parent, map__scores="true")
     assert outcome.mean_iou == ()
     assert (outcome.maps[0] / "scores.tif").is_file()
 
 
-def test_several_scenes_are_mapped_each_into_its_folder(run, tiles):
+def test_several_scenes_are_mapped_each_into_its_folder(made):
+    tiles = made.parent
     two = f"['{tiles}/test.tif', '{tiles}/enhance.tif']"
-    outcome = run(map__scenes=two)
+    outcome = run_in(tiles, map__scenes=two)
     assert [p.name for p in outcome.maps] == ["test", "enhance"]
     assert all((p / "classes.tif").is_file() for p in outcome.maps)
 
