@@ -12,8 +12,11 @@ _STEP_PX = 2.0
 """The shortest wall of a squared outline."""
 _ASKEW = np.radians(25)
 """A wall that turns more than this from both main directions runs askew: a cut corner."""
-_MAX_ASKEW = 1 / 3
+_MAX_ASKEW = 1 / 2
 """Share of the outline that may run askew."""
+_ROUND_IOU = 0.92
+"""From this intersection over union with the ellipse of its moments on an outline is round. That of
+a square or a rectangle is 0.84."""
 _MIN_IOU = 0.8
 """Intersection over union with the outline as traced."""
 
@@ -24,15 +27,15 @@ def orthogonalized(outline: Any, pixel: float, *, close_corners: bool = True) ->
     `outline`: a polygon traced from pixels of side `pixel`, in a plane of true angles and in the
     unit of `pixel`. The direction is the one its walls have on average (least squares); a wall
     lies in the middle of the pixel edges it replaces, so areas hardly change. Steps, bays and
-    holes finer than two pixels go. The polygon itself is returned when a third of its outline
-    runs askew (round buildings), when it is too small to have a direction, and when the result
+    holes finer than two pixels go. The polygon itself is returned when it is round or oval, when
+    half of its outline runs askew, when it is too small to have a direction, and when the result
     would be invalid or have an IoU below 0.8 with it. `close_corners`: where the outline runs askew
     the walls beside it meet in a corner; else it becomes a wall of the nearer direction, and the
     result stays nearer to the outline. Neighbours are not looked at: the result
     may overlap one, or leave a gap, where the two are within about two pixels of each other.
     """
     chords = _chords(outline.exterior, _DETAIL_PX * pixel)
-    if chords is None:
+    if chords is None or _is_round(outline.exterior):
         return outline
     angle = _direction(chords)
     length = abs(np.diff(chords.endpoints))
@@ -52,6 +55,26 @@ def orthogonalized(outline: Any, pixel: float, *, close_corners: bool = True) ->
     common = squared.intersection(outline).area
     iou = common / (squared.area + outline.area - common)
     return squared if iou >= _MIN_IOU else outline
+
+
+def _is_round(ring: Any) -> bool:
+    """Whether a ring is much like the ellipse that has its area's moments."""
+    x, y = shapely.get_coordinates(ring).T
+    x, y = x - x.mean(), y - y.mean()
+    cross = x[:-1] * y[1:] - x[1:] * y[:-1]
+    area = cross.sum() / 2
+    centre = [((q[:-1] + q[1:]) * cross).sum() / (6 * area) for q in (x, y)]
+    xx, yy = (((q[:-1] ** 2 + q[:-1] * q[1:] + q[1:] ** 2) * cross).sum() / 12 for q in (x, y))
+    xy = (x[:-1] * y[1:] + 2 * x[:-1] * y[:-1] + 2 * x[1:] * y[1:] + x[1:] * y[:-1]) @ cross / 24
+    moments = np.array([[xx, xy], [xy, yy]]) / area - np.outer(centre, centre)
+    # Of an ellipse of half axes a and b they are a^2 / 4 and b^2 / 4 along these axes.
+    to_circle = np.linalg.inv(2 * np.linalg.cholesky(moments))
+    shape = shapely.Polygon((np.column_stack([x, y]) - centre) @ to_circle.T)
+    common = shape.intersection(_CIRCLE).area
+    return bool(common / (shape.area + _CIRCLE.area - common) >= _ROUND_IOU)
+
+
+_CIRCLE = shapely.Point(0, 0).buffer(1, 16)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,16 @@ def test_a_circle_is_not_deformed(radius):
         assert squared is raw
 
 
+@pytest.mark.parametrize("length", [1.0, 1.5, 2.5])
+@pytest.mark.parametrize("radius", [5, 8, 12, 20])
+def test_circles_and_ovals_of_ten_pixels_and_more_stay(length, radius):
+    rng = np.random.default_rng(radius)
+    for degrees, dx, dy in rng.uniform(0, 90, (10, 3)):
+        oval = scale(shapely.Point(0, 0).buffer(radius, 64), length, 1)
+        raw = traced(placed(oval, degrees, dx / 90, dy / 90))
+        assert orthogonalized(raw, PIXEL) is raw
+
+
 def test_a_triangle_stays():
     raw = traced(shapely.Polygon([(0, 0), (30, 3), (12, 25)]))
     assert orthogonalized(raw, PIXEL) is raw
