@@ -326,7 +326,8 @@ class TileJob:
         if cores is not None:
             bands.append(torch.sigmoid(cores).mul_(SCORE_STEPS).round_().to(torch.uint8))
         data: np.ndarray = torch.cat(bands).cpu().numpy()
-        data[:, ~valid] = IGNORE
+        if not valid.all():
+            data[:, ~valid] = IGNORE
         if cells is None or model.domain is None:
             return data, ()
         scores = model.domain.scores(torch.cat(features, 1).cpu().numpy())
