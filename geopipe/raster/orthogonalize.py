@@ -14,7 +14,7 @@ _ASKEW = np.radians(25)
 """A wall that turns more than this from both main directions runs askew: a cut corner."""
 _MAX_ASKEW = 1 / 2
 """Share of the outline that may run askew."""
-_ROUND_IOU = 0.92
+_ROUND_IOU = 0.94
 """From this intersection over union with the ellipse of its moments on an outline is round. That of
 a square or a rectangle is 0.84."""
 _MIN_IOU = 0.8
