@@ -70,6 +70,8 @@ def _is_round(ring: Any) -> bool:
     # Of an ellipse of half axes a and b they are a^2 / 4 and b^2 / 4 along these axes.
     to_circle = np.linalg.inv(2 * np.linalg.cholesky(moments))
     shape = shapely.Polygon((np.column_stack([x, y]) - centre) @ to_circle.T)
+    if not shape.is_valid:  # it touches itself
+        return False
     common = shape.intersection(_CIRCLE).area
     return bool(common / (shape.area + _CIRCLE.area - common) >= _ROUND_IOU)
 
