@@ -172,10 +172,11 @@ def frozen_worker(at: Setting) -> Iterator[Outcome]:
 def _worker(process: subprocess.Popen[str]) -> psutil.Process | None:
     """A worker process that has begun to compute."""
     while process.poll() is None:
-        for child in psutil.Process(process.pid).children(recursive=True):
+        for server in psutil.Process(process.pid).children():
             try:
-                if "spawn_main" in " ".join(child.cmdline()) and child.cpu_times().user > 1:
-                    return child
+                for child in server.children():
+                    if child.cpu_times().user > 1:
+                        return child
             except psutil.Error:
                 continue
         time.sleep(0.05)

@@ -18,7 +18,7 @@ from geopipe.classes import ClassScheme
 from geopipe.errors import CheckpointError, ConfigError, UnsafeFileError
 from geopipe.files import atomic_file
 from geopipe.nets import SegmentationModel, build_base_network, build_postprocessor
-from geopipe.nets.shapes import shapes_only
+from geopipe.nets.shapes import allocate, shapes_only
 from geopipe.raster import Scene
 from geopipe.regularfile import require_regular
 from geopipe.tensors import TensorFile
@@ -157,8 +157,8 @@ class Checkpoint:
 
     @classmethod
     def _of(cls, header: ModelHeader, file: TensorFile) -> "Checkpoint":
-        _require_weights(header, file)
-        net = _network(header)
+        net = _network_that_fits(header, file)
+        allocate(net)  # all that it has is in the file
         state = load(file.read())
         of_domain = {name: state.pop(name) for name in _domain_shapes(header)}
         net.load_state_dict(state)
@@ -202,14 +202,15 @@ def _domain_shapes(header: ModelHeader) -> dict[str, tuple[int, ...]]:
     return header.domain.shapes() if header.domain else {}
 
 
-def _require_weights(header: ModelHeader, file: TensorFile) -> None:
-    """Refuse weights that are not those of the network, before either takes memory.
+def _network_that_fits(header: ModelHeader, file: TensorFile) -> SegmentationModel:
+    """The network without memory; refuses weights that are not its own before they take any.
 
     On torch's device without memory a network costs nothing, whatever its header asks for.
     """
     try:
         with shapes_only():
-            needed = {k: tuple(t.shape) for k, t in _network(header).state_dict().items()}
+            net = _network(header)
+        needed = {k: tuple(t.shape) for k, t in net.state_dict().items()}
         needed |= _domain_shapes(header)
     except (ValueError, ConfigError, RuntimeError, TypeError) as e:
         problem = e.message if isinstance(e, ConfigError) else e
@@ -231,6 +232,7 @@ def _require_weights(header: ModelHeader, file: TensorFile) -> None:
             raise CheckpointError(
                 f"the weights in {file.path} do not fit its header: {problem}", _DAMAGED
             )
+    return net
 
 
 def file_hash(path: Path) -> str:

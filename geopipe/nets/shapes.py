@@ -39,5 +39,6 @@ class _Shapes(TorchFunctionMode):
             return args[0]
         if func is torch.empty_like:
             (like,) = args
-            return torch.empty(like.shape, dtype=like.dtype, device=(kwargs or {}).get("device"))
+            device = (kwargs or {}).get("device")
+            return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=device)
         return func(*args, **(kwargs or {}))

@@ -1,5 +1,7 @@
 """Tiles as tasks of dask, on local processes or on a cluster."""
 
+import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,9 @@ from geopipe.parallel.workers import Workers
 
 PREFETCH = 2
 """Tasks in flight per thread: one at work, one waiting; results never pile up in memory."""
+_START = "forkserver" if sys.platform == "linux" else "spawn"
+"""How local processes begin. GDAL handles and OpenMP threads never cross a fork: the server that
+forks them has opened nothing, and imports torch once for all of them and for the next cluster."""
 GROUP = 8
 """Most tiles in a task of dask: a task costs its client and scheduler 4 ms, and neighbours share
 decoded blocks."""
@@ -128,9 +133,8 @@ def _client(workers: Workers) -> Iterator[object]:
             _warm_up(client)
             yield client
         return
-    # Nannies start processes by spawn: GDAL handles and OpenMP threads never cross a fork.
     settings = {
-        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.worker.multiprocessing-method": _START,
         "distributed.scheduler.worker-saturation": PREFETCH,
         # Results are a few numbers. A worker near its limit has nothing to spill, and one that is
         # paused there, its memory being torch's, would wait forever: it works, or it is stopped.
@@ -142,6 +146,7 @@ def _client(workers: Workers) -> Iterator[object]:
     }
     with (
         dask.config.set(settings),
+        _imported_once(),
         LocalCluster(
             n_workers=workers.count,
             threads_per_worker=max(1, workers.at_once // workers.count),
@@ -151,11 +156,24 @@ def _client(workers: Workers) -> Iterator[object]:
             else f"{workers.memory_mb // workers.count}MB",
             dashboard_address="127.0.0.1:0",  # None takes port 8787 and warns when it is taken
             silence_logs="CRITICAL",
+            env=dict(os.environ),  # the server of _START has that of its own first moment
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         _warm_up(client)
         yield client
+
+
+@contextmanager
+def _imported_once() -> Iterator[None]:
+    """Have the server of _START import what this process has imported of geopipe."""
+    from distributed.utils import get_mp_context
+
+    context = get_mp_context()  # sets what dask itself would have it import
+    if context.get_start_method() == "forkserver":
+        own = sorted(name for name in sys.modules if name.startswith("geopipe."))
+        context.set_forkserver_preload(["distributed", *own])
+    yield
 
 
 def _require_open(client: object) -> None:

@@ -25,16 +25,13 @@ import numpy as np
 
 from geopipe.errors import GeopipeError
 from geopipe.files import atomic_file
-from geopipe.learn.patches import PatchGrid
-from geopipe.learn.patches.model import PatchSource
 from reproduce.facts import facts
 from reproduce.gid import aerial, data, features
 from reproduce.gid.adaptation import METHODS, World, choose, measure
+from reproduce.gid.clean_split import LEARNT, CropFolders, learnt, looked_at
 from reproduce.gid.frozen_page import write_page
 from reproduce.gid.metrics import precision
-from reproduce.gid.mixes import Accuracy, class_mixes, draw, main_classes, recalls
-from reproduce.gid.overlap import shared_with_source
-from reproduce.gid.sensor import Sensor, write_simulated
+from reproduce.gid.mixes import Accuracy, class_mixes, draw, recalls
 
 OUT = Path("outputs/reproduce/gid/frozen")
 RESULTS = Path("docs/results/gid")
@@ -42,10 +39,6 @@ BACKBONES = ("lite", "dino 5-7", "dino 6-8", "lite + dino 6-8")
 ADAPTED = ("lite", "lite + dino 6-8")
 """Kinds of features that adaptation is measured on."""
 DOMAINS = {"target": "other scenes", "shifted": "another sensor", "aerial": "Baker Lake, 0.5 m"}
-SOURCE_CROPS = 70
-"""Of each class that features are computed of."""
-LEARNT = 55
-"""Of each class that a seed's head learns from; the others are held out."""
 
 
 @dataclass(frozen=True)
@@ -58,40 +51,26 @@ class Domain:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Inputs(CropFolders):
     """Where data and weights lie."""
 
-    gid: Path
     site: Path
     weights: str
-    out: Path
 
     @cached_property
     def source(self) -> Domain:
         """Source crops, as many of each class."""
-        images, masks = (self.gid / "source" / name for name in ("image", "label"))
-        rasters = self._rasters(images, masks)
-        names = [Path(r.path).parent.name for r in rasters]
-        chosen = data.balanced(names, np.arange(len(rasters)), SOURCE_CROPS, 0)
-        return self._domain("source", PatchGrid.of([rasters[i] for i in chosen], data.CELL))
+        return self._domain("source")
 
     @cached_property
     def target(self) -> Domain:
         """Target crops that share nothing with the source."""
-        folder = self.gid / "target"
-        rasters = self._rasters(folder / "image", folder / "label")
-        return self._domain("target", PatchGrid.of(rasters, data.CELL), self._target_groups)
+        return self._domain("target")
 
     @cached_property
     def shifted(self) -> Domain:
         """The same as another sensor would see them."""
-        folder = self.out / "shifted"
-        if not folder.exists():
-            write_simulated(self.gid / "target" / "image", folder, Sensor())
-        rasters = self._rasters(folder, self.gid / "target" / "label")
-        names = self._target_groups  # noise hides which crops share pixels
-        kept = [r for r in rasters if data.class_name_of(Path(r.path)) in names]
-        return self._domain("shifted", PatchGrid.of(kept, data.CELL), names)
+        return self._domain("shifted")
 
     @cached_property
     def aerial(self) -> Domain:
@@ -101,50 +80,22 @@ class Inputs:
         quarter = 2 * (patches.positions[:, 1] // 3) + patches.positions[:, 2] // 5
         return Domain(seen, quarter)
 
-    def _rasters(self, images: Path, masks: Path) -> list[Any]:
-        source = PatchSource((str(images),), masks=masks, unlabelled=data.UNLABELLED)
-        rasters = source.rasters(data.scheme(), data.GSD, labelled=True)
-        shared = shared_with_source(self.gid) if "source" not in images.parts else frozenset()
-        return [r for r in rasters if data.class_name_of(Path(r.path)) not in shared]
-
     @property
     def _weights(self) -> dict[str, str]:
         return {features.DINO: self.weights}
 
-    @cached_property
-    def _target_groups(self) -> dict[str, int]:
-        folder = self.gid / "target"
-        patches = PatchGrid.of(self._rasters(folder / "image", folder / "label"), data.CELL)
-        names = (data.class_name_of(Path(r.path)) for r in patches.rasters)
-        return dict(zip(names, data.groups(patches).tolist(), strict=True))
-
-    def _domain(
-        self, name: str, patches: PatchGrid, groups: dict[str, int] | None = None
-    ) -> Domain:
-        cells = features.spread_cells(patches)
+    def _domain(self, name: str) -> Domain:
+        crops = self.crops(name)
+        cells = features.spread_cells(crops.patches)
         seen = features.compute(cells, self._weights, self.out, name)
-        if groups is None:
-            of_crops = data.groups(patches)
-        else:
-            of_crops = np.array([groups[data.class_name_of(Path(r.path))] for r in patches.rasters])
-        return Domain(seen, of_crops[cells.positions[:, 0]])
+        return Domain(seen, crops.groups[cells.positions[:, 0]])
 
 
 def world(inputs: Inputs, name: str, kind: str, seed: int, *, standardize: bool = True) -> World:
     """A seed's source and target; crops that share pixels lie on one side of each cut."""
     source, target = inputs.source, getattr(inputs, name)
-    train = np.zeros(len(source.groups), bool)
-    main = main_classes(source.features.ids, source.groups)
-    for class_id in range(len(data.scheme())):
-        own = sorted(g for g, k in main.items() if k == class_id)
-        shuffled = np.random.default_rng([seed, 5, class_id]).permutation(own)
-        train |= np.isin(source.groups, shuffled[:LEARNT])
-    look = np.zeros(len(target.groups), bool)
-    main = main_classes(target.features.ids, target.groups)
-    for class_id in range(len(data.scheme())):
-        own = sorted(g for g, k in main.items() if k == class_id)
-        shuffled = np.random.default_rng([seed, class_id]).permutation(own)
-        look |= np.isin(target.groups, shuffled[: len(own) // 2])
+    train = learnt(source.features.ids, source.groups, seed)
+    look = looked_at(target.features.ids, target.groups, seed)
     classes = len(data.scheme())
     return World(
         source.features, target.features, kind, classes, train, look, ~look, seed, standardize
@@ -258,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         gid, site = data.data_folder("gid"), data.data_folder("sites") / "baker_lake"
-        inputs = Inputs(gid, site, args.dinov2, args.out)
+        inputs = Inputs(gid, args.out, site, args.dinov2)
         seeds = [of_seed(inputs, seed) for seed in args.seeds]
         cells = {
             name: np.bincount(getattr(inputs, name).features.ids, minlength=5).tolist()

@@ -52,7 +52,7 @@ def write_page(path: Path, tables: dict[str, Any]) -> None:
     for world in worlds:
         kind, name = world.split(" | ")
         lines += ["", f"## {_DOMAINS[name].capitalize()}, {kind}", ""]
-        lines += _adaptation([s[world]["adaptation"] for s in seeds])
+        lines += adaptation_table([s[world]["adaptation"] for s in seeds])
     lines += ["", "## Baker Lake, 0.5 m", ""]
     lines += [
         "An aerial image of 140 x 170 m with cells of 28 px, far from anything at 4 m. Classes: "
@@ -89,7 +89,8 @@ def write_page(path: Path, tables: dict[str, Any]) -> None:
 _KEYS = ("held-out source", *_DOMAINS)
 
 
-def _adaptation(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
+def adaptation_table(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A row per method: of each seed's accuracies, means, the worst, and gains over "none"."""
     head = ["", "balanced", "mixes, mean", "mixes, worst", "gain, mean", "worst gain"]
     rows = []
     for method in seeds[0]:

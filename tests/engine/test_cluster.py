@@ -132,13 +132,16 @@ def test_a_cluster_that_loses_a_worker_and_then_its_scheduler(
     same_map(out, large_place)
 
 
+def living(process):
+    return [p for p in process.children() if p.status() != psutil.STATUS_ZOMBIE]
+
+
 def test_a_local_process_that_dies_is_replaced(large_place, geopipe, same_map, tmp_path, after):
     killed = []
 
     def kill():
-        others = psutil.Process().children(recursive=True)
-        alive = [p for p in others if p.status() != psutil.STATUS_ZOMBIE]
-        worker = next(p for p in alive if "spawn_main" in " ".join(p.cmdline()))
+        servers = [p for p in living(psutil.Process()) if "forkserver" in " ".join(p.cmdline())]
+        worker = next(worker for server in servers for worker in living(server))
         worker.kill()
         killed.append(worker.pid)
 

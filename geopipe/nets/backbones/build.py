@@ -31,10 +31,9 @@ def build_backbone(
         parts = (build_backbone(part, "pooled", generator) for part in name.split(JOIN))
         return Concatenation(spec, list(parts)).truncated(last_layer or "pooled")
     net = empty_backbone(name)[0].truncated(last_layer or list(spec.features)[-1])
-    if torch.get_default_device().type == "meta":  # only its shapes are asked for
-        return net
-    allocate(net)
-    initialise(net, generator)
+    if torch.get_default_device().type != "meta":  # else only its shapes are asked for
+        allocate(net)
+        initialise(net, generator)
     return net.arranged()
 
 

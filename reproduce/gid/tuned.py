@@ -1,0 +1,425 @@
+"""Ways to adapt a fine-tuned network without labels, over class mixes, on the clean split.
+
+    python -m reproduce.gid.tuned --seeds 0 1 2
+
+EfficientNet-Lite0 is fine-tuned on source crops. Its batch norm, the colours of the images or its
+weights are adapted to other scenes and to another sensor. Needs the folder ``gid`` below
+GEOPIPE_DATA. What is computed lies below ``outputs/reproduce/gid/tuned``, and a run that was
+stopped goes on; writes ``tuned.json`` and ``tuned.md`` in ``docs/results/gid``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (the field's usual name)
+
+from geopipe.checkpoint import Checkpoint
+from geopipe.classes import IGNORE
+from geopipe.errors import GeopipeError
+from geopipe.files import atomic_file
+from geopipe.learn.patches import PatchGrid, PatchPlan, patch_net, train_patches
+from geopipe.learn.patches.model import PatchModelSpec
+from geopipe.learn.patches.rasters import read_patch
+from geopipe.learn.sampler import dihedral
+from geopipe.learn.transfer import SourceSamples, TargetSamples, TransferPlan, select
+from geopipe.learn.transfer.rounds import TUNING
+from geopipe.nets import PatchNet
+from geopipe.nets.patches import BATCH, resized
+from reproduce.facts import facts
+from reproduce.gid import data, features
+from reproduce.gid.clean_split import CropFolders, learnt, looked_at
+from reproduce.gid.frozen_page import adaptation_table
+from reproduce.gid.mixes import Accuracy, class_mixes, draw, recalls
+
+OUT = Path("outputs/reproduce/gid/tuned")
+RESULTS = Path("docs/results/gid")
+DOMAINS = {"target": "other scenes", "shifted": "another sensor"}
+STEPS = 50
+"""Of a network that learns on the target."""
+TRAINED_MIXES = 5
+"""The balanced one and the first skewed ones, for methods that train a network for each mix."""
+STATISTICS_PATCHES = 256
+"""Patches of the target that batch norm takes its statistics of."""
+_SURE = 0.8
+_DECAY = 0.95
+"""Of the teacher's moving average."""
+_JITTER = 0.4
+_LAST_BLOCKS = 3
+"""Of the backbone that fine-tuning of the last stage trains: two stages and the head."""
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Patches of cells."""
+
+    patches: Tensor
+    """(n, sizes, 3, side, side) float16, 0..255"""
+    ids: np.ndarray
+    """(n,) class ids"""
+    crops: np.ndarray
+    """(n,) numbers of crops"""
+    groups: np.ndarray
+    """(n,) equal for crops that share pixels"""
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """A seed's fine-tuned network, the source it learnt from, and a target."""
+
+    model: Checkpoint
+    source: Images
+    target: Images
+    train: np.ndarray
+    """(n,) bool: source cells that were learnt from"""
+    look: np.ndarray
+    """(m,) bool: target cells that methods may look at, without labels; others judge"""
+    seed: int
+
+    @property
+    def net(self) -> PatchNet:
+        """The network, a copy."""
+        return deepcopy(patch_net(self.model))
+
+    @cached_property
+    def test(self) -> Tensor:
+        """Patches of the target that methods are judged on."""
+        return self.target.patches[torch.from_numpy(~self.look)]
+
+    def drawn(self, cells: np.ndarray) -> Tensor:
+        """(n * sizes, 3, side, side) patches of these target cells."""
+        return self.target.patches[torch.from_numpy(cells)].flatten(0, 1)
+
+    def normalized(self, patches: Tensor) -> Tensor:
+        """Patches (n, 3, side, side) as the network takes them."""
+        valid = torch.ones((), dtype=torch.bool)
+        return self.model.normalize(patches.float(), valid)
+
+
+def images_of(folders: CropFolders, name: str, side: int) -> Images:
+    """Two cells of each crop."""
+    crops = folders.crops(name)
+    cells = features.spread_cells(crops.patches)
+    patches = torch.zeros(len(cells), len(features.SIZES), 3, side, side, dtype=torch.float16)
+    for index in range(len(cells)):
+        raster = cells.rasters[cells.positions[index, 0]]
+        for k, size in enumerate(features.SIZES):
+            image, _ = read_patch(raster, cells.window(index, size))
+            patches[index, k] = resized(image[None], side)[0]
+    numbers = cells.positions[:, 0]
+    return Images(patches, cells.ids, numbers, crops.groups[numbers])
+
+
+def source_model(folders: CropFolders, seed: int) -> Checkpoint:
+    """EfficientNet-Lite0, trained as `geopipe patches train` does it; made once."""
+    out = folders.out / f"seed-{seed}.safetensors"
+    if not out.exists():
+        crops = folders.crops("source")
+        known = crops.patches.subset(crops.patches.ids != IGNORE)
+        cells = features.spread_cells(crops.patches)
+        groups = crops.groups[cells.positions[:, 0]]
+        own = np.unique(groups[learnt(cells.ids, groups, seed)])
+        cells_learnt: PatchGrid = known.subset(np.isin(crops.groups[known.positions[:, 0]], own))
+        design = PatchModelSpec(cell=data.CELL, gsd=data.GSD)
+        model = design.model(data.scheme())
+        plan = PatchPlan(seed=seed)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        train_patches(model, cells_learnt, plan, out=out, key=str(seed), provenance={})
+    return Checkpoint.load(out)
+
+
+# -- methods: a target and the cells drawn from it, to class ids (m,) of the cells that judge
+
+
+def predicted(t: Tuned, net: PatchNet, patches: Tensor) -> np.ndarray:
+    """Class ids (m,) of patches (m, sizes, 3, side, side)."""
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        probabilities = [
+            net.logits(part).float().softmax(1)
+            for part in t.normalized(patches.flatten(0, 1)).split(BATCH)
+        ]
+    by_cell = torch.cat(probabilities).view(*patches.shape[:2], -1).mean(1)
+    return by_cell.argmax(1).numpy()
+
+
+def without(t: Tuned, cells: np.ndarray) -> np.ndarray:
+    """The source model."""
+    del cells
+    return predicted(t, t.net, t.test)
+
+
+def adapted_norm(t: Tuned, cells: np.ndarray, share: float = 1.0) -> np.ndarray:
+    """Adaptive batch norm (Li et al. 2018): the target's statistics, or part of the way there."""
+    net, drawn = t.net, t.drawn(cells)
+    layers = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [(m.running_mean.clone(), m.running_var.clone()) for m in layers]  # type: ignore[union-attr]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the mean of all batches
+        layer.train()
+    chosen = np.random.default_rng([t.seed, 3]).permutation(len(drawn))[:STATISTICS_PATCHES]
+    with torch.no_grad():
+        for part in t.normalized(drawn[torch.from_numpy(chosen)]).split(BATCH):
+            net.backbone(part)
+    for layer, (mean, var) in zip(layers, before, strict=True):
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        layer.running_mean = torch.lerp(mean, layer.running_mean, share)
+        layer.running_var = torch.lerp(var, layer.running_var, share)
+        layer.eval()
+    return predicted(t, net, t.test)
+
+
+def matched_histograms(t: Tuned, cells: np.ndarray) -> np.ndarray:
+    """Target images with the source's histogram of each band."""
+    source = _bands(t.source.patches[torch.from_numpy(t.train)].flatten(0, 1)).numpy()
+    target = _bands(t.drawn(cells)).numpy()
+    quantiles = np.linspace(0, 1, 257)
+    moved = t.test.float().numpy()
+    for band in range(3):
+        values, positions = np.unique(np.quantile(target[band], quantiles), return_index=True)
+        to = np.quantile(source[band], quantiles)[positions]
+        moved[:, :, band] = np.interp(moved[:, :, band], values, to)
+    return predicted(t, t.net, torch.from_numpy(moved))
+
+
+def colours_in_training(t: Tuned, cells: np.ndarray) -> np.ndarray:
+    """The model learns on, from source images with the colours of random target images."""
+    drawn = t.drawn(cells).float()
+    mean, std = drawn.mean((2, 3), keepdim=True), drawn.std((2, 3), keepdim=True) + 1
+
+    def loss(net: PatchNet, rng: np.random.Generator) -> Tensor:
+        images, ids = _source_batch(t, rng, BATCH)
+        k = torch.from_numpy(rng.integers(len(drawn), size=len(images)))
+        own = images.mean((2, 3), keepdim=True), images.std((2, 3), keepdim=True) + 1
+        moved = (images - own[0]) / own[1] * std[k] + mean[k]
+        mixed = torch.where(torch.from_numpy(rng.random(len(ids)) < 0.5)[:, None, None, None],
+                            moved.clamp(0, 255), images)  # fmt: skip
+        return F.cross_entropy(_scores(t, net, mixed, rng), ids)
+
+    return predicted(t, _trained(t, loss), t.test)
+
+
+def mean_teacher(t: Tuned, cells: np.ndarray) -> np.ndarray:
+    """Pseudo-labels of a moving average of the model, for augmented images (Tarvainen and Valpola
+    2017; Sohn et al. 2020)."""
+    drawn, teacher = t.drawn(cells), t.net
+
+    def loss(net: PatchNet, rng: np.random.Generator) -> Tensor:
+        for own, new in zip(teacher.parameters(), net.parameters(), strict=True):
+            own.data.lerp_(new.data, 1 - _DECAY)
+        images, ids = _source_batch(t, rng, BATCH // 2)
+        k = torch.from_numpy(rng.integers(len(drawn), size=BATCH // 2))
+        with torch.no_grad():
+            p = _logits(t, teacher, drawn[k].float()).softmax(1)
+        both = _scores(t, net, torch.cat([images, drawn[k].float()]), rng)
+        sure = (p.amax(1) >= _SURE).float()
+        of_target = F.cross_entropy(both[len(ids) :], p.argmax(1), reduction="none")
+        return F.cross_entropy(both[: len(ids)], ids) + (of_target * sure).mean()
+
+    _trained(t, loss)
+    return predicted(t, teacher, t.test)
+
+
+def last_stage(t: Tuned, cells: np.ndarray) -> np.ndarray:
+    """Tong's two stages choose pseudo-labels; the last blocks of the network learn from them."""
+    selection, distinct = _selected(t, cells)
+    kept = selection.selected
+    if not kept.any():
+        return without(t, cells)
+    images = t.target.patches[torch.from_numpy(distinct[kept])]
+    labels = torch.from_numpy(selection.labels[kept].astype(np.int64))
+
+    def loss(net: PatchNet, rng: np.random.Generator) -> Tensor:
+        source, ids = _source_batch(t, rng, BATCH // 2)
+        k = rng.integers(len(images), size=BATCH // 2)
+        size = rng.integers(images.shape[1], size=BATCH // 2)
+        both = torch.cat([source, images[torch.from_numpy(k), torch.from_numpy(size)].float()])
+        return F.cross_entropy(_scores(t, net, both, rng), torch.cat([ids, labels[k]]))
+
+    return predicted(t, _trained(t, loss, last=_LAST_BLOCKS), t.test)
+
+
+Method = Callable[[Tuned, np.ndarray], np.ndarray]
+METHODS: Mapping[str, Method] = {
+    "none": without,
+    "adaptive batch norm": adapted_norm,
+    "adaptive batch norm, a quarter": partial(adapted_norm, share=0.25),
+    "adaptive batch norm, a tenth": partial(adapted_norm, share=0.1),
+    "colours matched, histograms": matched_histograms,
+}
+TRAINED: Mapping[str, Method] = {
+    "none": without,
+    "colours of the target in training": colours_in_training,
+    "EMA teacher": mean_teacher,
+    "last stage, pseudo-labels and retrieval": last_stage,
+}
+
+
+def _bands(patches: Tensor) -> Tensor:
+    """(3, pixels) float32: every seventh pixel."""
+    return patches.transpose(0, 1).flatten(1)[:, ::7].float()
+
+
+def _source_batch(t: Tuned, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
+    """Images (count, 3, side, side) of any size, classes in turn; ids (count,)."""
+    ids = np.arange(count) % len(data.scheme())
+    of_class = [np.flatnonzero(t.train & (t.source.ids == k)) for k in range(len(data.scheme()))]
+    cells = torch.tensor([int(rng.choice(of_class[k])) for k in ids.tolist()])
+    sizes = torch.from_numpy(rng.integers(t.source.patches.shape[1], size=count))
+    return t.source.patches[cells, sizes].float(), torch.from_numpy(ids)
+
+
+def _scores(t: Tuned, net: PatchNet, images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Scores (n, classes) of images, each with random light and turned."""
+    light = torch.from_numpy(rng.normal(size=(2, len(images), 1, 1, 1)).astype(np.float32))
+    turned = torch.stack([dihedral(image, int(rng.integers(8))) for image in images])
+    spread = 50.0
+    return _logits(t, net, turned * (1 + _JITTER * light[0] / 2) + _JITTER * spread * light[1])
+
+
+def _logits(t: Tuned, net: PatchNet, images: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return net.logits(t.normalized(images)).float()
+
+
+def _trained(
+    t: Tuned, loss: Callable[[PatchNet, np.random.Generator], Tensor], last: int = 0
+) -> PatchNet:
+    """The network after STEPS steps of AdamW; `last`: blocks of the backbone that learn, 0: all."""
+    net = t.net.requires_grad_(last == 0)
+    for part in [*net.backbone.parts("pooled")[-last:], net.head]:
+        part.requires_grad_()
+    groups = [
+        {"params": net.head.parameters(), "lr": TUNING.lr},
+        {"params": [p for p in net.backbone.parameters() if p.requires_grad],
+         "lr": TUNING.backbone_lr},
+    ]  # fmt: skip
+    optimizer = torch.optim.AdamW(groups, weight_decay=TUNING.weight_decay)
+    rng = np.random.default_rng([t.seed, 9])
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        loss(net, rng).backward()
+        optimizer.step()
+    return net
+
+
+def _selected(t: Tuned, cells: np.ndarray) -> tuple[Any, np.ndarray]:
+    distinct = np.unique(cells)
+    own, other = _seen(t, t.source.patches), _seen(t, t.target.patches[torch.from_numpy(distinct)])
+    source = SourceSamples(own[0], own[1], t.source.ids, ~t.train, images=t.source.crops)
+    return select(source, TargetSamples(*other), TransferPlan(seed=t.seed)), distinct
+
+
+def _seen(t: Tuned, patches: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, width) and probabilities (n, classes), means over the sizes."""
+    net, parts = t.net, []
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for part in t.normalized(patches.flatten(0, 1)).split(BATCH):
+            feature = net.backbone(part)
+            parts.append((feature.float(), net.head(feature).float().softmax(1)))
+    x, p = (torch.cat(k).view(*patches.shape[:2], -1).mean(1) for k in zip(*parts, strict=True))
+    return x.numpy(), p.numpy()
+
+
+# -- measuring
+
+
+def of_domain(t: Tuned, methods: Mapping[str, Method], mixes: int | None) -> dict[str, Any]:
+    """Method -> balanced accuracy, and that of each mix, percent."""
+    classes = len(data.scheme())
+    rows = class_mixes(classes, t.seed)[:mixes]
+    ids = t.target.ids
+    table = {}
+    for name, method in methods.items():
+        scored = []
+        for number, mix in enumerate(rows if name != "none" else rows[:1]):
+            cells = draw(mix, ids, t.target.crops, t.look, 100 * t.seed + number)
+            scored.append(recalls(method(t, cells), ids[~t.look], classes))
+        accuracy = Accuracy.of(scored * (len(rows) // len(scored)), rows)
+        table[name] = {"balanced": accuracy.balanced, "mixes": list(accuracy.mixes)}
+    return table
+
+
+def measured(folders: CropFolders, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The tables of each seed; those that are there already are read."""
+    kept: dict[str, Images] = {}
+    for seed in seeds:
+        tables = {}
+        for name in DOMAINS:
+            for kind, methods, mixes in (("", METHODS, None), ("-trained", TRAINED, TRAINED_MIXES)):
+                file = folders.out / f"seed-{seed}-{name}{kind}.json"
+                if not file.exists():
+                    model = source_model(folders, seed)
+                    for wanted in ("source", name):
+                        if wanted not in kept:
+                            kept[wanted] = images_of(folders, wanted, patch_net(model).side)
+                    source, target = kept["source"], kept[name]
+                    t = Tuned(
+                        model, source, target, learnt(source.ids, source.groups, seed),
+                        looked_at(target.ids, target.groups, seed), seed,
+                    )  # fmt: skip
+                    table = of_domain(t, methods, mixes)
+                    with atomic_file(file) as part:
+                        part.write_text(json.dumps(table))
+                    print(f"seed {seed}, {DOMAINS[name]}{kind}", flush=True)
+                tables[name + kind] = json.loads(file.read_text())
+        yield tables
+
+
+def page(tables: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "# Fine-tuned networks, and adaptation without labels, on the clean split",
+        "",
+        f"`{tables['command']}` (`make reproduce-gid`); {tables['machine']}; "
+        f"{tables['software']}; seeds {', '.join(map(str, tables['seeds']))}.",
+        "",
+        "EfficientNet-Lite0, fine-tuned on all cells of 55 source crops a class for 300 steps. "
+        "Target, halves, mixes and figures as in [frozen.md](frozen.md). Adaptive batch norm takes "
+        f"the statistics of {STATISTICS_PATCHES} patches of the target. What learns on the target "
+        f"does so for {STEPS} steps of {BATCH} patches, half of them the source's, and for the "
+        f"balanced mix and {TRAINED_MIXES - 1} skewed ones, as a network is trained for each.",
+    ]
+    for name, title in DOMAINS.items():
+        for kind, what in (("", "statistics and colours"), ("-trained", "trained on the target")):
+            lines += ["", f"## {title.capitalize()}: {what}", ""]
+            lines += adaptation_table([seed[name + kind] for seed in tables["tables"]])
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compute what is missing, and write the page."""
+    parser = argparse.ArgumentParser(description="adaptation of fine-tuned networks on crops")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        folders = CropFolders(data.data_folder("gid"), args.out)
+        seeds = list(measured(folders, args.seeds))
+    except GeopipeError as e:
+        raise SystemExit(f"{e.message}; {e.hint}" if e.hint else e.message) from e
+    command = "python -m reproduce.gid.tuned --seeds " + " ".join(map(str, args.seeds))
+    tables = {**facts(command), "seeds": args.seeds, "tables": seeds}
+    args.results.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(tables, indent=1)
+    (args.results / "tuned.json").write_text(text + "\n", encoding="utf-8")
+    (args.results / "tuned.md").write_text(page(tables), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
