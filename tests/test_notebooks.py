@@ -1,6 +1,6 @@
 """The notebooks of docs/notebooks run from the first cell to the last.
 
-Trainings take few steps, and of the sample tiles there is a quarter.
+Trainings take few steps, and of the sample tiles there is a small part.
 """
 
 import re
@@ -14,7 +14,7 @@ from rasterio.windows import Window
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "notebooks"
-SIDE = 1024
+SIDE = 768
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from geopipe.parallel.workers import Workers
 
 PREFETCH = 2
 """Tasks in flight per thread: one at work, one waiting; results never pile up in memory."""
+_ANSWER_S = 5
+"""Seconds that a scheduler has to answer."""
 _START = "forkserver" if sys.platform == "linux" else "spawn"
 """How local processes begin. GDAL handles and OpenMP threads never cross a fork: the server that
 forks them has opened nothing, and imports torch once for all of them and for the next cluster."""
@@ -123,7 +125,7 @@ def _client(workers: Workers) -> Iterator[object]:
         return
     if workers.scheduler:
         try:
-            client = Client(workers.scheduler, timeout="5s", set_as_default=False)
+            client = Client(workers.scheduler, timeout=_ANSWER_S, set_as_default=False)
         except (OSError, TimeoutError, ValueError, TypeError) as e:  # TypeError: no certificate
             raise JobError(
                 f"no dask scheduler answers at {workers.scheduler}: {e}",

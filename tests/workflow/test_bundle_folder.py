@@ -95,6 +95,7 @@ LATE = (
     "geopipe.mapping.map_rasters.write_class_cog",
     "geopipe.mapping.map_rasters.write_qml",
     "geopipe.mapping.map_rasters.write_score_cog",
+    "geopipe.report.feature_files.write_feature_files",
     "geopipe.workflow.bundle.write_report",
     "geopipe.workflow.bundle.write_item",
     "geopipe.workflow.bundle.move_bundle",
@@ -105,6 +106,7 @@ LATE = (
 @pytest.mark.parametrize("error", [RuntimeError("bug"), OSError(28, "No space left on device")])
 def test_a_failure_midway_leaves_all_as_it_was(place, scene, tmp_path, monkeypatch, broken, error):
     folder = tmp_path / "map"
+    options = replace(ALL, overwrite=True, vectors=broken.endswith("write_feature_files"))
     write_bundle(scene, place.base, folder, MapOptions(Engine("cpu")))
     before = fingerprints(tmp_path)
 
@@ -113,7 +115,7 @@ def test_a_failure_midway_leaves_all_as_it_was(place, scene, tmp_path, monkeypat
 
     monkeypatch.setattr(broken, fails)
     with pytest.raises((RuntimeError, OutputError)) as caught:
-        write_bundle(scene, place.refined, folder, replace(ALL, overwrite=True))
+        write_bundle(scene, place.refined, folder, options)
     if isinstance(error, OSError):
         assert str(caught.value).startswith(f"cannot write {folder}: the disk is full")
     part = tmp_path / "map.part"
@@ -125,11 +127,11 @@ def test_a_failure_midway_leaves_all_as_it_was(place, scene, tmp_path, monkeypat
         assert names(part) == set(WORK)
     else:
         with pytest.raises((RuntimeError, OutputError)):
-            write_bundle(scene, place.refined, tmp_path / "new" / "map", ALL)
+            write_bundle(scene, place.refined, tmp_path / "new" / "map", options)
         assert names(tmp_path) == {"map"}, "also no empty folder"
     monkeypatch.undo()
     monkeypatch.setattr(TileJob, "__call__", fails if mapped else TileJob.__call__)
-    write_bundle(scene, place.refined, folder, replace(ALL, overwrite=True))
+    write_bundle(scene, place.refined, folder, options)
     assert names(tmp_path) == {"map"}
 
 
