@@ -101,7 +101,7 @@ def after(monkeypatch):
 
 
 def test_a_cluster_that_loses_a_worker_and_then_its_scheduler(
-    large_place, cluster, geopipe, same_map, tmp_path, after
+    large_place, cluster, geopipe, same_map, tmp_path, after, monkeypatch
 ):
     words = ("--scheduler", cluster.address)
     seen = after(5, cluster.workers[0].kill)
@@ -123,6 +123,7 @@ def test_a_cluster_that_loses_a_worker_and_then_its_scheduler(
     known = done_tiles(out)
     assert len(known) >= 6
 
+    monkeypatch.setattr("geopipe.parallel.cluster._ANSWER_S", 0.5)
     said = geopipe(*large_place.words(out, *words))
     assert f"no dask scheduler answers at {cluster.address}" in said.stderr
     assert done_tiles(out) == known

@@ -44,6 +44,7 @@ class FaultyHandler(http.server.BaseHTTPRequestHandler):
     """
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     lock: ClassVar = threading.Lock()
     seen: ClassVar = Counter()
     log: ClassVar = []
