@@ -23,7 +23,7 @@ def write_feature_files(
 ) -> FeatureFiles:
     """Write what `write_features` writes, and ``features.html``, its layers over the scene.
 
-    `cores`: as `find_footprints` takes them. Raises SceneError or LabelError where a file cannot
+    `cores`: as `footprint_tables` takes them. Raises SceneError or LabelError where a file cannot
     be read or written.
     """
     name = scene_names([scene.path])[scene.path]

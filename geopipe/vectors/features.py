@@ -25,7 +25,7 @@ from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.polygons import polygon_tables
 from geopipe.raster.scene import opened
 from geopipe.raster.style import category_qml
-from geopipe.vectors.footprints import BUILDING, FootprintOptions, find_footprints
+from geopipe.vectors.footprints import BUILDING, FootprintOptions, footprint_tables
 from geopipe.vectors.road_layer import road_table
 from geopipe.vectors.roads import ROAD, find_roads
 
@@ -95,7 +95,7 @@ def write_features(
     """Write ``features.gpkg`` and ``features.parquet`` of `class_map` into `folder`.
 
     A layer per class but the first, the background: ``buildings`` holds the footprints
-    (`find_footprints`), ``roads`` the centre-lines (`find_roads`), and those named after the other
+    (`footprint_tables`), ``roads`` the centre-lines (`find_roads`), and those named after the other
     classes hold polygons (`polygon_tables`). Each has the colour of its class as its style in QGIS,
     and `name` and class as its title. The GeoParquet file has the same rows in one table, with the
     column ``layer``. Equal maps give equal bytes.
@@ -107,7 +107,7 @@ def write_features(
         name: Of the scene.
         orthogonalize: Give footprints right angles where the map has them.
         options: What counts as a building; the default with `orthogonalize`.
-        cores: As `find_footprints` takes them.
+        cores: As `footprint_tables` takes them.
 
     Raises:
         SceneError: The map cannot be read or has no CRS.
@@ -190,13 +190,15 @@ def _tables(
     if options.class_name in scheme.names:
         building = scheme.id_of(options.class_name)
         others.pop(building, None)
-        table = find_footprints(class_map, options=options, cores=cores, scheme=scheme)
-        if not len(table):
+        found, scored = False, False
+        for table in footprint_tables(class_map, options=options, cores=cores, scheme=scheme):
+            found |= len(table) > 0
+            scored |= bool(table["mean_score"].notna().any())
+            yield building, table
+        if not found:
             notes.append(f"no area of class '{options.class_name}' has {options.min_area:g} m2")
-        elif table["mean_score"].isna().all():
+        elif not scored:
             notes.append("the probability of the footprints is unknown: the map has no scores")
-        yield building, table
-        del table
         trim_malloc()  # roads take as much again
     else:
         notes.append(

@@ -2,12 +2,14 @@
 
 import logging
 import math
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import rasterio
 import shapely
 from geopandas import GeoDataFrame
@@ -20,14 +22,10 @@ from geopipe.raster.scene import opened
 from geopipe.vectors.areas import Instance, instances_of
 from geopipe.vectors.class_map import class_id_of, pixel_size, scores_beside
 from geopipe.vectors.instances import SplitOptions
+from geopipe.vectors.overlaps import resolved_overlaps
+from geopipe.vectors.polygon_file import PolygonFile
 from geopipe.vectors.probability import open_cores, open_probability
-from geopipe.vectors.regularize import (
-    Packed,
-    RegularizeOptions,
-    iou,
-    regularized,
-    without_overlaps,
-)
+from geopipe.vectors.regularize import RegularizeOptions, iou, regularized
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +33,8 @@ BUILDING = "building"
 """The class whose footprints are looked for."""
 _DETAIL_M = 0.45
 """Finer pixels are regularized as if they were so large: what they draw is the network's noise."""
-_BATCH = 2000
-"""Footprints that are brought to the CRS of the map at a time."""
+_BATCH = 10_000
+"""Footprints of a table."""
 _WHOLE_SCENE = 0.5
 """Share of the map from which on one object is no building."""
 
@@ -82,9 +80,8 @@ def find_footprints(
 
     Buildings that touch are told apart where the area has a neck, or the probability a dip: that
     of cores, if there is one (`split_instances`). Outlines are regularized (`regularized`), do not
-    overlap, and share the walls that the buildings share. The table is held in memory, about 2 kB
-    a building; beyond it one window, or one connected area of at most `areas.MAX_SIDE` pixels a
-    side.
+    overlap, and share the walls that the buildings share. The table takes about 1 kB of memory a
+    building; `footprint_tables` gives it in parts.
 
     Args:
         class_map: The map.
@@ -109,6 +106,27 @@ def find_footprints(
         SceneError: The map cannot be read, has no CRS or is sheared, or `scores` or `cores` do
             not fit it.
     """
+    tables = footprint_tables(
+        class_map, scores, options, cores=cores, scheme=scheme, window_size=window_size
+    )
+    first, *others = tables
+    return pd.concat([first, *others], ignore_index=True) if others else first
+
+
+def footprint_tables(
+    class_map: Path,
+    scores: Path | None = None,
+    options: FootprintOptions | None = None,
+    *,
+    cores: Path | None = None,
+    scheme: ClassScheme | None = None,
+    window_size: int | None = None,
+) -> Iterator[GeoDataFrame]:
+    """As `find_footprints`, in tables of at most _BATCH rows, one of them at least.
+
+    Memory holds one table, one window or one connected area of at most `areas.MAX_SIDE` pixels a
+    side, and 150 bytes a building; outlines wait in temporary files.
+    """
     options = options or FootprintOptions()
     with ExitStack() as stack:
         stack.enter_context(rasterio.Env())  # else each area makes its own, for 1 ms
@@ -123,8 +141,6 @@ def find_footprints(
                 open_probability(score_file, src, options.class_name, class_id)
             )
         core_probability = stack.enter_context(open_cores(cores, src)) if cores else None
-        shift, detail = options.tolerances(max(gsd))
-        how = RegularizeOptions(shift, options.orthogonalize)
         groups = instances_of(
             src,
             class_id,
@@ -136,78 +152,76 @@ def find_footprints(
             cores=core_probability,
             window_size=window_size,
         )
-        figures, outlines, drawn = _outlined(groups, gsd, options.min_area, detail, how)
-        table = _table(src, gsd, figures, outlines, drawn, shift, options.min_area)
-        n = len(table)
-        table.insert(1, "class_id", np.full(n, class_id, np.int32))
-        table.insert(2, "class", np.full(n, options.class_name, object))
-        table["source"] = np.full(n, class_map.name, object)
-        table["model_sha256"] = np.full(n, src.tags().get("model_sha256"), object)
-        _warn(src, options, table, math.prod(gsd))
-        return table
+        outlines, drawn = (stack.enter_context(PolygonFile()) for _ in range(2))
+        figures = _outlined(groups, gsd, options, outlines, drawn)
+        count, largest = 0, 0.0
+        for table in _tables(src, gsd, figures, outlines, drawn, options):
+            n = len(table)
+            table.insert(0, "building_id", np.arange(count + 1, count + n + 1, dtype=np.int32))
+            table.insert(1, "class_id", np.full(n, class_id, np.int32))
+            table.insert(2, "class", np.full(n, options.class_name, object))
+            table["source"] = np.full(n, class_map.name, object)
+            table["model_sha256"] = np.full(n, src.tags().get("model_sha256"), object)
+            count, largest = count + n, max(largest, float(table["area_m2"].max()) if n else 0.0)
+            yield table
+        _warn(src, options, count, largest, math.prod(gsd))
 
 
 def _outlined(
     groups: Iterable[list[Instance]],
     gsd: tuple[float, float],
-    min_area: float,
-    detail: float,
-    how: RegularizeOptions,
-) -> tuple[np.ndarray, Packed, Packed]:
-    """Scores (n, 2), outlines in metres from the corner of the map, and these drawn.
+    options: FootprintOptions,
+    outlines: PolygonFile,
+    drawn: PolygonFile,
+) -> np.ndarray:
+    """Fill in outlines in metres from the corner of the map, and these drawn; (n, 2) scores.
 
-    Scores: mean and 10 % quantile of the probability. All from north to south.
+    Scores: mean and 10 % quantile of the probability.
     """
-    scores: list[tuple[float, float]] = []
-    outlines: list[np.ndarray] = []
-    drawn: list[np.ndarray] = []
-    corners: list[np.ndarray] = []
+    scores = array("d")
+    shift, detail = options.tolerances(max(gsd))
+    how = RegularizeOptions(shift, options.orthogonalize)
     for group in groups:
         if not group:
             continue
-        traced = _filled(_scaled(group, gsd), min_area)
-        scores += [(one.mean, one.q10) for one in group]
-        corners.append(shapely.bounds(traced)[:, :2])
-        outlines.append(shapely.to_wkb(traced))
-        drawn.append(shapely.to_wkb(regularized(traced, detail, how)))
-    # Boxes may begin at the same pixel, outlines never do.
-    order = np.lexsort(np.concatenate([np.empty((0, 2)), *corners]).T)
-    figures = np.array(scores, float).reshape(-1, 2)
-    return figures[order], Packed(_joined(outlines)[order]), Packed(_joined(drawn)[order])
+        traced = _filled(_scaled(group, gsd), options.min_area)
+        for one in group:
+            scores.extend((one.mean, one.q10))
+        outlines.add(traced)
+        drawn.add(regularized(traced, detail, how))
+    return np.array(scores).reshape(-1, 2)
 
 
-def _table(
+def _tables(
     src: rasterio.DatasetReader,
     gsd: tuple[float, float],
     scores: np.ndarray,
-    outlines: Packed,
-    drawn: Packed,
-    shift: float,
-    min_area: float,
-) -> GeoDataFrame:
-    polygons = without_overlaps(drawn[:], outlines, shift)
-    shape_scores = iou(polygons, outlines)
+    outlines: PolygonFile,
+    drawn: PolygonFile,
+    options: FootprintOptions,
+) -> Iterator[GeoDataFrame]:
+    """From north to south along the first pixels; boxes may begin at the same one, outlines not."""
+    order = np.lexsort(outlines.bounds[:, :2].T)
+    shift, _ = options.tolerances(max(gsd))
+    changed = resolved_overlaps(drawn, outlines, order, shift)
     equal_area, row_scale, col_scale = equal_area_projection(src), *gsd
-    areas = np.empty(len(polygons))
-    for start in range(0, len(polygons), _BATCH):  # as polygons of all steps are a lot of memory
-        part = slice(start, start + _BATCH)
-        pixels = shapely.transform(polygons[part], lambda xy: xy / (col_scale, row_scale))
-        polygons[part] = to_crs(pixels, src.transform)
-        areas[part] = ground_areas(polygons[part], equal_area)
-    columns = {
-        "area_m2": areas.round(2),
-        "mean_score": scores[:, 0].round(4),
-        "score_q10": scores[:, 1].round(4),
-        "shape_score": shape_scores.round(4),
-    }
-    table = GeoDataFrame(columns, geometry=polygons, crs=src.crs)
-    table = table[areas >= min_area].reset_index(drop=True)
-    table.insert(0, "building_id", np.arange(1, len(table) + 1, dtype=np.int32))
-    return table
-
-
-def _joined(groups: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.empty(0, object), *groups])
+    for start in range(0, max(1, len(order)), _BATCH):
+        numbers = order[start : start + _BATCH]
+        polygons = drawn[numbers]
+        for k in np.flatnonzero(np.isin(numbers, list(changed))).tolist():
+            polygons[k] = changed[int(numbers[k])]
+        shape_scores = iou(polygons, outlines[numbers])
+        pixels = shapely.transform(polygons, lambda xy: xy / (col_scale, row_scale))
+        polygons = to_crs(pixels, src.transform)
+        areas = ground_areas(polygons, equal_area)
+        columns = {
+            "area_m2": areas.round(2),
+            "mean_score": scores[numbers, 0].round(4),
+            "score_q10": scores[numbers, 1].round(4),
+            "shape_score": shape_scores.round(4),
+        }
+        table = GeoDataFrame(columns, geometry=polygons, crs=src.crs)
+        yield table[areas >= options.min_area].reset_index(drop=True)
 
 
 def _scaled(instances: list[Instance], gsd: tuple[float, float]) -> np.ndarray:
@@ -231,21 +245,24 @@ def _filled(outlines: np.ndarray, min_area: float) -> np.ndarray:
 
 
 def _warn(
-    src: rasterio.DatasetReader, options: FootprintOptions, table: GeoDataFrame, pixel_m2: float
+    src: rasterio.DatasetReader,
+    options: FootprintOptions,
+    count: int,
+    largest: float,
+    pixel_m2: float,
 ) -> None:
-    if not len(table):
+    scene_m2 = src.width * src.height * pixel_m2
+    if not count:
         log.warning(
             "%s has no area of class '%s' of %g m2: no footprints",
             src.name,
             options.class_name,
             options.min_area,
         )
-    elif (largest := float(table["area_m2"].max())) > _WHOLE_SCENE * src.width * src.height * (
-        pixel_m2
-    ):
+    elif largest > _WHOLE_SCENE * scene_m2:
         log.warning(
             "one object of class '%s' in %s covers %.0f %% of the map: is this a building?",
             options.class_name,
             src.name,
-            100 * largest / (src.width * src.height * pixel_m2),
+            100 * largest / scene_m2,
         )

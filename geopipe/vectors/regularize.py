@@ -18,10 +18,6 @@ _GAP_PX = 1.5
 """Gaps between neighbours that touch in the raster, up to this width, are closed."""
 
 
-_UNPACKED = 2000
-"""Packed polygons that are unpacked at a time."""
-
-
 @dataclass(frozen=True, slots=True)
 class RegularizeOptions:
     """How outlines may change."""
@@ -30,18 +26,6 @@ class RegularizeOptions:
     """Metres: largest distance between an outline and its regularized one (Hausdorff)."""
     orthogonalize: bool = True
     """Else outlines are only simplified."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Packed:
-    """Polygons as WKB, a fifth of what they take as objects."""
-
-    wkb: np.ndarray
-    """(n,) bytes"""
-
-    def __getitem__(self, index: slice | list[int]) -> np.ndarray:
-        """Some of the polygons."""
-        return np.asarray(shapely.from_wkb(self.wkb[index]))
 
 
 def regularized(outlines: np.ndarray, pixel: float, options: RegularizeOptions) -> np.ndarray:
@@ -114,7 +98,7 @@ def _as_coverage(polygons: np.ndarray, pixel: float) -> np.ndarray:
     clean = shapely.coverage_clean(  # type: ignore[attr-defined]  # newer than its stubs
         snapped, gap_width=_GAP_PX * pixel
     )
-    parts = np.array([_largest(p) for p in clean], object)
+    parts = np.array([largest_part(p) for p in clean], object)
     if not (shapely.get_type_id(parts) == 3).all() or shapely.is_empty(parts).any():
         return parts
     return np.asarray(shapely.coverage_simplify(parts, pixel / 2))
@@ -141,58 +125,13 @@ def _snapped(polygons: np.ndarray, tolerance: float) -> np.ndarray:
     return result
 
 
-def _largest(shape: Any) -> Any:
+def largest_part(shape: Any) -> Any:
     """The largest polygon of `shape`."""
     parts = shapely.get_parts(shape)
     return parts[int(np.argmax(shapely.area(parts)))] if len(parts) > 1 else shape
 
 
-def without_overlaps(polygons: np.ndarray, outlines: Packed, max_shift: float) -> np.ndarray:
-    """`polygons` of different areas, cut where regularizing has made them overlap.
-
-    Of two that overlap the one that fits its traced outline worse gives way; where it would then
-    lie more than `max_shift` from that outline, both go back to it. Traced outlines never overlap.
-
-    Args:
-        polygons: (n,) regularized polygons in metres.
-        outlines: The n polygons they were traced as.
-        max_shift: Metres.
-    """
-    result = polygons.copy()
-    fit: dict[int, float] = {}
-    while True:
-        a, b = shapely.STRtree(result).query(result, predicate="intersects")
-        a, b = a[a < b], b[a < b]
-        overlap = shapely.area(shapely.intersection(result[a], result[b]))
-        pairs = np.stack([a, b], axis=1)[overlap > _ROUNDING_M2].tolist()
-        if not pairs:
-            return result
-        new = sorted({k for pair in pairs for k in pair} - fit.keys())
-        fit |= dict(zip(new, iou(result[new], Packed(outlines.wkb[new])).tolist(), strict=True))
-        touched: set[int] = set()
-        for i, j in sorted(pairs):
-            if i in touched or j in touched:
-                continue  # the next round looks at what they are then
-            touched |= {i, j}
-            lower, upper = sorted((i, j), key=lambda k: (fit[k], -k))
-            cut = _largest(shapely.difference(result[lower], result[upper]))
-            pair = np.array([cut], object), outlines[[lower]]
-            if within(*pair, max_shift)[0]:
-                result[lower] = cut
-            else:
-                result[[i, j]] = outlines[[i, j]]
-                fit[i] = fit[j] = 2.0  # never cut
-
-
-_ROUNDING_M2 = 1e-6
-"""Overlaps up to this are rounding."""
-
-
-def iou(polygons: np.ndarray, outlines: Packed) -> np.ndarray:
+def iou(polygons: np.ndarray, outlines: np.ndarray) -> np.ndarray:
     """(n,) intersection over union of each polygon with its outline."""
-    parts = [np.empty(0)]
-    for start in range(0, len(polygons), _UNPACKED):
-        a, b = polygons[start : start + _UNPACKED], outlines[start : start + _UNPACKED]
-        common = shapely.area(shapely.intersection(a, b))
-        parts.append(common / (shapely.area(a) + shapely.area(b) - common))
-    return np.concatenate(parts)
+    common = shapely.area(shapely.intersection(polygons, outlines))
+    return np.asarray(common / (shapely.area(polygons) + shapely.area(outlines) - common))

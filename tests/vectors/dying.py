@@ -15,7 +15,7 @@ from test_features import TOWN
 
 from geopipe.vectors import features
 
-STEPS = ("find_footprints", "find_roads", "_append", "_arrow", "_add_styles", "finish_geopackage")
+STEPS = ("footprint_tables", "find_roads", "_append", "_arrow", "_add_styles", "finish_geopackage")
 CHANGES = {"os.rename", "os.remove", "os.rmdir"}
 
 
