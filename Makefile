@@ -123,6 +123,7 @@ reproduce-maggiori: setup ## the paper's experiments; writes docs/results/maggio
 reproduce-gid: setup ## land cover by patches, transfer without labels; needs GEOPIPE_DATA, DINOV2=FILE; writes docs/results/gid/ (hours)
 	$(BIN)/python -m reproduce.gid.run
 	$(BIN)/python -m reproduce.gid.frozen --dinov2 $(or $(DINOV2),auto)
+	$(BIN)/python -m reproduce.gid.tuned
 
 ask-gid: setup ## questions about a target: 1,000 audits, accuracy by answers; needs GEOPIPE_DATA; writes docs/results/gid/ask.md (20 minutes)
 	$(BIN)/python -m reproduce.gid.ask
