@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 import time
 from dataclasses import dataclass
 
@@ -51,6 +52,21 @@ class DiesOnce:
             self.mark.touch()
             os._exit(1)
         return tile.core
+
+
+def parent_and_word(tile):
+    return os.getppid(), os.environ.get("GEOPIPE_TEST_WORD")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each process imports by itself")
+def test_local_workers_are_forked_from_one_server_and_know_the_environment_of_today(monkeypatch):
+    found = []
+    for word in ("one", "two"):
+        monkeypatch.setenv("GEOPIPE_TEST_WORD", word)
+        found.append({result for _, result in run_tiles(parent_and_word, TILING, Workers(1))})
+    ((server, first),), ((again, second),) = found
+    assert server == again != os.getpid()
+    assert (first, second) == ("one", "two")
 
 
 def test_every_tile_comes_once_with_its_own_result(cluster):
