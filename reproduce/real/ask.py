@@ -123,9 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the sites that are asked for, and write the page."""
     parser = argparse.ArgumentParser(description="ranked against random windows")
     parser.add_argument("--sites", nargs="+", default=list(SITES), choices=list(SITES))
-    parser.add_argument("--windows", nargs="+", type=int, default=[2, 4, 8])
+    parser.add_argument("--windows", nargs="+", type=int, default=[2, 8])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
