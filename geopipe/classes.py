@@ -107,8 +107,13 @@ def load_scheme(name_or_path: str | Path) -> ClassScheme:
         return load(Path(str(shipped)), ClassScheme)
     path = Path(name_or_path)
     if path.suffix != ".toml":
-        names = sorted(p.name[:-5] for p in (files("geopipe") / "schemes").iterdir())
+        names = ", ".join(shipped_schemes())
         raise ConfigError(
-            f"no class scheme '{name_or_path}'", f"give a .toml file or one of {', '.join(names)}"
+            f"no class scheme '{name_or_path}'", f"give a .toml file or one of {names}"
         )
     return load(path, ClassScheme)
+
+
+def shipped_schemes() -> list[str]:
+    """Names of the schemes that ship with geopipe."""
+    return sorted(p.name[:-5] for p in (files("geopipe") / "schemes").iterdir())

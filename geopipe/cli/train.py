@@ -27,6 +27,8 @@ from geopipe.cli.options import (
 )
 from geopipe.networks import DISPLAY_NAMES, InitialWeights
 
+_CLASSES = "buildings-roads"
+
 
 def _gsd(context: click.Context, option: click.Parameter, text: str) -> float | Literal["auto"]:
     if text == "auto":
@@ -42,6 +44,19 @@ def _start(_: click.Context, __: click.Parameter, text: str | None) -> InitialWe
     if text is None or text in get_args(InitialWeights):
         return text or "auto"  # type: ignore[return-value]
     return Path(text)
+
+
+def _classes(start: InitialWeights | Path) -> str:
+    """The scheme of the model to go on from, where it is one that ships with geopipe."""
+    if not isinstance(start, Path):
+        return _CLASSES
+    from geopipe.checkpoint import Checkpoint
+    from geopipe.checkpoint.starter import model_path
+    from geopipe.classes import load_scheme, shipped_schemes
+
+    own = Checkpoint.load(model_path(start)).scheme
+    known = own.name in shipped_schemes() and load_scheme(own.name).names == own.names
+    return own.name if known else _CLASSES
 
 
 @click.command(cls=Command)
@@ -66,7 +81,7 @@ def _start(_: click.Context, __: click.Parameter, text: str | None) -> InitialWe
     help="Go on from this model: its base network and its weights; classes are matched by name. "
     "imagenet: weights of ImageNet  [default: the starter model where it suits a lite-unet]",
 )
-@classes_option("buildings-roads")
+@classes_option(otherwise=f"those of --from, where geopipe has them by name, or {_CLASSES}")
 @click.option(
     "--gsd",
     callback=_gsd,
@@ -133,7 +148,7 @@ def train(
     truth: Path | None,
     also: tuple[tuple[str, Path], ...],
     start: InitialWeights | Path,
-    classes: str,
+    classes: str | None,
     gsd: float | Literal["auto"],
     net: str,
     refinement: str,
@@ -209,7 +224,7 @@ def train(
             nodata=nodata,
         )
     settings = TrainingSettings(
-        classes,
+        classes or _classes(start),
         gsd,
         net,  # type: ignore[arg-type]  # click has checked it
         steps,

@@ -190,12 +190,12 @@ def _tables(
     if options.class_name in scheme.names:
         building = scheme.id_of(options.class_name)
         others.pop(building, None)
-        found, scored = False, False
+        any_row, scored = False, False
         for table in footprint_tables(class_map, options=options, cores=cores, scheme=scheme):
-            found |= len(table) > 0
+            any_row |= len(table) > 0
             scored |= bool(table["mean_score"].notna().any())
             yield building, table
-        if not found:
+        if not any_row:
             notes.append(f"no area of class '{options.class_name}' has {options.min_area:g} m2")
         elif not scored:
             notes.append("the probability of the footprints is unknown: the map has no scores")

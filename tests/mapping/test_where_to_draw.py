@@ -191,11 +191,17 @@ def test_training_takes_what_was_drawn_without_other_labels(mapped, tmp_path, mo
 
     monkeypatch.setattr("geopipe.workflow.train.train_model", train_model)
     scene, drawn = str(mapped / "scene.tif"), str(tmp_path / "d.gpkg")
-    words = ["train", scene, "-o", str(tmp_path / "n.safetensors"), "--steps", "0", "--from", "m"]
+    words = ["train", scene, "-o", str(tmp_path / "n.safetensors"), "--steps", "0", "--from"]
+    words.append(str(mapped / "model.safetensors"))
     done = CliRunner().invoke(main, [*words, "--tile", scene, "--truth", drawn])
     assert done.exit_code == 0, done.stderr
     assert str(given["accurate"].labels) == str(given["train"].labels) == drawn
     assert given["train"].align is False
     assert given["settings"].steps == 0
+    assert given["settings"].classes == "buildings-roads", "geopipe has not the model's by name"
+    for more, classes in ([], "buildings"), (["--classes", "buildings-roads"], "buildings-roads"):
+        starter = [*words[:-1], "starter", "--tile", scene, "--truth", drawn, *more]
+        assert CliRunner().invoke(main, starter).exit_code == 0
+        assert given["settings"].classes == classes
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..commands import Command, Parameter
 from .shared import (
     AREA,
@@ -35,7 +37,11 @@ COMMANDS = (
                 layer_flag="--layer",
                 if_empty=("--fetch",),
             ),
-            CLASSES,
+            replace(
+                CLASSES,
+                label="Classes (empty: those of the model to go on from, or buildings-roads)",
+                default=None,
+            ),
             Parameter("TILE", "raster", "Small scene with accurate labels", "--tile"),
             Parameter("TRUTH", "layer", "Its accurate labels", "--truth"),
             Parameter(
