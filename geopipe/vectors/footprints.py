@@ -22,7 +22,7 @@ from geopipe.raster.scene import opened
 from geopipe.vectors.areas import Instance, instances_of
 from geopipe.vectors.class_map import class_id_of, pixel_size, scores_beside
 from geopipe.vectors.instances import SplitOptions
-from geopipe.vectors.overlaps import resolved_overlaps
+from geopipe.vectors.overlaps import resolve_overlaps
 from geopipe.vectors.polygon_file import PolygonFile
 from geopipe.vectors.probability import open_cores, open_probability
 from geopipe.vectors.regularize import RegularizeOptions, iou, regularized
@@ -105,6 +105,7 @@ def find_footprints(
         ConfigError: No class has the name of the buildings.
         SceneError: The map cannot be read, has no CRS or is sheared, or `scores` or `cores` do
             not fit it.
+        OutputError: The folder of temporary files is full.
     """
     tables = footprint_tables(
         class_map, scores, options, cores=cores, scheme=scheme, window_size=window_size
@@ -122,10 +123,11 @@ def footprint_tables(
     scheme: ClassScheme | None = None,
     window_size: int | None = None,
 ) -> Iterator[GeoDataFrame]:
-    """As `find_footprints`, in tables of at most _BATCH rows, one of them at least.
+    """As `find_footprints`, in tables of at most _BATCH rows; without buildings one empty table.
 
-    Memory holds one table, one window or one connected area of at most `areas.MAX_SIDE` pixels a
-    side, and 150 bytes a building; outlines wait in temporary files.
+    Outlines wait in temporary files. Memory holds one table, one window, one connected area of at
+    most `areas.MAX_SIDE` pixels a side or one group of overlapping footprints, and 250 bytes a
+    building. Raises OutputError where the folder of temporary files is full.
     """
     options = options or FootprintOptions()
     with ExitStack() as stack:
@@ -203,13 +205,11 @@ def _tables(
     """From north to south along the first pixels; boxes may begin at the same one, outlines not."""
     order = np.lexsort(outlines.bounds[:, :2].T)
     shift, _ = options.tolerances(max(gsd))
-    changed = resolved_overlaps(drawn, outlines, order, shift)
+    resolve_overlaps(drawn, outlines, order, shift)
     equal_area, row_scale, col_scale = equal_area_projection(src), *gsd
     for start in range(0, max(1, len(order)), _BATCH):
         numbers = order[start : start + _BATCH]
         polygons = drawn[numbers]
-        for k in np.flatnonzero(np.isin(numbers, list(changed))).tolist():
-            polygons[k] = changed[int(numbers[k])]
         shape_scores = iou(polygons, outlines[numbers])
         pixels = shapely.transform(polygons, lambda xy: xy / (col_scale, row_scale))
         polygons = to_crs(pixels, src.transform)

@@ -1,7 +1,6 @@
-"""Footprints of different areas that regularizing has made overlap, resolved in bounded memory."""
+"""Footprints of different areas that regularizing has made overlap, resolved group by group."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import shapely
@@ -17,28 +16,26 @@ _ROUNDING_M2 = 1e-6
 """Overlaps up to this are rounding."""
 
 
-def resolved_overlaps(
+def resolve_overlaps(
     drawn: PolygonFile, outlines: PolygonFile, order: np.ndarray, max_shift: float
-) -> dict[int, Any]:
-    """Number -> the new polygon of each that overlaps another and gives way.
+) -> None:
+    """Replace those of `drawn` that overlap others, as `without_overlaps` does.
 
-    Only what overlaps, as drawn or as traced, can change one another, so each such group is
-    resolved by itself.
+    Polygons change one another only where they overlap, as drawn or as traced, so each group of
+    such polygons is resolved by itself. Memory holds the largest group.
 
     Args:
         drawn: Regularized polygons in metres.
         outlines: What they were traced as, by the same numbers.
-        order: (n,) the numbers from north to south along the traced outlines: of equals the
-            earlier one stays.
+        order: (n,) the numbers from north to south along the traced outlines; it decides between
+            two that fit their outlines equally well.
         max_shift: As `without_overlaps` takes it.
     """
-    changed: dict[int, Any] = {}
-    for batch in _groups(drawn, outlines, order):
-        before = drawn[batch]
-        after = without_overlaps(before, outlines[batch], max_shift)
-        new = [k for k in range(len(batch)) if after[k] is not before[k]]
-        changed |= {int(batch[k]): after[k] for k in new}
-    return changed
+    for group in _groups(drawn, outlines, order):
+        before = drawn[group]
+        after = without_overlaps(before, outlines[group], max_shift)
+        new = [k for k in range(len(group)) if after[k] is not before[k]]
+        drawn.replace(group[new], after[new])
 
 
 def _groups(drawn: PolygonFile, outlines: PolygonFile, order: np.ndarray) -> Iterator[np.ndarray]:
@@ -70,21 +67,29 @@ def _overlapping(
     for start in range(0, len(order), _AT_ONCE):
         stop = min(start + _AT_ONCE, len(order))
         end = int(np.searchsorted(begins, high[start:stop, 1].max(), side="right"))
-        later = np.arange(start, max(stop, end))
-        tree = shapely.STRtree(shapely.box(*low[later].T, *high[later].T))
-        a, b = tree.query(shapely.box(*low[start:stop].T, *high[start:stop].T))
-        a, b = a[a < b], b[a < b]
-        if not len(a):
-            continue
-        places, index = np.unique(np.stack([a, b]), return_inverse=True)
-        a_index, b_index = index.reshape(2, -1)
-        own, traced = drawn[order[start + places]], outlines[order[start + places]]
-        overlap = np.zeros(len(a), bool)
-        for one, other in ((own, own), (own, traced), (traced, own)):
-            meet = np.flatnonzero(shapely.intersects(one[a_index], other[b_index]) & ~overlap)
-            common = shapely.intersection(one[a_index[meet]], other[b_index[meet]])
-            overlap[meet] = shapely.area(common) > _ROUNDING_M2
-        yield start + np.stack([a, b], axis=1)[overlap]
+        tree = shapely.STRtree(shapely.box(*low[start:stop].T, *high[start:stop].T))
+        for first in range(start, max(stop, end), _AT_ONCE):
+            later = slice(first, min(first + _AT_ONCE, max(stop, end)))
+            b, a = tree.query(shapely.box(*low[later].T, *high[later].T))
+            pairs = np.stack([a + start, b + first], axis=1)
+            pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+            if len(pairs):
+                yield pairs[_overlap(drawn, outlines, order, pairs)]
+
+
+def _overlap(
+    drawn: PolygonFile, outlines: PolygonFile, order: np.ndarray, pairs: np.ndarray
+) -> np.ndarray:
+    """(k,) bool: the two at these places in `order` overlap."""
+    places, index = np.unique(pairs, return_inverse=True)
+    a, b = index.reshape(-1, 2).T
+    own, traced = drawn[order[places]], outlines[order[places]]
+    overlap = np.zeros(len(pairs), bool)
+    for one, other in ((own, own), (own, traced), (traced, own)):
+        meet = np.flatnonzero(shapely.intersects(one[a], other[b]) & ~overlap)
+        common = shapely.intersection(one[a[meet]], other[b[meet]])
+        overlap[meet] = shapely.area(common) > _ROUNDING_M2
+    return overlap
 
 
 def without_overlaps(polygons: np.ndarray, outlines: np.ndarray, max_shift: float) -> np.ndarray:

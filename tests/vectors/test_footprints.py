@@ -17,7 +17,7 @@ from geopipe.classes import ClassScheme
 from geopipe.errors import ConfigError, SceneError
 from geopipe.evaluation.objects import match_objects
 from geopipe.raster.cog import write_class_cog, write_confidence_cog
-from geopipe.vectors import areas
+from geopipe.vectors import areas, footprints
 from geopipe.vectors.footprints import FootprintOptions, find_footprints
 
 SCHEME = ClassScheme.from_dict(
@@ -154,6 +154,17 @@ def test_the_size_of_the_windows_changes_nothing(tmp_path):
     whole = find_footprints(path)
     for window in (33, 64):
         assert find_footprints(path, window_size=window).equals(whole)
+
+
+def test_tables_of_any_length_are_the_whole(tmp_path, monkeypatch):
+    path = town_map(tmp_path, noisy_town())
+    whole = find_footprints(path)
+    monkeypatch.setattr(footprints, "_BATCH", 7)
+    assert len(list(footprints.footprint_tables(path))) > 3
+    parts = find_footprints(path)
+    assert parts.equals(whole)
+    assert parts.crs == whole.crs
+    assert parts.dtypes.equals(whole.dtypes)
 
 
 def test_large_areas_are_cut_block_by_block(tmp_path, monkeypatch):

@@ -1,12 +1,15 @@
 """Overlaps resolved group by group are those of all polygons at once; a file holds what it got."""
 
+from tempfile import gettempdir
+
 import numpy as np
 import pytest
 import shapely
 from shapely import affinity, box
 
+from geopipe.errors import OutputError
 from geopipe.vectors import overlaps, polygon_file
-from geopipe.vectors.overlaps import resolved_overlaps, without_overlaps
+from geopipe.vectors.overlaps import resolve_overlaps, without_overlaps
 from geopipe.vectors.polygon_file import PolygonFile
 
 
@@ -38,14 +41,12 @@ def test_groups_give_what_all_at_once_give(monkeypatch, seed, max_shift, at_once
             drawn.add(polygons[[k]])
             outlines.add(traced[[k]])
         order = np.lexsort(outlines.bounds[:, :2].T)
-        changed = resolved_overlaps(drawn, outlines, order, max_shift)
+        resolve_overlaps(drawn, outlines, order, max_shift)
+        result = drawn[order]
+        assert (drawn.bounds[order] == shapely.bounds(result)).all()
     expected = without_overlaps(polygons[numbers][order], traced[numbers][order], max_shift)
-    result = polygons[numbers].copy()
-    for number, polygon in changed.items():
-        result[number] = polygon
-    result = result[order]
     assert shapely.equals_exact(result, expected).all()
-    assert changed
+    assert not shapely.equals_exact(result, polygons[numbers][order]).all()
     a, b = shapely.STRtree(result).query(result)
     common = shapely.area(shapely.intersection(result[a[a < b]], result[b[a < b]]))
     assert common.sum() < 1e-4
@@ -55,8 +56,9 @@ def test_without_overlaps_nothing_changes():
     _, traced = neighbours(0)
     with PolygonFile() as drawn, PolygonFile() as empty:
         drawn.add(traced)
-        assert not resolved_overlaps(drawn, drawn, np.arange(len(traced)), 2.0)
-        assert not resolved_overlaps(empty, empty, np.arange(0), 2.0)
+        resolve_overlaps(drawn, drawn, np.arange(len(traced)), 2.0)
+        assert (drawn[range(len(traced))] == traced).all()
+        resolve_overlaps(empty, empty, np.arange(0), 2.0)
 
 
 def test_a_file_gives_back_what_it_got(monkeypatch):
@@ -71,3 +73,19 @@ def test_a_file_gives_back_what_it_got(monkeypatch):
         for numbers in ([5], [len(file) - 1, 0, 7, 7], range(len(file))):
             assert shapely.equals_exact(file[numbers], everything[list(numbers)]).all()
         assert not len(file[[]])
+        file.replace([3, 0], traced[[7, 8]])
+        everything[[3, 0]] = traced[[7, 8]]
+        assert shapely.equals_exact(file[range(len(file))], everything).all()
+        assert (file.bounds == shapely.bounds(everything)).all()
+
+
+def test_a_full_disk_is_told_with_the_folder_of_temporary_files(monkeypatch):
+    _, traced = neighbours(1)
+    with PolygonFile() as file:
+
+        def full(_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(file._file, "write", full)
+        with pytest.raises(OutputError, match=f"cannot write {gettempdir()}: the disk is full"):
+            file.add(traced)
