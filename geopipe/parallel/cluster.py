@@ -18,8 +18,9 @@ PREFETCH = 2
 _ANSWER_S = 5
 """Seconds that a scheduler has to answer."""
 _START = "forkserver" if sys.platform == "linux" else "spawn"
-"""How local processes begin. GDAL handles and OpenMP threads never cross a fork: the server that
-forks them has opened nothing, and imports torch once for all of them and for the next cluster."""
+"""How local processes begin. The fork server imports torch once, for all of them and for the next
+cluster. It opens no raster and runs no thread of OpenMP, so none crosses the fork; PROJ opens its
+database again behind one."""
 GROUP = 8
 """Most tiles in a task of dask: a task costs its client and scheduler 4 ms, and neighbours share
 decoded blocks."""
@@ -146,36 +147,34 @@ def _client(workers: Workers) -> Iterator[object]:
         "distributed.worker.memory.terminate": 1.0,
         "logging": {"distributed": "critical"},  # what fails comes back as an error
     }
-    with (
-        dask.config.set(settings),
-        _imported_once(),
-        LocalCluster(
-            n_workers=workers.count,
-            threads_per_worker=max(1, workers.at_once // workers.count),
-            processes=True,
-            memory_limit="auto"
-            if workers.memory_mb is None
-            else f"{workers.memory_mb // workers.count}MB",
-            dashboard_address="127.0.0.1:0",  # None takes port 8787 and warns when it is taken
-            silence_logs="CRITICAL",
-            env=dict(os.environ),  # the server of _START has that of its own first moment
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        _warm_up(client)
-        yield client
+    with dask.config.set(settings):
+        _preload()
+        with (
+            LocalCluster(
+                n_workers=workers.count,
+                threads_per_worker=max(1, workers.at_once // workers.count),
+                processes=True,
+                memory_limit="auto"
+                if workers.memory_mb is None
+                else f"{workers.memory_mb // workers.count}MB",
+                dashboard_address="127.0.0.1:0",  # None takes port 8787 and warns when it is taken
+                silence_logs="CRITICAL",
+                env=dict(os.environ),  # the fork server has that of its own start
+            ) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            _warm_up(client)
+            yield client
 
 
-@contextmanager
-def _imported_once() -> Iterator[None]:
-    """Have the server of _START import what this process has imported of geopipe."""
+def _preload() -> None:
+    """Have the fork server import what this process has imported of geopipe."""
     from distributed.utils import get_mp_context
 
     context = get_mp_context()  # sets what dask itself would have it import
     if context.get_start_method() == "forkserver":
-        own = sorted(name for name in sys.modules if name.startswith("geopipe."))
+        own = sorted(name for name in list(sys.modules) if name.startswith("geopipe."))
         context.set_forkserver_preload(["distributed", *own])
-    yield
 
 
 def _require_open(client: object) -> None:

@@ -54,7 +54,9 @@ class CropFolders:
         if name == "shifted":
             folder = self.out / "shifted"
             if not folder.exists():
-                write_simulated(images, folder, Sensor())
+                part = folder.with_suffix(".part")
+                write_simulated(images, part, Sensor())
+                part.rename(folder)
             images = folder
         kept = [
             r for r in self._rasters(images, masks)

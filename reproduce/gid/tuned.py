@@ -11,6 +11,7 @@ stopped goes on; writes ``tuned.json`` and ``tuned.md`` in ``docs/results/gid``.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,9 +56,10 @@ STATISTICS_PATCHES = 256
 _SURE = 0.8
 _DECAY = 0.95
 """Of the teacher's moving average."""
-_JITTER = 0.4
+_JITTER = 2 * PatchPlan.jitter
+"""What is learnt on is changed more than in the first training, as the teacher's is not."""
 _LAST_BLOCKS = 3
-"""Of the backbone that fine-tuning of the last stage trains: two stages and the head."""
+"""Of the backbone that `last_blocks` trains: two stages and the last convolution."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +98,11 @@ class Tuned:
     def test(self) -> Tensor:
         """Patches of the target that methods are judged on."""
         return self.target.patches[torch.from_numpy(~self.look)]
+
+    @cached_property
+    def embedded_source(self) -> tuple[np.ndarray, np.ndarray]:
+        """Features and probabilities of the source, as `embedded` gives them."""
+        return embedded(self, self.net, self.source.patches)
 
     def drawn(self, cells: np.ndarray) -> Tensor:
         """(n * sizes, 3, side, side) patches of these target cells."""
@@ -144,13 +151,18 @@ def source_model(folders: CropFolders, seed: int) -> Checkpoint:
 
 def predicted(t: Tuned, net: PatchNet, patches: Tensor) -> np.ndarray:
     """Class ids (m,) of patches (m, sizes, 3, side, side)."""
+    return np.asarray(embedded(t, net, patches)[1].argmax(1))
+
+
+def embedded(t: Tuned, net: PatchNet, patches: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Features (m, width) and probabilities (m, classes), means over the sizes."""
+    parts = []
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        probabilities = [
-            net.logits(part).float().softmax(1)
-            for part in t.normalized(patches.flatten(0, 1)).split(BATCH)
-        ]
-    by_cell = torch.cat(probabilities).view(*patches.shape[:2], -1).mean(1)
-    return by_cell.argmax(1).numpy()
+        for part in t.normalized(patches.flatten(0, 1)).split(BATCH):
+            feature = net.backbone(part)
+            parts.append((feature.float(), net.head(feature).float().softmax(1)))
+    x, p = (torch.cat(k).view(*patches.shape[:2], -1).mean(1) for k in zip(*parts, strict=True))
+    return x.numpy(), p.numpy()
 
 
 def without(t: Tuned, cells: np.ndarray) -> np.ndarray:
@@ -194,6 +206,17 @@ def matched_histograms(t: Tuned, cells: np.ndarray) -> np.ndarray:
     return predicted(t, t.net, torch.from_numpy(moved))
 
 
+def source_alone(t: Tuned, cells: np.ndarray) -> np.ndarray:
+    """The model learns on, from the source as it is: what the others are compared with."""
+    del cells
+
+    def loss(net: PatchNet, rng: np.random.Generator) -> Tensor:
+        images, ids = _source_batch(t, rng, BATCH)
+        return F.cross_entropy(_scores(t, net, images, rng), ids)
+
+    return predicted(t, _trained(t, loss), t.test)
+
+
 def colours_in_training(t: Tuned, cells: np.ndarray) -> np.ndarray:
     """The model learns on, from source images with the colours of random target images."""
     drawn = t.drawn(cells).float()
@@ -216,27 +239,29 @@ def mean_teacher(t: Tuned, cells: np.ndarray) -> np.ndarray:
     2017; Sohn et al. 2020)."""
     drawn, teacher = t.drawn(cells), t.net
 
-    def loss(net: PatchNet, rng: np.random.Generator) -> Tensor:
+    def follow(net: PatchNet) -> None:
         for own, new in zip(teacher.parameters(), net.parameters(), strict=True):
             own.data.lerp_(new.data, 1 - _DECAY)
+
+    def loss(net: PatchNet, rng: np.random.Generator) -> Tensor:
         images, ids = _source_batch(t, rng, BATCH // 2)
         k = torch.from_numpy(rng.integers(len(drawn), size=BATCH // 2))
         with torch.no_grad():
-            p = _logits(t, teacher, drawn[k].float()).softmax(1)
+            p = _logits(teacher, t.normalized(drawn[k])).softmax(1)
         both = _scores(t, net, torch.cat([images, drawn[k].float()]), rng)
         sure = (p.amax(1) >= _SURE).float()
         of_target = F.cross_entropy(both[len(ids) :], p.argmax(1), reduction="none")
         return F.cross_entropy(both[: len(ids)], ids) + (of_target * sure).mean()
 
-    _trained(t, loss)
+    _trained(t, loss, after_step=follow)
     return predicted(t, teacher, t.test)
 
 
-def last_stage(t: Tuned, cells: np.ndarray) -> np.ndarray:
+def last_blocks(t: Tuned, cells: np.ndarray) -> np.ndarray:
     """Tong's two stages choose pseudo-labels; the last blocks of the network learn from them."""
     selection, distinct = _selected(t, cells)
     kept = selection.selected
-    if not kept.any():
+    if not len(kept):
         return without(t, cells)
     images = t.target.patches[torch.from_numpy(distinct[kept])]
     labels = torch.from_numpy(selection.labels[kept].astype(np.int64))
@@ -260,10 +285,10 @@ METHODS: Mapping[str, Method] = {
     "colours matched, histograms": matched_histograms,
 }
 TRAINED: Mapping[str, Method] = {
-    "none": without,
+    "none": source_alone,
     "colours of the target in training": colours_in_training,
     "EMA teacher": mean_teacher,
-    "last stage, pseudo-labels and retrieval": last_stage,
+    "last blocks, pseudo-labels and retrieval": last_blocks,
 }
 
 
@@ -284,18 +309,20 @@ def _source_batch(t: Tuned, rng: np.random.Generator, count: int) -> tuple[Tenso
 def _scores(t: Tuned, net: PatchNet, images: Tensor, rng: np.random.Generator) -> Tensor:
     """Scores (n, classes) of images, each with random light and turned."""
     light = torch.from_numpy(rng.normal(size=(2, len(images), 1, 1, 1)).astype(np.float32))
-    turned = torch.stack([dihedral(image, int(rng.integers(8))) for image in images])
-    spread = 50.0
-    return _logits(t, net, turned * (1 + _JITTER * light[0] / 2) + _JITTER * spread * light[1])
+    normal = t.normalized(images) * (1 + _JITTER * light[0] / 2) + _JITTER * light[1]
+    return _logits(net, torch.stack([dihedral(image, int(rng.integers(8))) for image in normal]))
 
 
-def _logits(t: Tuned, net: PatchNet, images: Tensor) -> Tensor:
+def _logits(net: PatchNet, images: Tensor) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
-        return net.logits(t.normalized(images)).float()
+        return net.logits(images).float()
 
 
 def _trained(
-    t: Tuned, loss: Callable[[PatchNet, np.random.Generator], Tensor], last: int = 0
+    t: Tuned,
+    loss: Callable[[PatchNet, np.random.Generator], Tensor],
+    last: int = 0,
+    after_step: Callable[[PatchNet], None] = lambda net: None,
 ) -> PatchNet:
     """The network after STEPS steps of AdamW; `last`: blocks of the backbone that learn, 0: all."""
     net = t.net.requires_grad_(last == 0)
@@ -312,25 +339,15 @@ def _trained(
         optimizer.zero_grad()
         loss(net, rng).backward()
         optimizer.step()
+        after_step(net)
     return net
 
 
 def _selected(t: Tuned, cells: np.ndarray) -> tuple[Any, np.ndarray]:
     distinct = np.unique(cells)
-    own, other = _seen(t, t.source.patches), _seen(t, t.target.patches[torch.from_numpy(distinct)])
+    own, other = t.embedded_source, embedded(t, t.net, t.target.patches[torch.from_numpy(distinct)])
     source = SourceSamples(own[0], own[1], t.source.ids, ~t.train, images=t.source.crops)
     return select(source, TargetSamples(*other), TransferPlan(seed=t.seed)), distinct
-
-
-def _seen(t: Tuned, patches: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Features (n, width) and probabilities (n, classes), means over the sizes."""
-    net, parts = t.net, []
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        for part in t.normalized(patches.flatten(0, 1)).split(BATCH):
-            feature = net.backbone(part)
-            parts.append((feature.float(), net.head(feature).float().softmax(1)))
-    x, p = (torch.cat(k).view(*patches.shape[:2], -1).mean(1) for k in zip(*parts, strict=True))
-    return x.numpy(), p.numpy()
 
 
 # -- measuring
@@ -359,7 +376,9 @@ def measured(folders: CropFolders, seeds: Sequence[int]) -> Iterator[dict[str, A
         tables = {}
         for name in DOMAINS:
             for kind, methods, mixes in (("", METHODS, None), ("-trained", TRAINED, TRAINED_MIXES)):
-                file = folders.out / f"seed-{seed}-{name}{kind}.json"
+                made_of = repr((list(methods), mixes, STEPS, STATISTICS_PATCHES, _JITTER, _DECAY))
+                digest = hashlib.sha256(made_of.encode()).hexdigest()[:8]
+                file = folders.out / f"seed-{seed}-{name}{kind}-{digest}.json"
                 if not file.exists():
                     model = source_model(folders, seed)
                     for wanted in ("source", name):
@@ -388,9 +407,11 @@ def page(tables: dict[str, Any]) -> str:
         "",
         "EfficientNet-Lite0, fine-tuned on all cells of 55 source crops a class for 300 steps. "
         "Target, halves, mixes and figures as in [frozen.md](frozen.md). Adaptive batch norm takes "
-        f"the statistics of {STATISTICS_PATCHES} patches of the target. What learns on the target "
-        f"does so for {STEPS} steps of {BATCH} patches, half of them the source's, and for the "
-        f"balanced mix and {TRAINED_MIXES - 1} skewed ones, as a network is trained for each.",
+        f"the statistics of {STATISTICS_PATCHES} patches of the target. What learns on does so for "
+        f"{STEPS} steps of {BATCH} patches: of the source, half of them in the target's colours, "
+        "or half the source's and half the target's. There *none* is the network that learns on "
+        "from the source alone for as many steps. It does so for the balanced mix and "
+        f"{TRAINED_MIXES - 1} skewed ones, as a network is trained for each.",
     ]
     for name, title in DOMAINS.items():
         for kind, what in (("", "statistics and colours"), ("-trained", "trained on the target")):

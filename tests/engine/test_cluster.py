@@ -137,6 +137,7 @@ def living(process):
     return [p for p in process.children() if p.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the fork server's children")
 def test_a_local_process_that_dies_is_replaced(large_place, geopipe, same_map, tmp_path, after):
     killed = []
 

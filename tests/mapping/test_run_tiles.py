@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+import dask
 import pytest
 
 from geopipe.errors import ConfigError, GeopipeError, JobError
@@ -67,6 +68,14 @@ def test_local_workers_are_forked_from_one_server_and_know_the_environment_of_to
     ((server, first),), ((again, second),) = found
     assert server == again != os.getpid()
     assert (first, second) == ("one", "two")
+
+
+def test_the_server_imports_what_is_imported_here():
+    from multiprocessing.forkserver import _forkserver
+
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        cluster._preload()
+    assert {"distributed", "geopipe.mapping.tile"} <= set(_forkserver._preload_modules)
 
 
 def test_every_tile_comes_once_with_its_own_result(cluster):

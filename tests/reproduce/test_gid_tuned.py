@@ -1,5 +1,7 @@
 """Ways to adapt a fine-tuned network do what they are called after."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -68,11 +70,40 @@ def test_adaptive_norm_takes_its_share_of_the_targets_statistics(case, monkeypat
 
 
 @pytest.mark.parametrize("method", tuned.TRAINED.values())
-def test_what_is_trained_is_a_copy(case, monkeypatch, method):
+def test_a_copy_learns(case, monkeypatch, method):
+    monkeypatch.setattr(tuned, "STEPS", 2)
+    monkeypatch.setattr(tuned, "_selected", one_sample)
+    before = {k: v.clone() for k, v in patch_net(case.model).state_dict().items()}
+    given = seen(monkeypatch)
+    method(case, np.arange(6))
+    ((net, patches),) = given
+    assert torch.equal(patches, case.test)
+    changed = {k for k, v in net.state_dict().items() if not torch.equal(before[k], v)}
+    assert {"head.weight", "backbone.blocks.head.conv.weight"} <= changed
+    only_last = "backbone.blocks.stem.conv.weight" not in changed
+    assert only_last == (method is tuned.last_blocks)
+    after = patch_net(case.model).state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
+
+
+def one_sample(t, cells):
+    """The first of the cells is kept."""
+    return SimpleNamespace(selected=np.array([0]), labels=np.array([1])), np.unique(cells)
+
+
+def test_the_teacher_follows_each_step(case, monkeypatch):
+    """After one step it has gone 1 - decay of the way that the student has."""
+    given, students = seen(monkeypatch), []
+    trained = tuned._trained
+
+    def kept(*args, **options):
+        students.append(trained(*args, **options))
+        return students[-1]
+
+    monkeypatch.setattr(tuned, "_trained", kept)
     monkeypatch.setattr(tuned, "STEPS", 1)
-    state = patch_net(case.model).state_dict()
-    before = {k: v.clone() for k, v in state.items()}
-    ids = method(case, np.arange(6))
-    assert ids.shape == (4,)
-    assert set(ids) <= set(range(5))
-    assert all(torch.equal(before[k], v) for k, v in patch_net(case.model).state_dict().items())
+    tuned.mean_teacher(case, np.arange(6))
+    start = patch_net(case.model).head.weight
+    way = students[0].head.weight - start
+    torch.testing.assert_close(given[0][0].head.weight - start, (1 - tuned._DECAY) * way)
+    assert way.abs().max() > 0
