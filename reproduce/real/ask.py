@@ -98,6 +98,14 @@ class Site:
             write_bundle(Scene.open(str(self.scene)), model, folder, MapOptions(Engine("cpu")))
         return folder
 
+    def random(self, pool: Sequence[DrawingWindow], count: int, seed: int) -> list[DrawingWindow]:
+        """Windows at random, drawn again where there is no building in any."""
+        rng = np.random.default_rng(seed)
+        while True:
+            some = [pool[i] for i in rng.permutation(len(pool))[:count].tolist()]
+            if any(self.truth.intersects(w.shape).any() for w in some):
+                return some
+
     def iou(self, folder: Path) -> float:
         """Percent, of buildings in the stripes to test."""
         with rasterio.open(folder / "classes.tif") as src:
@@ -189,8 +197,7 @@ def _site(site: Site, args: argparse.Namespace) -> dict[str, Any]:
         print(f"{site.name}, {count} windows: ranked {best:.1f}", flush=True)
         draws = []
         for seed in args.seeds:
-            some = np.random.default_rng(seed).permutation(len(pool))[:count]
-            draws.append(site.trained([pool[i] for i in some.tolist()], args.steps))
+            draws.append(site.trained(site.random(pool, count, seed), args.steps))
             print(f"{site.name}, {count} windows: random {draws[-1]:.1f}", flush=True)
         rows.append({"windows": count, "ranked": best, "random": draws})
     return {"before": before, "pool": len(pool), "metres": site.metres, "rows": rows}
