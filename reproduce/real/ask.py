@@ -47,7 +47,7 @@ OUT = Path("outputs/reproduce/real-ask")
 RESULTS = Path("docs/results/real")
 SITES = {
     "massachusetts": ("sites/massachusetts", "buildings.gpkg", 100.0, None),
-    "banepa": ("banepa", "osm_buildings.geojson", 40.0, (1790, 1800, 1040, 2030)),
+    "banepa": ("banepa", "osm_buildings.geojson", 40.0, (1790, 1800, 1040, 1500)),
 }
 """Folder, true outlines, metres of a window, and the part of the scene where outlines are complete:
 row, column, height, width."""
