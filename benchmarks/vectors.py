@@ -180,8 +180,8 @@ def page(figures: dict[str, Any]) -> str:
     lines += [
         "",
         f"From {smallest['size']:,} to {largest['size']:,} px the peak grows by "
-        f"{100 * growth:.0f} %: by GDAL's block cache up to its 64 MB, 16 bytes a pixel of "
-        "centre-line and some 250 bytes a building. Time follows the number of buildings, "
+        f"{100 * growth:.0f} %: by GDAL's block cache up to its 64 MB and 16 bytes a pixel of "
+        "centre-line. Time follows the number of buildings, "
         f"{1000 * largest['seconds'] / largest['buildings']:.0f} ms each with the roads beside "
         "them, not the pixels.",
         "",

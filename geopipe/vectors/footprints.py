@@ -14,6 +14,7 @@ import rasterio
 import shapely
 from geopandas import GeoDataFrame
 
+from geopipe.allocator import trim_malloc
 from geopipe.classes import ClassScheme
 from geopipe.errors import ConfigError
 from geopipe.raster.cog import read_scheme
@@ -35,6 +36,8 @@ _DETAIL_M = 0.45
 """Finer pixels are regularized as if they were so large: what they draw is the network's noise."""
 _BATCH = 10_000
 """Footprints of a table."""
+_TRIM = 2000
+"""Footprints after which the memory that their making left scattered is given back."""
 _WHOLE_SCENE = 0.5
 """Share of the map from which on one object is no building."""
 
@@ -191,6 +194,8 @@ def _outlined(
             scores.extend((one.mean, one.q10))
         outlines.add(traced)
         drawn.add(regularized(traced, detail, how))
+        if len(outlines) // _TRIM > (len(outlines) - len(group)) // _TRIM:
+            trim_malloc()
     return np.array(scores).reshape(-1, 2)
 
 
