@@ -35,9 +35,13 @@ class OutOfDomain:
 
     @classmethod
     def of(
-        cls, records: Callable[[], Records], geobox: GeoBox, grid: NetworkGrid, tiling: Tiling
+        cls, records: Callable[[], Records], geobox: GeoBox, gsd: float, tiling: Tiling
     ) -> "OutOfDomain":
-        """Count the cells of the tiles in `records`, which are read again for the layer."""
+        """Count the cells of the tiles in `records`, which are read again for the layer.
+
+        `gsd`: of the model.
+        """
+        grid = NetworkGrid.of(geobox, gsd)
 
         def scored() -> Iterator[tuple[Window, float]]:
             for index, scores in records():

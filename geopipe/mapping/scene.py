@@ -217,7 +217,9 @@ def map_scene(
         areas, bad, start = _compute_tiles(job, tiling, journal, workers)
         now = _inputs(replace(job, model=model_file.now()), need.core)
         require_equal(inputs, now, f"the inputs of {folder} changed while it was made: another")
-        domain = _out_of_domain(scene, model, journal, tiling) if model.domain else None
+        domain = None
+        if model.domain:
+            domain = OutOfDomain.of(journal.domains, scene.geobox, model.gsd, tiling)
     finally:
         journal.close()
     seconds = time.monotonic() - start
@@ -268,13 +270,6 @@ def _compute_tiles(
                 bad[tile.index] = f"tile {tile}: {done.bad}"
             advance()
     return tuple(areas.tolist()), tuple(bad[i] for i in sorted(bad)), start
-
-
-def _out_of_domain(
-    scene: Scene, model: Checkpoint, journal: Journal, tiling: Tiling
-) -> OutOfDomain:
-    grid = NetworkGrid.of(scene.geobox, model.gsd)
-    return OutOfDomain.of(journal.domains, scene.geobox, grid, tiling)
 
 
 def _begun_kernels(folder: Path) -> Kernels | None:

@@ -9,8 +9,9 @@ from torch import nn
 
 from geopipe.learn.patches import patch_net
 from geopipe.learn.patches.model import PatchModelSpec
-from reproduce.gid import data, tuned
-from reproduce.gid.tuned import Images, Tuned
+from reproduce.gid import data
+from reproduce.gid import tuned_methods as tuned
+from reproduce.gid.tuned_methods import Images, Tuned
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 32
