@@ -79,12 +79,12 @@ class CropFolders:
         return source.rasters(data.scheme(), data.GSD, labelled=True)
 
 
-def learnt(ids: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+def training_cells(ids: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """(n,) bool: the source cells that a seed learns from; ids and groups (n,) of the cells."""
     return _drawn(ids, groups, (seed, 5), lambda groups: LEARNT)
 
 
-def looked_at(ids: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+def adaptation_cells(ids: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """(n,) bool: the half of the target's cells that methods may look at, without labels."""
     return _drawn(ids, groups, (seed,), lambda groups: groups // 2)
 

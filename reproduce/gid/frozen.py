@@ -28,10 +28,10 @@ from geopipe.files import atomic_file
 from reproduce.facts import facts
 from reproduce.gid import aerial, data, features
 from reproduce.gid.adaptation import METHODS, World, choose, measure
-from reproduce.gid.clean_split import LEARNT, CropFolders, learnt, looked_at
+from reproduce.gid.clean_split import LEARNT, CropFolders, adaptation_cells, training_cells
 from reproduce.gid.frozen_page import write_page
 from reproduce.gid.metrics import precision
-from reproduce.gid.mixes import Accuracy, class_mixes, draw, recalls
+from reproduce.gid.mixes import class_mixes, draw, over_mixes, recalls
 
 OUT = Path("outputs/reproduce/gid/frozen")
 RESULTS = Path("docs/results/gid")
@@ -94,8 +94,8 @@ class Inputs(CropFolders):
 def world(inputs: Inputs, name: str, kind: str, seed: int, *, standardize: bool = True) -> World:
     """A seed's source and target; crops that share pixels lie on one side of each cut."""
     source, target = inputs.source, getattr(inputs, name)
-    train = learnt(source.features.ids, source.groups, seed)
-    look = looked_at(target.features.ids, target.groups, seed)
+    train = training_cells(source.features.ids, source.groups, seed)
+    look = adaptation_cells(target.features.ids, target.groups, seed)
     classes = len(data.scheme())
     return World(
         source.features, target.features, kind, classes, train, look, ~look, seed, standardize
@@ -182,13 +182,10 @@ def adaptation(w: World) -> dict[str, Any]:
         draw(mix, w.target.ids, w.target.crops, w.look, 100 * w.seed + number)
         for number, mix in enumerate(mixes)
     ]
-    rows = {}
-    for method in METHODS:
-        drawn = cells if method != "none" else cells[:1]
-        scored = [measure(w, method, c) for c in drawn]
-        accuracy = Accuracy.of(scored * (len(cells) // len(scored)), mixes)
-        rows[method] = {"balanced": accuracy.balanced, "mixes": list(accuracy.mixes)}
-    return rows
+    return {
+        method: over_mixes(partial(measure, w, method), cells, mixes, once=method == "none")
+        for method in METHODS
+    }
 
 
 def pseudo_label_precision(w: World) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -66,6 +68,23 @@ class Accuracy:
             known = np.isfinite(recall)
             values.append(100 * float((recall[known] * mix[known]).sum() / mix[known].sum()))
         return cls(values[0], tuple(values[1:]))
+
+
+def over_mixes(
+    recalls_of: Callable[[np.ndarray], np.ndarray],
+    drawn: Sequence[np.ndarray],
+    mixes: np.ndarray,
+    *,
+    once: bool,
+) -> dict[str, Any]:
+    """``balanced`` accuracy and those of the skewed ``mixes``, percent.
+
+    `recalls_of`: cells that were drawn for a mix -> recalls (classes,) of the model adapted to
+    them; with `once`, the model is not adapted, and its recalls are those of any mix.
+    """
+    scored = [recalls_of(cells) for cells in (drawn[:1] if once else drawn)]
+    accuracy = Accuracy.of(scored * (len(drawn) // len(scored)), mixes)
+    return {"balanced": accuracy.balanced, "mixes": list(accuracy.mixes)}
 
 
 def recalls(predicted: np.ndarray, ids: np.ndarray, classes: int) -> np.ndarray:

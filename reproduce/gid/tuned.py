@@ -16,6 +16,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ from geopipe.learn.patches.rasters import read_patch
 from geopipe.nets.patches import BATCH, resized
 from reproduce.facts import facts
 from reproduce.gid import data, features, tuned_methods
-from reproduce.gid.clean_split import CropFolders, learnt, looked_at
+from reproduce.gid.clean_split import CropFolders, adaptation_cells, training_cells
 from reproduce.gid.frozen_page import adaptation_table
-from reproduce.gid.mixes import Accuracy, class_mixes, draw, recalls
+from reproduce.gid.mixes import class_mixes, draw, over_mixes, recalls
 from reproduce.gid.tuned_methods import (
     METHODS,
     STATISTICS_PATCHES,
@@ -76,7 +77,7 @@ def source_model(folders: CropFolders, seed: int) -> Checkpoint:
         known = crops.patches.subset(crops.patches.ids != IGNORE)
         cells = features.spread_cells(crops.patches)
         groups = crops.groups[cells.positions[:, 0]]
-        own = np.unique(groups[learnt(cells.ids, groups, seed)])
+        own = np.unique(groups[training_cells(cells.ids, groups, seed)])
         cells_learnt: PatchGrid = known.subset(np.isin(crops.groups[known.positions[:, 0]], own))
         design = PatchModelSpec(cell=data.CELL, gsd=data.GSD)
         model = design.model(data.scheme())
@@ -90,15 +91,18 @@ def of_domain(t: Tuned, methods: Mapping[str, Method], mixes: int | None) -> dic
     classes = len(data.scheme())
     rows = class_mixes(classes, t.seed)[:mixes]
     ids = t.target.ids
-    table = {}
-    for name, method in methods.items():
-        scored = []
-        for number, mix in enumerate(rows if name != "none" else rows[:1]):
-            cells = draw(mix, ids, t.target.crops, t.look, 100 * t.seed + number)
-            scored.append(recalls(method(t, cells), ids[~t.look], classes))
-        accuracy = Accuracy.of(scored * (len(rows) // len(scored)), rows)
-        table[name] = {"balanced": accuracy.balanced, "mixes": list(accuracy.mixes)}
-    return table
+    drawn = [
+        draw(mix, ids, t.target.crops, t.look, 100 * t.seed + number)
+        for number, mix in enumerate(rows)
+    ]
+
+    def adapted(method: Method, cells: np.ndarray) -> np.ndarray:
+        return recalls(method(t, cells), ids[~t.look], classes)
+
+    return {
+        name: over_mixes(partial(adapted, method), drawn, rows, once=name == "none")
+        for name, method in methods.items()
+    }
 
 
 def _digest(*made_of: Any) -> str:
@@ -123,8 +127,8 @@ def measured(folders: CropFolders, seeds: Sequence[int]) -> Iterator[dict[str, A
                             kept[wanted] = images_of(folders, wanted, patch_net(model).side)
                     source, target = kept["source"], kept[name]
                     t = Tuned(
-                        model, source, target, learnt(source.ids, source.groups, seed),
-                        looked_at(target.ids, target.groups, seed), seed,
+                        model, source, target, training_cells(source.ids, source.groups, seed),
+                        adaptation_cells(target.ids, target.groups, seed), seed,
                     )  # fmt: skip
                     table = of_domain(t, methods, mixes)
                     with atomic_file(file) as part:
