@@ -13,10 +13,10 @@ from geopipe.evaluation.iterations import quick_score
 from geopipe.grid import NetworkGrid
 from geopipe.labels import CORES, RasterLabels, core_labels, is_fetched, write_label_raster
 from geopipe.learn.base_network import train_base_network
-from geopipe.learn.calibration import FOLDS, calibrated, cross_fitted, held_out_scores
+from geopipe.learn.calibration import FOLDS, Fold, calibrated, cross_fitted, held_out_scores
 from geopipe.learn.domain import learn_domain
 from geopipe.learn.fine_tuning import FineTuningPlan, fine_tune
-from geopipe.learn.interpolation import regularized
+from geopipe.learn.interpolation import BUILDINGS_HALFWAY, regularized
 from geopipe.learn.loop import TrainingHistory
 from geopipe.learn.refinement import RefinementPlan, train_refinement
 from geopipe.learn.sampler import MAX_PX, PatchPool, build_pool, join_pools, require_classes
@@ -264,7 +264,8 @@ class TrainingSteps:
 
         inputs = [*scene_files(settings), self.labels("enhance"), self.cores("enhance")]
         inputs.append(self.base)
-        parameters = {"finetune": asdict(plan), **self._refinement_parameters(settings)}
+        parameters = {"finetune": asdict(plan), "buildings_halfway": BUILDINGS_HALFWAY}
+        parameters |= self._refinement_parameters(settings)
         outputs = [self.refined, history_path(self.refined)]
         return Step("refinement", inputs, parameters, outputs, train)
 
@@ -273,21 +274,21 @@ class TrainingSteps:
     ) -> None:
         """Give the refined model the temperature of what it does not learn from.
 
-        One that was fine-tuned from `base` is first taken back as far towards it as that asks for.
+        One that was fine-tuned from `base` is first taken back towards it as far as that asks for.
         The networks of the halves take half of the steps: they see each pixel as often.
         """
-        if not self.workflow.calibrates:
-            return
-        half = replace(plan, steps=max(plan.steps // FOLDS, 1))
-        with TemporaryDirectory(dir=self.records) as folder:
-            out = Path(folder) / "half.safetensors"
-            folds = cross_fitted(pool, lambda pool: fit(pool, half, out)[0])
-        if not folds:
-            return
+        folds: list[Fold] = []
+        if self.workflow.calibrates:
+            half = replace(plan, steps=max(plan.steps // FOLDS, 1))
+            with TemporaryDirectory(dir=self.records) as folder:
+                out = Path(folder) / "half.safetensors"
+                folds = cross_fitted(pool, lambda pool: fit(pool, half, out)[0])
         model = Checkpoint.load(self.refined)
         if base:
-            model, folds = regularized(base, model, folds)
-        calibrated(model, held_out_scores(folds, self.workflow.seed)).save(self.refined)
+            model, folds = regularized(base, model, folds, pool)
+        if folds:
+            model = calibrated(model, held_out_scores(folds, self.workflow.seed))
+        model.save(self.refined)
 
 
 def history_path(model: Path) -> Path:
