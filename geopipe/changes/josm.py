@@ -21,6 +21,7 @@ from geopipe.errors import OutputError
 from geopipe.files import check_new_file
 from geopipe.labels.extent import LONLAT, reproject
 from geopipe.labels.osmfile import is_osm_file
+from geopipe.labels.osmorder import osm_file
 
 NEW_TAGS = {"buildings": {"building": "yes"}, "roads": {"highway": "road"}}
 """Of new objects; ``highway=road`` is a road of unknown kind."""
@@ -46,7 +47,7 @@ def josm_document(changes: Changes, reference: Path | None = None) -> bytes:
     tagged as made by a machine: ``source``, ``geopipe:status``, ``geopipe:probability``.
     Nothing has an ``action``, so nothing counts as edited.
     """
-    document = _Document()
+    document = _Document(_lowest_id(changes, reference))
     remarks: dict[tuple[str, int], dict[str, str]] = {}
     for layer, table in changes.tables.items():
         lonlat = _in_reference_frame(table, changes)
@@ -123,23 +124,34 @@ def _osm_key(name: str) -> tuple[str, int] | None:
         key = (kind or "way", int(number))
     except ValueError:
         return None
-    return key if key[0] in _KINDS and key[1] > 0 else None
+    return key if key[0] in _KINDS and key[1] else None
+
+
+def _lowest_id(changes: Changes, reference: Path | None) -> int:
+    """The lowest id of an existing object; 0 unless some are new in JOSM."""
+    names = (str(n) for table in changes.tables.values() for n in table["reference_id"])
+    keys = (_osm_key(name) for several in names for name in several.split(";"))
+    lowest = min((key[1] for key in keys if key), default=0)
+    if reference is not None and is_osm_file(reference):
+        lowest = min((thing.id for thing in _objects(reference, osmium.osm.ALL)), default=lowest)
+    return min(lowest, 0)
 
 
 @dataclass(eq=False)
 class _Document:
     """OSM XML in the making."""
 
+    lowest: int
+    """The lowest id so far."""
     elements: dict[str, list[ET.Element]] = field(
         default_factory=lambda: {kind: [] for kind in _KINDS}
     )
     outlines: dict[tuple[str, int], tuple[Any, dict[str, str]]] = field(default_factory=dict)
-    _next: int = -1
 
     def new_id(self) -> int:
         """A number that no object has; negative, as JOSM numbers what is not uploaded."""
-        self._next -= 1
-        return self._next + 1
+        self.lowest -= 1
+        return self.lowest
 
     def add_shape(
         self, shape: Any, tags: dict[str, str], key: tuple[str, int] | None = None
@@ -174,7 +186,7 @@ class _Document:
     def _element(self, kind: str, key: tuple[str, int] | None) -> ET.Element:
         number = key[1] if key else self.new_id()
         element = ET.Element(kind, id=str(number), visible="true")
-        if key:
+        if number > 0:
             element.set("version", str(_VERSION))
         self.elements[kind].append(element)
         return element
@@ -234,7 +246,7 @@ def _copy_existing(
 
 def _objects(path: Path, entity: Any) -> Iterator[Any]:
     """The objects of one kind as the file has them, without those that were deleted."""
-    things: Iterator[Any] = iter(osmium.FileProcessor(str(path), entity))
+    things: Iterator[Any] = iter(osmium.FileProcessor(osm_file(path), entity))
     return (thing for thing in things if thing.visible)
 
 

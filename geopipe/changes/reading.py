@@ -18,6 +18,7 @@ from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError
 from geopipe.grid.crs import nowhere
 from geopipe.labels.extent import LONLAT, Extent, in_lonlat, reproject
+from geopipe.labels.features import kind_of
 from geopipe.labels.openvector import list_layers, read_dataframe, read_info
 from geopipe.labels.osmfile import is_osm_file, read_osm_file
 from geopipe.labels.source import is_raster
@@ -209,6 +210,8 @@ def read_reference(
     for class_id, kind in ((1, 3), (2, 1)):
         parts = [_of_table(t, class_id, kind, plane, repaired) for t in tables]
         sets.append(joined(parts))
+    for table in tables:
+        repaired.update({f"{reason}, left out": n for reason, n in table.skipped.items()})
     if not any(len(s) for s in sets):
         _require_near(path, layer, scheme, plane)
     return Side(
@@ -241,8 +244,8 @@ def _of_table(
 
 
 def _closed(shape: Any) -> Any:
-    if shape is not None and shape.geom_type == "LineString" and len(shape.coords) > 3:
-        return shapely.Polygon(shape.coords) if shape.is_closed else shape
+    if shape is not None and not shape.is_empty and kind_of(shape) == "ring":
+        return shapely.Polygon(shapely.get_coordinates(shape))
     return shape
 
 

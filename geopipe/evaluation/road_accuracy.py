@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import shapely
-from geopandas import GeoDataFrame
-from pyogrio.errors import DataSourceError
 from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
@@ -17,8 +15,8 @@ from geopipe.evaluation.apls import apls
 from geopipe.evaluation.line_files import LineFile, read_lines
 from geopipe.evaluation.road_graph import RoadGraph
 from geopipe.grid.crs import transformer
+from geopipe.labels.area import read_area
 from geopipe.labels.extent import LONLAT, reproject
-from geopipe.labels.openvector import read_dataframe
 
 BUFFER_M = 3.0
 """How far off a line still counts as right."""
@@ -160,14 +158,8 @@ def _limits(mapped: LineFile, area: Path | None, local: CRS) -> list[BaseGeometr
     if mapped.footprint is not None:
         limits.append(reproject(np.array([mapped.footprint]), mapped.crs, local)[0])
     if area is not None:
-        try:
-            frame = read_dataframe(area, columns=[])
-        except DataSourceError as e:
-            raise LabelError(f"cannot read {area}: {' '.join(str(e).split())}") from e
-        if not isinstance(frame, GeoDataFrame) or frame.crs is None:
-            raise LabelError(f"{area} has no polygons with a CRS")
-        shapes = np.asarray(frame.geometry.array, object)
-        limits.append(shapely.union_all(reproject(shapes, CRS(frame.crs), local)))
+        polygons = [reproject(shapes, crs, local) for shapes, crs in read_area(area)]
+        limits.append(shapely.union_all(np.concatenate(polygons)))
     return limits
 
 

@@ -23,6 +23,11 @@ def nowhere(crs: CRS, name: str, cure: str) -> tuple[str, str] | None:
 
     `name`: of the file; `cure`: a command for it with ``{code}`` for the CRS that it should have.
     """
+    if crs.is_geocentric:
+        return (
+            f"{name} has a geocentric CRS ({crs.name}), which has no plane",
+            "reproject it, e.g. ogr2ogr -t_srs EPSG:4979 or gdalwarp -t_srs EPSG:4326",
+        )
     if not _is_local(crs):
         return None
     if trouble := _proj_trouble():  # then every CRS looks so

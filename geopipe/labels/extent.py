@@ -21,6 +21,8 @@ Bounds = tuple[float, float, float, float]
 LONLAT = CRS.from_epsg(4326)
 _DIGITS = 4
 """Decimals of a bounding box (11 m): the same scene read twice asks the same question."""
+_MOST_STRETCHED = 100.0
+"""No projection that is used draws a metre so long: Mercator at 89 degrees does 57 m."""
 MARGIN_M = 100.0
 """Half of the widest line (200 m): what lies farther off cannot reach into the scene."""
 
@@ -78,7 +80,19 @@ class Extent:
             return None
         if not all(map(math.isfinite, bounds)) or bounds[0] > bounds[2]:
             return None
-        return bounds
+        return None if self._is_torn(bounds, expanded, crs) else bounds
+
+    def _is_torn(self, bounds: Bounds, metres: Bounds, crs: CRS) -> bool:
+        """Whether `bounds` in `crs` go around the Earth, for a box of so many `metres` across.
+
+        So they do in Mercator and its like across the antimeridian, where degrees would show it by
+        a left larger than the right.
+        """
+        if crs.is_geographic:
+            return False
+        unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
+        width = (bounds[2] - bounds[0]) * (unit or 1.0)
+        return width > _MOST_STRETCHED * max(metres[2] - metres[0], metres[3] - metres[1])
 
     @cached_property
     def longitude(self) -> float | None:

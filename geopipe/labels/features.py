@@ -154,8 +154,9 @@ class FeatureCollector:
 def kind_of(shape: BaseGeometry) -> Kind:
     """What rules call the geometry."""
     kind = _KINDS[int(shapely.get_type_id(shape))]
-    if kind == "line" and shapely.get_type_id(shape) == 1 and shape.is_closed:
-        return "ring" if shapely.get_num_points(shape) > 3 else "line"
+    if kind == "line" and shapely.get_num_geometries(shape) == 1:  # also a promoted one
+        closed = shapely.is_closed(shape) and shapely.get_num_coordinates(shape) > 3
+        return "ring" if closed else "line"
     return kind
 
 

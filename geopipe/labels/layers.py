@@ -16,6 +16,9 @@ from geopipe.labels.extent import Bounds
 from geopipe.labels.openvector import list_layers, read_dataframe, read_info
 from geopipe.labels.parquet import SUFFIXES, ParquetTable
 
+_HEAD = 4096
+"""Bytes at the start of a file that tell who wrote it."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -73,6 +76,12 @@ def layers_of(path: Path, requested: str | None) -> Iterator[Layer]:
         names = [n for n, geometry in list_layers(path) if geometry is not None]
         if requested is not None and requested not in names:
             raise LabelError(f"{path} has no layer '{requested}'", "layers: " + ", ".join(names))
+        if not names:
+            raise LabelError(
+                f"{path} has no geometries that GDAL finds",
+                "name the columns, e.g. ogr2ogr -oo GEOM_POSSIBLE_NAMES=geometry -a_srs EPSG:4326 "
+                f"out.gpkg {path} (of points: X_POSSIBLE_NAMES, Y_POSSIBLE_NAMES)",
+            )
         for name in [requested] if requested is not None else names:
             info = read_info(path, layer=name, force_total_bounds=True)
             about = f"{info.get('dataset_metadata')} {info.get('layer_metadata')}"
@@ -96,7 +105,14 @@ def _credit(metadata: Mapping[str, str] | None) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> LabelError:
-    return LabelError(
-        f"cannot read {path}: {' '.join(str(error).split())}",
-        "give GeoTIFF, GeoPackage, GeoJSON, GeoParquet, Shapefile or an OSM file that is whole",
-    )
+    hint = "give GeoTIFF, GeoPackage, GeoJSON, GeoParquet, Shapefile or an OSM file that is whole"
+    if _is_overpass_json(path):
+        hint = "it is JSON of Overpass: ask for [out:xml] and save the answer as .osm"
+    return LabelError(f"cannot read {path}: {' '.join(str(error).split())}", hint)
+
+
+def _is_overpass_json(path: Path) -> bool:
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b'"osm3s"' in file.read(_HEAD)

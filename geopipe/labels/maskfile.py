@@ -9,6 +9,7 @@ from rasterio.windows import Window as RioWindow
 
 from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import LabelError
+from geopipe.raster.validity import valid_pixels
 
 _SIDE = 2048
 """Windows hold at most about _SIDE x _SIDE pixels."""
@@ -38,11 +39,12 @@ def mask_classes(src: rasterio.DatasetReader, path: str | Path, scheme: ClassSch
     """
     if src.nodata == 0 and len(scheme) == 2:
         zeros = sum(int((values == 0).sum()) for values, _ in _parts(src))
-        raise LabelError(
-            f"all {zeros} pixels of value 0 in {path} are declared nodata, so nothing is "
-            f"{scheme.names[0]}",
-            f"gdal_edit.py -unsetnodata {path}",
-        )
+        if zeros and held_values(src) <= {0, 1, IGNORE}:
+            raise LabelError(
+                f"all {zeros} pixels of value 0 in {path} are declared nodata, so nothing is "
+                f"{scheme.names[0]}",
+                f"gdal_edit.py -unsetnodata {path}",
+            )
     if not is_mask(src):
         return False
     if len(scheme) == 2:
@@ -55,9 +57,17 @@ def mask_classes(src: rasterio.DatasetReader, path: str | Path, scheme: ClassSch
     )
 
 
+def held_values(src: rasterio.DatasetReader) -> set[float]:
+    """The values of the first band, whether they are declared nodata or not."""
+    values: set[float] = set()
+    for part, _ in _parts(src):
+        values.update(np.unique(part).tolist())
+    return values
+
+
 def _parts(src: rasterio.DatasetReader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Values and where they are known, both (h, w), part by part."""
     rows = max(16, _SIDE * _SIDE // max(src.width, 1))
     for top in range(0, src.height, rows):
         window = RioWindow(0, top, src.width, min(rows, src.height - top))
-        yield src.read(1, window=window), src.read_masks(1, window=window) > 0
+        yield src.read(1, window=window), valid_pixels(src, [1], window)

@@ -20,7 +20,7 @@ from geopipe.classes import ClassScheme, TagRule
 from geopipe.errors import LabelError
 from geopipe.labels.extent import LONLAT, Extent
 from geopipe.labels.features import FeatureCollector, Features
-from geopipe.labels.osmorder import Kind, SortedFile, sorted_file
+from geopipe.labels.osmorder import Kind, SortedFile, osm_file, sorted_file
 from geopipe.labels.tags import all_keys, matching, naming_keys
 from geopipe.regularfile import require_regular
 
@@ -74,7 +74,7 @@ def collect_osm_features(path: Path, collector: FeatureCollector) -> None:
 
 def _collect(source: SortedFile, collector: FeatureCollector, keys: tuple[str, ...]) -> None:
     # The filters run in C++: Python sees only what has one of the keys.
-    processor = osmium.FileProcessor(str(source.path)).with_areas(KeyFilter(*keys))
+    processor = osmium.FileProcessor(osm_file(source.path)).with_areas(KeyFilter(*keys))
     keys_filter = all_keys(collector.scheme)
     areas = _Areas()
     element: Any  # a union in the stubs, which is_area() and its like do not narrow

@@ -7,6 +7,8 @@ inside of ways and relations; joined files have objects twice. All of these are 
 
 import bz2
 import gzip
+import html
+import logging
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Hashable, Iterator
@@ -19,6 +21,8 @@ import osmium
 
 from geopipe.errors import LabelError
 
+log = logging.getLogger(__name__)
+
 Kind = Literal["node", "way", "relation"]
 _RANK: dict[str, int] = {"node": 0, "way": 1, "relation": 2}
 _CHUNK = 1 << 23
@@ -29,6 +33,13 @@ _UNLIKE = re.compile(
 """What planet files do not have: edits, deletions, coordinates inside of ways."""
 _START = re.compile(rb"<osm[\s>]")
 _END = re.compile(rb"(?<=</osm>)")
+_ROOT = re.compile(rb"<osm(Change)?[\s>]")
+_NAMESPACE = re.compile(rb"""(<osm\b[^>]*?)\sxmlns\s*=\s*("[^"]*"|'[^']*')""")
+_REMARK = re.compile(rb"<remark>(.*?)</remark>", re.DOTALL)
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_REMARK_CHARS = 200
+_TAIL, _HEAD = 1 << 16, 1 << 16
+"""Bytes at the end where Overpass puts its remark, and at the start that tell what a file is."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,8 @@ def sorted_file(path: Path, folder: Path) -> SortedFile:
             return SortedFile(path, {})
         result = _Collected.of_pbf(path)
     else:
+        _require_osm(path)
+        _require_whole(path)
         if _is_sorted_xml(path):
             return SortedFile(path, {})
         result = _Collected.of_xml(path)
@@ -63,9 +76,64 @@ def sorted_file(path: Path, folder: Path) -> SortedFile:
     return SortedFile(target, result.write(target))
 
 
+def osm_file(path: Path) -> osmium.io.File:
+    """`path` for osmium, which goes by the name, upper and lower case, and not by what is in it."""
+    name = path.name.lower()
+    kind = "pbf" if name.endswith(".pbf") else f"osm{_compression(path)}"
+    return osmium.io.File(str(path), kind)
+
+
+def _compression(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(3)
+    return ".gz" if start[:2] == b"\x1f\x8b" else ".bz2" if start == b"BZh" else ""
+
+
+def _require_osm(path: Path) -> None:
+    """LabelError for what is no OSM XML, such as an error page that was saved as one."""
+    with _plain(path) as file:
+        head = file.read(_HEAD)
+    text = head.decode("utf-16" if head[:2] in _UTF_16 else "utf-8", "replace").strip(
+        "\ufeff \r\n\t"
+    )
+    if _ROOT.search(text.encode()):
+        return
+    if not text:
+        raise LabelError(f"cannot read {path} as OSM data: it is empty", "get it again")
+    hint = "ask Overpass for [out:xml]" if text[0] in "{[" else "get it again"
+    start = " ".join(text[:80].split())
+    raise LabelError(f"cannot read {path} as OSM data: it begins with {start!r}", hint)
+
+
+def _require_whole(path: Path) -> None:
+    """LabelError for an answer of Overpass that says of itself that it is cut short."""
+    tail = b""
+    with _plain(path) as file:
+        if not _compression(path):
+            file.seek(max(path.stat().st_size - _TAIL, 0))
+        while chunk := file.read(_CHUNK):
+            tail = (tail + chunk)[-_TAIL:]
+    if remark := _REMARK.search(tail):
+        require_no_error(html.unescape(remark[1].decode("utf-8", "replace")), str(path))
+
+
+def require_no_error(remark: str, source: str) -> None:
+    """LabelError where a remark of Overpass says that its answer is cut short; others are logged.
+
+    https://wiki.openstreetmap.org/wiki/Overpass_API/Overpass_QL
+    """
+    text = " ".join(remark.split())[:_REMARK_CHARS]
+    if "error" in text.casefold():
+        raise LabelError(
+            f"{source} is cut short: Overpass says {text!r}",
+            "ask for less at a time, or with a larger [timeout:...] and [maxsize:...]",
+        )
+    log.warning("%s: Overpass says %r", source, text)
+
+
 def _objects(path: Path) -> Iterator[tuple[int, int]]:
     """Rank and id of the objects of `path`: of the first alone, where the header says sorted."""
-    processor = osmium.FileProcessor(str(path))
+    processor = osmium.FileProcessor(osm_file(path))
     trusted = processor.header.get("sorting") == "Type_then_ID"
     thing: Any
     for thing in processor:
@@ -105,8 +173,7 @@ def _is_sorted_xml(path: Path) -> bool:
 
 def _plain(path: Path) -> IO[bytes]:
     """`path` decompressed."""
-    name = path.name.lower()
-    opener: Any = bz2.open if name.endswith(".bz2") else gzip.open if name.endswith(".gz") else open
+    opener: Any = {".gz": gzip.open, ".bz2": bz2.open, "": open}[_compression(path)]
     file: IO[bytes] = opener(path, "rb")
     return file
 
@@ -149,7 +216,7 @@ class _Collected:
     def of_pbf(cls, path: Path) -> "_Collected":
         result = cls()
         thing: Any
-        for thing in osmium.FileProcessor(str(path)):
+        for thing in osmium.FileProcessor(osm_file(path)):
             kind, body = _of_osmium(thing)
             changed = thing.timestamp.isoformat() if thing.timestamp.year > 1970 else None
             one = _Object(thing.version, thing.deleted, dict(thing.tags), body, changed)
@@ -163,7 +230,7 @@ class _Collected:
             with _plain(path) as file:
                 documents = [d for x in _END.split(file.read()) if (d := x.strip())]
             for document in documents:
-                for kind, element in _elements(document):
+                for kind, element in _elements(_NAMESPACE.sub(rb"\1", document, count=1)):
                     result.add_element(kind, element)
         except (ET.ParseError, EOFError, OSError, ValueError, KeyError) as e:
             raise LabelError(

@@ -1,5 +1,6 @@
 """OpenStreetMap data from the Overpass API."""
 
+import json
 import logging
 import re
 from types import MappingProxyType
@@ -10,6 +11,7 @@ import geopandas as gpd
 from geopipe.classes import ClassScheme
 from geopipe.errors import LabelError, ServiceError
 from geopipe.labels.extent import Bounds
+from geopipe.labels.osmorder import require_no_error
 from geopipe.labels.tags import all_keys
 from geopipe.labels.vectorfile import OSM_CREDIT
 from geopipe.web import USER_AGENT, Client
@@ -30,6 +32,7 @@ _SETTINGS = MappingProxyType(
 """How osmnx is asked."""
 _BUSY = (429, 504)
 """Statuses after which osmnx waits for a minute and asks again, in silence and for ever."""
+_REMARK = re.compile(r'"remark":\s*("(?:[^"\\]|\\.)*")')
 _TRIES = 5
 _LONGEST_WAIT_S = 300.0
 """For a free slot; after that the query is sent all the same."""
@@ -103,14 +106,20 @@ def slot_wait(status: str) -> float:
     return float(min(map(int, waits), default=0))
 
 
-class _Patience:
-    """A hook of requests that says when Overpass is busy, and gives up after `_TRIES` answers."""
+class _Answers:
+    """A hook of requests that looks at the answers of Overpass.
+
+    It says when Overpass is busy, gives up after `_TRIES` such answers, and refuses one that was
+    cut short, which osmnx takes for a whole one.
+    """
 
     def __init__(self) -> None:
         self._tries = 0
 
     def __call__(self, response: "requests.Response", **_: Any) -> None:
         if response.status_code not in _BUSY:
+            if response.ok and (remark := _REMARK.search(response.text)):
+                require_no_error(json.loads(remark[1]), "the answer of Overpass")
             return
         self._tries += 1
         if self._tries == _TRIES:
@@ -123,7 +132,7 @@ class _Patience:
 
 def _ask(osmnx: Any, bbox: Bounds, tags: dict[str, bool | list[str]]) -> gpd.GeoDataFrame:
     """The query under `_SETTINGS`, which do not outlive it."""
-    settings = {**_SETTINGS, "requests_kwargs": {"hooks": {"response": _Patience()}}}
+    settings = {**_SETTINGS, "requests_kwargs": {"hooks": {"response": _Answers()}}}
     before = {name: getattr(osmnx.settings, name) for name in settings}
     try:
         for name, value in settings.items():

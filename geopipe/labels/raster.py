@@ -20,9 +20,10 @@ from geopipe.errors import LabelError, SceneError
 from geopipe.grid import Window, ground_gsd
 from geopipe.grid.crs import transformer
 from geopipe.labels.extent import Extent
-from geopipe.labels.maskfile import mask_classes
+from geopipe.labels.maskfile import held_values, mask_classes
 from geopipe.raster.georeference import unplaced
 from geopipe.raster.opening import opened
+from geopipe.raster.validity import valid_pixels
 
 _ALIGNED = 1e-3
 """Planes whose pixels match to a thousandth are the same plane."""
@@ -125,12 +126,12 @@ class RasterLabels:
             return ids
         rio = RioWindow(inside.col, inside.row, inside.width, inside.height)
         try:
-            values, mask = src.read(1, window=rio), src.read_masks(1, window=rio)
+            values, known = src.read(1, window=rio), valid_pixels(src, [1], rio)
         except RasterioError as e:
             raise _damaged(self.path, e) from e
         if self.is_mask:
             values = (values == IGNORE).astype(np.uint8)
-        unknown = ~np.isfinite(values) | (values == IGNORE) | (mask == 0)
+        unknown = ~np.isfinite(values) | (values == IGNORE) | ~known
         if self.nodata is not None:
             unknown |= values == self.nodata
         self._require_classes(values[~unknown])
@@ -287,6 +288,12 @@ def why_missing(labels: object, names: Sequence[str]) -> str:
         return ""
     hidden = "" if nodata == IGNORE else labels.scheme.names[int(nodata)]
     if nodata != IGNORE and hidden not in names:
+        return ""
+    with _opened(labels.path) as src:
+        held = held_values(src)
+    # 255 stays "not labelled" without nodata, but in a mask of 0 and 255, where it is class 1.
+    is_mask = held == {0, IGNORE} and tuple(names) == labels.scheme.names[1:2]
+    if nodata not in held or (nodata == IGNORE and not (is_mask and len(labels.scheme) == 2)):
         return ""
     what = hidden or "not labelled"
     return (

@@ -184,20 +184,45 @@ def test_osm_objects_keep_ids_nodes_and_versions(town, tmp_path):
     assert tags["geopipe:status"] == MOVED
 
 
-def _write_osm(path, frame):
+def test_objects_that_are_new_in_josm_are_not_lost(town, tmp_path):
+    """Reference and result have negative ids, and no object has that of another."""
+    folder, frame = town
+    osm = tmp_path / "ways.osm"
+    _write_osm(osm, frame.assign(osm_id=-frame["osm_id"]).to_crs(4326), new=True)
+    result = compare(folder / "features.gpkg", osm, CompareOptions(max_shift=0))
+    write_changes(result, tmp_path / "c.gpkg", tmp_path / "c.osm", reference=osm)
+    root = ET.parse(tmp_path / "c.osm").getroot()
+    for kind in ("node", "way"):
+        ids = [int(e.get("id")) for e in root.iter(kind)]
+        assert len(set(ids)) == len(ids)
+        assert max(ids) < 0
+    status = {
+        int(w.get("id")): t.get("v")
+        for w in root.iter("way")
+        for t in w.iter("tag")
+        if t.get("k") == "geopipe:status"
+    }
+    assert status[-160] == MOVED
+    table = result.tables["buildings"].query("status != @AGREE and status != @UNSURE")
+    existing = {int(n.removeprefix("way/")) for n in table["reference_id"] if n.strip()}
+    assert existing <= set(status)
+    assert list(status.values()).count(ONLY_MAP) == len(DELETED)
+    assert not root.findall("*[@version]")
+
+
+def _write_osm(path, frame, *, new=False):
     root, number = ET.Element("osm", version="0.6"), 1
     ways = []
     for row in frame.itertuples():
-        way = ET.Element("way", id=str(row.osm_id), version="4")
+        way = ET.Element("way", {"id": str(row.osm_id)} | ({} if new else {"version": "4"}))
         shape = row.geometry
         xy = list(shape.exterior.coords if shape.geom_type == "Polygon" else shape.coords)
         closed = xy[0] == xy[-1]
         refs = []
         for lon, lat in xy[: -1 if closed else None]:
-            ET.SubElement(
-                root, "node", id=str(number), version="2", lat=f"{lat:.9f}", lon=f"{lon:.9f}"
-            )
-            refs.append(number)
+            about = {"id": str(-number if new else number)} | ({} if new else {"version": "2"})
+            ET.SubElement(root, "node", about, lat=f"{lat:.9f}", lon=f"{lon:.9f}")
+            refs.append(int(about["id"]))
             number += 1
         for ref in refs + refs[:1] * closed:
             ET.SubElement(way, "nd", ref=str(ref))

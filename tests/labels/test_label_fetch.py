@@ -1,5 +1,6 @@
 """OSM from Overpass: asked once, never half kept. No test here leaves this machine."""
 
+import json
 import os
 
 import geopandas as gpd
@@ -11,6 +12,7 @@ import shapely
 
 from geopipe.errors import LabelError, OutputError
 from geopipe.labels import fetch_labels, open_labels
+from geopipe.labels.overpass import _Answers
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +148,19 @@ def test_mixed_geometries_survive_the_cache(scheme, plane, answer, asked):
     answer.loc[("way", 100), "geometry"] = shapely.MultiPolygon([answer.geometry.iloc[0]])
     frame = gpd.read_file(fetch_osm(plane, scheme))
     assert set(frame.geom_type) == {"Polygon", "MultiPolygon", "LineString"}
+
+
+@pytest.mark.parametrize(
+    ("remark", "refused"), [("runtime error: Query run out of memory", True), ("old areas", False)]
+)
+def test_an_answer_that_is_cut_short(remark, refused, caplog):
+    """Osmnx takes what came for all there is."""
+    response = requests.Response()
+    response.status_code = 200
+    response._content = json.dumps({"elements": [], "remark": remark}).encode()
+    if refused:
+        with pytest.raises(LabelError, match=r"cut short: .*out of memory"):
+            _Answers()(response)
+    else:
+        _Answers()(response)
+        assert "old areas" in caplog.text

@@ -5,6 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from affine import Affine
+from conftest import place
+from odc.geo.geobox import GeoBox
 
 from geopipe.errors import LabelError
 from geopipe.labels import VectorLabels, open_labels
@@ -267,3 +270,84 @@ def test_shapes_whose_coordinates_are_no_numbers_are_left_out(
     labels = open_labels(path, scheme, plane)
     np.testing.assert_array_equal(labels.read(plane), reference.read(plane))
     assert "of 1 shapes are no numbers" in caplog.text
+
+
+def test_what_another_layer_says_is_counted(tmp_path, scheme, plane):
+    houses = [place(shapely.box(20 * i, 10, 20 * i + 8, 18)) for i in range(4)]
+    for layer, columns in (
+        ("a", {"class": ["building", "building"]}),
+        ("b", {"class": ["Bulding", "Bulding"]}),
+        ("grid", {"row": [1, 2]}),
+    ):
+        frame = gpd.GeoDataFrame(columns, geometry=houses[:2], crs="EPSG:2154")
+        frame.to_file(tmp_path / "a.gpkg", layer=layer)
+    labels = open_labels(tmp_path / "a.gpkg", scheme, plane)
+    assert labels.counts == (0, 2, 0)
+    assert dict(labels.skipped) == {
+        "class 'Bulding' that the scheme does not have": 2,
+        f"of {tmp_path / 'a.gpkg'}, layer 'grid', which does not say a class": 2,
+    }
+
+
+def test_a_file_without_features_or_geometries(tmp_path, scheme, plane):
+    empty = gpd.GeoDataFrame({"building": []}, geometry=[], crs="EPSG:2154")
+    empty.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(LabelError, match="holds no feature"):
+        open_labels(tmp_path / "a.parquet", scheme, plane)
+    (tmp_path / "a.csv").write_text('building,geometry\nyes,"POINT (1 2)"\n')
+    with pytest.raises(LabelError, match="has no geometries that GDAL finds") as e:
+        open_labels(tmp_path / "a.csv", scheme, plane)
+    assert "GEOM_POSSIBLE_NAMES" in e.value.hint
+
+
+def test_json_of_overpass_is_named(tmp_path, scheme, plane):
+    (tmp_path / "a.json").write_text('{"version": 0.6, "osm3s": {}, "elements": [{"id": 1}]}')
+    with pytest.raises(LabelError) as e:
+        open_labels(tmp_path / "a.json", scheme, plane)
+    assert "[out:xml]" in e.value.hint
+
+
+def test_a_promoted_ring_is_a_house(tmp_path, scheme, plane):
+    ring = place(shapely.box(10, 10, 30, 30)).exterior
+    open_ = shapely.LineString(ring.coords[:-1])
+    shapes = [shapely.MultiLineString([ring]), shapely.MultiLineString([open_])]
+    frame = gpd.GeoDataFrame({"building": ["yes", "yes"]}, geometry=shapes, crs="EPSG:2154")
+    labels = open_labels(write(frame, tmp_path / "a.gpkg"), scheme, plane)
+    assert labels.counts == (0, 1, 0)
+    assert (labels.read(plane) == 1).sum() == 40 * 40
+    assert labels.skipped == (("line where a polygon is wanted", 1),)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"@osmId": "way/1"},
+        {"element": "way", "id": 7},
+        {"type": "way", "id": 7, "tags": '{"building": "yes"}'},
+    ],
+)
+def test_openstreetmap_is_named_whoever_wrote_the_table(tmp_path, mapped, scheme, plane, columns):
+    path = write(mapped.assign(**columns), tmp_path / "town.gpkg")
+    assert open_labels(path, scheme, plane).credit == CREDIT
+    own = {k: v for k, v in columns.items() if k in ("id", "type")}
+    assert open_labels(write(mapped.assign(**own), path), scheme, plane).credit == ""
+
+
+@pytest.mark.parametrize("value", ["planned", "destroyed", "razed", "removed", "demolished"])
+def test_houses_that_are_not_there(tmp_path, mapped, scheme, plane, value):
+    gone = mapped.assign(building=mapped.building.where(mapped.building != "house", value))
+    labels = open_labels(write(gone, tmp_path / "a.gpkg"), scheme, plane)
+    assert labels.counts == (0, 1, 2)
+
+
+def test_mercator_across_the_antimeridian(tmp_path, scheme):
+    """The box around the scene goes around the Earth there."""
+    rim = 20_037_508.34
+    for left in (rim - 20, rim - 180, -rim - 20):
+        plane = GeoBox((100, 400), Affine(0.5, 0, left, 0, -0.5, 100_000), "EPSG:3857")
+        houses = [shapely.box(left + x, 99_960, left + x + 10, 99_970) for x in range(5, 190, 20)]
+        tags = {"building": ["yes"] * len(houses)}
+        frame = gpd.GeoDataFrame(tags, geometry=houses, crs="EPSG:3857")
+        labels = open_labels(write(frame, tmp_path / "a.gpkg"), scheme, plane)
+        assert labels.counts == (0, len(houses), 0)
+        assert (labels.read(plane) == 1).sum() == len(houses) * 400

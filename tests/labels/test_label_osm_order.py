@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import re
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -364,3 +365,64 @@ def test_an_encoding_that_nobody_knows(tmp_path, scheme, plane):
     path.write_text(f'<?xml version="1.0" encoding="UPF-8"?><osm version="0.6">{way}{node}</osm>')
     with pytest.raises(LabelError, match=r"cannot read .*a\.osm as OSM data: .*encoding"):
         open_labels(path, scheme, plane)
+
+
+@pytest.mark.parametrize("make", [in_order, josm_new])
+def test_names_do_not_tell_how_a_file_is_packed(tmp_path, town, scheme, plane, expected, make):
+    (tmp_path / "CAPITAL.OSM").write_text(make(town))
+    (tmp_path / "packed.osm").write_bytes(gzip.compress(make(town).encode()))
+    (tmp_path / "plain.osm.gz").write_text(make(town))
+    (tmp_path / "other.osm.gz").write_bytes(bz2.compress(make(town).encode()))
+    for path in tmp_path.iterdir():
+        ids = open_labels(path, scheme, plane).read(plane)
+        np.testing.assert_array_equal(ids, expected, err_msg=path.name)
+
+
+@pytest.mark.parametrize("make", [in_order, josm_new])
+def test_a_namespace_changes_nothing(tmp_path, town, scheme, plane, expected, make):
+    text = make(town).replace("<osm ", "<osm xmlns='http://openstreetmap.org/osm/0.6' ")
+    (tmp_path / "a.osm").write_text(text)
+    np.testing.assert_array_equal(
+        open_labels(tmp_path / "a.osm", scheme, plane).read(plane), expected
+    )
+
+
+REMARK = "<remark> runtime error: Query timed out in &quot;query&quot; at line 3. </remark>\n</osm>"
+
+
+@pytest.mark.parametrize("make", [in_order, ways_first])
+@pytest.mark.parametrize("name", ["a.osm", "a.osm.gz"])
+def test_an_answer_that_overpass_cut_short(tmp_path, town, scheme, plane, make, name):
+    data = make(town).replace("</osm>", REMARK).encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    for read in (
+        lambda: open_labels(tmp_path / name, scheme, plane),
+        lambda: open_tables(tmp_path / name, scheme, Extent(plane)),
+    ):
+        with pytest.raises(LabelError, match=r'cut short: .* timed out in "query" at') as e:
+            read()
+        assert "timeout" in e.value.hint
+
+
+def test_other_remarks_are_told(tmp_path, town, scheme, plane, expected, caplog):
+    text = in_order(town).replace("</osm>", "<remark>areas are from yesterday</remark></osm>")
+    (tmp_path / "a.osm").write_text(text)
+    np.testing.assert_array_equal(
+        open_labels(tmp_path / "a.osm", scheme, plane).read(plane), expected
+    )
+    assert "Overpass says 'areas are from yesterday'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("<html><body>429 Too Many Requests</body></html>", "429 Too Many", "get it again"),
+        ('{"version": 0.6, "elements": []}', "it begins with", r"\[out:xml\]"),
+        ("", "it is empty", "get it again"),
+    ],
+)
+def test_what_is_no_osm_data(tmp_path, scheme, plane, text, message, hint):
+    (tmp_path / "a.osm").write_text(text)
+    with pytest.raises(LabelError, match=f"cannot read .*a.osm as OSM data: .*{message}") as e:
+        open_labels(tmp_path / "a.osm", scheme, plane)
+    assert re.search(hint, e.value.hint)

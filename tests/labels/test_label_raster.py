@@ -11,6 +11,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
 from rasterio.features import rasterize
 from shapely.affinity import rotate, translate
 
@@ -330,3 +331,34 @@ def test_a_raster_at_an_absurd_place_labels_nothing(tmp_path, far):
     labels = RasterLabels.open(path, load_scheme("buildings"))
     here = GeoBox((20, 20), Affine(0.5, 0, 7e5, 0, -0.5, 6.6e6), "EPSG:2154")
     assert (labels.read(here) == IGNORE).all()
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [("int16", None), ("uint8", 255), ("float32", None)])
+def test_what_alpha_hides_is_not_labelled(tmp_path, houses, plane, dtype, nodata):
+    """GDAL takes alpha for a mask only beside bytes without a nodata value."""
+    ids, path = mask_of(plane, dtype=dtype), tmp_path / "a.tif"
+    alpha = np.zeros(ids.shape, dtype)
+    alpha[:, 100:] = 255
+    with rasterio.open(
+        path, "w", driver="GTiff", height=ids.shape[0], width=ids.shape[1], count=2, dtype=dtype,
+        crs="EPSG:2154", transform=plane.affine, nodata=nodata,
+    ) as dst:  # fmt: skip
+        dst.colorinterp = (ColorInterp.gray, ColorInterp.alpha)
+        dst.write(np.stack([ids, alpha]))
+    expected = np.where(alpha == 0, IGNORE, ids)
+    np.testing.assert_array_equal(open_labels(path, houses, plane).read(plane), expected)
+
+
+def test_hints_are_of_what_is_in_the_file(tmp_path, houses, plane):
+    other = mask_of(plane, 2) + mask_of(plane) // 2
+    other[other == 0] = 1
+    path = write(tmp_path / "other.tif", other, plane, nodata=0)
+    with pytest.raises(LabelError, match="has the values 2, which are no class"):
+        open_labels(path, houses, plane).read(plane)
+    only = write(tmp_path / "only.tif", np.ones(plane.shape, "uint8"), plane, nodata=0)
+    labels = open_labels(only, houses, plane)
+    assert (labels.read(plane) == 1).all()
+    assert why_missing(labels, ["background"]) == ""
+    ones = np.where(mask_of(plane) == 1, 1, 255).astype("uint8")
+    labels = open_labels(write(tmp_path / "ones.tif", ones, plane, nodata=255), houses, plane)
+    assert why_missing(labels, ["background"]) == ""

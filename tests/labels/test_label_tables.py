@@ -1,7 +1,11 @@
 """Vector files with all they say, for those who write them again."""
 
+import json
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import shapely
 
@@ -122,3 +126,40 @@ def test_errors(here, tmp_path):
     (tmp_path / "bad.osm").write_text("<osm><way")
     with pytest.raises(LabelError, match="as OSM data"):
         here(tmp_path / "bad.osm")
+
+
+@pytest.mark.parametrize("tags", [{"building": "yes", "name": 'a "b"'}, [("building", "yes")]])
+def test_tags_in_one_cell_are_written_so_that_they_are_read_again(here, mapped, tmp_path, tags):
+    frame = mapped[mapped.building == "house"][["geometry"]]
+    table = pa.Table.from_pandas(
+        frame.assign(tags=[dict(tags)]).to_wkb(),
+        schema=pa.schema([("geometry", pa.binary()), ("tags", pa.map_(pa.string(), pa.string()))]),
+        preserve_index=False,
+    )
+    geo = {"version": "1.0.0", "primary_column": "geometry"}
+    geo["columns"] = {"geometry": {"encoding": "WKB", "crs": frame.crs.to_json_dict()}}
+    table = table.replace_schema_metadata({"geo": json.dumps(geo)})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    (first,) = here(tmp_path / "a.parquet")
+    assert first.class_ids == (1,)
+    first.frame.to_file(tmp_path / "again.gpkg")
+    (again,) = here(tmp_path / "again.gpkg")
+    assert again.class_ids == (1,)
+    assert json.loads(again.frame["tags"].iloc[0]) == dict(tags)
+
+
+def test_features_that_cannot_be_of_their_class_are_counted(here, mapped, tmp_path):
+    houses = mapped[mapped.building.notna()]
+    inside = houses.set_geometry([shapely.GeometryCollection([g]) for g in houses.geometry])
+    inside.to_file(tmp_path / "a.gpkg")
+    (table,) = here(tmp_path / "a.gpkg")
+    assert set(table.class_ids) == {None}
+    assert table.skipped == {"collection where a polygon is wanted": 2}
+
+
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+def test_a_layer_without_a_place_is_not_passed_over(here, mapped, tmp_path):
+    mapped.to_file(tmp_path / "a.gpkg", layer="a")
+    mapped.set_crs(None, allow_override=True).to_file(tmp_path / "a.gpkg", layer="b")
+    with pytest.raises(LabelError, match="layer 'b', has no CRS"):
+        here(tmp_path / "a.gpkg")
