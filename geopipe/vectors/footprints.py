@@ -256,11 +256,12 @@ def _warn(
     largest: float,
     pixel_m2: float,
 ) -> None:
+    name = Path(src.name).name  # the folder of a bundle in the making has another name later
     scene_m2 = src.width * src.height * pixel_m2
     if not count:
         log.warning(
             "%s has no area of class '%s' of %g m2: no footprints",
-            src.name,
+            name,
             options.class_name,
             options.min_area,
         )
@@ -268,6 +269,6 @@ def _warn(
         log.warning(
             "one object of class '%s' in %s covers %.0f %% of the map: is this a building?",
             options.class_name,
-            src.name,
+            name,
             100 * largest / scene_m2,
         )

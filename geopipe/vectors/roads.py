@@ -135,7 +135,7 @@ def find_roads(
         bridged = bridge_gaps(graph, options.max_gap, options.min_score, mean)
         specks = drop_specks(graph, options.min_length)
         _smooth(graph, options.tolerance, min(gsd))
-        _warn(src.name, options, skeleton.road_px, skeleton.wide_px, len(graph.edges), specks)
+        _warn(class_map.name, options, skeleton.road_px, skeleton.wide_px, len(graph.edges), specks)
         color = scheme.classes[class_id].color if scheme else "#3c4a5c"
         return RoadNetwork(
             graph,
