@@ -17,12 +17,12 @@ from geopipe.errors import LabelError
 from geopipe.grid.crs import nowhere
 from geopipe.labels.drawn import drawn_windows, is_drawing_file
 from geopipe.labels.extent import Extent
-from geopipe.labels.features import kind_of
+from geopipe.labels.features import kind_of, of_one_kind
 from geopipe.labels.layers import layers_of
 from geopipe.labels.source import LabelSource
 
 _FORMATS = "give GeoPackage, GeoJSON, GeoParquet or Shapefile"
-_NAMES = {"ring": "closed line", "collection": "geometry collection"}
+_NAMES = {"ring": "closed line"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +84,7 @@ def read_area(path: Path) -> list[tuple[np.ndarray, CRS]]:
     result, others = [], Counter[str]()
     for shapes, crs, name in layers:
         shapes = shapes[~(shapely.is_missing(shapes) | shapely.is_empty(shapes))]
+        shapes = np.array([of_one_kind(shape) for shape in shapes], object)
         kinds = np.array([kind_of(shape) for shape in shapes], object)
         others.update(kinds[kinds != "polygon"].tolist())
         if not (kinds == "polygon").any():

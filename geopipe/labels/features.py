@@ -84,6 +84,7 @@ class FeatureCollector:
         if shape is None or shape.is_empty:
             self.skipped["empty geometry"] += 1
             return
+        shape = of_one_kind(shape)
         kind = kind_of(shape)
         added: set[int] = set()
         for class_id, rule in matches:
@@ -99,6 +100,7 @@ class FeatureCollector:
         if shape is None or shape.is_empty:
             self.skipped["empty geometry"] += 1
             return
+        shape = of_one_kind(shape)
         kind = kind_of(shape)
         rules = [r for r in self.scheme.classes[class_id].rules if r.geometry == "line"]
         if kind == "polygon":
@@ -151,6 +153,22 @@ class FeatureCollector:
         return counted
 
 
+def of_one_kind(shape: BaseGeometry) -> BaseGeometry:
+    """The polygons of a collection, or else its lines; any other geometry as it is.
+
+    Repairs leave collections: a polygon, and the spike that it had as a line.
+    """
+    if shapely.get_type_id(shape) != 7:
+        return shape
+    parts = shapely.get_parts(shapely.get_parts(shapely.get_parts(shape)))  # also of collections
+    types = shapely.get_type_id(parts)
+    if (types == 3).any():
+        return shapely.MultiPolygon(parts[types == 3].tolist())
+    if np.isin(types, [1, 2]).any():
+        return shapely.MultiLineString(parts[np.isin(types, [1, 2])].tolist())
+    return shape
+
+
 def kind_of(shape: BaseGeometry) -> Kind:
     """What rules call the geometry."""
     kind = _KINDS[int(shapely.get_type_id(shape))]
@@ -162,6 +180,6 @@ def kind_of(shape: BaseGeometry) -> Kind:
 
 def class_of(shape: BaseGeometry | None, matches: Iterable[tuple[int, TagRule]]) -> int | None:
     """The class that the first fitting rule makes of a feature."""
-    kind = kind_of(shape) if shape is not None and not shape.is_empty else None
+    kind = kind_of(of_one_kind(shape)) if shape is not None and not shape.is_empty else None
     fitting = (i for i, rule in matches if kind in _ACCEPTED_KINDS[rule.geometry])
     return next(fitting, None)

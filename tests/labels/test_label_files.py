@@ -351,3 +351,14 @@ def test_mercator_across_the_antimeridian(tmp_path, scheme):
         labels = open_labels(write(frame, tmp_path / "a.gpkg"), scheme, plane)
         assert labels.counts == (0, len(houses), 0)
         assert (labels.read(plane) == 1).sum() == len(houses) * 400
+
+
+def test_a_repaired_house_is_a_house(tmp_path, mapped, scheme, plane, reference):
+    """Shapely makes a collection of a polygon with a spike: the polygon, and the spike."""
+    shapes = [
+        shapely.GeometryCollection([g, g.boundary]) if g.geom_type == "Polygon" else g
+        for g in mapped.geometry
+    ]
+    labels = open_labels(write(mapped.set_geometry(shapes), tmp_path / "a.gpkg"), scheme, plane)
+    np.testing.assert_array_equal(labels.read(plane), reference.read(plane))
+    assert labels.skipped == reference.skipped

@@ -150,9 +150,16 @@ def test_tags_in_one_cell_are_written_so_that_they_are_read_again(here, mapped, 
 
 def test_features_that_cannot_be_of_their_class_are_counted(here, mapped, tmp_path):
     houses = mapped[mapped.building.notna()]
-    inside = houses.set_geometry([shapely.GeometryCollection([g]) for g in houses.geometry])
-    inside.to_file(tmp_path / "a.gpkg")
+    repaired, point = (
+        houses.set_geometry([shapely.GeometryCollection(f(g)) for g in houses.geometry])
+        for f in (lambda g: [g, g.exterior], lambda g: [g.centroid])
+    )
+    repaired.to_file(tmp_path / "a.gpkg")
     (table,) = here(tmp_path / "a.gpkg")
+    assert table.class_ids.count(1) == 2
+    assert not table.skipped
+    point.to_file(tmp_path / "b.gpkg")
+    (table,) = here(tmp_path / "b.gpkg")
     assert set(table.class_ids) == {None}
     assert table.skipped == {"collection where a polygon is wanted": 2}
 
