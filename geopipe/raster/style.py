@@ -266,8 +266,8 @@ def _symbol_layer(symbol: ET.Element, kind: str, properties: dict[str, str]) -> 
         ET.SubElement(layer, "prop", k=key, v=text)  # QGIS before 3.20 reads these
 
 
-def _rgba(rgb: tuple[int, ...]) -> str:
-    return ",".join(str(x) for x in (*rgb, 255))
+def _rgba(rgb: tuple[int, ...], alpha: int = 255) -> str:
+    return ",".join(str(x) for x in (*rgb, alpha))
 
 
 def _document(root: ET.Element) -> str:
@@ -278,7 +278,7 @@ def _document(root: ET.Element) -> str:
 def category_qml(attribute: str, colours: Mapping[str, str], kind: str = "fill") -> str:
     """The style of a layer told apart by a text column: value -> colour ``#rrggbb``, in this order.
 
-    `kind`: ``fill`` (half transparent, so that the image shows) or ``line``.
+    `kind`: ``fill`` (transparent, so that the image shows, with a cased outline) or ``line``.
     """
     root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology")
     renderer = ET.SubElement(
@@ -289,22 +289,16 @@ def category_qml(attribute: str, colours: Mapping[str, str], kind: str = "fill")
     for number, (value, colour) in enumerate(colours.items()):
         row = {"value": value, "symbol": str(number), "label": value, "render": "true"}
         ET.SubElement(categories, "category", {**row, "type": "string"})
-        alpha = "0.5" if kind == "fill" else "1"
-        symbol = ET.SubElement(symbols, "symbol", name=str(number), type=kind, alpha=alpha)
+        symbol = ET.SubElement(symbols, "symbol", name=str(number), type=kind, alpha="1")
         rgb = tuple(bytes.fromhex(colour[1:]))
         if kind == "line":
             properties = {"line_color": _rgba(rgb), "line_width": "0.6", "line_width_unit": "MM"}
             _symbol_layer(symbol, "SimpleLine", properties)
             continue
-        properties = {
-            "color": _rgba(rgb),
-            "style": "solid",
-            "outline_color": "60,60,60,255",
-            "outline_style": "solid",
-            "outline_width": "0.2",
-            "outline_width_unit": "MM",
-        }
-        _symbol_layer(symbol, "SimpleFill", properties)
+        # The white line below keeps an outline in sight on a roof of its own colour.
+        casing = _outline("255,255,255,255", "0.7") | {"color": _rgba(rgb, 90), "style": "solid"}
+        _symbol_layer(symbol, "SimpleFill", casing)
+        _symbol_layer(symbol, "SimpleFill", _outline(_rgba(rgb), "0.35"))
     return _document(root)
 
 

@@ -1,7 +1,7 @@
 import xml.etree.ElementTree as ET
 
 from geopipe.classes import ClassScheme
-from geopipe.raster.style import vector_qml, write_qml
+from geopipe.raster.style import category_qml, vector_qml, write_qml
 
 SCHEME = ClassScheme.from_dict(
     {
@@ -37,3 +37,17 @@ def test_the_vector_style_names_exactly_the_classes():
     assert list(symbols) == [e.attrib["symbol"] for e in root.iter("category")]
     fill = symbols["1"].find("layer/Option/Option[@name='color']")
     assert fill.attrib["value"] == "200,55,30,255"
+
+
+def test_polygons_of_a_category_have_a_line_of_their_colour_on_a_white_one():
+    """So that a red outline shows on a red roof."""
+    root = ET.fromstring(category_qml("class", {"building": "#c8371e"}))
+    casing, line = root.findall("renderer-v2/symbols/symbol/layer")
+
+    def value(layer, key):
+        return layer.find(f"Option/Option[@name='{key}']").attrib["value"]
+
+    assert value(casing, "outline_color") == "255,255,255,255"
+    assert value(line, "outline_color") == "200,55,30,255"
+    assert float(value(casing, "outline_width")) > float(value(line, "outline_width"))
+    assert value(casing, "color").startswith("200,55,30,") and value(line, "style") == "no"
