@@ -50,4 +50,5 @@ def test_polygons_of_a_category_have_a_line_of_their_colour_on_a_white_one():
     assert value(casing, "outline_color") == "255,255,255,255"
     assert value(line, "outline_color") == "200,55,30,255"
     assert float(value(casing, "outline_width")) > float(value(line, "outline_width"))
-    assert value(casing, "color").startswith("200,55,30,") and value(line, "style") == "no"
+    assert value(casing, "color").startswith("200,55,30,")
+    assert value(line, "style") == "no"
