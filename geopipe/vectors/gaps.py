@@ -1,7 +1,8 @@
 """Bridge gaps in roads: from end to end, and from an end to the road it runs into."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count, pairwise
 
 import networkx as nx
 import numpy as np
@@ -24,6 +25,8 @@ _HIDDEN = 0.5
 
 _WIDEST_M = 20.0
 """From the middle of a road that an end runs into to its edge, at most."""
+_SAME_M = 1e-3
+"""Ends that run into a road this near to each other, or to its own end, meet there."""
 
 Mean = Callable[[np.ndarray, np.ndarray], float]
 """Mean probability of road from one point to another, NaN where unknown."""
@@ -149,6 +152,8 @@ def _end_to_side(
         if not hits:
             continue
         reach, edge = min(hits)
+        if reach <= _SAME_M:  # it is there already
+            continue
         line = graph.edges[edges[edge]]["line"]
         at = float(shapes[edge].project(shapely.Point(start + reach * direction)))
         half_width = line.half_width[np.argmin(np.abs(line.along - at))]
@@ -156,25 +161,41 @@ def _end_to_side(
         longest = min(max_gap, _length_of(graph, node))
         if gap <= longest and allowed(start, start + max(gap, 0.0) * direction):
             splits.setdefault(edge, []).append((at, node))
+    numbers = count(max(graph) + 1)
     for edge, places in sorted(splits.items()):
-        _split(graph, edges[edge], sorted(places))
+        _split(graph, edges[edge], sorted(places), numbers)
     return sum(map(len, splits.values()))
 
 
 def _split(
-    graph: nx.MultiGraph, edge: tuple[int, int, int], places: list[tuple[float, int]]
+    graph: nx.MultiGraph,
+    edge: tuple[int, int, int],
+    places: list[tuple[float, int]],
+    numbers: Iterator[int],
 ) -> None:
-    """Cut `edge` at `places` (metres from its start, the end that is joined there)."""
+    """Cut `edge` at `places` (metres from its start, the end that is joined there).
+
+    `numbers`: of new nodes.
+    """
     data = graph.edges[edge]
     line, start = data["line"], data["start"]
     end = edge[1] if start == edge[0] else edge[0]
     graph.remove_edge(*edge)
-    parts = line.cut([at for at, _ in places])
-    for piece, (_, node) in zip(parts, places, strict=False):
-        new = max(graph) + 1
-        width = np.nanmax(np.append(line.half_width, 0))
-        graph.add_node(new, xy=piece.xy[-1], half_width=float(width))
-        add_line(graph, start, new, piece)
-        add_line(graph, node, new, _bridge(graph.nodes[node]["xy"], piece.xy[-1]))
-        start = new
-    add_line(graph, start, end, parts[-1])
+    junctions, at_of = [start], [0.0]
+    joined: list[tuple[int, int]] = []
+    for at, node in places:
+        if at - at_of[-1] > _SAME_M and line.length - at > _SAME_M:
+            junctions.append(next(numbers))
+            at_of.append(at)
+            graph.add_node(junctions[-1], xy=line.at(at), half_width=_half_width(line))
+        joined.append((node, end if line.length - at <= _SAME_M else junctions[-1]))
+    pieces = line.cut(at_of[1:])
+    for piece, (a, b) in zip(pieces, pairwise([*junctions, end]), strict=True):
+        add_line(graph, a, b, piece)
+    for node, junction in joined:
+        add_line(graph, node, junction, _bridge(*(graph.nodes[n]["xy"] for n in (node, junction))))
+
+
+def _half_width(line: Centreline) -> float:
+    """The largest that is known."""
+    return float(np.nanmax(np.append(line.half_width, 0)))

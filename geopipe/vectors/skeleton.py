@@ -17,7 +17,9 @@ from geopipe.vectors.thinning import thin
 BLOCK = 2048
 """Side of the blocks, from the raster's own corner."""
 _HOLE_M2 = 20.0
-"""Holes smaller than this (cars, crowns, noise) are no islands that a road goes around."""
+"""Holes smaller than this (cars, crowns, noise) are no islands that a road goes around..."""
+_HOLE_M = 40.0
+"""...unless they are longer: a strip between two carriageways."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,8 @@ def skeletonize(
     """
     radius = max(2, round(max_width / 2 / min(gsd)))
     margin = 4 * radius + 32
+    hole_px = round(_HOLE_M2 / (gsd[0] * gsd[1]))
+    hole_side = min(hole_px, round(_HOLE_M / min(gsd)))
     windows = [
         Window(row, col, block, block).clip(src.shape)
         for row, col in product(range(0, src.height, block), range(0, src.width, block))
@@ -69,12 +73,15 @@ def skeletonize(
         for window in windows:
             advance()
             outer = window.expand(margin)
-            roads = read_window(src, outer) == class_id
+            # Of holes that reach into `outer` all is seen that decides whether they are filled.
+            around = outer.expand(hole_side)
+            roads = read_window(src, around) == class_id
             if not roads.any():
                 continue
-            core = window.within(outer)
+            filled = _without_small_holes(roads, hole_px, hole_side)[outer.within(around)]
+            roads, core = roads[outer.within(around)], window.within(outer)
             road_px += int(np.count_nonzero(roads[core]))
-            lines, mask, wide = _thinned(_without_small_holes(roads, gsd), radius)
+            lines, mask, wide = _thinned(np.ascontiguousarray(filled), radius)
             wide_px += int(np.count_nonzero(wide[core] & roads[core])) if wide is not None else 0
             row, col = np.nonzero(lines[core])
             if not len(row):
@@ -101,13 +108,16 @@ def skeletonize(
     return Skeleton(**joined, road_px=road_px, wide_px=wide_px)
 
 
-def _without_small_holes(roads: np.ndarray, gsd: tuple[float, float]) -> np.ndarray:
-    limit = round(_HOLE_M2 / (gsd[0] * gsd[1]))
+def _without_small_holes(roads: np.ndarray, most_px: int, most_side: int) -> np.ndarray:
+    """`roads` and their holes of at most `most_px` pixels in a box of at most `most_side` a side."""
     labels, count = ndimage.label(~roads)
-    if limit < 1 or count < 2:
+    if most_px < 1 or count < 2:
         return roads
-    small = np.bincount(labels.ravel()) <= limit
+    small = np.bincount(labels.ravel()) <= most_px
     small[0] = False  # the roads themselves
+    boxes = ndimage.find_objects(labels)
+    for i in np.flatnonzero(small):
+        small[i] = max(s.stop - s.start for s in boxes[i - 1]) <= most_side
     return np.asarray(roads | small[labels])
 
 

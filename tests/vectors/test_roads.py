@@ -3,6 +3,7 @@
 import networkx as nx
 import numpy as np
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 
@@ -154,6 +155,33 @@ def test_blocks_do_not_show(draw, scheme):
         assert [*parts.graph.edges] == [*whole.graph.edges]
         assert all(a.equals(b) for a, b in zip(shapes_of(parts), shapes_of(whole), strict=True))
         assert road_table(parts).equals(road_table(whole))
+
+
+@pytest.mark.parametrize(
+    ("length", "width", "parts_road"), [(30, 1, False), (50, 1, True), (38, 6, True)]
+)
+def test_blocks_do_not_show_in_a_strip_between_carriageways(
+    draw, scheme, length, width, parts_road
+):
+    """It is as long (m) as several blocks and `width` pixels of 0.1 m wide: 3, 5 and 23 m2."""
+    fine = Affine(0.1, 0, 789_000, 0, -0.1, 6_501_000)
+    path = draw([[(-9, 50), (409, 50)]], (400, 100), width=40, transform=fine)  # a fifth of it
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as out:
+        ids = out.read(1)
+        ids[100 : 100 + width, 150 : 150 + 10 * length] = 0  # the road is 80 x 8 m
+        out.write(ids, 1)
+    options = RoadOptions(max_width=10)
+    whole, parts = (find_roads(path, scheme=scheme, options=options, block=b) for b in (4096, 100))
+    assert degrees_of(whole) == ([1, 1, 3, 3] if parts_road else [1, 1])
+    assert road_table(parts).equals(road_table(whole))
+
+
+def test_two_ends_that_meet_a_road_at_one_place_from_both_sides_make_a_crossing(draw, scheme):
+    """Trees hide both mouths of a street that crosses another at a right angle."""
+    lines = [[(-9, 60), (129, 60)], [(60, -9), (60, 50)], [(60, 70), (60, 129)]]
+    network = find_roads(draw(lines, (120, 120), width=6), scheme=scheme)
+    assert network.bridged == 2
+    assert degrees_of(network) == [1, 1, 1, 1, 4]
 
 
 @pytest.mark.parametrize(
