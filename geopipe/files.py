@@ -26,8 +26,13 @@ MARK = ".geopipe"
 """A file in a folder that geopipe is filling, or was when it was killed."""
 _KEPT_SUFFIXES = {".safetensors", ".resume"}
 """Features, folds and trainings, done or not; what else there is takes seconds to make again."""
+_SIDECARS = (".aux.xml", "-wal", "-shm", "-journal")
+"""Endings of files that GDAL and SQLite put beside a file: not of the one that takes its place.
+SQLite would write the pages of an old ``-wal`` into the new file."""
 _OLD = "map"
 """Name of a folder while another one takes its place."""
+_ASIDE = ".old"
+"""Ending of a file while another one takes its place."""
 
 
 @contextmanager
@@ -38,7 +43,7 @@ def atomic_file(
 
     It has the name of `target`, in a folder ``TARGET.part`` that the run holds locked; a run that
     was killed leaves the folder, and the next one empties it. What a library puts beside the file
-    (``.aux.xml``) moves with it, and the one of an older `target` goes.
+    (``.aux.xml``) moves with it, and what lies beside an older `target` goes.
 
     Args:
         target: The output; a link of this name is replaced, not followed.
@@ -100,28 +105,41 @@ def _publish(parts: Sequence[Path], targets: Sequence[Path]) -> None:
     for part, target in zip(parts, targets, strict=True):
         beside = sorted(p for p in part.parent.iterdir() if p != part)
         moves += [(p, target.with_name(p.name)) for p in beside] + [(part, target)]
+    new = {target for _, target in moves}
     undo: list[tuple[Path, Path | None]] = []
     try:
+        for part, target in zip(parts, targets, strict=True):
+            for sidecar in (target.with_name(target.name + s) for s in _SIDECARS):
+                if sidecar not in new and os.path.lexists(sidecar):
+                    _set_aside(sidecar, part, undo)
         for part, target in moves:
             with writing(target):
-                old = None
-                if len(moves) > 1 and os.path.lexists(target):
-                    old = part.with_name(f"{part.name}.old")
-                    target.rename(old)
-                    undo.append((target, old))
+                is_old = len(moves) > 1 and os.path.lexists(target)
+                if is_old:
+                    _set_aside(target, part, undo)
                 part.replace(target)
-                if not old:
+                if not is_old:
                     undo.append((target, None))
     except BaseException:
         for target, old in reversed(undo):
             with suppress(OSError):
                 old.replace(target) if old else target.unlink(missing_ok=True)
         raise
-    new = {target for _, target in moves}
-    for target in targets:
-        if (pam := target.with_name(target.name + ".aux.xml")) not in new:  # of an older file
-            with suppress(OSError):
-                pam.unlink(missing_ok=True)
+
+
+def _set_aside(old: Path, part: Path, undo: list[tuple[Path, Path | None]]) -> None:
+    """Move `old` into the folder of `part`, from where it goes back if all cannot be published."""
+    aside = part.with_name(old.name + _ASIDE)
+    with writing(old):
+        if old.is_dir() and not old.is_symlink():  # it would go with the part
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        old.rename(aside)
+    undo.append((old, aside))
+
+
+def belongs_to(name: str, outputs: Collection[str]) -> bool:
+    """Whether a file is one of `outputs`, or what a library put beside one."""
+    return any(name.removesuffix(s) in outputs for s in ("", *_SIDECARS))
 
 
 def _part_name(target: Path) -> Path:
@@ -153,11 +171,20 @@ def scratch_folder(target: Path, *, shared: bool = False) -> Iterator[Path]:
     require_own(part, prefix=target.name)
     with lock_folder(part, parents=False):
         try:
-            for left in part.iterdir():  # by a run that was killed
-                left.unlink()
+            _empty(part, target)  # of what a run left that was killed
             yield part
         finally:
             remove_folder(part)
+
+
+def _empty(part: Path, target: Path) -> None:
+    """Remove the files in `part`; what was set aside goes back where `target` is missing."""
+    is_missing = not os.path.lexists(target)
+    for left in part.iterdir():
+        if is_missing and left.name.endswith(_ASIDE):
+            left.replace(target.with_name(left.name.removesuffix(_ASIDE)))
+        else:
+            left.unlink()
 
 
 def remove_folder(folder: Path) -> None:
@@ -226,7 +253,7 @@ def refuse_existing(out: Path, own: Collection[str], *, overwrite: bool) -> None
     """
     if out.is_dir():
         existing = {p.name for p in out.iterdir()}
-        others = sorted(n for n in existing if n.removesuffix(".aux.xml") not in own)
+        others = sorted(n for n in existing if not belongs_to(n, own))
         if others:
             raise ConfigError(
                 f"{out} holds files that this command did not make, such as {others[0]}",

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -258,3 +259,64 @@ def test_a_part_that_cannot_be_opened_once_goes_all_the_same(tmp_path, monkeypat
         (folder / "c").touch()
     assert names(tmp_path) == {"a", "a.tmp", "b"}
     assert calls
+
+
+def _open_in_an_editor(path, text):
+    """A database whose last pages are in its ``-wal``, as an editor that was killed leaves it."""
+    code = (
+        "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "db.execute('PRAGMA journal_mode=WAL'); db.execute('CREATE TABLE t (a)');"
+        "db.execute('INSERT INTO t VALUES (?)', [sys.argv[2] * 20000]); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, path, text], check=False)
+    assert path.with_name(path.name + "-wal").stat().st_size > 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_pages_of_an_old_database_do_not_get_into_the_new_one(tmp_path, count):
+    outs = [tmp_path / f"{i}.gpkg" for i in range(count)]
+    _open_in_an_editor(outs[0], "old")
+    with atomic_files(outs) as parts:
+        for part in parts:
+            with closing(sqlite3.connect(part)) as db, db:
+                db.execute("CREATE TABLE new (a)")
+    assert names(tmp_path) == {p.name for p in outs}
+    with closing(sqlite3.connect(outs[0])) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("new",)]
+        assert db.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+
+
+def test_a_database_that_is_not_replaced_keeps_its_pages(tmp_path):
+    out, other = tmp_path / "a.gpkg", tmp_path / "b"
+    _open_in_an_editor(out, "old")
+    other.mkdir()
+    (other / "in the way").touch()
+
+    def write():
+        with atomic_files([out, other]) as parts:
+            for part in parts:
+                part.write_text("new")
+
+    with pytest.raises(OutputError):
+        write()
+    assert (other / "in the way").exists()
+    with closing(sqlite3.connect(out)) as db:
+        assert db.execute("SELECT length(a) FROM t").fetchall() == [(60000,)]
+
+
+def test_what_a_run_set_aside_that_was_killed_comes_back(tmp_path):
+    code = (
+        "import os, pathlib, sys; from geopipe.files import atomic_files;"
+        "pathlib.Path.replace = lambda *a: os._exit(9)\n"
+        "with atomic_files([pathlib.Path(p) for p in sys.argv[1:]]) as parts:\n"
+        "    [part.write_text('new') for part in parts]"
+    )
+    outs = [tmp_path / "a", tmp_path / "b"]
+    for out in outs:
+        out.write_text("old")
+    subprocess.run([sys.executable, "-c", code, *outs], check=False)
+    assert not outs[0].exists()
+    with pytest.raises(SceneError), atomic_files(outs):
+        raise SceneError("damaged")
+    assert [out.read_text() for out in outs] == ["old", "old"]
+    assert names(tmp_path) == {"a", "b"}

@@ -16,7 +16,7 @@ from pyproj import CRS
 
 from geopipe import __version__
 from geopipe.changes.compare import Changes
-from geopipe.changes.matching import AGREE, ONLY_MAP, UNSURE
+from geopipe.changes.matching import AGREE, ONLY_MAP, ONLY_OSM, UNSURE
 from geopipe.errors import OutputError
 from geopipe.files import check_new_file
 from geopipe.labels.extent import LONLAT, reproject
@@ -44,10 +44,13 @@ def josm_document(changes: Changes, reference: Path | None = None) -> bytes:
     the shift that was found, as a mapper sets the offset of the imagery. Objects that exist and do
     not agree keep their ids: complete with nodes, tags and versions where `reference` is an OSM
     file, else with their outline, the ids that the file names and version 1. Every object is
-    tagged as made by a machine: ``source``, ``geopipe:status``, ``geopipe:probability``.
+    tagged as made by a machine: ``source``, ``geopipe:status``, ``geopipe:probability``. The ids
+    of a reference that is not OSM's, such as another map, mean nothing there: its objects are left
+    out.
     Nothing has an ``action``, so nothing counts as edited.
     """
-    document = _Document(_lowest_id(changes, reference))
+    is_osm = changes.only_reference == ONLY_OSM
+    document = _Document(_lowest_id(changes, reference) if is_osm else 0)
     remarks: dict[tuple[str, int], dict[str, str]] = {}
     for layer, table in changes.tables.items():
         lonlat = _in_reference_frame(table, changes)
@@ -57,6 +60,8 @@ def josm_document(changes: Changes, reference: Path | None = None) -> bytes:
             tags = _machine_tags(row)
             if row.status == ONLY_MAP:
                 document.add_shape(shape, {**NEW_TAGS[layer], **tags})
+                continue
+            if not is_osm:
                 continue
             for name in str(row.reference_id).split(";"):
                 if key := _osm_key(name):

@@ -92,7 +92,8 @@ def choose_threshold(probabilities: np.ndarray, weights: np.ndarray, max_false: 
     """Report as many of (n,) objects as keep the expected share of wrong ones at `max_false`.
 
     The share is the mean of 1 - probability of what is reported, weighted by `weights` (n,). What
-    is more likely wrong than right is never reported, however certain the others are.
+    is more likely wrong than right is not reported, however certain the others are, unless
+    `max_false` is above one half: then the least probability is 1 - `max_false`.
     """
     reported = np.zeros(len(probabilities), bool)
     if not len(probabilities):

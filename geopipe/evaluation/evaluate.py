@@ -22,7 +22,8 @@ def evaluate(
 ) -> Metrics | ObjectMetrics | RoadMetrics:
     """Compare by what `mapped` holds: lines only, polygons, or pixels.
 
-    `all_are` is the class of every feature of `truth`, where it does not say it.
+    `all_are` is the class of every feature of `truth`, where it does not say it; of lines, every
+    one is a road then.
 
     `evaluate_roads`, `evaluate_objects` and `evaluate_map` say what they raise.
     """

@@ -7,8 +7,9 @@ from geopipe.errors import GridError
 from geopipe.grid.window import Window
 
 BLOCK = 256
-MOST_CORE = 16384
 """Side of an output block: cores are multiples of it, so that no block is written twice."""
+MOST_CORE = 16384
+"""Longest side of a core."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,7 @@ class BaseNetworkPlan:
     """Exponent p: a class of share s in the labels weighs s^-p in the loss, the most frequent 1.
     Large patches hold the classes nearly as the scene does, of which the background fills most."""
     passes: float = 0.0
-    """How often a labelled pixel is learnt from at most, as long as LEAST_STEPS remain: a network
+    """How often a labelled pixel is learnt from at most, as long as enough steps remain: a network
     learns the errors of few labels by heart. 0: no bound."""
     interpolation: float = 1.0
     """How far the weights go from the start towards those of the last step (`interpolated`)."""

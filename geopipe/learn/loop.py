@@ -88,9 +88,10 @@ def fit(
 
     ``gradient(step)`` leaves a batch's gradient in ``.grad`` and returns its loss; ``rate(share)``
     is what the learning rates are multiplied by when that share of the steps is done. The state is
-    saved to `resume` at least once a minute, whole or not at all; a training killed after that
-    goes on there if it has the same `key` (a digest of data and parameters), and the file is
-    removed at the end. Raises ConfigError when the loss is no longer finite.
+    saved to `resume` every tenth step, once half a minute has gone by, whole or not at all; a
+    training killed after that goes on there if it has the same `key` (a digest of data and
+    parameters), and the file is removed at the end. Raises ConfigError when the loss is no longer
+    finite.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     record = _restore(net, optimizer, resume, key, steps)

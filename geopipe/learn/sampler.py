@@ -158,7 +158,7 @@ class PatchSampler:
 def fitting_patch(shape: tuple[int, int], patch: int, batch: int) -> tuple[int, int]:
     """Side and number of the patches of a step, halved and four times as many until they fit.
 
-    `shape` is the scene's on the net's grid. Patches are not made smaller than LEAST_PATCH.
+    `shape` is the scene's on the net's grid. Patches are not made smaller than MIN_PATCH.
     """
     while patch > min(shape) and patch >= 2 * MIN_PATCH:
         patch, batch = patch // 2, batch * 4

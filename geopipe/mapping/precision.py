@@ -21,7 +21,7 @@ _SAMPLE = 4
 def require_agreement(job: TileJob, tiling: Tiling) -> float:
     """Share of the sample's valid pixels that have the class that float32 gives.
 
-    Raises ConfigError when it is less than LEAST; a sample without valid pixels agrees.
+    Raises ConfigError when it is less than MIN_AGREEMENT; a sample without valid pixels agrees.
     """
     exact, same, valid = replace(job, precision="float32"), 0, 0
     for i in range(_SAMPLE):

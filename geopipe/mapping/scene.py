@@ -371,6 +371,8 @@ def _inputs(job: TileJob, core: int) -> dict[str, Any]:
         "core": core,
         "device": job.device.partition(":")[0],
         "precision": job.precision,
+        "torch": torch.__version__,
+        "instruction set": torch.backends.cpu.get_cpu_capability(),
         "flips": job.flips,
         "kernels": asdict(job.kernels),
         "iterations": list(job.iterations),

@@ -16,6 +16,8 @@ from geopipe.raster import Scene
 
 _NET_PX = 1024
 """About the network pixels a side that are computed at once."""
+_MOST_NET_PX = 2048
+"""Of a window, which is computed at once."""
 _MIN_VALID = 0.5
 """Share of a window that has an image; others are left out."""
 
@@ -39,7 +41,8 @@ def window_uncertainties(
     The class probabilities are the mean of those of the image and of its three flips: where these
     disagree the model has learnt no reason to prefer one of them (test-time augmentation, Wang et
     al. 2019, Neurocomputing 338:34-45). Blocks of windows are computed one at a time, so memory
-    does not grow with the scene. Raises ConfigError for windows of less than 16 pixels.
+    does not grow with the scene. Raises ConfigError for windows of less than 16 pixels, or of more
+    than _MOST_NET_PX pixels of the network.
     """
     gsd = ground_gsd(scene.geobox)
     sides = [max(1, round(metres / g)) for g in gsd]
@@ -47,6 +50,8 @@ def window_uncertainties(
         raise ConfigError(
             f"windows of {metres:g} m are {min(sides)} pixels of {scene.path}", "give larger ones"
         )
+    if metres > (most := _MOST_NET_PX * model.gsd):
+        raise ConfigError(f"windows of {metres:g} m are too large", f"give at most {most:g} m")
     rows, cols = (max(1, round(n / side)) for n, side in zip(scene.shape, sides, strict=True))
     at_once = max(1, round(_NET_PX * model.gsd / metres))
     blocks = [(r, c) for r in range(0, rows, at_once) for c in range(0, cols, at_once)]

@@ -32,6 +32,8 @@ IMAGE_BYTES = 14_000_000
 """Of all tiles of the image, as text in the page."""
 FEATURE_BYTES = 5_000_000
 """Of all features."""
+MOST_FEATURES = FEATURE_BYTES // 100
+"""Of a layer: smaller ones have no room, as none takes fewer bytes."""
 _SIDE = 512
 _QUALITY = 78
 _BLANK = 225
@@ -48,14 +50,30 @@ class FeatureLayer:
     color: str
     table: GeoDataFrame
     """Polygons or lines in the CRS of the scene."""
+    smaller: int = 0
+    """Features of the layer that are not in `table`, for which the page has no room."""
+
+    @property
+    def total(self) -> int:
+        """Features of the layer."""
+        return len(self.table) + self.smaller
 
 
 def read_layers(geopackage: Path, colors: Mapping[str, str]) -> list[FeatureLayer]:
-    """The layers of a file of features; `colors`: name of a layer -> ``#rrggbb``."""
-    return [
-        FeatureLayer(name, color, pyogrio.read_dataframe(geopackage, layer=name))
-        for name, color in colors.items()
-    ]
+    """The layers of a file of features; `colors`: name of a layer -> ``#rrggbb``.
+
+    Of a layer with more features than a page holds, the largest.
+    """
+    layers = []
+    for name, color in colors.items():
+        info = pyogrio.read_info(geopackage, layer=name)
+        size = "length_m" if "length_m" in info["fields"] else "area_m2"
+        table = '"' + name.replace('"', '""') + '"'
+        largest = f"SELECT fid FROM {table} ORDER BY {size} DESC, fid LIMIT {MOST_FEATURES}"
+        where = f"fid IN ({largest})" if info["features"] > MOST_FEATURES else None
+        rows = pyogrio.read_dataframe(geopackage, layer=name, where=where)
+        layers.append(FeatureLayer(name, color, rows, info["features"] - len(rows)))
+    return layers
 
 
 def write_feature_map(
@@ -78,7 +96,7 @@ def write_feature_map(
     height, width = scene.shape
     crs = scene.geobox.crs
     assert crs is not None
-    gsd = sum(ground_gsd(scene.geobox)) / 2
+    gsd = ground_gsd(scene.geobox)[1]  # of columns: the scale bar lies across
     facts: dict[str, Any] = {
         "width": width,
         "height": height,
@@ -98,7 +116,7 @@ def write_feature_map(
 def _summary(
     layers: list[FeatureLayer], left_out: int, tolerance_m: float, finest: int, credit: str
 ) -> str:
-    counts = ", ".join(f"{len(layer.table):,} {layer.name}" for layer in layers)
+    counts = ", ".join(f"{layer.total:,} {layer.name}" for layer in layers)
     image = (
         "without the image, which is on a network"
         if not finest
@@ -135,18 +153,25 @@ def _fitting(layers: list[FeatureLayer], pixels: list[np.ndarray]) -> tuple[floa
         items = [_items(*pair, tolerance) for pair in zip(layers, pixels, strict=True)]
         if sum(len(text) for layer in items for _, text in layer) <= FEATURE_BYTES:
             break
-    sizes = sorted(((size, len(text)) for layer in items for size, text in layer), reverse=True)
-    fits = np.cumsum([n + 2 for _, n in sizes]) <= FEATURE_BYTES
-    left_out = int((~fits).sum())
-    least = sizes[int(fits.sum()) - 1][0] if left_out and fits.any() else -math.inf
+    ranked = sorted(
+        ((k, i) for k, rows in enumerate(items) for i in range(len(rows))),
+        key=lambda at: -items[at[0]][at[1]][0],
+    )
+    used, fits = 0, set()
+    for k, i in ranked:
+        length = len(items[k][i][1]) + 2
+        if used + length <= FEATURE_BYTES:
+            used += length
+            fits.add((k, i))
+    left_out = sum(layer.total for layer in layers) - len(fits)
     texts = []
-    for layer, rows in zip(layers, items, strict=True):
-        kept = [text for size, text in rows if size >= least]
+    for k, (layer, rows) in enumerate(zip(layers, items, strict=True)):
+        kept = [text for i, (_, text) in enumerate(rows) if (k, i) in fits]
         head = {
             "name": layer.name,
             "color": layer.color,
             "line": bool(len(layer.table)) and "Line" in layer.table.geom_type.iloc[0],
-            "total": len(layer.table),
+            "total": layer.total,
             "columns": _columns(layer.table),
         }
         texts.append(json.dumps(head)[:-1] + ', "items": [' + ",".join(kept) + "]}")

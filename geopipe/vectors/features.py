@@ -162,14 +162,21 @@ def _add_styles(geopackage: Path, layers: dict[int, str], scheme: ClassScheme, n
 
 
 def layer_names(scheme: ClassScheme, building: str = BUILDING) -> dict[int, str]:
-    """Class id -> name of its layer; of equal names (letter case aside) the later one gets a _."""
+    """Class id -> name of its layer.
+
+    ``buildings`` and ``roads`` hold footprints and centre-lines only: a class of such a name gets
+    a ``_``, and so does the later one of equal names (letter case aside).
+    """
+    own = {building: BUILDINGS, ROAD: ROADS}
     names: dict[int, str] = {}
-    taken = {"layer_styles"}
+    taken = {"layer_styles", *own.values()}
     for class_id, class_name in enumerate(scheme.names):
         if class_id == 0:
             continue
-        layer = {building: BUILDINGS, ROAD: ROADS}.get(class_name, class_name)
-        while layer.casefold() in taken or layer.casefold().startswith(("gpkg_", "sqlite_")):
+        layer = own.get(class_name, class_name)
+        while class_name not in own and (
+            layer.casefold() in taken or layer.casefold().startswith(("gpkg_", "sqlite_"))
+        ):
             layer = f"_{layer}"
         taken.add(layer.casefold())
         names[class_id] = layer

@@ -189,9 +189,9 @@ def _split(
             at_of.append(at)
             graph.add_node(junctions[-1], xy=line.at(at), half_width=_half_width(line))
         joined.append((node, end if line.length - at <= _SAME_M else junctions[-1]))
-    pieces = line.cut(at_of[1:])
-    for piece, (a, b) in zip(pieces, pairwise([*junctions, end]), strict=True):
-        add_line(graph, a, b, piece)
+    parts = line.cut(at_of[1:])
+    for part, (a, b) in zip(parts, pairwise([*junctions, end]), strict=True):
+        add_line(graph, a, b, part)
     for node, junction in joined:
         add_line(graph, node, junction, _bridge(*(graph.nodes[n]["xy"] for n in (node, junction))))
 

@@ -31,7 +31,6 @@ LAYER = "roads"
 QUANTILE = 0.1
 """Of the probability along a line, in the column ``score_q10``."""
 _WGS84 = Geod(ellps="WGS84")
-"""The time of change in every file: equal roads are equal bytes."""
 
 
 def road_table(network: RoadNetwork) -> GeoDataFrame:

@@ -109,7 +109,7 @@ def skeletonize(
 
 
 def _without_small_holes(roads: np.ndarray, most_px: int, most_side: int) -> np.ndarray:
-    """`roads` and their holes of at most `most_px` pixels in a box of at most `most_side` a side."""
+    """`roads`, and their holes of at most `most_px` pixels and `most_side` pixels a side."""
     labels, count = ndimage.label(~roads)
     if most_px < 1 or count < 2:
         return roads

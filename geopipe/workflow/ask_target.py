@@ -166,6 +166,8 @@ def ask_target(
         CheckpointError: Questions are of other models.
     """
     check_target(out, overwrite=overwrite, sources=[model_path, *answers])
+    if any(Path(p).is_dir() for p in target.paths):
+        check_new_file(out.with_suffix(".tif"), overwrite=overwrite)
     _keep_answers(out)
     view = _Target.open(model_path, source, target, settings)
     given = gathered(answers, model_path, view.digest, view.cells.target)

@@ -83,8 +83,12 @@ class MapOptions:
     def tags(self, model: Checkpoint) -> dict[str, str]:
         """What of the options is told with all that is made."""
         sizes = class_min_areas(self.min_area, model.scheme, model.provenance)
-        flips = {"flips": str(self.engine.flips)} if self.engine.flips > 1 else {}
-        return {"precision": self.engine.precision, **flips, **min_area_tag(sizes, model.scheme)}
+        tags = {"precision": self.engine.precision, **min_area_tag(sizes, model.scheme)}
+        if self.engine.flips > 1:
+            tags["flips"] = str(self.engine.flips)
+        if self.vectors and not self.orthogonalize:
+            tags["orthogonalize"] = "no"
+        return tags
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from geopipe.errors import SceneError
-from geopipe.files import replace_folder
+from geopipe.files import belongs_to, replace_folder
 from geopipe.mapping import WORK, unfinished
 
 ASSEMBLY_FOLDER = "map"
@@ -14,7 +14,7 @@ MOSAIC = "mosaic"
 """Where in ``FOLDER.part`` the VRTs of a mosaic are, for as long as it is mapped."""
 _MARKER_FILE = "item.json"
 """What tells a bundle from a folder of the user's own, which is never overwritten."""
-_OUTPUT_NAMES = (
+OUTPUT_NAMES = (
     "classes.tif",
     "classes.tif.aux.xml",
     "classes.qml",
@@ -36,7 +36,7 @@ _OUTPUT_NAMES = (
     "report.json",
     "report.md",
 )
-"""What a new bundle replaces; everything else in the folder stays."""
+"""What a new bundle replaces, with what lies beside it; everything else in the folder stays."""
 
 
 def check_target(folder: Path, *, overwrite: bool) -> None:
@@ -67,7 +67,10 @@ def move_bundle(assembly: Path, folder: Path) -> None:
     """`assembly` becomes `folder`; the bundle that was there goes when the new one stands."""
     others = folder.iterdir() if folder.exists() else ()
     for other in others:  # a QGIS project, notes: the user's own
-        if other.name not in _OUTPUT_NAMES:
-            copy = shutil.copytree if other.is_dir() else shutil.copy2
-            copy(other, assembly / other.name)
+        if belongs_to(other.name, OUTPUT_NAMES):
+            continue
+        if other.is_dir() and not other.is_symlink():
+            shutil.copytree(other, assembly / other.name, symlinks=True)
+        else:
+            shutil.copy2(other, assembly / other.name, follow_symlinks=False)
     replace_folder(assembly, folder)

@@ -5,29 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import ConfigDict, Field
-
 from geopipe.checkpoint import ModelFile
-from geopipe.errors import GeopipeError, SceneError
+from geopipe.errors import GeopipeError
+from geopipe.mapping.map_item import read_map_item
 from geopipe.mapping.provenance import provenance
 from geopipe.raster import Scene
+from geopipe.raster.content import content_sha256
 from geopipe.raster.inputs import LeftOut, scene_names
-from geopipe.validation import Schema, parse_json, read_json
 from geopipe.workflow.bundle import Bundle, MapOptions, write_bundle
 
 log = logging.getLogger(__name__)
-
-
-class _Properties(Schema):
-    model_config = ConfigDict(extra="ignore")
-    lineage: str = Field(alias="processing:lineage")
-
-
-class _Item(Schema):
-    """Of a bundle's STAC item what tells how it was made."""
-
-    model_config = ConfigDict(extra="ignore")
-    properties: _Properties
 
 
 @dataclass(slots=True)
@@ -74,7 +61,7 @@ def write_bundles(
         try:
             scene = Scene.open(path, bands, nodata)
             tags = provenance(scene, model) | options.tags(model.checkpoint)
-            if not options.overwrite and _is_made(target, tags, options):
+            if not options.overwrite and _is_made(target, scene, tags, options):
                 log.warning("%s is there already, left as it is", target)
                 done.unchanged.append(target)
                 continue
@@ -85,14 +72,13 @@ def write_bundles(
     return done
 
 
-def _is_made(target: Path, tags: dict[str, str], options: MapOptions) -> bool:
-    """Whether the bundle in `target` has this provenance and what is asked for."""
-    path = target / "item.json"
+def _is_made(target: Path, scene: Scene, tags: dict[str, str], options: MapOptions) -> bool:
+    """Whether the bundle in `target` is of this scene and provenance and has what is asked for."""
+    if not target.exists():
+        return False
     try:
-        item = read_json(path, _Item, SceneError, "")
-        source = f"processing:lineage of {path}"
-        lineage = parse_json(item.properties.lineage, dict[str, str], source, SceneError, "")
-    except SceneError:
+        _, made = read_map_item(target)
+    except GeopipeError:
         return False
     required = {
         "scores.tif": options.scores,
@@ -100,8 +86,9 @@ def _is_made(target: Path, tags: dict[str, str], options: MapOptions) -> bool:
         "features.gpkg": options.vectors,
     }
     return (
-        {k: lineage.get(k) for k in tags} == tags
-        and all((key in lineage) == (key in tags) for key in ("flips", "min_area"))
+        {k: made.get(k) for k in tags} == tags
+        and all((key in made) == (key in tags) for key in ("flips", "min_area", "orthogonalize"))
         and all((target / name).exists() for name, is_required in required.items() if is_required)
-        and (options.engine.skip_bad or "bad_tiles" not in lineage)
+        and (options.engine.skip_bad or "bad_tiles" not in made)
+        and made.get("scene_sha256") == content_sha256(scene.path)
     )

@@ -26,7 +26,10 @@ _HASHED_BYTES = 256_000_000
 
 @dataclass(frozen=True)
 class Step:
-    """`action` makes `outputs` (files or folders) from `inputs` and `parameters`."""
+    """`action` makes `outputs` from `inputs` and `parameters`.
+
+    Outputs are files, of which it may leave some out, or folders that hold nothing else.
+    """
 
     name: str
     inputs: Sequence[Path]
@@ -55,7 +58,10 @@ def run_step(step: Step, records: Path) -> tuple[bool, float]:
     start = time.monotonic()
     step.action(key)
     seconds = time.monotonic() - start
-    entry = {"key": key, "outputs": _fingerprints(step.outputs), "seconds": seconds}
+    made = {
+        k: v for k, v in _fingerprints(step.outputs).items() if v is not None or Path(k).is_dir()
+    }
+    entry = {"key": key, "outputs": made, "seconds": seconds}
     with atomic_file(record, parents=True) as part:
         part.write_text(json.dumps(entry, indent=1))
     return True, seconds

@@ -135,7 +135,7 @@ class TrainingSteps:
             "core_depth_m": CORE_PX * self.gsd if learns_cores else None,
         }
         target = self.labels(name)
-        outputs = [target, target.with_name(target.name + ".aux.xml")]
+        outputs = [target, target.with_name(target.name + ".aux.xml"), self.cores(name)]
         return Step(f"labels-{name}", inputs, parameters, outputs, write_labels)
 
     def _pool(self, names: Iterable[str], net: SegmentationModel, patch: int) -> PatchPool:

@@ -57,7 +57,7 @@ def transfer(
     read as in the model's training. Where the evidence for a gain is weak, `out` is the source
     model and the outcome says why. Raises LabelError when no sample is kept and training is forced.
     """
-    check_new_file(out, overwrite=overwrite)
+    check_new_file(out, overwrite=overwrite, sources=[model_path])
     model = Checkpoint.load(model_path)
     cells = transfer_cells(model, source, target, options.max_samples, options.selection.seed)
     source_patches, test, target_patches = cells.source, cells.test, cells.target

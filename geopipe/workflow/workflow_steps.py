@@ -17,6 +17,7 @@ from geopipe.progress import announce
 from geopipe.raster import Scene
 from geopipe.raster.undeclared import warn_of_nodata
 from geopipe.workflow.bundle import MapOptions, write_bundle
+from geopipe.workflow.bundle_folder import OUTPUT_NAMES
 from geopipe.workflow.estimate import TimeEstimate, Work, estimate
 from geopipe.workflow.schema import LabelledScene, SceneSettings
 from geopipe.workflow.sources import (
@@ -162,7 +163,8 @@ class WorkflowRun(TrainingSteps):
 
         parameters = {"choice": settings.model_dump(mode="json"), **self._map_parameters()}
         name = f"map-{folder.name}"
-        return Step(name, [*scene_files(settings), self.model], parameters, [folder], make)
+        outputs = [folder / n for n in OUTPUT_NAMES]
+        return Step(name, [*scene_files(settings), self.model], parameters, outputs, make)
 
     def _mosaic_step(self, choices: Sequence[SceneSettings]) -> Step:
         """One map of all scenes."""
@@ -176,7 +178,8 @@ class WorkflowRun(TrainingSteps):
             "mosaic": [choice.model_dump(mode="json") for choice in choices],
             **self._map_parameters(),
         }
-        return Step("map-mosaic", [*files, self.model], parameters, [folder], make)
+        outputs = [folder / n for n in OUTPUT_NAMES]
+        return Step("map-mosaic", [*files, self.model], parameters, outputs, make)
 
     def _mapped(self) -> Scene:
         """The first scene that is mapped; of a mosaic all of it."""

@@ -15,6 +15,7 @@ from shapely.affinity import translate
 
 from geopipe.changes.change_file import write_changes
 from geopipe.changes.compare import CompareOptions, compare
+from geopipe.changes.josm import josm_document
 from geopipe.changes.matching import (
     AGREE,
     MOVED,
@@ -344,3 +345,20 @@ def test_a_map_without_objects_says_that_all_is_only_in_osm(town, tmp_path):
     result = compare(path, folder / "osm.geojson", area=folder / "area.gpkg")
     assert set(result.tables["buildings"]["status"]) == {ONLY_OSM}
     assert "the map has no building here" in result.notes
+
+
+def test_ids_of_another_map_are_no_osm_ids(town, tmp_path):
+    """Else JOSM would load objects elsewhere on earth that have them."""
+    folder, _ = town
+    other = tmp_path / "earlier.gpkg"
+    for layer in ("buildings", "roads"):
+        rows = pyogrio.read_dataframe(folder / "features.gpkg", layer=layer)
+        rows.iloc[: len(rows) - 20 if layer == "buildings" else None].to_file(other, layer=layer)
+        if layer == "buildings":  # the last are new; the first went
+            later = tmp_path / "later.gpkg"
+            rows.iloc[1:].to_file(later, layer=layer)
+    result = compare(later, other, CompareOptions(max_shift=2, fdr=0.9))
+    assert ONLY_REFERENCE in result.counts()["buildings"]
+    root = ET.fromstring(josm_document(result, other))
+    assert root.findall("way")
+    assert all(int(thing.get("id")) < 0 for thing in root)

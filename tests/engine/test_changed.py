@@ -87,6 +87,18 @@ def test_a_change_is_refused_by_name_and_restart_begins_anew(
         assert [p.name for p in begun.parent.iterdir()] == ["map"]
 
 
+@pytest.mark.parametrize("name", ["torch", "instruction set"])
+def test_tiles_of_another_torch_or_processor_are_not_mixed(mine, begun, geopipe, monkeypatch, name):
+    """Equal networks may give other bytes there."""
+    if name == "torch":
+        monkeypatch.setattr("torch.__version__", "9.9")
+    else:
+        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "OTHER")
+    said = geopipe(*mine.words(begun))
+    assert said.exit_code == 1
+    assert f"made with another {name} - --restart" in said.stderr
+
+
 def test_without_scores_is_another_map(mine, begun, geopipe):
     words = [w for w in mine.words(begun) if w != "--scores"]
     assert "another scores - --restart" in geopipe(*words).stderr

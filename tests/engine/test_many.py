@@ -163,6 +163,20 @@ def test_what_is_there_is_made_again_only_when_asked(place, scenes, geopipe, com
     assert all(Path("out", name, "scores.tif").exists() for name in "ab")
 
 
+def test_a_scene_that_changed_is_no_longer_there(place, scenes, geopipe, computed):
+    words = ("map", "in/a.tif", "in/b.tif", place.model, "-o", "out", *CORE)
+    assert geopipe(*words).exit_code == 0
+    with rasterio.open("in/a.tif", "r+") as scene:
+        scene.write(scene.read()[:, ::-1])
+    computed.clear()
+    said = geopipe(*words)
+    assert said.exit_code == 1
+    assert "1 were there already, 1 failed" in said.stderr
+    assert "failed: in/a.tif: out/a exists already" in said.stderr
+    assert computed == []
+    assert geopipe(*words, "--overwrite").exit_code == 0
+
+
 def test_a_dry_run_plans_each_scene_and_writes_nothing(place, scenes, geopipe):
     words = ("map", "in/a.tif", "in/list.txt", place.model, "-o", "out", *CORE)
     assert geopipe("map", "in/a.tif", "in/b.tif", place.model, "-o", "out", *CORE).exit_code == 0

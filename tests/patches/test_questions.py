@@ -319,3 +319,12 @@ def test_the_options_belong_together(world, tmp_path):
     assert "--adapted is for --ask and --answers" in done.stderr
     done = asked(world, tmp_path / "n.model", "--ask", 3, ok=False)
     assert "would be a GeoPackage" in done.stderr
+
+
+def test_an_image_beside_the_questions_is_not_replaced(world, tmp_path):
+    """The sheet of the chips' images would have its name."""
+    (tmp_path / "city.tif").write_bytes(b"a scene")
+    said = asked(world, tmp_path / "city.gpkg", "--ask", 30, ok=False)
+    assert "city.tif exists already" in said.stderr
+    assert (tmp_path / "city.tif").read_bytes() == b"a scene"
+    assert not (tmp_path / "city.gpkg").exists()

@@ -103,3 +103,22 @@ def test_a_map_without_a_crs_leaves_nothing_behind(tmp_path):
     with pytest.raises(SceneError, match="no CRS"):
         write_features(town_map(tmp_path, crs=None), tmp_path, TOWN, name="town")
     assert [p.name for p in tmp_path.iterdir()] == ["raw.tif"]
+
+
+@pytest.mark.parametrize("others", [("road", "roads"), ("roads", "buildings")])
+def test_a_class_named_as_the_layer_of_another_keeps_its_polygons(tmp_path, others):
+    named = scheme("background", "building", *others)
+    source = town_map(tmp_path, named)
+    with rasterio.open(source, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as out:
+        ids = out.read(1)
+        ids[:5] = 3
+        out.write(ids, 1)
+    written = write_features(source, tmp_path, named, name="town")
+    kinds = dict(pyogrio.list_layers(written.files["features"]))
+    assert kinds.get("roads", "LineString") == "LineString"
+    for name in {"roads", "buildings"} & set(others):
+        rows = pyogrio.read_dataframe(written.files["features"], layer=f"_{name}")
+        assert kinds[f"_{name}"] == "Polygon"
+        assert set(rows.geom_type) == {"Polygon"}
+        assert set(rows["class"]) == {name}
+    assert written.counts["buildings"] == 2

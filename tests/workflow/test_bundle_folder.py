@@ -62,6 +62,20 @@ def test_a_project_saved_beside_the_map_survives_its_replacement(place, scene, t
     assert (out / "notes/a.txt").read_text() == "mine too"
 
 
+def test_links_beside_the_map_stay_links_and_pages_of_an_old_database_go(place, scene, tmp_path):
+    folder = tmp_path / "map"
+    options = MapOptions(Engine("cpu"), overwrite=True)
+    write_bundle(scene, place.base, folder, options)
+    (folder / ".#notes.txt").symlink_to("user@host.1234")  # an editor's lock
+    (tmp_path / "archive").mkdir()
+    (folder / "archive").symlink_to(tmp_path / "archive")
+    (folder / "features.gpkg-wal").write_text("pages")
+    write_bundle(scene, place.base, folder, options)
+    assert (folder / ".#notes.txt").readlink() == Path("user@host.1234")
+    assert (folder / "archive").is_symlink()
+    assert not (folder / "features.gpkg-wal").exists()
+
+
 def test_neighbours_with_similar_names_stay(place, scene, tmp_path):
     folder = tmp_path / "map"
     write_bundle(scene, place.base, folder, MapOptions(Engine("cpu")))

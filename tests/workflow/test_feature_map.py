@@ -14,7 +14,7 @@ from PIL import Image
 
 from geopipe.raster import Scene
 from geopipe.report import feature_map
-from geopipe.report.feature_map import FeatureLayer, write_feature_map
+from geopipe.report.feature_map import FeatureLayer, read_layers, write_feature_map
 
 HARM = "</script><script>document.title='HARM'</script>"
 PLANE = Affine(0.5, 0, 789_000, 0, -0.5, 6_501_000)
@@ -101,3 +101,37 @@ def test_equal_features_give_equal_bytes(scene, tmp_path):
 def test_no_features_are_no_error(scene, tmp_path):
     write_feature_map(tmp_path / "f.html", "scene", scene, layers(0))
     assert contents(tmp_path / "f.html")[1]["layers"][0]["items"] == []
+
+
+@pytest.mark.parametrize("limit", [300, 2000])
+def test_of_equal_features_as_many_are_left_out_as_the_page_says(
+    scene, tmp_path, monkeypatch, limit
+):
+    houses = layers()[0]
+    houses.table.geometry = [shapely.box(789_001, 6_500_990, 789_009, 6_500_999)] * 30
+    monkeypatch.setattr(feature_map, "FEATURE_BYTES", limit)
+    write_feature_map(tmp_path / "f.html", "scene", scene, [houses])
+    text, data = contents(tmp_path / "f.html")
+    kept = data["layers"][0]["items"]
+    assert f"the {30 - len(kept)} smallest features are left out" in text
+    assert len(json.dumps(kept, separators=(",", ":"))) <= limit + 2
+
+
+def test_of_a_large_layer_only_the_largest_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_map, "MOST_FEATURES", 4)
+    house = layers()[0].table.to_crs(2154)
+    house["area_m2"] = house.area
+    house.to_file(tmp_path / "f.gpkg", layer='the "houses"', engine="pyogrio")
+    (layer,) = read_layers(tmp_path / "f.gpkg", {'the "houses"': "#c8371e"})
+    assert layer.total == 30
+    assert sorted(layer.table["area_m2"]) == sorted(house["area_m2"])[-4:]
+
+
+def test_the_scale_bar_lies_along_the_rows(make_raster, tmp_path):
+    """At 60 degrees north a degree of longitude is half as long as one of latitude."""
+    fine = Affine(1e-5, 0, 10, 0, -1e-5, 60)
+    image = np.full((3, 300, 300), 90, np.uint8)
+    scene = Scene.open(make_raster(image, "north.tif", crs="EPSG:4326", transform=fine))
+    write_feature_map(tmp_path / "f.html", "north", scene, [])
+    _, data = contents(tmp_path / "f.html")
+    assert data["gsd"] == pytest.approx(0.558, abs=0.001)

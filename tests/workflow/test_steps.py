@@ -150,3 +150,22 @@ def test_a_fresh_folder_is_empty(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     assert not list(fresh_folder(tmp_path / "a").iterdir())
     assert fresh_folder(tmp_path / "new" / "deep").is_dir()
+
+
+def test_an_output_that_was_not_made_counts_only_if_it_was(tmp_path, run):
+    """A step that leaves an optional file out is not run again; one whose file is gone is."""
+    source, always, maybe = (tmp_path / n for n in ("in.txt", "always", "maybe"))
+
+    def make(_):
+        always.touch()
+        if source.read_text():
+            maybe.write_text("made")
+
+    step = Step("make", [source], {}, [always, maybe], make)
+    source.write_text("")
+    assert (run(step), run(step)) == (True, False)
+    source.write_text("x")
+    assert (run(step), run(step)) == (True, False)
+    maybe.unlink()
+    assert run(step)
+    assert maybe.exists()

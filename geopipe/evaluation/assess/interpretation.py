@@ -142,7 +142,7 @@ def _current_pixels(table: GeoDataFrame, design: SampleDesign) -> tuple[np.ndarr
 
 
 def _truth_ids(truth: pd.Series, names: tuple[str, ...]) -> np.ndarray:
-    """Class ids (points,) int64; or _NOTHING, or _NO_CLASS."""
+    """Class ids (points,) int64; or _UNLABELLED, or _UNKNOWN_CLASS."""
     id_by_name = {name.strip().casefold(): i for i, name in enumerate(names)} | {"": _UNLABELLED}
     labels = truth.astype(object).where(truth.notna(), "").astype(str).str.strip().str.casefold()
     return np.array([id_by_name.get(word, _UNKNOWN_CLASS) for word in labels], np.int64)
