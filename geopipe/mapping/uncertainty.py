@@ -50,7 +50,8 @@ def window_uncertainties(
         raise ConfigError(
             f"windows of {metres:g} m are {min(sides)} pixels of {scene.path}", "give larger ones"
         )
-    if metres > (most := _MOST_NET_PX * model.gsd):
+    longest = max(min(side, n) * g for side, n, g in zip(sides, scene.shape, gsd, strict=True))
+    if longest > (most := _MOST_NET_PX * model.gsd):
         raise ConfigError(f"windows of {metres:g} m are too large", f"give at most {most:g} m")
     rows, cols = (max(1, round(n / side)) for n, side in zip(scene.shape, sides, strict=True))
     at_once = max(1, round(_NET_PX * model.gsd / metres))

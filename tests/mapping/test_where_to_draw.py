@@ -81,6 +81,7 @@ def test_windows_add_up_to_the_scene_whatever_the_blocks(mapped, monkeypatch):
         assert a.area_m2 <= a.share * 40 * 40 * 1.01
     with pytest.raises(ConfigError, match="windows of 2 m are 4 pixels"):
         next(window_uncertainties(scene, model, 2))
+    monkeypatch.setattr("geopipe.mapping.uncertainty._MOST_NET_PX", 40)
     with pytest.raises(ConfigError, match="5000 m are too large"):
         next(window_uncertainties(scene, model, 5000))
 
