@@ -44,7 +44,7 @@ def train(
         labels: Its labels, which may be wrong in places; they are taken as they are (see
             `align_labels`).
         accurate: A small scene and its accurate labels, which the refinement learns from. Without
-            them the outlines of the map are blunt.
+            them the outlines of the map are less exact.
         also: Further scenes with their labels, which the base network learns from too.
         start: A model to go on from: its base network and weights; classes are matched by name,
             bands must be as many, and the other settings that are "auto" take its network and GSD.

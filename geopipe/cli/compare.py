@@ -79,8 +79,8 @@ def compare(
 ) -> None:
     """Compare a map with OpenStreetMap or an older map.
 
-    MAP is a class map, its features.gpkg, or lines of `geopipe roads`. OSM is vectors as for
-    `geopipe labels`, or a map of an earlier date. OSM is first moved to where the map has its
+    MAP is a class map, its features.gpkg, or lines of `geopipe roads`. OSM is a file of vectors as
+    for `geopipe labels`, or a map of an earlier date. OSM is first moved to where the map has its
     objects. Then each building agrees, is moved, has changed shape, is split or merged, or is only
     on one side; roads are cut where that changes. Of what is only in the image, the most probable
     is reported, as much as --fdr allows.

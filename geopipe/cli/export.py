@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 
 from geopipe.cli.commands import Command
-from geopipe.cli.options import AS_JSON, OVERWRITE, PATH, out_option, tile_size_option
+from geopipe.cli.options import AS_JSON, MODEL_PATH, OVERWRITE, out_option, tile_size_option
 
 
 @click.command("export", cls=Command)
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL_PATH)
 @out_option("The ONNX file.", "FILE.onnx")
 @tile_size_option("Pixels a side of a tile  [default: the size nearest to 640 that is exact]")
 @click.option(

@@ -17,6 +17,7 @@ from geopipe.cli.options import (
     IGNORE_BUFFER,
     LAYER,
     MAX_SHIFT,
+    MODEL_PATH,
     NODATA,
     OVERWRITE,
     PATH,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 CLASSES = classes_option("buildings-roads")
 MODEL = click.option(
     "--model",
-    type=PATH,
+    type=MODEL_PATH,
     help="A model that tells the classes in the image  [default: colours and texture]",
 )
 

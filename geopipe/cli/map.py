@@ -42,7 +42,7 @@ SKIPPED = 3
 @SCHEDULER
 @RAM
 @VRAM
-@tile_size_option("Pixels a side of a tile  [default: 1024, less if --ram asks]")
+@tile_size_option("Pixels a side of a tile  [default: 1024, less where memory is short]")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "tf32", "bfloat16"]),

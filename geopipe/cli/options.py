@@ -1,5 +1,6 @@
 """The options that several commands share: one word for one thing."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,18 @@ import click
 from geopipe.limits import parse_megabytes
 
 PATH = click.Path(path_type=Path)
+
+
+class _ModelPath(click.Path):
+    """The file of a model; ``starter`` is the one that comes with geopipe."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from geopipe.checkpoint.starter import model_path
+
+        return model_path(Path(os.fsdecode(super().convert(value, param, ctx))))
+
+
+MODEL_PATH = _ModelPath(path_type=Path)
 METRES = click.FloatRange(0, min_open=True)
 _SCHEMES = "A class scheme that ships (buildings-roads, buildings, land-cover) or a TOML file."
 
@@ -188,7 +201,7 @@ WORKERS = click.option(
     help="Local processes; 0: threads of this one.",
 )
 THREADS = click.option(
-    "--threads", type=int, help="Tiles computed at once on this machine  [default: its cores]"
+    "--threads", type=int, help="Tiles computed at once  [default: the cores; 3 on a GPU]"
 )
 SCHEDULER = click.option(
     "--scheduler", metavar="tcp://HOST:PORT", help="A dask cluster instead of --workers."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from geopipe.cli.commands import Command
-from geopipe.cli.options import AS_JSON, BANDS, DEVICE, NODATA, PATH, tile_size_option
+from geopipe.cli.options import AS_JSON, BANDS, DEVICE, MODEL_PATH, NODATA, tile_size_option
 from geopipe.errors import GridError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def _pair(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
 
 @click.command("verify-seams", cls=Command)
 @click.argument("scene")
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL_PATH)
 @DEVICE
 @tile_size_option(
     "Pixels a side of a tile; may be repeated  [default: 256, 512, 1024]", multiple=True

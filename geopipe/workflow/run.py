@@ -18,7 +18,7 @@ from geopipe.workflow.workflow_steps import WorkflowRun
 log = logging.getLogger(__name__)
 
 
-_BLUNT = "the map comes from the base network alone, so its outlines are blunt"
+_BLUNT = "the map comes from the base network alone, so its outlines are less exact"
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,3 +76,8 @@ def test_what_is_trained_from_it_is_no_starter_model():
     after = start.provenance(start.model.scheme)
     assert "starter" not in after
     assert after["derived_from"]["sha256"] == file_hash(STARTER)
+
+
+def test_other_commands_take_its_name(geopipe, drawn):
+    said = geopipe("verify-seams", drawn.scene, "starter", "--crop", 300)
+    assert said.code == 0, said.err

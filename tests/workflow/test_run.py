@@ -239,7 +239,7 @@ def test_without_enhancement_and_test_the_coarse_net_maps(run, tiles, caplog):
     assert outcome.model == tiles / "made/base.safetensors"
     assert outcome.maps == (tiles / "made/map/train",)
     assert outcome.mean_iou == ()
-    assert "outlines are blunt" in caplog.text
+    assert "outlines are less exact" in caplog.text
     report = json.loads(outcome.report.with_suffix(".json").read_text())
     assert "remains unknown" in " ".join(report["summary"])
     assert report["metrics"] == {}

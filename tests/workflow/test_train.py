@@ -87,7 +87,7 @@ def test_the_model_is_the_one_of_the_workflow(tiles, finished):
 
 def test_without_a_tile_it_is_the_base_network(tiles, finished, caplog):
     train(*TINY)
-    assert "outlines are blunt" in caplog.text
+    assert "outlines are less exact" in caplog.text
     assert same_weights(finished / "base.safetensors").net.postprocessor is None
 
 
