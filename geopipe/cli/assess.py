@@ -206,7 +206,7 @@ def report(
     from geopipe.evaluation.assess.interpretation import assess_map as judge
 
     if out is not None:
-        check_report(out, overwrite)
+        check_report(out, overwrite, [class_map, points])
     assessment = judge(class_map, points, keep_moved=keep_moved)
     if out is not None:
         write_report(out, assessment)

@@ -244,7 +244,7 @@ def evaluate(
     from geopipe.retrieve.evaluate import evaluate_index
 
     if page:
-        check_new_file(page, overwrite=overwrite)
+        check_new_file(page, overwrite=overwrite, sources=folder.iterdir())
     evaluation = evaluate_index(folder, queries, seed)
     if page:
         write_evaluation(page, evaluation)
@@ -316,7 +316,7 @@ def heatmap(
     from geopipe.retrieve.query import Retriever
     from geopipe.retrieve.sources import ChipGrid
 
-    check_new_file(out, overwrite=overwrite, sources=[Path(scene)])
+    check_new_file(out, overwrite=overwrite, sources=[Path(scene), Path(image)])
     retriever = Retriever.open(folder, weights, choose_device(device))
     sizes = [s.cut[0] for s in retriever.index.header.scenes]
     metres = size or (sizes[-1] if sizes else None)

@@ -117,10 +117,11 @@ def query(
         raise click.UsageError("Give IMAGE, --box or --like.")
     if not box and (scene or box_crs != "scene"):
         raise click.UsageError("--scene and --box-crs tell where --box lies: give --box.")
+    files = [Path(name) for name in (image, scene) if name]
     if out:
-        check_target(out, overwrite=overwrite)
+        check_target(out, overwrite=overwrite, sources=files)
     if page:
-        check_new_file(page, overwrite=overwrite)
+        check_new_file(page, overwrite=overwrite, sources=[*files, *folder.iterdir()])
     query_spec = Query(image, Box(box, box_crs) if box else None, scene, like, unlike)
     retriever = Retriever.open(folder, weights, choose_device(device))
     result = retriever.query(query_spec, SearchOptions(k, overlap, with_self, expand, exact))

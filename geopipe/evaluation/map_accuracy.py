@@ -16,7 +16,7 @@ from geopipe.classes import IGNORE, ClassScheme
 from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.evaluation.assess.pixels import windows
 from geopipe.grid import Window
-from geopipe.labels import Area, open_labels
+from geopipe.labels import Area, open_labels, warn_of_unknown_classes
 from geopipe.labels.maskfile import is_mask
 from geopipe.metrics import Metrics
 from geopipe.progress import progress
@@ -112,6 +112,7 @@ def _truth(
         raise SceneError(f"{src.name} has no CRS, so vectors cannot be laid over it")
     geobox = GeoBox(src.shape, src.transform, src.crs)
     labels = open_labels(truth, scheme, geobox, layer, all_are)
+    warn_of_unknown_classes(labels, str(truth))
     return lambda window: np.asarray(labels.read(window_geobox(geobox, window)))
 
 

@@ -3,11 +3,13 @@
 import logging
 import math
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import shapely
 from pyarrow import ArrowException
 from pyogrio.errors import DataLayerError, DataSourceError
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 
 BUILDINGS = "buildings"
 """The layer that is taken where a file has several."""
+_ALIKE = 0.75
+"""From which similarity on (difflib, 0 to 1) a name is a misspelt one."""
 _PARQUET = (".parquet", ".geoparquet", ".pq")
 
 
@@ -104,6 +108,7 @@ def read_polygons(
                 f"{path} has no '{class_name}': its column 'class' holds {present}",
                 f"if all polygons are of one class, give it: `all_are` {class_name}",
             )
+        _warn_of_misspelt(path, names, class_name)
         frame = frame[names == class_name.casefold()]
     elif class_name in by_name:
         values = frame[by_name[class_name]].astype("string")
@@ -117,6 +122,16 @@ def read_polygons(
     if len(frame) and not len(shapes):
         raise LabelError(f"{path} holds no polygons", "give footprints, not points or lines")
     return PolygonLayer(shapes, CRS.from_user_input(frame.crs), footprint)
+
+
+def _warn_of_misspelt(path: Path, names: pd.Series, class_name: str) -> None:
+    """Of `names`, lower case, those that are empty or nearly `class_name`: nobody means them."""
+    counts = names.fillna("").str.strip().value_counts()
+    near = get_close_matches(class_name.casefold(), counts.index, n=9, cutoff=_ALIKE)
+    doubtful = [n for n in counts.index if n != class_name.casefold() and (not n or n in near)]
+    if doubtful:
+        found = ", ".join(f"{counts[n]} x class '{n}'" for n in doubtful)
+        log.warning("%s: %s left out, compared are those of class '%s'", path, found, class_name)
 
 
 def read_area(path: Path, plane: str | None) -> Any:

@@ -8,7 +8,7 @@ from geopipe.labels.cores import CORES, core_labels
 from geopipe.labels.fetched import FETCH, fetch_labels, fetched_file, is_fetched, service_of
 from geopipe.labels.ignore_buffer import IgnoreBufferLabels
 from geopipe.labels.raster import RasterLabels
-from geopipe.labels.source import LabelSource, open_labels
+from geopipe.labels.source import LabelSource, open_labels, warn_of_unknown_classes
 from geopipe.labels.vector import VectorLabels
 from geopipe.labels.write import LabelCounts, write_label_raster
 
@@ -28,5 +28,6 @@ __all__ = [
     "is_fetched",
     "open_labels",
     "service_of",
+    "warn_of_unknown_classes",
     "write_label_raster",
 ]

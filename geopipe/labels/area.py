@@ -127,6 +127,11 @@ class ClippedLabels:
         """Whom to name in everything made from the labels."""
         return self.labels.credit
 
+    @property
+    def skipped(self) -> tuple[tuple[str, int], ...]:
+        """What was left out of the labels, and why."""
+        return getattr(self.labels, "skipped", ())
+
     def read(self, geobox: GeoBox) -> np.ndarray:
         """Class ids (h, w) uint8 of `geobox`; IGNORE where unknown or outside the area."""
         ids = np.where(self.area.inside(geobox), self.labels.read(geobox), IGNORE)

@@ -1,5 +1,6 @@
 """LabelSource: anything that gives class ids for a pixel grid, and the function that opens one."""
 
+import logging
 from pathlib import Path
 from typing import Protocol
 
@@ -14,9 +15,11 @@ from geopipe.labels.openvector import list_layers
 from geopipe.labels.osmfile import is_osm_file, read_osm_file
 from geopipe.labels.raster import RasterLabels
 from geopipe.labels.vector import VectorLabels
-from geopipe.labels.vectorfile import OSM_CREDIT, read_vector_file
+from geopipe.labels.vectorfile import OSM_CREDIT, read_vector_file, unknown_classes
 from geopipe.raster.opening import opened
 from geopipe.raster.virtual import check_input
+
+log = logging.getLogger(__name__)
 
 LEAVE_OUT = "leave out `all_are`, which is for vectors that do not say it"
 _VECTOR_ONLY = (".geojson", ".json", ".parquet", ".geoparquet", ".shp", ".fgb")
@@ -75,6 +78,13 @@ def open_labels(
         return labels
     features, credit = read_vector_file(path, scheme, extent, layer, all_are)
     return VectorLabels.of(features, scheme, geobox, credit, str(path))
+
+
+def warn_of_unknown_classes(labels: LabelSource, name: str) -> None:
+    """Warn of features whose class the scheme does not have: they count as background."""
+    if found := unknown_classes(getattr(labels, "skipped", ())):
+        known = ", ".join(labels.scheme.names)
+        log.warning("%s: %s left out, the classes are %s", name, found, known)
 
 
 def is_raster(path: Path) -> bool:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -184,8 +185,17 @@ def _collect(
     return collector.finish()
 
 
+_UNKNOWN = " that the scheme does not have"
+
+
 def _unknown_class(name: object) -> str:
-    return f"class '{clean(name) or ''}' that the scheme does not have"
+    return f"class '{clean(name) or ''}'{_UNKNOWN}"
+
+
+def unknown_classes(reasons: Iterable[tuple[str, int]]) -> str:
+    """Of what was left out, the classes that the scheme does not have, in words; "" if none."""
+    found = [f"{n} x {r.removesuffix(_UNKNOWN)}" for r, n in reasons if r.endswith(_UNKNOWN)]
+    return ", ".join(found)
 
 
 def _as_text(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

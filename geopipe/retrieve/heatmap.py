@@ -163,7 +163,7 @@ def heatmap(
 
     `image` as in `Query`. Raises OutputError where `out` exists already.
     """
-    check_new_file(out, overwrite=overwrite, sources=[Path(scene)])
+    check_new_file(out, overwrite=overwrite, sources=[Path(scene), Path(image)])
     entry = scene_entry(scene, chip_grid)
     (example,) = retriever.examples(Query(image=image))
     values, geobox = similarity_map(example.vector, retriever.model, entry, workers)

@@ -42,7 +42,7 @@ class ChipIndex:
             raise ChipIndexError(
                 f"{folder / VECTORS} has {max(stored_size, 0)} bytes, {header.count} chips need "
                 f"{needed}",
-                "the index is damaged: build it again",
+                "the index is damaged: remove its folder, and build it again",
             )
         for part in header.parts:
             size = _size(folder / part.file)
@@ -50,7 +50,7 @@ class ChipIndex:
                 state = "is missing" if size < 0 else f"has {size} bytes, not {part.size}"
                 raise ChipIndexError(
                     f"{folder / part.file} {state}",
-                    "the index is damaged: build it again",
+                    "the index is damaged: remove its folder, and build it again",
                 )
         return index
 
@@ -116,7 +116,7 @@ class ChipIndex:
                     raise ChipIndexError(
                         f"{self.folder / file} is not what was written "
                         f"(chips {part.first} to {part.first + part.count - 1})",
-                        "the index is damaged: build it again",
+                        "the index is damaged: remove its folder, and build it again",
                     )
 
     @property

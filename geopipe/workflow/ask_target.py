@@ -26,8 +26,8 @@ from geopipe.learn.ask import (
     Questions,
     decide,
     draw_disagreements,
+    keep_answers,
     rank_by_gain,
-    read_answers,
     refit,
     write_questions,
 )
@@ -168,7 +168,7 @@ def ask_target(
     check_target(out, overwrite=overwrite, sources=[model_path, *answers])
     if any(Path(p).is_dir() for p in target.paths):
         check_new_file(out.with_suffix(".tif"), overwrite=overwrite)
-    _keep_answers(out)
+    keep_answers(out)
     view = _Target.open(model_path, source, target, settings)
     given = gathered(answers, model_path, view.digest, view.cells.target)
     adapted = given.adapted(adapted) if given.files else adapted
@@ -230,7 +230,8 @@ def learn_answers(
             f"no question of {', '.join(str(p) for p in answers)} is answered",
             "choose the class of some places in QGIS, and save the layer",
         )
-    adapted = given.adapted(adapted)
+    if adapted := given.adapted(adapted):
+        check_new_file(out, overwrite=overwrite, sources=[adapted])
     first = given.files[0].questions
     decision = _decision(given, view, adapted, first.cells, first.disagreements)
     kept = _kept(decision, model_path, adapted)
@@ -252,20 +253,6 @@ def learn_answers(
     return LearnResult(out, decision, len(given.ids), by_class)
 
 
-def _keep_answers(out: Path) -> None:
-    """Raise OutputError rather than overwrite answers: they are hours of somebody's work."""
-    if not out.exists():
-        return
-    try:
-        count = len(read_answers(out).answers)
-    except LabelError:
-        return
-    if count:
-        raise OutputError(
-            f"{out} exists already, with {count} answers", "give another name, or move it away"
-        )
-
-
 def _adapted_model(
     model_path: Path,
     source: PatchSource,
@@ -277,6 +264,9 @@ def _adapted_model(
 ) -> Path | None:
     """The model trained on pseudo-labels, whatever the evidence: the answers will tell."""
     path = out.with_name(f"{out.stem}.adapted.safetensors")
+    if path.exists() and not overwrite:
+        hint = "if a run that was stopped made it, give it as `adapted`; else move it away"
+        raise OutputError(f"{path} exists already", hint)
     forced = replace(settings, force=True)
     try:
         transfer(model_path, source, target, path, forced, overwrite=overwrite)

@@ -12,6 +12,7 @@ from geopipe.classes import ClassScheme, load_scheme
 from geopipe.evaluation.iterations import quick_score
 from geopipe.grid import NetworkGrid
 from geopipe.labels import CORES, RasterLabels, core_labels, is_fetched, write_label_raster
+from geopipe.labels.source import warn_of_unknown_classes
 from geopipe.learn.base_network import train_base_network
 from geopipe.learn.calibration import FOLDS, Fold, calibrated, cross_fitted, held_out_scores
 from geopipe.learn.domain import learn_domain
@@ -112,6 +113,7 @@ class TrainingSteps:
         def write_labels(_: str) -> None:
             scene = open_scene(settings)
             source = label_source(settings, self.scheme, scene)
+            warn_of_unknown_classes(source, str(settings.labels))
             target = self.labels(name)
             target.parent.mkdir(parents=True, exist_ok=True)
             tags = {

@@ -222,3 +222,13 @@ def test_wrong_files_are_named(tmp_path):
             evaluate_map(class_map, truth, scheme=SCHEME)
     with pytest.raises(SceneError, match="float32"):
         evaluate_map(save(tmp_path / "f.tif", np.zeros((20, 20), np.float32)), m, scheme=SCHEME)
+
+
+def test_a_class_of_the_truth_that_the_scheme_does_not_have_is_told(tmp_path, caplog):
+    boxes = [(550_000, 8_999_990, 550_010, 9_000_000), (550_020, 8_999_990, 550_030, 9_000_000)]
+    truth = save_boxes(tmp_path / "t.gpkg", *boxes, **{"class": ["building", "Buildng"]})
+    class_map = save(tmp_path / "m.tif", np.ones((64, 64), np.uint8))
+    evaluate_map(class_map, truth, scheme=TWO)
+    assert (
+        "t.gpkg: 1 x class 'Buildng' left out, the classes are background, building" in caplog.text
+    )

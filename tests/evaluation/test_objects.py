@@ -107,3 +107,13 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         evaluate_objects(mapped, mapped, layer="x")
     with pytest.raises(LabelError, match="lies where"):
         evaluate_objects(mapped, far)
+
+
+@pytest.mark.parametrize("name", ["Buildng", None, " "])
+def test_a_misspelt_class_is_told_and_another_one_is_not(tmp_path, caplog, name):
+    names = ["building", name, "road"]
+    truth = save(tmp_path / "t.gpkg", SQUARES, **{"class": names})
+    assert evaluate_objects(save(tmp_path / "m.gpkg", SQUARES), truth).truth == 1
+    said = (name or "").strip().casefold()
+    assert f"t.gpkg: 1 x class '{said}' left out" in caplog.text
+    assert "'road'" not in caplog.text

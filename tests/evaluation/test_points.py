@@ -16,6 +16,7 @@ from town_map import SCHEME, TEN, class_map, fill, pixels_of, planned, town
 from geopipe.classes import IGNORE
 from geopipe.errors import ConfigError, GeopipeError, LabelError, OutputError
 from geopipe.evaluation.assess import pixels as module
+from geopipe.evaluation.assess.assessment import check_report
 from geopipe.evaluation.assess.design import read_points
 from geopipe.evaluation.assess.interpretation import assess_map
 from geopipe.evaluation.assess.pixels import ClassPixels, Fingerprint, GroundAreas, census
@@ -203,6 +204,13 @@ def test_work_is_not_overwritten(planned, tmp_path):
         plan_points(path, points, TEN, scheme=SCHEME)
     plan_points(path, points, TEN, scheme=SCHEME, overwrite=True)
     assert read_points(points)[1]["truth"].isna().all()
+    area = tmp_path / "area.gpkg"
+    area.write_bytes(b"polygons")
+    with pytest.raises(OutputError, match="would be made from"):
+        plan_points(path, area, TEN, scheme=SCHEME, area=area, overwrite=True)
+    for own in (path, points):
+        with pytest.raises(OutputError, match="would be made from"):
+            check_report(own, overwrite=True, sources=[path, points])
     for wrong in (tmp_path / "no" / "p.gpkg", tmp_path / "p.shp", path):
         with pytest.raises(GeopipeError):
             plan_points(path, wrong, TEN, scheme=SCHEME)

@@ -6,8 +6,10 @@ import pytest
 import shapely
 from conftest import place
 
+from geopipe.classes import load_scheme
 from geopipe.errors import LabelError
-from geopipe.labels.area import Area
+from geopipe.labels import open_labels
+from geopipe.labels.area import Area, ClippedLabels
 
 WEST = place(shapely.box(-10, -10, 100, 160))
 EAST = place(shapely.box(100, -10, 210, 160))
@@ -73,3 +75,12 @@ def test_no_file(tmp_path, plane):
     (tmp_path / "a.gpkg").write_bytes(np.arange(99, dtype=np.uint8).tobytes())
     with pytest.raises(LabelError, match="cannot read"):
         Area.open(tmp_path / "a.gpkg", plane)
+
+
+def test_what_labels_in_an_area_leave_out_is_not_lost(tmp_path, plane):
+    houses = frame(WEST, EAST).assign(**{"class": ["building", "buildng"]})
+    houses.to_file(tmp_path / "l.gpkg")
+    labels = open_labels(tmp_path / "l.gpkg", load_scheme("buildings"), plane)
+    frame(WEST).to_file(tmp_path / "a.gpkg")
+    clipped = ClippedLabels(labels, Area.open(tmp_path / "a.gpkg", plane))
+    assert dict(clipped.skipped) == {"class 'buildng' that the scheme does not have": 1}

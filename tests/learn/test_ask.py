@@ -208,3 +208,12 @@ def test_probabilities_are_a_softmax(seed):
     x = rng.normal(size=(5, 3))
     expected = softmax(x @ head.weight.T + head.bias, axis=1)
     np.testing.assert_allclose(head.probabilities(x), expected, rtol=1e-9)
+
+
+def test_the_range_of_the_gain_ends_where_the_open_places_do():
+    """Three against one, and one place of five is open: a net loss of 1 to 3 places."""
+    decision = decide(np.array([-1, -1, 1, -1]), 5, 0.05)
+    assert decision.choice is Choice.OLD
+    mean, low, high = decision.gain
+    assert (low, high) == (pytest.approx(-3.0), pytest.approx(-1.0))
+    assert low <= mean <= high

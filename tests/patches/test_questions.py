@@ -328,3 +328,31 @@ def test_an_image_beside_the_questions_is_not_replaced(world, tmp_path):
     assert "city.tif exists already" in said.stderr
     assert (tmp_path / "city.tif").read_bytes() == b"a scene"
     assert not (tmp_path / "city.gpkg").exists()
+
+
+def test_answers_that_do_not_serve_are_not_overwritten_either(world, questions):
+    fill(questions, {1: "watr"})
+    done = asked(world, questions, "--ask", 3, "--overwrite", ok=False)
+    assert "exists already, with 30 answers" in done.stderr
+    assert read_answers_text(questions)[1] == "watr"
+
+
+def read_answers_text(path):
+    with closing(sqlite3.connect(path)) as db:
+        return dict(db.execute("SELECT id, truth FROM questions"))
+
+
+def test_the_adapted_model_of_a_run_that_was_stopped_is_named(world, tmp_path):
+    (tmp_path / "q.adapted.safetensors").write_bytes(world["adapted"].read_bytes())
+    done = run(*world["words"], "-o", tmp_path / "q.gpkg", "--ask", 5, ok=False)
+    assert "q.adapted.safetensors exists already" in done.stderr
+    assert "give it as --adapted" in done.stderr
+
+
+def test_a_model_that_answers_decide_about_is_not_overwritten(world, answered, tmp_path):
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(world["adapted"].read_bytes())
+    words = ("--answers", answered[0], "--adapted", own, "-o", own, "--overwrite")
+    done = run(*world["words"], *words, ok=False)
+    assert "own.safetensors is what it would be made from" in done.stderr
+    assert own.read_bytes() == world["adapted"].read_bytes()

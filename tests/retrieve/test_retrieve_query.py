@@ -225,6 +225,9 @@ def test_the_page_holds_all_it_shows(tmp_path, built, chips):
     assert text.count('<figure class="hit">') == len(found["hits"]) == 6
     assert "://" not in text
     refused("exists already", "query", built, odd, "--html", page)
+    for own in (odd, built / "index.json"):
+        refused("would be made from", "query", built, odd, "--html", own, "--overwrite")
+    refused("would be made from", "evaluate", built, "--html", built / "index.json", "--overwrite")
 
 
 def test_a_page_of_chips_that_are_gone(tmp_path, model):

@@ -149,9 +149,9 @@ class Assessment:
         return "\n".join(lines) + "\n"
 
 
-def check_report(path: Path, overwrite: bool) -> None:
-    """Raise OutputError where `write_report` would fail, before the work."""
-    check_new_file(path, overwrite=overwrite)
+def check_report(path: Path, overwrite: bool, sources: Sequence[Path]) -> None:
+    """Raise OutputError where `write_report` would fail, or replace one of `sources`."""
+    check_new_file(path, overwrite=overwrite, sources=sources)
 
 
 def write_report(path: Path, assessment: Assessment) -> None:

@@ -43,7 +43,7 @@ def plan_points(
     for an impossible size, OutputError when `target` exists (unless `overwrite`), LabelError when
     the area holds no pixel with a class.
     """
-    _check_target(class_map, target, overwrite)
+    _check_target([class_map, *([area] if area else [])], target, overwrite)
     pixels, scheme = _open(class_map, scheme, area)
     pixel_census = census(pixels)
     if not pixel_census.pixels.any():
@@ -93,10 +93,10 @@ def _open(
     return ClassPixels(pixels.scene, scheme.names, pixels.windows, pixels.area), scheme
 
 
-def _check_target(class_map: Path, target: Path, overwrite: bool) -> None:
+def _check_target(sources: list[Path], target: Path, overwrite: bool) -> None:
     if target.suffix.lower() != ".gpkg":
         raise OutputError(f"{target} is no name of a GeoPackage", "let it end in .gpkg")
-    check_new_file(target, overwrite=True, sources=[class_map])
+    check_new_file(target, overwrite=True, sources=sources)
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already{_interpreted_text(target)}", OTHER_NAME)
 

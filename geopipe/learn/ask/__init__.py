@@ -5,6 +5,7 @@ from geopipe.learn.ask.places import draw_disagreements, rank_by_gain
 from geopipe.learn.ask.questions import (
     AnsweredQuestions,
     Questions,
+    keep_answers,
     listed,
     read_answers,
     write_questions,
@@ -21,6 +22,7 @@ __all__ = [
     "TestPlan",
     "decide",
     "draw_disagreements",
+    "keep_answers",
     "listed",
     "rank_by_gain",
     "read_answers",

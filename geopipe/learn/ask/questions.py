@@ -16,7 +16,7 @@ import shapely
 from pydantic import ConfigDict, Field
 
 from geopipe.classes import ClassScheme
-from geopipe.errors import LabelError
+from geopipe.errors import LabelError, OutputError
 from geopipe.labels.openvector import read_dataframe, read_info
 from geopipe.raster.geopackage import atomic_geopackage, write_layer
 from geopipe.raster.layerstyle import add_layer_style
@@ -144,6 +144,19 @@ def read_answers(path: Path) -> AnsweredQuestions:
         raise LabelError(f"the questions of {path} have no field '{missing[0]}'", hint)
     questions = Questions.from_json(stored, path)
     return AnsweredQuestions(path, questions, _class_ids(path, questions, table))
+
+
+def keep_answers(path: Path) -> None:
+    """Raise OutputError where `path` holds answers, valid or not: they are hours of work."""
+    try:
+        truth = read_dataframe(path, layer=LAYER, columns=["truth"], read_geometry=False)["truth"]
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, KeyError):
+        return
+    count = (truth.astype(object).where(truth.notna(), "").astype(str).str.strip() != "").sum()
+    if count:
+        raise OutputError(
+            f"{path} exists already, with {count} answers", "give another name, or move it away"
+        )
 
 
 def _class_ids(path: Path, questions: Questions, table: pd.DataFrame) -> dict[int, int]:

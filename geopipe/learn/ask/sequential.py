@@ -123,8 +123,11 @@ def decide(
         raise ConfigError(f"{len(x)} answers of {population} places where the models disagree")
     stop, choice = _first_choice(x, population, share, plan)
     low, high = _interval(x[:stop])
+    if population:  # the places without an answer cannot change the mean by more
+        known, left = float(x[:stop].sum()), population - stop
+        low, high = max(low, known / population), min(high, (known + left) / population)
     wins, losses = int((x[:stop] == 1).sum()), int((x[:stop] == 0).sum())
-    mean = float(x[:stop].mean()) if stop else 0.5
+    mean = float(np.clip(x[:stop].mean(), low, high)) if stop else 0.5
     gain = tuple(100 * share * (2 * m - 1) for m in (mean, low, high))
     is_open = choice is Choice.UNDECIDED and forecast
     more = _more(x, population, share, plan) if is_open else 0

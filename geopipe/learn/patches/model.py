@@ -17,7 +17,7 @@ from geopipe.classes import IGNORE, ClassScheme, load_scheme
 from geopipe.colors import default_colors
 from geopipe.errors import ConfigError, LabelError, SceneError
 from geopipe.files import check_new_file
-from geopipe.labels import open_labels
+from geopipe.labels import open_labels, warn_of_unknown_classes
 from geopipe.learn.patches import (
     ChipRaster,
     PatchGrid,
@@ -156,6 +156,8 @@ class PatchSource:
         if labelled:
             warn_of_nodata([scene])
         source = open_labels(self.labels, scheme, scene.geobox) if self.labels else None
+        if source:
+            warn_of_unknown_classes(source, str(self.labels))
         if labelled and source is None:
             raise LabelError(f"{path} is a scene without labels", "give its `labels`")
         return SceneRaster(scene, gsd, source)
