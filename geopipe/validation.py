@@ -49,7 +49,7 @@ Dtype = Annotated[str, StringConstraints(pattern=r"^(?:u?int(?:8|16|32|64)|float
 
 def _visible(text: str) -> str:
     if any(c < " " or c == "\x7f" for c in text):
-        raise ValueError("it holds control characters")
+        raise ValueError(f"it holds control characters: {text[:60]!r}")
     return text
 
 

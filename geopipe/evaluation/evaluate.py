@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from geopipe.classes import ClassScheme
-from geopipe.evaluation.line_files import has_lines
+from geopipe.errors import LabelError
+from geopipe.evaluation.line_files import has_lines, layers_of
 from geopipe.evaluation.map_accuracy import evaluate_map
 from geopipe.evaluation.objects import ObjectMetrics, evaluate_objects
 from geopipe.evaluation.polygon_files import has_polygons
 from geopipe.evaluation.road_accuracy import RoadMetrics, evaluate_roads
+from geopipe.labels.source import is_raster
 from geopipe.metrics import Metrics
 
 
@@ -31,4 +33,10 @@ def evaluate(
         return evaluate_roads(mapped, truth, scheme=scheme, area=area, layer=layer)
     if mapped.exists() and has_polygons(mapped):
         return evaluate_objects(mapped, truth, area=area, layer=layer, all_are=all_are)
+    if mapped.exists() and (layers := layers_of(mapped)) and not is_raster(mapped):
+        kinds = ", ".join(sorted(set(layers.values())))
+        raise LabelError(
+            f"{mapped} holds {kinds}, neither lines alone nor polygons",
+            "give footprints, road lines, or a class map",
+        )
     return evaluate_map(mapped, truth, scheme=scheme, area=area, layer=layer, all_are=all_are)

@@ -128,10 +128,12 @@ def _warn_of_misspelt(path: Path, names: pd.Series, class_name: str) -> None:
     """Of `names`, lower case, those that are empty or nearly `class_name`: nobody means them."""
     counts = names.fillna("").str.strip().value_counts()
     near = get_close_matches(class_name.casefold(), counts.index, n=9, cutoff=_ALIKE)
-    doubtful = [n for n in counts.index if n != class_name.casefold() and (not n or n in near)]
-    if doubtful:
-        found = ", ".join(f"{counts[n]} x class '{n}'" for n in doubtful)
-        log.warning("%s: %s left out, compared are those of class '%s'", path, found, class_name)
+    misspelt = [n for n in counts.index if n != class_name.casefold() and (not n or n in near)]
+    if misspelt:
+        names_left_out = ", ".join(f"{counts[n]} x class '{n}'" for n in misspelt)
+        log.warning(
+            "%s: %s left out, compared are those of class '%s'", path, names_left_out, class_name
+        )
 
 
 def read_area(path: Path, plane: str | None) -> Any:

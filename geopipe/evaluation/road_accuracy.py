@@ -122,6 +122,8 @@ def evaluate_roads(
     Raises LabelError where a file has no lines, has no CRS, or the two do not meet.
     """
     mapped, expected = read_lines(roads), read_lines(truth, layer)
+    if not len(mapped.frame):
+        raise LabelError(f"{roads} holds no line", "there is nothing to compare: it found no road")
     if scheme is not None:
         expected = expected.only(scheme)
     local = _local_metres(mapped, expected)

@@ -82,9 +82,9 @@ def open_labels(
 
 def warn_of_unknown_classes(labels: LabelSource, name: str) -> None:
     """Warn of features whose class the scheme does not have: they count as background."""
-    if found := unknown_classes(getattr(labels, "skipped", ())):
+    if unknown := unknown_classes(getattr(labels, "skipped", ())):
         known = ", ".join(labels.scheme.names)
-        log.warning("%s: %s left out, the classes are %s", name, found, known)
+        log.warning("%s: %s left out, the classes are %s", name, unknown, known)
 
 
 def is_raster(path: Path) -> bool:

@@ -14,7 +14,7 @@ from shapely import STRtree
 from geopipe.classes import ClassScheme
 from geopipe.errors import GridError, LabelError
 from geopipe.labels.buffered_lines import buffered_lines
-from geopipe.labels.extent import Extent, in_lonlat
+from geopipe.labels.extent import Bounds, Extent, in_lonlat
 from geopipe.labels.features import NO_RULE, Features
 from geopipe.labels.rasterize import rasterize
 
@@ -147,12 +147,21 @@ def _require_features(
     layer_bounds = [(x.bounds, x.crs) for x in layers if x.bounds is not None]
     if not layer_bounds:
         return _no_class(scheme, reason_counts, source)
+    if any(_meet(extent.bounds_in(crs, margin=0), bounds) for bounds, crs in layer_bounds):
+        return LabelError(
+            f"nothing of {source} lies on the scene itself, only around it",
+            "give labels of this part of the ground",
+        )
     where = "; ".join(in_lonlat(bounds, crs) for bounds, crs in layer_bounds)
     return LabelError(
         f"{'OSM does' if is_osm else 'the labels do'} not overlap the scene: "
         f"{source} lies at {where}; the scene at {extent.lonlat()}",
         "check the place and the CRS of both, or have OSM fetched for this scene",
     )
+
+
+def _meet(a: Bounds | None, b: Bounds) -> bool:
+    return a is not None and a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 
 
 def _no_class(scheme: ClassScheme, tally: Counter[str], source: str) -> LabelError:

@@ -72,8 +72,8 @@ def read_vector_file(
             passed_over.update(_unknown_class(name) for name in frame[plan.class_])
             continue
         features = _collect(frame, plan, FeatureCollector(scheme, crs, bounds), class_ids)
-        if not len(frame) and layer_info.bounds is not None:
-            # Nothing was read because all of it is elsewhere; say where.
+        if layer_info.bounds is not None and (features.bounds is not None or not len(frame)):
+            # Only what is near was read; if none of it is on the scene, say where the file lies.
             features = replace(features, bounds=layer_info.bounds)
         features_by_layer.append(features)
         is_osm = _is_osm(
@@ -194,8 +194,9 @@ def _unknown_class(name: object) -> str:
 
 def unknown_classes(reasons: Iterable[tuple[str, int]]) -> str:
     """Of what was left out, the classes that the scheme does not have, in words; "" if none."""
-    found = [f"{n} x {r.removesuffix(_UNKNOWN)}" for r, n in reasons if r.endswith(_UNKNOWN)]
-    return ", ".join(found)
+    return ", ".join(
+        f"{n} x {r.removesuffix(_UNKNOWN)}" for r, n in reasons if r.endswith(_UNKNOWN)
+    )
 
 
 def _as_text(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

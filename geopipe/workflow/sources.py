@@ -184,12 +184,14 @@ def missing_classes(
     name: str, settings: LabelledScene, source: LabelSource, missing: Sequence[str]
 ) -> LabelError:
     """The error for labels without a pixel of the classes `missing`."""
+    hint = why_missing(source, missing)
+    if not hint and is_drawing_file(settings.labels):
+        hint = "outline some of it in a further window, which you mark as drawn"
     example = ", such as `classes` buildings" if tuple(missing) == ("road",) else ""
     return LabelError(
         f"the {name} labels {settings.labels} have no pixel of class {', '.join(missing)} on "
         f"{settings.scene}",
-        why_missing(source, missing)
-        or f"give labels that have it, or a class scheme without it{example}",
+        hint or f"give labels that have it, or a class scheme without it{example}",
     )
 
 

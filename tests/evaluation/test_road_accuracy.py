@@ -7,8 +7,10 @@ import shapely
 
 from geopipe.errors import LabelError
 from geopipe.evaluation.apls import apls, path_similarity
+from geopipe.evaluation.evaluate import evaluate
 from geopipe.evaluation.road_accuracy import compare_roads, evaluate_roads
 from geopipe.evaluation.road_graph import RoadGraph
+from geopipe.raster.geopackage import write_layer
 
 
 def graph(*lines):
@@ -132,3 +134,17 @@ def test_files_that_cannot_be_compared(write, tmp_path):
     far = write("far.gpkg", [shapely.box(9000, 0, 9001, 9)])
     with pytest.raises(LabelError, match="lies where"):
         evaluate_roads(roads, roads, area=far)
+
+
+def test_what_is_no_map_is_named(tmp_path):
+    truth = gpd.GeoDataFrame(
+        geometry=[shapely.LineString([(5e5, 5e6), (5e5 + 90, 5e6)])], crs=32631
+    )
+    truth.to_file(tmp_path / "t.gpkg")
+    write_layer(truth.iloc[:0], tmp_path / "m.gpkg", "roads", geometry_type="LineString")
+    with pytest.raises(LabelError, match=r"m.gpkg holds no line"):
+        evaluate(tmp_path / "m.gpkg", tmp_path / "t.gpkg")
+    points = gpd.GeoDataFrame(geometry=truth.centroid, crs=32631)
+    points.to_file(tmp_path / "p.gpkg")
+    with pytest.raises(LabelError, match=r"p.gpkg holds Point, neither lines alone nor polygons"):
+        evaluate(tmp_path / "p.gpkg", tmp_path / "t.gpkg")

@@ -84,3 +84,12 @@ def test_what_labels_in_an_area_leave_out_is_not_lost(tmp_path, plane):
     frame(WEST).to_file(tmp_path / "a.gpkg")
     clipped = ClippedLabels(labels, Area.open(tmp_path / "a.gpkg", plane))
     assert dict(clipped.skipped) == {"class 'buildng' that the scheme does not have": 1}
+
+
+def test_labels_around_the_scene_are_not_said_to_lie_elsewhere(tmp_path, plane):
+    left, bottom, right, top = plane.extent.boundingbox
+    corners = [(left - 45, top + 45), (right + 45, bottom - 45)]
+    houses = frame(*(shapely.box(x - 9, y - 9, x + 9, y + 9) for x, y in corners))
+    houses.assign(building="yes").to_file(tmp_path / "l.gpkg")
+    with pytest.raises(LabelError, match=r"l.gpkg lies on the scene itself, only around it"):
+        open_labels(tmp_path / "l.gpkg", load_scheme("buildings"), plane)
