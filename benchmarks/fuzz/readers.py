@@ -28,6 +28,7 @@ from geopipe.learn.ask import read_answers
 from geopipe.learn.chips import attention_maps
 from geopipe.learn.loop import TrainingHistory
 from geopipe.mapping.journal import Journal
+from geopipe.mapping.map_item import read_map_item
 from geopipe.mapping.preview import read_preview
 from geopipe.metrics import Metrics
 from geopipe.nets import Kernels
@@ -39,8 +40,6 @@ from geopipe.retrieve import ChipIndex
 from geopipe.retrieve.embedding import EmbeddingModel
 from geopipe.tensors import read_npy
 from geopipe.validation import read_json
-from geopipe.workflow.bundle import MapOptions
-from geopipe.workflow.many import _is_made
 from geopipe.workflow.schema import load_workflow
 from geopipe.workflow.steps import Step, run_step
 
@@ -142,9 +141,7 @@ FORMATS: dict[str, Format] = {
     ),
     "workflow": Format("workflow.toml", lambda p: load_workflow(p), "toml"),
     "class scheme": Format("classes.toml", lambda p: load_scheme(p), "toml"),
-    "map bundle": Format(
-        "item.json", lambda p: _is_made(p.parent, {"model": "m"}, MapOptions()), "json"
-    ),
+    "map bundle": Format("item.json", lambda p: read_map_item(p.parent), "json"),
     "kernels": Format(
         "kernels.json", lambda p: read_json(p, Kernels, ConfigError, "remove it"), "json"
     ),
