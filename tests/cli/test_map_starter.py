@@ -9,6 +9,7 @@ import rasterio
 import geopipe as gp
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.checkpoint.starter import STARTER, model_path
+from geopipe.cli.options import MODEL_PATH
 from geopipe.learn.start import StartModel
 from geopipe.workflow.schema import load_workflow
 
@@ -78,6 +79,6 @@ def test_what_is_trained_from_it_is_no_starter_model():
     assert after["derived_from"]["sha256"] == file_hash(STARTER)
 
 
-def test_other_commands_take_its_name(geopipe, drawn):
-    said = geopipe("verify-seams", drawn.scene, "starter", "--crop", 300)
-    assert said.code == 0, said.err
+def test_other_commands_take_its_name():
+    assert MODEL_PATH.convert("starter", None, None) == STARTER
+    assert MODEL_PATH.convert("own.safetensors", None, None) == Path("own.safetensors")
