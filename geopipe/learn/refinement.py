@@ -147,7 +147,7 @@ def refinement_loss(
     assert isinstance(refine, RefinementRNN)
     blocks = [_prepare(model, b, device) for b in sampling.pool.blocks]
     context = plan.patch + 2 * refine.receptive_radius
-    layout = _layout(device, plan.precision)
+    precision, layout = _arithmetic(device, plan.precision)
 
     def part(_: int, numbers: range) -> SummedLoss:
         image: list[Tensor] = []
@@ -163,7 +163,7 @@ def refinement_loss(
             image.append(sampling.radiometric_jitter(pixels, number))
             scores.append(u)
             labels.append(ids)
-        with training_autocast(device, plan.precision):
+        with training_autocast(device, precision):
             out_scores = refine(
                 *(torch.stack(x).contiguous(memory_format=layout) for x in (scores, image))
             )
@@ -172,8 +172,16 @@ def refinement_loss(
     return part
 
 
-def _layout(device: str, precision: TrainingPrecision) -> torch.memory_format:
-    """What the grouped convolutions train fastest in: on AVX2 and float32, 0.6 times as long."""
+def _arithmetic(
+    device: str, precision: TrainingPrecision
+) -> tuple[TrainingPrecision, torch.memory_format]:
+    """Precision and memory layout in which the grouped convolutions train fastest.
+
+    On a CPU that is float32 with channels apart, even where the processor has bfloat16: a step
+    takes 0.25 s, in bfloat16 0.33 s, in float32 with channels last 0.46 s (Xeon with AMX, 2 cores).
+    """
+    if device == "cpu" and precision == "auto":
+        precision = "float32"
     if device == "cpu" and not trains_in_bfloat16(device, precision):
-        return torch.contiguous_format
-    return torch.channels_last
+        return precision, torch.contiguous_format
+    return precision, torch.channels_last
