@@ -97,5 +97,5 @@ def _write_layer(path: Path, name: str, table: GeoDataFrame, changes: Changes) -
     colors = {k: v for k, v in COLORS.items() if k != other}
     if name == "roads":
         colors = {k: v for k, v in colors.items() if k not in (SPLIT, MERGED, RESHAPED)}
-    style = category_qml("status", colors, "fill" if name == "buildings" else "line")
+    style = category_qml("status", colors, "object" if name == "buildings" else "line")
     add_layer_style(path, name, "changes", style, f"{name}: the map against the reference")

@@ -7,10 +7,12 @@ gives 256 legend rows. The elements are the ones QGIS 3.22 writes, less what it 
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from geopipe.classes import ClassScheme
 from geopipe.files import atomic_file
 
+LayerKind = Literal["fill", "object", "line"]
 Ramp = tuple[str, ...]
 """Colours ``#rrggbb`` from low to high."""
 HEAT: Ramp = ("#2c1e5c", "#8a2a75", "#d8503f", "#f5a13b", "#fcf3a0")
@@ -275,10 +277,11 @@ def _document(root: ET.Element) -> str:
     return _DOCTYPE + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def category_qml(attribute: str, colours: Mapping[str, str], kind: str = "fill") -> str:
+def category_qml(attribute: str, colours: Mapping[str, str], kind: LayerKind = "fill") -> str:
     """The style of a layer told apart by a text column: value -> colour ``#rrggbb``, in this order.
 
-    `kind`: ``fill`` (transparent, so that the image shows, with a cased outline) or ``line``.
+    `kind`: ``fill`` (areas, half transparent, so that the image shows), ``object`` (areas with an
+    outline of their colour on a white one) or ``line``.
     """
     root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology")
     renderer = ET.SubElement(
@@ -289,16 +292,25 @@ def category_qml(attribute: str, colours: Mapping[str, str], kind: str = "fill")
     for number, (value, colour) in enumerate(colours.items()):
         row = {"value": value, "symbol": str(number), "label": value, "render": "true"}
         ET.SubElement(categories, "category", {**row, "type": "string"})
-        symbol = ET.SubElement(symbols, "symbol", name=str(number), type=kind, alpha="1")
+        symbol = ET.SubElement(
+            symbols,
+            "symbol",
+            name=str(number),
+            type="line" if kind == "line" else "fill",
+            alpha="0.5" if kind == "fill" else "1",
+        )
         rgb = tuple(bytes.fromhex(colour[1:]))
         if kind == "line":
             properties = {"line_color": _rgba(rgb), "line_width": "0.6", "line_width_unit": "MM"}
             _symbol_layer(symbol, "SimpleLine", properties)
-            continue
-        # The white line below keeps an outline in sight on a roof of its own colour.
-        casing = _outline("255,255,255,255", "0.7") | {"color": _rgba(rgb, 90), "style": "solid"}
-        _symbol_layer(symbol, "SimpleFill", casing)
-        _symbol_layer(symbol, "SimpleFill", _outline(_rgba(rgb), "0.35"))
+        elif kind == "fill":
+            area = {"color": _rgba(rgb), "style": "solid"}
+            _symbol_layer(symbol, "SimpleFill", _outline("60,60,60,255", "0.2") | area)
+        else:
+            # The white line below keeps an outline in sight on a roof of its own colour.
+            area = {"color": _rgba(rgb, 90), "style": "solid"}
+            _symbol_layer(symbol, "SimpleFill", _outline("255,255,255,255", "0.7") | area)
+            _symbol_layer(symbol, "SimpleFill", _outline(_rgba(rgb), "0.35"))
     return _document(root)
 
 

@@ -24,7 +24,7 @@ from geopipe.raster.geopackage import GEOPACKAGE_ERRORS, finish_geopackage, writ
 from geopipe.raster.layerstyle import add_layer_style
 from geopipe.raster.polygons import polygon_tables
 from geopipe.raster.scene import opened
-from geopipe.raster.style import category_qml
+from geopipe.raster.style import LayerKind, category_qml
 from geopipe.vectors.footprints import BUILDING, FootprintOptions, footprint_tables
 from geopipe.vectors.road_layer import road_table
 from geopipe.vectors.roads import ROAD, find_roads
@@ -33,6 +33,7 @@ GEOPACKAGE = "features.gpkg"
 PARQUET = "features.parquet"
 BUILDINGS = "buildings"
 ROADS = "roads"
+_KINDS: dict[str, LayerKind] = {BUILDINGS: "object", ROADS: "line"}
 _SCHEMA = pa.schema(
     [
         ("layer", pa.string()),
@@ -157,7 +158,7 @@ def _add_styles(geopackage: Path, layers: dict[int, str], scheme: ClassScheme, n
     """The colour of its class for each layer; `name`: of the scene."""
     for class_id, layer in layers.items():
         of = scheme.classes[class_id]
-        style = category_qml("class", {of.name: of.color}, "line" if layer == ROADS else "fill")
+        style = category_qml("class", {of.name: of.color}, _KINDS.get(layer, "fill"))
         add_layer_style(geopackage, layer, of.name, style, f"class {of.name} of {name}")
 
 

@@ -39,9 +39,9 @@ def test_the_vector_style_names_exactly_the_classes():
     assert fill.attrib["value"] == "200,55,30,255"
 
 
-def test_polygons_of_a_category_have_a_line_of_their_colour_on_a_white_one():
+def test_objects_of_a_category_have_a_line_of_their_colour_on_a_white_one():
     """So that a red outline shows on a red roof."""
-    root = ET.fromstring(category_qml("class", {"building": "#c8371e"}))
+    root = ET.fromstring(category_qml("class", {"building": "#c8371e"}, "object"))
     casing, line = root.findall("renderer-v2/symbols/symbol/layer")
 
     def value(layer, key):
