@@ -195,8 +195,8 @@ def _evidence(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
         "domain AUC",
         "distance",
         "passed",
-        "accuracy_gap",
-        "reverse_validation",
+        "accuracy gap",
+        "reverse validation",
         "estimated gain",
         "true gain",
     ]
