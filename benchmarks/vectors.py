@@ -1,16 +1,19 @@
 """Time and memory of vectorizing: ``features.gpkg`` of maps of 4,000, 10,000 and 20,000 px a side.
 
     python -m benchmarks.vectors [--sizes 4000 10000 20000]
+    python -m benchmarks.vectors --squares 1000000
 
 The true classes of the simulated training tile, mirrored on and on, so that one road net spans the
 whole map; their scores are the classes, blurred. Every size is measured in a process of its own,
-on one thread. Writes ``docs/results/bench/vectors.{json,md}``.
+on one thread. Writes ``docs/results/bench/vectors.{json,md}``. ``--squares`` only prints what a map
+of so many buildings of 4 x 3.5 m takes, without scores.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import tempfile
@@ -48,7 +51,12 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--folder", type=Path, help="where maps are made and kept")
+    parser.add_argument("--squares", type=int, help="buildings of a map of these alone")
     args = parser.parse_args()
+    if args.squares:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(in_own_process(squares(Path(folder), args.squares))))
+        return
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         work = args.folder or Path(temporary)
@@ -116,9 +124,28 @@ def mirrored(folder: Path, size: int, tile: tuple[np.ndarray, np.ndarray, Affine
 
 def measured(size: int, work: Path, tile: tuple[np.ndarray, np.ndarray, Affine]) -> dict[str, Any]:
     """Seconds and peak memory of one size, in a process of its own."""
-    class_map = mirrored(work / str(size), size, tile)
+    return {"size": size} | in_own_process(mirrored(work / str(size), size, tile))
+
+
+def squares(folder: Path, count: int) -> Path:
+    """``classes.tif`` in `folder` with at least `count` buildings of 8 x 7 px, 4 px apart."""
+    block = np.zeros((12, 12), np.uint8)
+    block[2:10, 2:9] = 1
+    side = math.ceil(math.sqrt(count))
+    profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": 255, "compress": "lzw"}
+    place = {"crs": "EPSG:2154", "transform": Affine(0.5, 0, 789_000, 0, -0.5, 6_501_000)}
+    row = np.tile(block, (1, side))[None]
+    size = {"height": 12 * side, "width": 12 * side}
+    with rasterio.open(folder / "classes.tif", "w", **profile, **place, **size, tiled=True) as out:
+        for k in range(side):
+            out.write(row, window=Window(0, 12 * k, 12 * side, 12))
+    return folder / "classes.tif"
+
+
+def in_own_process(class_map: Path) -> dict[str, Any]:
+    """Seconds and peak memory of vectorizing a map."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return {"size": size} | pool.apply(_written, (class_map,))
+        return dict(pool.apply(_written, (class_map,)))
 
 
 def _written(class_map: Path) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from geopipe.files import (
     atomic_files,
     atomic_folder,
     clean_parts,
-    lock_folder,
     work_folder,
 )
+from geopipe.locks import lock_folder
 from geopipe.oserrors import failure, write_error, writing
 
 HOLDS = """

@@ -46,8 +46,7 @@ def josm_document(changes: Changes, reference: Path | None = None) -> bytes:
     file, else with their outline, the ids that the file names and version 1. Every object is
     tagged as made by a machine: ``source``, ``geopipe:status``, ``geopipe:probability``. The ids
     of a reference that is not OSM's, such as another map, mean nothing there: its objects are left
-    out.
-    Nothing has an ``action``, so nothing counts as edited.
+    out. Nothing has an ``action``, so nothing counts as edited.
     """
     is_osm = changes.only_reference == ONLY_OSM
     document = _Document(_lowest_id(changes, reference) if is_osm else 0)

@@ -244,7 +244,7 @@ def evaluate(
     from geopipe.retrieve.evaluate import evaluate_index
 
     if page:
-        check_new_file(page, overwrite=overwrite, sources=folder.iterdir())
+        check_new_file(page, overwrite=overwrite, sources=folder.glob("*"))
     evaluation = evaluate_index(folder, queries, seed)
     if page:
         write_evaluation(page, evaluation)

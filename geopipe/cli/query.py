@@ -121,7 +121,7 @@ def query(
     if out:
         check_target(out, overwrite=overwrite, sources=files)
     if page:
-        check_new_file(page, overwrite=overwrite, sources=[*files, *folder.iterdir()])
+        check_new_file(page, overwrite=overwrite, sources=[*files, *folder.glob("*")])
     query_spec = Query(image, Box(box, box_crs) if box else None, scene, like, unlike)
     retriever = Retriever.open(folder, weights, choose_device(device))
     result = retriever.query(query_spec, SearchOptions(k, overlap, with_self, expand, exact))

@@ -18,7 +18,8 @@ from pydantic import Field, JsonValue
 from pydantic_core import from_json
 
 from geopipe.errors import JobError
-from geopipe.files import lock, remove_folder
+from geopipe.files import remove_folder
+from geopipe.locks import lock
 from geopipe.mapping.tile import TileResult
 from geopipe.mapping.tile_store import tile_path
 from geopipe.regularfile import require_regular

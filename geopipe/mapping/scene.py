@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +185,7 @@ def map_scene(
     Tiles that the journal in `folder` has are not computed again. Memory does not grow with the
     scene: results go to files where they are computed. Raises JobError naming the tile that
     failed; what is done stays for the next run. `with_cores`: where the model scores them.
-    `picture_px`: the longer side of a picture of the
-    scene, which a large one without overviews gets without being read again.
+    `picture_px`: the longer side of a picture that a large scene without overviews gets on the way.
     """
     model = model_file.checkpoint
     steps = tuple(iterations) if iterations is not None else (model.net.iterations,)
@@ -275,8 +274,9 @@ def _compute_tiles(
 def _begun_kernels(folder: Path) -> Kernels | None:
     """Those of the unfinished map in `folder`: where they are measured anew they may be others."""
     try:
-        return Kernels(**begun_inputs(folder)["kernels"])
-    except (KeyError, TypeError):  # none was begun, or by an older geopipe: it will be refused
+        begun = begun_inputs(folder)
+        return Kernels(begun["base kernels"], begun["refinement kernels"])
+    except KeyError:  # none was begun, or by an older geopipe: it will be refused
         return None
 
 
@@ -368,13 +368,7 @@ def _inputs(job: TileJob, core: int) -> dict[str, Any]:
         "place": [str(scene.geobox.crs), *scene.geobox.affine.to_gdal()],
         "grid": "from the origin of the CRS",
         "model": job.model.sha256,
-        "core": core,
-        "device": job.device.partition(":")[0],
-        "precision": job.precision,
-        "torch": torch.__version__,
-        "instruction set": torch.backends.cpu.get_cpu_capability(),
-        "flips": job.flips,
-        "kernels": asdict(job.kernels),
+        **{k.replace("_", " "): v for k, v in Computation.of(job, core).to_dict().items()},
         "iterations": list(job.iterations),
         "scores": job.with_scores,
         "confidence": job.with_confidence,

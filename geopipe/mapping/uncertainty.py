@@ -42,7 +42,7 @@ def window_uncertainties(
     disagree the model has learnt no reason to prefer one of them (test-time augmentation, Wang et
     al. 2019, Neurocomputing 338:34-45). Blocks of windows are computed one at a time, so memory
     does not grow with the scene. Raises ConfigError for windows of less than 16 pixels, or of more
-    than _MOST_NET_PX pixels of the network.
+    than 2,048 network pixels.
     """
     gsd = ground_gsd(scene.geobox)
     sides = [max(1, round(metres / g)) for g in gsd]

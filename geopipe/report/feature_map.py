@@ -163,7 +163,7 @@ def _fitting(layers: list[FeatureLayer], pixels: list[np.ndarray]) -> tuple[floa
         if used + length <= FEATURE_BYTES:
             used += length
             fits.add((k, i))
-    left_out = sum(layer.total for layer in layers) - len(fits)
+    left_out = sum(layer.smaller for layer in layers) + len(ranked) - len(fits)
     texts = []
     for k, (layer, rows) in enumerate(zip(layers, items, strict=True)):
         kept = [text for i, (_, text) in enumerate(rows) if (k, i) in fits]

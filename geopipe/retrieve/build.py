@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from geopipe.errors import ChipIndexError, JobError, SceneError
-from geopipe.files import lock_folder, remove_folder
+from geopipe.files import remove_folder
+from geopipe.locks import lock_folder
 from geopipe.mapping import run_tiles
 from geopipe.progress import progress
 from geopipe.retrieve.batches import Batch, BatchJob, BatchResult, FileItem, load_vectors

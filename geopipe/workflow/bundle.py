@@ -15,12 +15,12 @@ from geopipe.checkpoint.starter import STARTER_KEY
 from geopipe.classes import ClassScheme
 from geopipe.files import (
     MARK,
-    lock_folder,
     remove_folder,
     require_own,
     restore_folder,
     without_empty_parents,
 )
+from geopipe.locks import lock_folder
 from geopipe.mapping import (
     WORK,
     Engine,

@@ -18,7 +18,7 @@ from geopipe.workflow.workflow_steps import WorkflowRun
 log = logging.getLogger(__name__)
 
 
-_BLUNT = "the map comes from the base network alone, so its outlines are less exact"
+_BASE_ALONE = "the map comes from the base network alone, so its outlines are less exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def _run(workflow: Workflow) -> WorkflowResult:
     chain = WorkflowRun(workflow)
     chain.check()
     if not workflow.enhance:
-        log.warning("no [enhance] tile with accurate labels: %s", _BLUNT)
+        log.warning("no [enhance] tile with accurate labels: %s", _BASE_ALONE)
     chain.run(chain.steps())
     evaluation = chain.evaluation()
     report = write_workflow_report(chain, evaluation)
@@ -86,6 +86,6 @@ def train_workflow(workflow: Workflow) -> Path:
     chain = WorkflowRun(workflow)
     chain.check()
     if not workflow.enhance:
-        log.warning("no tile with accurate labels: %s", _BLUNT)
+        log.warning("no tile with accurate labels: %s", _BASE_ALONE)
     chain.run(chain.training_steps())
     return chain.model

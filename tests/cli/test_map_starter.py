@@ -9,7 +9,10 @@ import rasterio
 import geopipe as gp
 from geopipe.checkpoint import Checkpoint, file_hash
 from geopipe.checkpoint.starter import STARTER, model_path
+from geopipe.cli.export import export
+from geopipe.cli.labels import labels
 from geopipe.cli.options import MODEL_PATH
+from geopipe.cli.seams import verify_seams
 from geopipe.learn.start import StartModel
 from geopipe.workflow.schema import load_workflow
 
@@ -79,6 +82,8 @@ def test_what_is_trained_from_it_is_no_starter_model():
     assert after["derived_from"]["sha256"] == file_hash(STARTER)
 
 
-def test_other_commands_take_its_name():
+@pytest.mark.parametrize("command", [export, verify_seams, labels.commands["check"]])
+def test_other_commands_take_its_name(command):
+    assert any(option.type is MODEL_PATH for option in command.params)
     assert MODEL_PATH.convert("starter", None, None) == STARTER
     assert MODEL_PATH.convert("own.safetensors", None, None) == Path("own.safetensors")

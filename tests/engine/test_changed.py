@@ -58,7 +58,7 @@ CHANGES = {
     "rewritten": ("nodata, scene files", rewritten, ()),
     "touched": ("scene files", touched, ()),
     "model": ("model", another_model, ()),
-    "core": ("core", same_files, ("--tile-size", 512)),
+    "core": ("tile px", same_files, ("--tile-size", 512)),
     "precision": ("precision", same_files, ("--precision", "bfloat16")),
     "bands": ("bands", same_files, ("--bands", "3,2,1")),
     "holes": ("nodata", same_files, ("--nodata", 7)),
@@ -87,7 +87,7 @@ def test_a_change_is_refused_by_name_and_restart_begins_anew(
         assert [p.name for p in begun.parent.iterdir()] == ["map"]
 
 
-@pytest.mark.parametrize("name", ["torch", "instruction set"])
+@pytest.mark.parametrize("name", ["torch", "instructions"])
 def test_tiles_of_another_torch_or_processor_are_not_mixed(mine, begun, geopipe, monkeypatch, name):
     """Equal networks may give other bytes there."""
     if name == "torch":

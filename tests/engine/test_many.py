@@ -163,6 +163,13 @@ def test_what_is_there_is_made_again_only_when_asked(place, scenes, geopipe, com
     assert all(Path("out", name, "scores.tif").exists() for name in "ab")
 
 
+def test_footprints_drawn_otherwise_are_not_there(place, scenes, geopipe):
+    words = ("map", "in/a.tif", "in/b.tif", place.model, "-o", "out", *CORE, "--vectors")
+    assert geopipe(*words, "--no-orthogonalize").exit_code == 0
+    assert "2 were there already" in geopipe(*words, "--no-orthogonalize").stderr
+    assert "2 of 2 scenes failed" in geopipe(*words).stderr
+
+
 def test_a_scene_that_changed_is_no_longer_there(place, scenes, geopipe, computed):
     words = ("map", "in/a.tif", "in/b.tif", place.model, "-o", "out", *CORE)
     assert geopipe(*words).exit_code == 0

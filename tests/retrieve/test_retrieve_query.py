@@ -155,6 +155,10 @@ def test_what_is_refused(tmp_path, built, chips):
     refused("there is no file", "query", built, tmp_path / "none.png")
     refused("holds other weights", "query", built, image, "--weights", "random:3")
     refused("no such folder", "query", tmp_path / "none", image)
+    page = tmp_path / "page.html"
+    page.touch()
+    for command in (("query", tmp_path / "none", image), ("evaluate", tmp_path / "none")):
+        refused("no such folder", *command, "--html", page, "--overwrite")
     refused("made with another model", "build", chips, "-o", built, "--rotations", 8)
     assert run("query", built).exit_code == 2
     assert run("query", built, image, "--scene", image).exit_code == 2
