@@ -22,6 +22,7 @@ CERTAINTY: Ramp = ("#b2182b", "#f4a582", "#f7f7f7", "#92c5de", "#2166ac")
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _ATTRIBUTE = "class_id"
 _TRUTH = "truth"
+_WHITE = "255,255,255,255"
 _TO_DO, _DONE = "230,0,0,255", "0,150,60,255"
 _NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
 """What QGIS writes for NULL among the values of a list."""
@@ -281,7 +282,7 @@ def category_qml(attribute: str, colours: Mapping[str, str], kind: LayerKind = "
     """The style of a layer told apart by a text column: value -> colour ``#rrggbb``, in this order.
 
     `kind`: ``fill`` (areas, half transparent, so that the image shows), ``object`` (areas with an
-    outline of their colour on a white one) or ``line``.
+    outline of their colour on a white one) or ``line`` (on a white one).
     """
     root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology")
     renderer = ET.SubElement(
@@ -300,16 +301,17 @@ def category_qml(attribute: str, colours: Mapping[str, str], kind: LayerKind = "
             alpha="0.5" if kind == "fill" else "1",
         )
         rgb = tuple(bytes.fromhex(colour[1:]))
+        # The white line below keeps a line in sight on a roof or a road of its own colour.
         if kind == "line":
-            properties = {"line_color": _rgba(rgb), "line_width": "0.6", "line_width_unit": "MM"}
-            _symbol_layer(symbol, "SimpleLine", properties)
+            for line_colour, width in ((_WHITE, "1.1"), (_rgba(rgb), "0.6")):
+                line = {"line_color": line_colour, "line_width": width, "line_width_unit": "MM"}
+                _symbol_layer(symbol, "SimpleLine", line)
         elif kind == "fill":
             area = {"color": _rgba(rgb), "style": "solid"}
             _symbol_layer(symbol, "SimpleFill", _outline("60,60,60,255", "0.2") | area)
         else:
-            # The white line below keeps an outline in sight on a roof of its own colour.
             area = {"color": _rgba(rgb, 90), "style": "solid"}
-            _symbol_layer(symbol, "SimpleFill", _outline("255,255,255,255", "0.7") | area)
+            _symbol_layer(symbol, "SimpleFill", _outline(_WHITE, "0.7") | area)
             _symbol_layer(symbol, "SimpleFill", _outline(_rgba(rgb), "0.35"))
     return _document(root)
 

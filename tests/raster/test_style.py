@@ -39,6 +39,20 @@ def test_the_vector_style_names_exactly_the_classes():
     assert fill.attrib["value"] == "200,55,30,255"
 
 
+def test_lines_of_a_category_lie_on_a_wider_white_one():
+    root = ET.fromstring(category_qml("class", {"road": "#3c4a5c"}, "line"))
+    both = [
+        {
+            option.attrib["name"]: option.attrib["value"]
+            for option in layer.iter("Option")
+            if "name" in option.attrib
+        }
+        for layer in root.findall("renderer-v2/symbols/symbol/layer")
+    ]
+    assert [x["line_color"] for x in both] == ["255,255,255,255", "60,74,92,255"]
+    assert float(both[0]["line_width"]) > float(both[1]["line_width"])
+
+
 def test_objects_of_a_category_have_a_line_of_their_colour_on_a_white_one():
     """So that a red outline shows on a red roof."""
     root = ET.fromstring(category_qml("class", {"building": "#c8371e"}, "object"))
