@@ -20,7 +20,13 @@ def _finetuned(net: str) -> dict[str, str]:
     return {"base.net": net, "refinement.kind": "finetune"}
 
 
+FOREST = "forest"
 METHODS = {
+    FOREST: Method(
+        "random forest on the training labels",
+        "random forest on the accurate tile",
+        {"gsd": "1.0", "base.net": "cnn"},
+    ),
     "cnn-rnn": Method("CNN", "CNN+RNN", {"gsd": "1.0", "base.net": "cnn"}),
     "unet": Method("U-Net", "U-Net fine-tuned", {"gsd": "1.0", **_finetuned("unet")}),
     "lite-unet": Method(

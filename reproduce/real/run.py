@@ -35,8 +35,9 @@ from geopipe.workflow.run import run_workflow
 from geopipe.workflow.schema import Workflow, load_workflow
 from geopipe.workflow.sources import network_gsd, start_model
 from reproduce.facts import facts
+from reproduce.real.forest import forest_maps
 from reproduce.real.judge import judge
-from reproduce.real.methods import METHODS
+from reproduce.real.methods import FOREST, METHODS
 from reproduce.real.page import write_page
 from reproduce.real.place import FOLDER, Place
 from reproduce.starter.run import SITES, model_without
@@ -94,18 +95,14 @@ def _run(site: str, method: str, seed: int, args: argparse.Namespace, target: Pa
     workflow = _workflow(place, method, seed, args.out, changes)
     start = time.perf_counter()
     try:
-        run_workflow(workflow)
+        alone, with_tile = (forest_maps if method == FOREST else _network_maps)(workflow, place)
     except GeopipeError as e:
         raise SystemExit(f"{site}, {method}: {e.message}; {e.hint}") from e
     seconds = time.perf_counter() - start
     scheme = load_scheme(workflow.classes)
-    maps = workflow.out / "map"
     figures: dict[str, Any] = {
-        "alone": {"test": judge(_alone(workflow, place), place, "test", scheme)},
-        "with_tile": {
-            role: judge(maps / role / "classes.tif", place, role, scheme)
-            for role in ("select", "test")
-        },
+        "alone": {"test": judge(alone, place, "test", scheme)},
+        "with_tile": {role: judge(path, place, role, scheme) for role, path in with_tile.items()},
     }
     message = {
         "site": site,
@@ -122,6 +119,13 @@ def _run(site: str, method: str, seed: int, args: argparse.Namespace, target: Pa
         "figures": figures,
     }
     target.write_text(json.dumps(message, indent=1) + "\n")
+
+
+def _network_maps(workflow: Workflow, place: Place) -> tuple[Path, dict[str, Path]]:
+    """The map of the test part without the accurate tile, and the maps of a run of `workflow`."""
+    run_workflow(workflow)
+    maps = {r: workflow.out / "map" / r / "classes.tif" for r in ("select", "test")}
+    return _alone(workflow, place), maps
 
 
 def _alone(workflow: Workflow, place: Place) -> Path:
